@@ -1,0 +1,126 @@
+"""Checks of arguments that several parts of the package take: sizes, flags, names, dtypes, generators, class ids.
+
+Each returns the argument in one form or raises an error that starts with the argument's name and says what was
+expected, what came, and what to try. Checked by tests/test_arguments.py.
+"""
+
+import operator
+import reprlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+def as_generator(rng: np.random.Generator | int | None) -> np.random.Generator:
+    """Make a Generator of what a caller passed as ``rng``; numpy's global state is never touched.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator, int or None
+        A Generator is handed back as the same object, so that one can go from layer to layer; an int ≥ 0 is a seed;
+        None takes fresh entropy from the operating system.
+
+    Returns
+    -------
+    numpy.random.Generator
+
+    Raises
+    ------
+    TypeError
+        For anything else, bool and float included.
+    ValueError
+        For a negative seed.
+
+    Examples
+    --------
+    >>> bool(as_generator(0).random() == as_generator(0).random())
+    True
+    """
+    if isinstance(rng, np.random.Generator):
+        return rng
+    if rng is None:
+        return np.random.default_rng()
+    expected = "rng must be a numpy.random.Generator, an int ≥ 0 (a seed) or None"
+    if isinstance(rng, np.random.RandomState):
+        raise TypeError(f"{expected}, got a RandomState: try numpy.random.default_rng(seed)")
+    if isinstance(rng, bool) or not isinstance(rng, int | np.integer):
+        raise TypeError(f"{expected}, got {describe(rng)}: try rng=0 or rng=numpy.random.default_rng(0)")
+    if rng < 0:
+        raise ValueError(f"{expected}, got {rng}: try rng={-int(rng)}")
+    return np.random.default_rng(int(rng))
+
+
+def as_size(value: int, argument: str, minimum: int = 1) -> int:
+    """Check a count such as a batch size: an int (numpy's too, never a bool) of at least ``minimum``.
+
+    Raises
+    ------
+    TypeError
+        When ``value`` is not an int.
+    ValueError
+        When it is too small. Both errors start with ``argument``.
+    """
+    expected = f"{argument} must be an int ≥ {minimum}"
+    if isinstance(value, bool | np.bool_):
+        raise TypeError(f"{expected}, got {describe(value)}: try {max(minimum, 1)}")
+    try:
+        size = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{expected}, got {describe(value)}: try {max(minimum, 1)}") from None
+    if size < minimum:
+        raise ValueError(f"{expected}, got {size}: try {minimum} or more")
+    return size
+
+
+def describe(value: object) -> str:
+    """Describe a value in an error: an array by its shape and dtype, anything else by its (short) repr and type."""
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape} and dtype {value.dtype}"
+    return f"{reprlib.repr(value)} ({type(value).__name__})"
+
+
+def one_of(value: Any, choices: Sequence[str], argument: str) -> str:
+    """Check a name against the names there are; ValueError lists them."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{argument} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+    return value
+
+
+def as_flag(value: Any, argument: str) -> bool:
+    """Check that a switch is True or False; anything else is a TypeError, since it is usually a misplaced argument."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{argument} must be True or False, got {describe(value)}")
+    return bool(value)
+
+
+def float_dtype(dtype: npt.DTypeLike, argument: str) -> np.dtype[Any]:
+    """Check the dtype of parameters: float32 or float64, else a TypeError."""
+    try:
+        resolved = np.dtype(dtype)
+    except TypeError:
+        resolved = np.dtype(object)
+    if resolved not in (np.float32, np.float64):
+        raise TypeError(f"{argument} must be numpy.float32 or numpy.float64, got {dtype!r}")
+    return resolved
+
+
+def class_ids(ids: Any, classes: int, argument: str) -> npt.NDArray[np.integer[Any]]:
+    """Check an array of class ids, integers 0 … classes − 1 of any shape.
+
+    Raises
+    ------
+    TypeError
+        For what is not integers.
+    IndexError
+        For an id outside the range, naming the first one and its place. Negative ids do not count from the end.
+    """
+    array = np.asarray(ids)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{argument} must be integers 0 … {classes - 1}, got {describe(array)}: try ids.astype(int)")
+    outside = (array < 0) | (array >= classes)
+    if outside.any():
+        at = tuple(int(i) for i in np.argwhere(outside)[0])
+        raise IndexError(f"{argument} must be integers 0 … {classes - 1}, got {array[at]} at {list(at)}")
+    return array

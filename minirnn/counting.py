@@ -1,0 +1,395 @@
+"""How many parameters a recurrent network has: array by array, with the formula, before any array exists.
+
+Inputs of m features, n recurrent (hidden) neurons and, if wanted, a head of p output neurons: these are the letters of
+*note 000, Understanding RNN parameter calculation*; minirnn's own for them are D, H and P. Two things the counts do
+**not** depend on: the length T of the sequence, since every step uses the same arrays, and the activation φ, which has
+no parameters.
+
+Every shape is given in both orientations. minirnn multiplies row vectors, x_t W, and stores (inputs, outputs); note 000
+answers its exam with shapes for column vectors, W x_t: (outputs, inputs). The counts are the same.
+
+>>> print(elman(10, 20, 5, bias=False).table())
+name   shape (row convention)  shape (column convention)  formula      count
+-----  ----------------------  -------------------------  -----------  -----
+W_xh   (10, 20)                (20, 10)                   n·m = 20·10    200
+W_hh   (20, 20)                (20, 20)                   n·n = 20·20    400
+W_hy   (20, 5)                 (5, 20)                    p·n = 5·20     100
+-----  ----------------------  -------------------------  -----------  -----
+total                                                                    700
+"""
+
+import math
+import operator
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Shape = tuple[int, ...]
+
+TABLE_HEADER = ("name", "shape (row convention)", "shape (column convention)", "formula", "count")
+
+_BLOCKS = {"elman": 1, "lstm": 4, "gru": 3}  # G, the gate blocks that stand side by side in W_xh, W_hh and b_h
+
+
+@dataclass(frozen=True)
+class Term:
+    """One array of parameters: a row of the table and a term of the sum.
+
+    ``shape`` is minirnn's, (inputs, outputs); ``shape_column`` is its transpose, note 000's (outputs, inputs).
+    ``formula`` and ``numbers`` say how many entries there are, as in n·m and 20·10; ``count`` is what that comes to.
+    """
+
+    name: str
+    shape: Shape
+    shape_column: Shape
+    formula: str
+    numbers: str
+    count: int
+
+
+@dataclass(frozen=True)
+class ParameterCount:
+    """The answer of `elman`, `lstm` and `gru`: the sizes that were asked for and a `Term` for every array.
+
+    Attributes
+    ----------
+    cell : "elman", "lstm" or "gru"
+    m, n : numbers of inputs, D, and of hidden neurons, H
+    p : number of output neurons, P; None if there is no head
+    bias : whether there are biases
+    reset_after : the GRU's option of that name; None for the other cells
+    terms : W_xh, W_hh, b_h, b_hn, W_hy, b_y, as far as they exist, in this order
+
+    Notes
+    -----
+    Source: note 000. Tests: tests/test_counting.py.
+    """
+
+    cell: str
+    m: int
+    n: int
+    p: int | None
+    bias: bool
+    reset_after: bool | None
+    terms: tuple[Term, ...]
+
+    @property
+    def total(self) -> int:
+        """The number of parameters, those of the head included."""
+        return sum(term.count for term in self.terms)
+
+    @property
+    def head(self) -> int:
+        """The number of parameters of the head alone, W_hy and b_y; 0 if there is none."""
+        return sum(term.count for term in self.terms if term.name in ("W_hy", "b_y"))
+
+    @property
+    def recurrent(self) -> int:
+        """The number of parameters of the recurrent layer alone."""
+        return self.total - self.head
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """Name -> shape in the row convention, (inputs, outputs), the one minirnn stores."""
+        return {term.name: term.shape for term in self.terms}
+
+    @property
+    def shapes_column(self) -> dict[str, Shape]:
+        """Name -> shape in the column convention, (outputs, inputs), the one note 000 answers in."""
+        return {term.name: term.shape_column for term in self.terms}
+
+    @property
+    def formula(self) -> str:
+        """The sum in note 000's letters, as in n·m + n·n + n + p·n + p."""
+        return " + ".join(term.formula for term in self.terms)
+
+    @property
+    def formula_numbers(self) -> str:
+        """The sum in numbers, as in 20·10 + 20·20 + 20 + 5·20 + 5."""
+        return " + ".join(term.numbers for term in self.terms)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the count does *not* depend on, and why: T and φ."""
+        return (
+            "The count does not depend on the length T of the sequence: every step uses the same arrays.",
+            "The count does not depend on the activation φ: sigmoid, tanh and ReLU have no parameters.",
+        )
+
+    @property
+    def elsewhere(self) -> dict[str, int]:
+        """What "torch", "keras" and "onnx" count for the recurrent layer; `reconciliation` says why."""
+        blocks = _BLOCKS[self.cell] * self.n
+        weights = blocks * (self.m + self.n)
+        biases = {"torch": 2, "keras": 2 if self.reset_after else 1, "onnx": 2}
+        return {library: weights + self.bias * number * blocks for library, number in biases.items()}
+
+    def table(self) -> str:
+        """Return a text table of the arrays (name, shape in both conventions, formula, count) with the total below."""
+        rows = [(t.name, t.shape, t.shape_column, f"{t.formula} = {t.numbers}", t.count) for t in self.terms]
+        return render_table(rows, TABLE_HEADER, total=("total", "", "", "", self.total))
+
+    def reconciliation(self) -> list[str]:
+        """Return a line each on what torch, Keras and ONNX count for the same recurrent layer, and why.
+
+        They all have the weights of W_xh and W_hh, and differ in how many biases they keep. Two biases that are added
+        to each other act as one. Only a GRU with ``reset_after`` has a second bias that acts on its own, because the
+        reset gate multiplies it: the candidate's block, b_hn.
+
+        Sources: torch 2.13, ``torch.nn.RNN``, ``LSTM``, ``GRU`` (b_ih and b_hh); Keras 3, ``SimpleRNN``, ``LSTM``,
+        ``GRU`` (bias, which is (2, 3H) in a GRU with reset_after); ONNX operators RNN, LSTM, GRU (B holds Wb and Rb).
+        Tests: tests/test_counting.py::test_reconciliation_in_words and test_reconciliation_with_torch.
+
+        >>> for line in elman(10, 20, 5).reconciliation():
+        ...     print(line)
+        torch nn.RNN: 640 = 620 + 20: two biases, b_ih (20,) and b_hh (20,), which are added up and act as one.
+        Keras SimpleRNN: 620, the same: one bias (20,).
+        ONNX RNN: 640 = 620 + 20: two biases in its input B, Wb (20,) and Rb (20,), which are added up and act as one.
+        The head counts 105 everywhere.
+        """
+        before = 1 if self.reset_after else 0
+        torch, keras, onnx = {
+            "elman": ("torch nn.RNN", "Keras SimpleRNN", "ONNX RNN"),
+            "lstm": ("torch nn.LSTM", "Keras LSTM", "ONNX LSTM"),
+            "gru": (
+                "torch nn.GRU",
+                f"Keras GRU(reset_after={self.reset_after})",
+                f"ONNX GRU(linear_before_reset={before})",
+            ),
+        }[self.cell]
+        size = _BLOCKS[self.cell] * self.n
+        if self.reset_after:
+            act = f"; of the second, only b_hn ({self.n},) cannot be folded into the first"
+        else:
+            act = ", which are added up and act as one"
+        if self.bias:
+            why = {
+                torch: f"two biases, b_ih ({size},) and b_hh ({size},){act}",
+                keras: f"two biases in one array (2, {size}){act}" if self.reset_after else f"one bias ({size},)",
+                onnx: f"two biases in its input B, Wb ({size},) and Rb ({size},){act}",
+            }
+        else:
+            why = {torch: "bias=False", keras: "use_bias=False", onnx: "its input B is optional and left out"}
+        if self.reset_after is False:
+            why[torch] = "but this is another cell, the one with reset_after=True; torch has no other"
+        lines = []
+        for (name, reason), count in zip(why.items(), self.elsewhere.values(), strict=True):
+            more = count - self.recurrent
+            equation = f"{count} = {self.recurrent} + {more}" if more else f"{count}, the same"
+            lines.append(f"{name}: {equation}: {reason}.")
+        return lines + ([f"The head counts {self.head} everywhere."] if self.head else [])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it as dicts, lists, strings, numbers and None, which ``json.dumps`` takes and gives back."""
+        return {
+            "cell": self.cell,
+            "m": self.m,
+            "n": self.n,
+            "p": self.p,
+            "bias": self.bias,
+            "reset_after": self.reset_after,
+            "total": self.total,
+            "formula": self.formula,
+            "formula_numbers": self.formula_numbers,
+            "terms": [{**vars(t), "shape": list(t.shape), "shape_column": list(t.shape_column)} for t in self.terms],
+            "notes": list(self.notes),
+            "elsewhere": self.elsewhere,
+            "reconciliation": self.reconciliation(),
+        }
+
+
+def elman(m: int, n: int, p: int | None = None, *, bias: bool = True) -> ParameterCount:
+    """Count an Elman layer, H_t = φ(X_t W_xh + H_{t-1} W_hh + b_h): H(D+H+1), and its head.
+
+    Parameters
+    ----------
+    m, n : numbers of inputs, D, and of hidden neurons, H
+    p : number of output neurons, P, of a head O_t = H_t W_hy + b_y with P·H + P more; None for no head
+    bias : False drops b_h and b_y: H(D+H) and P·H remain
+
+    Returns
+    -------
+    ParameterCount : of W_xh (D, H), W_hh (H, H), b_h (H,), W_hy (H, P), b_y (P,)
+
+    Raises
+    ------
+    TypeError : a size is not an int
+    ValueError : a size is less than 1
+
+    Notes
+    -----
+    Source: note 000. Neither T nor φ matters.
+    Tests: tests/test_counting.py::test_the_exam_of_note_000 and test_closed_forms.
+
+    Examples
+    --------
+    >>> count = elman(10, 20, 5, bias=False)
+    >>> count.total, count.formula, count.formula_numbers
+    (700, 'n·m + n·n + p·n', '20·10 + 20·20 + 5·20')
+    >>> count.shapes_column
+    {'W_xh': (20, 10), 'W_hh': (20, 20), 'W_hy': (5, 20)}
+    """
+    return _count("elman", m, n, p, bias, None)
+
+
+def lstm(m: int, n: int, p: int | None = None, *, bias: bool = True) -> ParameterCount:
+    """Count an LSTM layer, 4H(D+H+1), and its head.
+
+    The gates i, f, o and the candidate g are four blocks, each of an Elman layer's size.
+
+    Parameters
+    ----------
+    m, n, p, bias : as in `elman`
+
+    Returns
+    -------
+    ParameterCount : of W_xh (D, 4H), W_hh (H, 4H), b_h (4H,), W_hy (H, P), b_y (P,)
+
+    Raises
+    ------
+    TypeError : a size is not an int
+    ValueError : a size is less than 1
+
+    Notes
+    -----
+    The blocks are those of Hochreiter and Schmidhuber (1997) with the forget gate of Gers et al. (2000), no peepholes.
+    Neither T nor φ matters. Test: tests/test_counting.py::test_closed_forms.
+
+    Examples
+    --------
+    >>> lstm(10, 20).total, lstm(10, 20).formula
+    (2480, '4·n·m + 4·n·n + 4·n')
+    """
+    return _count("lstm", m, n, p, bias, None)
+
+
+def gru(m: int, n: int, p: int | None = None, *, bias: bool = True, reset_after: bool = True) -> ParameterCount:
+    """Count a GRU layer, 3H(D+H+1) + H, and its head.
+
+    The gates r, z and the candidate n are three blocks, each of an Elman layer's size. With ``reset_after`` the
+    candidate is tanh(x_t W_xn + b_n + r ⊙ (h_{t-1} W_hn + b_hn)): r multiplies the recurrent bias b_hn (H,), which
+    therefore cannot be folded into b_n; it is the + H.
+
+    Parameters
+    ----------
+    m, n, p, bias : as in `elman`
+    reset_after : False applies r to h_{t-1} before the product; there is no b_hn then, and no + H
+
+    Returns
+    -------
+    ParameterCount : of W_xh (D, 3H), W_hh (H, 3H), b_h (3H,), b_hn (H,), W_hy (H, P), b_y (P,)
+
+    Raises
+    ------
+    TypeError : a size is not an int
+    ValueError : a size is less than 1
+
+    Notes
+    -----
+    Source: Cho et al. (2014), arXiv:1406.1078: version 1 resets after the product, version 3 before.
+    Neither T nor φ matters. Test: tests/test_counting.py::test_closed_forms.
+
+    Examples
+    --------
+    >>> gru(10, 20).total, gru(10, 20).formula
+    (1880, '3·n·m + 3·n·n + 3·n + n')
+    >>> gru(10, 20, reset_after=False).total
+    1860
+    """
+    return _count("gru", m, n, p, bias, reset_after)
+
+
+def render_table(
+    rows: Iterable[Sequence[object]], header: Sequence[str], *, total: Sequence[object] | None = None
+) -> str:
+    """Return the rows as a table in plain text, columns aligned: whole numbers to the right, all else to the left.
+
+    Parameters
+    ----------
+    rows : one sequence of cells a row, as many as the header has; a cell is shown as ``str`` shows it
+    header : the columns' names
+    total : a last row, set off by a rule
+
+    Returns
+    -------
+    str : lines without trailing blanks or final newline
+
+    Raises
+    ------
+    ValueError : a row is longer or shorter than the header
+
+    Notes
+    -----
+    Test: tests/test_counting.py::test_render_table.
+
+    Examples
+    --------
+    >>> print(render_table([("W", (2, 3), 6), ("b", (3,), 3)], ("name", "shape", "count")))
+    name  shape   count
+    ----  ------  -----
+    W     (2, 3)      6
+    b     (3,)        3
+    """
+    body = [list(row) for row in rows]
+    last = [] if total is None else [list(total)]
+    for row in body + last:
+        if len(row) != len(header):
+            raise ValueError(
+                f"render_table: a row must have {len(header)} cells, as the header has, got {len(row)}: {row}"
+            )
+    columns = list(zip(header, *body, *last, strict=True))
+    widths = [max(len(str(cell)) for cell in column) for column in columns]
+    numeric = [all(isinstance(cell, int) for cell in column[1:]) and len(column) > 1 for column in columns]
+
+    def line(cells: Sequence[object]) -> str:
+        aligned = [
+            f"{c!s:>{w}}" if right else f"{c!s:<{w}}" for c, w, right in zip(cells, widths, numeric, strict=True)
+        ]
+        return "  ".join(aligned).rstrip()
+
+    rule = "  ".join("-" * width for width in widths)
+    return "\n".join([line(header), rule, *map(line, body), *([rule, *map(line, last)] if last else [])])
+
+
+def _count(cell: str, m: int, n: int, p: int | None, bias: bool, reset_after: bool | None) -> ParameterCount:
+    """Put the terms together; a factor is a (symbol, value) pair."""
+    m = _size(cell, "m", "inputs", m)
+    n = _size(cell, "n", "hidden neurons", n)
+    blocks = _BLOCKS[cell]
+    side_by_side = [(str(blocks), blocks)] if blocks > 1 else []
+    terms = [
+        _term("W_xh", (m, blocks * n), *side_by_side, ("n", n), ("m", m)),
+        _term("W_hh", (n, blocks * n), *side_by_side, ("n", n), ("n", n)),
+    ]
+    if bias:
+        terms.append(_term("b_h", (blocks * n,), *side_by_side, ("n", n)))
+    if bias and reset_after:
+        terms.append(_term("b_hn", (n,), ("n", n)))
+    if p is not None:
+        p = _size(cell, "p", "output neurons", p)
+        terms.append(_term("W_hy", (n, p), ("p", p), ("n", n)))
+        if bias:
+            terms.append(_term("b_y", (p,), ("p", p)))
+    return ParameterCount(cell, m, n, p, bool(bias), None if reset_after is None else bool(reset_after), tuple(terms))
+
+
+def _term(name: str, shape: Shape, *factors: tuple[str, int]) -> Term:
+    """Return the term whose count is the product of the factors."""
+    formula = "·".join(symbol for symbol, _ in factors)
+    numbers = "·".join(str(value) for _, value in factors)
+    return Term(name, shape, shape[::-1], formula, numbers, math.prod(value for _, value in factors))
+
+
+def _size(where: str, name: str, meaning: str, value: int) -> int:
+    """Return a size as an int (numpy's integers are welcome); refuse what is none."""
+    expected = f"{where}: {name} (number of {meaning}) must be an int of at least 1, got {value!r}"
+    try:
+        size = operator.index(value)
+    except TypeError:
+        size = None
+    if size is None or isinstance(value, bool):  # True would pass for 1
+        raise TypeError(f"{expected} ({type(value).__name__}): pass a whole number such as 10")
+    if size < 1:
+        hint = "leave p out for a network without a head" if name == "p" else "every layer needs at least one"
+        raise ValueError(f"{expected}: {hint}")
+    return size

@@ -1,0 +1,320 @@
+"""Initialisers: how the weights of a layer start.
+
+An initialiser is a function ``(shape, rng) -> float64 array of that shape``. It always sees the matrix of **one** gate:
+a layer with G gate blocks passes ``blocks=G`` to `initialise`, which draws every (D, H) or (H, H) block on its own and
+sets them side by side to (D, G·H) or (H, G·H). So the blocks of an orthogonal W_hh are orthogonal one by one, and
+Glorot's fan-out is H whatever the number of gates.
+
+Weights are (inputs, outputs), for row vectors: ``x W``.
+Checked by tests/test_init.py.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from minirnn.arguments import describe
+
+Array = npt.NDArray[np.float64]
+Shape = tuple[int, ...]
+Initializer = Callable[[Shape, np.random.Generator], npt.ArrayLike]
+"""What a layer accepts besides a name: a callable taking ``shape`` and ``rng``."""
+
+
+# --- checks -----------------------------------------------------------------------------------------------------------
+
+
+def _number(value: float, argument: str, hint: str) -> float:
+    """Check a setting of a factory: one finite real number."""
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float | np.integer | np.floating)
+        or not math.isfinite(value)
+    ):
+        raise TypeError(f"{argument} must be a finite number, got {describe(value)}: {hint}")
+    return float(value)
+
+
+def _matrix(shape: Shape, name: str) -> tuple[int, int]:
+    """Check the shape that an initialiser of matrices was asked for."""
+    if len(shape) != 2 or min(shape) < 1:
+        raise ValueError(f"{name}: shape must be (inputs ≥ 1, outputs ≥ 1), got {shape}: for a bias try zeros")
+    return shape[0], shape[1]
+
+
+# --- initialisers -----------------------------------------------------------------------------------------------------
+
+
+def glorot_uniform(shape: Shape, rng: np.random.Generator) -> Array:
+    """W_ij ~ U(−a, a) with a = √(6 / (inputs + outputs)), so that Var W_ij = 2 / (inputs + outputs).
+
+    Keeps the variance of a linear layer's values (forward) and of its gradients (backward) as equal as one number can.
+    For tanh, which is linear around 0.
+
+    Parameters
+    ----------
+    shape : (inputs, outputs), such as (D, H)
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    float64 array of ``shape``
+
+    Raises
+    ------
+    ValueError
+        When ``shape`` has not two positive sides.
+
+    Notes
+    -----
+    Source: Glorot & Bengio 2010, "Understanding the difficulty of training deep feedforward neural networks",
+    equation 16. Test: ``test_glorot_*`` in tests/test_init.py.
+    """
+    inputs, outputs = _matrix(shape, "glorot_uniform")
+    limit = math.sqrt(6.0 / (inputs + outputs))
+    return rng.uniform(-limit, limit, shape)
+
+
+def orthogonal(shape: Shape, rng: np.random.Generator) -> Array:
+    """W Wᵀ = Wᵀ W = I, drawn uniformly (Haar measure) from the orthogonal group.
+
+    A = Q R with A_ij ~ N(0, 1); then W = Q diag(sign(R_11), …, sign(R_HH)). Without the signs, Q follows the sign
+    convention of the QR routine and is not uniform. ``h W`` keeps the length of h, step after step: what a linear
+    recurrence needs for its gradient neither to vanish nor to explode.
+
+    A matrix that is not square gets orthonormal columns (more inputs than outputs) or orthonormal rows (fewer).
+    For the (H, G·H) matrix of a layer with gates, `initialise` with ``blocks=G`` draws G orthogonal (H, H) blocks.
+
+    Parameters
+    ----------
+    shape : (inputs, outputs), such as (H, H)
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    float64 array of ``shape``
+
+    Raises
+    ------
+    ValueError
+        When ``shape`` has not two positive sides.
+
+    Notes
+    -----
+    Source: Saxe, McClelland & Ganguli 2013, "Exact solutions to the nonlinear dynamics of learning in deep linear
+    neural networks"; the signs: Mezzadri 2007, "How to generate random matrices from the classical compact
+    groups". Test: ``test_orthogonal_*`` in tests/test_init.py.
+    """
+    inputs, outputs = _matrix(shape, "orthogonal")
+    q, r = np.linalg.qr(rng.standard_normal((max(inputs, outputs), min(inputs, outputs))))
+    q = q * np.where(np.diagonal(r) < 0, -1.0, 1.0)
+    return q if inputs >= outputs else np.ascontiguousarray(q.T)
+
+
+def identity(shape: Shape, rng: np.random.Generator) -> Array:
+    """W = I: with ReLU and zero biases, a state that stays as it is until an input changes it (IRNN).
+
+    Parameters
+    ----------
+    shape : (H, H)
+    rng : numpy.random.Generator
+        Not used.
+
+    Returns
+    -------
+    float64 array of ``shape``
+
+    Raises
+    ------
+    ValueError
+        When ``shape`` is not square.
+
+    Notes
+    -----
+    Source: Le, Jaitly & Hinton 2015, "A simple way to initialize recurrent networks of rectified linear units".
+    Test: ``test_identity_*`` in tests/test_init.py.
+    """
+    inputs, outputs = _matrix(shape, "identity")
+    if inputs != outputs:
+        raise ValueError(f'identity: shape must be square, (H, H), got {shape}: try "orthogonal", or blocks= for gates')
+    return np.eye(inputs)
+
+
+def zeros(shape: Shape, rng: np.random.Generator) -> Array:
+    """W_ij = 0, in any shape; ``rng`` is not used. The usual start of a bias."""
+    return np.zeros(shape)
+
+
+def ones(shape: Shape, rng: np.random.Generator) -> Array:
+    """W_ij = 1, in any shape; ``rng`` is not used."""
+    return np.ones(shape)
+
+
+def constant(value: float) -> Callable[[Shape, np.random.Generator], Array]:
+    """Make the initialiser W_ij = ``value``, in any shape.
+
+    Raises
+    ------
+    TypeError
+        When ``value`` is not one finite number.
+    """
+    fill = _number(value, "constant: value", "try constant(0.1); for an array try lambda shape, rng: array")
+    return lambda shape, rng: np.full(shape, fill)
+
+
+def normal(std: float, mean: float = 0.0) -> Callable[[Shape, np.random.Generator], Array]:
+    """Make the initialiser W_ij ~ N(mean, std²), in any shape.
+
+    ``std`` is the standard deviation, not the variance. The name "normal" stands for ``normal(0.001)``, the start of
+    the non-recurrent weights in Le, Jaitly & Hinton 2015 (IRNN).
+
+    Raises
+    ------
+    TypeError
+        When ``std`` or ``mean`` is not one finite number.
+    ValueError
+        When ``std`` is negative.
+    """
+    hint = "normal(0.001) makes an initialiser"
+    scale, centre = _number(std, "normal: std", hint), _number(mean, "normal: mean", hint)
+    if scale < 0:
+        raise ValueError(f"normal: std must be ≥ 0, got {scale}: try normal({-scale})")
+    return lambda shape, rng: rng.normal(centre, scale, shape)
+
+
+def uniform(low: float, high: float) -> Callable[[Shape, np.random.Generator], Array]:
+    """Make the initialiser W_ij ~ U[low, high), in any shape.
+
+    Raises
+    ------
+    TypeError
+        When ``low`` or ``high`` is not one finite number.
+    ValueError
+        When ``low`` is not below ``high``.
+    """
+    hint = "uniform(-0.1, 0.1) makes an initialiser"
+    a, b = _number(low, "uniform: low", hint), _number(high, "uniform: high", hint)
+    if not a < b:
+        raise ValueError(f"uniform: low must be below high, got low={a} and high={b}: try uniform({b}, {a})")
+    return lambda shape, rng: rng.uniform(a, b, shape)
+
+
+PRESETS: dict[str, Initializer] = {
+    "glorot": glorot_uniform,
+    "orthogonal": orthogonal,
+    "identity": identity,
+    "normal": normal(0.001),
+    "zeros": zeros,
+    "ones": ones,
+}
+"""Every initialiser that has a name; "normal" is N(0, 0.001²)."""
+
+
+# --- what layers call -------------------------------------------------------------------------------------------------
+
+
+def get(initializer: str | Initializer, argument: str = "initializer") -> Initializer:
+    """Look up an initialiser by its name in `PRESETS`; a callable passes through.
+
+    Parameters
+    ----------
+    initializer : str or callable taking ``(shape, rng)``
+    argument : str
+        What errors call it, such as ``"RecurrentLayer: recurrent_initializer"``.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name.
+    TypeError
+        For what is neither a string nor callable.
+
+    Examples
+    --------
+    >>> get("zeros")((2, 3), as_generator(0))
+    array([[0., 0., 0.],
+           [0., 0., 0.]])
+    """
+    expected = f"{argument} must be one of {', '.join(map(repr, PRESETS))} or a callable taking (shape, rng)"
+    if isinstance(initializer, str):
+        if initializer not in PRESETS:
+            raise ValueError(
+                f"{expected}, got {initializer!r}: try one of these names, or normal(std), uniform(low, high)"
+            )
+        return PRESETS[initializer]
+    if not callable(initializer):
+        hint = "for a number try constant(number), for an array try lambda shape, rng: array"
+        raise TypeError(f"{expected}, got {describe(initializer)}: {hint}")
+    return initializer
+
+
+def initialise(
+    initializer: str | Initializer,
+    shape: Shape,
+    rng: np.random.Generator,
+    dtype: npt.DTypeLike,
+    argument: str,
+    blocks: int = 1,
+) -> npt.NDArray[np.floating]:
+    """Resolve an initialiser, call it, and check what it gives.
+
+    Drawn in float64 and then rounded to ``dtype``, so that a float32 layer has the float64 layer's weights, rounded.
+
+    Parameters
+    ----------
+    initializer : str or callable taking ``(shape, rng)``
+    shape : tuple of int
+        The parameter's shape: (D, G·H), (H, G·H), (G·H,), …
+    rng : numpy.random.Generator
+    dtype : float dtype
+    argument : str
+        What errors call the initialiser, such as ``"LSTMLayer: recurrent_initializer"``.
+    blocks : int
+        G: the last axis is cut into so many equal blocks, in order, and the initialiser is called for each.
+
+    Returns
+    -------
+    array of ``shape`` and ``dtype``
+        C-contiguous and always a new one, even if the initialiser gives the same array every time.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `get` does, and when the initialiser gives another shape (ValueError), something that is not real numbers
+        (TypeError), or a value that is not finite in ``dtype`` (ValueError).
+
+    Examples
+    --------
+    >>> W_hh = initialise("orthogonal", (3, 12), as_generator(0), np.float64, "recurrent_initializer", blocks=4)
+    >>> bool(np.allclose(W_hh[:, 3:6] @ W_hh[:, 3:6].T, np.eye(3)))
+    True
+    """
+    function = get(initializer, argument)
+    if shape[-1] % blocks:
+        raise ValueError(f"{argument}: shape must have a last axis that is a multiple of blocks={blocks}, got {shape}")
+    block = (*shape[:-1], shape[-1] // blocks)
+    parts = [_checked(function(block, rng), block, dtype, argument) for _ in range(blocks)]
+    return np.concatenate(parts, axis=-1)
+
+
+def _checked(given: npt.ArrayLike, shape: Shape, dtype: npt.DTypeLike, argument: str) -> npt.NDArray[np.floating]:
+    try:
+        value = np.asarray(given)
+    except ValueError:  # a ragged list
+        value = np.asarray(None)
+    if value.dtype.kind not in "fiu":
+        hint = "try returning rng.normal(0, 0.1, shape)"
+        raise TypeError(f"{argument} must give an array of real numbers, got {describe(given)}: {hint}")
+    if value.shape != shape:
+        hint = "use the shape it is called with; a layer with gates asks for one gate at a time"
+        raise ValueError(f"{argument} must give an array of shape {shape}, got {value.shape}: {hint}")
+    with np.errstate(over="ignore"):  # the check below reports it, with the argument's name
+        cast: npt.NDArray[np.floating] = value.astype(dtype)
+    finite = np.isfinite(cast)
+    if not finite.all():
+        at = tuple(map(int, np.argwhere(~finite)[0]))
+        hint = "try a smaller scale"
+        raise ValueError(f"{argument} must give values finite in {cast.dtype}, got {value[at]} at index {at}: {hint}")
+    return cast

@@ -1,0 +1,156 @@
+"""Layers without recurrence: Linear, Embedding, Dropout, Sequential.
+
+Checked by tests/test_layers.py.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from minirnn.arguments import as_flag, as_generator, as_size, class_ids, float_dtype
+from minirnn.init import Initializer, initialise
+from minirnn.module import Module, Parameter
+from minirnn.tensor import Tensor, as_array
+
+
+class Linear(Module):
+    """y = x W + b on the last axis: (…, in) → (…, out).
+
+    Parameters
+    ----------
+    in_features, out_features : int
+    bias : bool
+    initializer : str or callable (shape, rng) -> array
+        Of the weight; the bias starts at zero.
+    dtype : numpy.float32 or numpy.float64
+    rng : numpy.random.Generator, int or None
+
+    Attributes
+    ----------
+    weight : Parameter (in, out)
+    bias : Parameter (out,) or None
+
+    Notes
+    -----
+    As a head it is note 000's O_t = H_t W_hy + b_y, with in = H and out = P.
+
+    >>> Linear(20, 5)(np.zeros((7, 2, 20))).shape
+    (7, 2, 5)
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        initializer: str | Initializer = "glorot",
+        dtype: npt.DTypeLike = np.float32,
+        rng: np.random.Generator | int | None = None,
+    ) -> None:
+        super().__init__()
+        self.in_features = as_size(in_features, "Linear: in_features")
+        self.out_features = as_size(out_features, "Linear: out_features")
+        self.dtype = float_dtype(dtype, "Linear: dtype")
+        shape = (self.in_features, self.out_features)
+        self.weight = Parameter(initialise(initializer, shape, as_generator(rng), self.dtype, "Linear: initializer"))
+        self.bias = Parameter(np.zeros(self.out_features, self.dtype)) if as_flag(bias, "Linear: bias") else None
+
+    def forward(self, x: Any) -> Tensor:
+        """Apply to the last axis of ``x``, an array or a Tensor."""
+        x = x if isinstance(x, Tensor) else Tensor(as_array(x, "Linear: x"))
+        if not x.ndim or x.shape[-1] != self.in_features:
+            raise ValueError(f"Linear: x must have shape (…, in={self.in_features}), got {x.shape}")
+        y = x.astype(self.dtype) @ self.weight
+        return y if self.bias is None else y + self.bias
+
+    def extra_repr(self) -> str:
+        """Return the settings shown between the brackets of ``repr``."""
+        return f"{self.in_features}, {self.out_features}" + (", bias=False" if self.bias is None else "")
+
+
+class Embedding(Module):
+    """A vector for each class id: y = weight[id], (…) ids → (…, D).
+
+    The same as one-hot vectors times ``weight``, without making them.
+
+    Parameters
+    ----------
+    num_embeddings, embedding_dim : int
+        How many ids there are, and D.
+    initializer : str or callable (shape, rng) -> array
+    dtype : numpy.float32 or numpy.float64
+    rng : numpy.random.Generator, int or None
+
+    Attributes
+    ----------
+    weight : Parameter (num_embeddings, D)
+
+    >>> Embedding(4, 3)([[0, 3], [1, 1]]).shape
+    (2, 2, 3)
+    """
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        *,
+        initializer: str | Initializer = "glorot",
+        dtype: npt.DTypeLike = np.float32,
+        rng: np.random.Generator | int | None = None,
+    ) -> None:
+        super().__init__()
+        self.num_embeddings = as_size(num_embeddings, "Embedding: num_embeddings")
+        self.embedding_dim = as_size(embedding_dim, "Embedding: embedding_dim")
+        shape = (self.num_embeddings, self.embedding_dim)
+        dtype = float_dtype(dtype, "Embedding: dtype")
+        self.weight = Parameter(initialise(initializer, shape, as_generator(rng), dtype, "Embedding: initializer"))
+
+    def forward(self, ids: Any) -> Tensor:
+        """Look the ids up.
+
+        Raises
+        ------
+        TypeError, IndexError
+            For ids that are not integers, or outside 0 … num_embeddings − 1.
+        """
+        ids = class_ids(ids, self.num_embeddings, "Embedding: ids")
+        return self.weight[ids]
+
+    def extra_repr(self) -> str:
+        """Return the settings shown between the brackets of ``repr``."""
+        return f"{self.num_embeddings}, {self.embedding_dim}"
+
+
+class Sequential(Module):
+    """Modules applied one after the other, each to what the one before returned.
+
+    Parameters
+    ----------
+    *modules : Module
+        None of them recurrent: a recurrent layer returns its state too, which a chain would lose; see `SequenceModel`.
+
+    >>> Sequential(Linear(3, 4), Linear(4, 1))(np.zeros((2, 3))).shape
+    (2, 1)
+    """
+
+    def __init__(self, *modules: Module) -> None:
+        super().__init__()
+        if not modules:
+            raise ValueError("Sequential: expected at least one module, got none")
+        for i, module in enumerate(modules):
+            if not isinstance(module, Module):
+                raise TypeError(f"Sequential: modules[{i}] must be a Module, got {type(module).__name__}")
+            if module.carries_state:
+                raise TypeError(
+                    f"Sequential: modules[{i}], a {type(module).__name__}, returns a state beside its outputs, which a "
+                    "chain would lose: use SequenceModel(recurrent, head)"
+                )
+            setattr(self, str(i), module)
+
+    def forward(self, x: Any) -> Any:
+        """Apply the modules in order."""
+        for _, module in self.children():
+            x = module(x)
+        return x

@@ -1,0 +1,91 @@
+"""Modes of the tape, switched within a ``with`` block or a decorated function: `no_grad` and `detect_anomaly`.
+
+They live in a context variable, so each thread, and each asyncio task, has its own. Checked by tests/test_modes.py.
+"""
+
+from contextlib import ContextDecorator
+from contextvars import ContextVar, Token
+from typing import Self
+
+import numpy as np
+
+from minirnn.ops import Array
+
+RECORD, ANOMALY = 1, 2
+MODE: ContextVar[int] = ContextVar("minirnn_mode", default=RECORD)
+"""The modes that are on, as one set of bits, so that an op asks once."""
+
+
+class _Switch(ContextDecorator):
+    on = 0
+    off = 0
+
+    def __init__(self) -> None:
+        self._tokens: list[Token[int]] = []
+
+    def _recreate_cm(self) -> Self:
+        return type(self)()  # a decorated function may run in several threads at once, or call itself
+
+    def __enter__(self) -> Self:
+        self._tokens.append(MODE.set((MODE.get() | self.on) & ~self.off))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        MODE.reset(self._tokens.pop())
+
+
+class no_grad(_Switch):  # noqa: N801 - used like a function, as everywhere in the field
+    """Within it no op is recorded: nothing requires a gradient and nothing is kept for backward.
+
+    >>> import minirnn as mr
+    >>> w = mr.Tensor([2.0], requires_grad=True)
+    >>> with mr.no_grad():
+    ...     y = w * 3.0
+    >>> y.requires_grad
+    False
+    """
+
+    off = RECORD
+
+
+class detect_anomaly(_Switch):  # noqa: N801
+    """Within it the first NaN or inf is refused where it appears, going forward and going back.
+
+    Each array is looked through once more, so this is for finding a fault, not for training.
+
+    Raises
+    ------
+    AnomalyError
+        Naming the argument or the op, and the first entry that is not finite.
+
+    >>> import minirnn as mr
+    >>> with mr.detect_anomaly():
+    ...     mr.log(mr.Tensor([1.0, 0.0]))
+    Traceback (most recent call last):
+        ...
+    minirnn.modes.AnomalyError: detect_anomaly: the output of log holds -inf at [1] (1 of 2 entries not finite): ...
+    """
+
+    on = ANOMALY
+
+
+class AnomalyError(ArithmeticError):
+    """A NaN or an inf appeared within `detect_anomaly`."""
+
+
+def check_finite(array: Array, what: str, hint: str) -> None:
+    """Within `detect_anomaly`, refuse an array that holds a NaN or an inf; elsewhere do nothing.
+
+    Raises
+    ------
+    AnomalyError
+        Naming ``what`` the array is, the first bad entry, how many there are, and the ``hint`` on what to try.
+    """
+    if not MODE.get() & ANOMALY or np.isfinite(array).all():
+        return
+    bad = np.argwhere(~np.isfinite(array))
+    entry = tuple(int(i) for i in bad[0])
+    raise AnomalyError(
+        f"detect_anomaly: {what} holds {array[entry]} at {list(entry)} "
+        f"({len(bad)} of {array.size} entries not finite): {hint}"
+    )

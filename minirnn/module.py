@@ -1,0 +1,186 @@
+"""Parameter and Module: named leaves, and what owns them.
+
+Checked by tests/test_module.py.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Self, TextIO
+
+import numpy as np
+
+from minirnn import counting
+from minirnn.ops import Array
+from minirnn.tensor import Tensor
+
+
+class Parameter(Tensor):
+    """A leaf that a Module owns and an optimiser changes; always asks for a gradient.
+
+    Attributes
+    ----------
+    name : str
+        As the Module that owns it calls it; errors use it.
+    """
+
+    __slots__ = ("name",)
+
+    def __init__(self, data: Any, requires_grad: bool = True, name: str = "") -> None:
+        super().__init__(data, requires_grad)
+        self.name = name
+
+    def _label(self) -> str:
+        return f"parameter {self.name or 'without a name'} {self.shape}"
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.data, self.requires_grad, self.name)
+
+
+class Module:
+    """Owns Parameters and other Modules, in the order in which they were set as attributes.
+
+    A subclass sets them in ``__init__`` and defines ``forward``; calling the module calls ``forward``.
+
+    Attributes
+    ----------
+    training : bool
+        True until `eval` is called; layers such as Dropout look at it.
+    carries_state : bool
+        Whether a call takes and returns a state, as recurrent layers do.
+    """
+
+    carries_state = False
+
+    def __init__(self) -> None:
+        self.training = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, Parameter) and not value.name:
+            value.name = name
+        object.__setattr__(self, name, value)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Compute the output; a subclass says how."""
+        raise NotImplementedError(f"{type(self).__name__} must define forward()")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.forward(*args, **kwargs)
+
+    # --- what it owns ------------------------------------------------------------------------------------------------
+
+    def children(self) -> Iterator[tuple[str, "Module"]]:
+        """Yield the modules it owns, with the names by which they are known here."""
+        for name, value in vars(self).items():
+            if isinstance(value, Module):
+                yield name, value
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """Yield each Parameter once, in the order of insertion; dotted names lead into the modules owned."""
+        seen: set[int] = set()
+        for name, parameter in self._all_parameters(""):
+            if id(parameter) not in seen:
+                seen.add(id(parameter))
+                yield name, parameter
+
+    def _all_parameters(self, prefix: str) -> Iterator[tuple[str, Parameter]]:
+        for name, value in vars(self).items():
+            if isinstance(value, Parameter):
+                yield prefix + name, value
+        for name, child in self.children():
+            yield from child._all_parameters(f"{prefix}{name}.")
+
+    def parameters(self) -> list[Parameter]:
+        """Return all Parameters, in a stable order."""
+        return [parameter for _, parameter in self.named_parameters()]
+
+    def count_params(self) -> int:
+        """Return how many numbers the Parameters hold; needs no data."""
+        return sum(parameter.size for parameter in self.parameters())
+
+    def zero_grad(self) -> None:
+        """Set the ``grad`` of every Parameter to None."""
+        for parameter in self.parameters():
+            parameter.grad = None
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training, here and in the modules owned."""
+        self.training = mode
+        for _, child in self.children():
+            child.train(mode)
+        return self
+
+    def eval(self) -> Self:
+        """Switch to evaluation, here and in the modules owned."""
+        return self.train(False)
+
+    # --- state ---------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Array]:
+        """Return a copy of every Parameter's values by its name."""
+        return {name: parameter.data.copy() for name, parameter in self.named_parameters()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Set every Parameter to a copy of the values given under its name.
+
+        Raises
+        ------
+        ValueError
+            Listing every entry that is missing, unexpected, or of another shape; nothing has been loaded then.
+        """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"load_state_dict: state must map names to arrays, got {type(state).__name__}")
+        parameters = dict(self.named_parameters())
+        arrays = {name: np.asarray(state[name]) for name in parameters if name in state}
+        faults = [f"missing: {name} {p.shape}" for name, p in parameters.items() if name not in state]
+        faults += [f"unexpected: {name}" for name in state if name not in parameters]
+        for name, array in arrays.items():
+            if array.dtype.kind not in "biuf":
+                faults.append(f"not numbers: {name} has dtype {array.dtype}")
+            elif array.shape != parameters[name].shape:
+                faults.append(f"misshapen: {name} must have shape {parameters[name].shape}, got {array.shape}")
+        if faults:
+            raise ValueError(
+                f"{type(self).__name__}.load_state_dict: nothing was loaded, {len(faults)} entries do not fit:\n  "
+                + "\n  ".join(faults)
+            )
+        for name, array in arrays.items():
+            parameters[name].data = array.astype(parameters[name].dtype, copy=True)
+
+    # --- what it says of itself ----------------------------------------------------------------------------------------
+
+    def counted(self, prefix: str = "") -> list[counting.Term]:
+        """Return a row of `summary` for each Parameter it owns itself or through other modules."""
+        own = [_term(prefix + name, value) for name, value in vars(self).items() if isinstance(value, Parameter)]
+        return own + [term for name, child in self.children() for term in child.counted(f"{prefix}{name}.")]
+
+    def counting_notes(self, prefix: str = "") -> list[str]:
+        """Return what `summary` says below its table."""
+        return [line for name, child in self.children() for line in child.counting_notes(f"{prefix}{name}.")]
+
+    def summary(self, file: TextIO | None = None) -> None:
+        """Print a table of the Parameters: name, shape for row and for column vectors, formula, count; then the total.
+
+        Below it stands, for each recurrent layer, what torch, Keras and ONNX would count, and why. Needs no data.
+        """
+        terms = self.counted()
+        rows = [(t.name, t.shape, t.shape_column, f"{t.formula} = {t.numbers}", t.count) for t in terms]
+        total = ("total", "", "", "", sum(t.count for t in terms))
+        print(counting.render_table(rows, counting.TABLE_HEADER, total=total), file=file)
+        for line in self.counting_notes():
+            print(line, file=file)
+
+    def extra_repr(self) -> str:
+        """Return the settings shown between the brackets of ``repr``."""
+        return ""
+
+    def __repr__(self) -> str:
+        lines = [f"  ({name}): " + repr(child).replace("\n", "\n  ") for name, child in self.children()]
+        if not lines:
+            return f"{type(self).__name__}({self.extra_repr()})"
+        return "\n".join([f"{type(self).__name__}({self.extra_repr()}", *lines, ")"])
+
+
+def _term(name: str, parameter: Parameter) -> counting.Term:
+    shape = parameter.shape
+    letters = "in·out" if len(shape) == 2 else "out"
+    numbers = "·".join(map(str, shape)) or "1"
+    return counting.Term(name, shape, shape[::-1], letters, numbers, parameter.size)

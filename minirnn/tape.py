@@ -1,0 +1,232 @@
+"""The tape: what each recorded op leaves behind, and the pass that sends gradients back through it.
+
+A `Node` knows, for each input that wants a gradient, where it goes (another node, or a leaf Tensor), which rule
+computes it, and the values that the rule reads (minirnn/ops.py). Nodes are numbered as they are made, and an op can
+only use what exists already, so falling numbers are a topological order: `run` takes the newest node that has a
+gradient pending until none is left. There is no recursion, and whatever the pass counts or sums lives in the call, so
+a pass that is interrupted leaves nothing behind.
+
+The graph of ``y = tanh(x @ W + b)``, from the newest node down; what is kept stands in brackets::
+
+    tanh [y] ── add [shapes] ─┬─ matmul [x] ── W
+                              └─ b
+
+Checked by tests/test_backward.py.
+"""
+
+import heapq
+import itertools
+from collections.abc import Callable, Container, Iterable, Sequence
+from typing import Any
+
+from minirnn import ops
+from minirnn.ops import Part
+
+_numbers = itertools.count(0, -1)  # falling, so that the newest node is the smallest in a heap
+
+
+class FreedGraphError(RuntimeError):
+    """A backward pass reached a part of the graph that an earlier pass has used up."""
+
+
+class ChangedParameterError(RuntimeError):
+    """A leaf's data was changed between the forward pass that used it and the backward pass that needs it."""
+
+
+class Node:
+    """One recorded op.
+
+    Attributes
+    ----------
+    op : Op
+        What was done (minirnn/ops.py).
+    edges : list of (receiver, vjp, kept) or None
+        One for each input: where its gradient goes, the rule, and the values kept for it; None for an input that wants
+        no gradient. The attribute itself is None once the graph has been freed.
+    guards : tuple of (leaf, version) or None
+        The leaves whose data the rules will read, with the version their data must still have then.
+    hooks : list of callables or None
+        Called with the gradient of the op's output.
+    number : int
+        Falls with every node made.
+    """
+
+    __slots__ = ("__weakref__", "edges", "guards", "hooks", "number", "op")
+
+    def __init__(self, op: Any, edges: Any, guards: Any) -> None:
+        self.op = op
+        self.edges = edges
+        self.guards = guards
+        self.hooks: list[Callable[[Any], Any]] | None = None
+        self.number = next(_numbers)
+
+    def pull(self, g: Any) -> list[tuple[Any, Any]]:
+        """Turn the gradient of the output into (receiver, gradient) pairs, on arrays."""
+        return [(edge[0], edge[1](g, *edge[2])) for edge in self.edges if edge is not None]
+
+    def receivers(self) -> list[Any]:
+        """Return the nodes and leaves that gradients go to."""
+        return [edge[0] for edge in self.edges if edge is not None]
+
+
+class KernelNode(Node):
+    """A kernel as one node: several inputs, several outputs, one backward function on plain arrays.
+
+    ``edges`` is ``(receivers, backward, rerun, arrays)`` as given to `minirnn.tensor.apply_kernel`.
+    """
+
+    __slots__ = ()
+
+    def pull(self, g: "Received") -> list[tuple[Any, Any]]:
+        receivers, backward, _, _ = self.edges
+        gradients = backward(g, tuple(receiver is not None for receiver in receivers))
+        pairs = zip(receivers, gradients, strict=True)
+        return [(receiver, gi) for receiver, gi in pairs if receiver is not None and gi is not None]
+
+    def receivers(self) -> list[Any]:
+        return [receiver for receiver in self.edges[0] if receiver is not None]
+
+
+class OutputNode(Node):
+    """One output of a kernel; hands its gradient to the kernel's node (``edges``) under its index."""
+
+    __slots__ = ("index",)
+
+    def __init__(self, kernel: KernelNode, index: int) -> None:
+        super().__init__(kernel.op, kernel, None)
+        self.index = index
+
+    def pull(self, g: Any) -> list[tuple[Any, Any]]:
+        return [(self.edges, Received({self.index: g}))]
+
+    def receivers(self) -> list[Any]:
+        return [self.edges]
+
+
+class Received(dict[int, Any]):
+    """The gradients that a kernel's outputs have received, by index; an output that received none is absent."""
+
+    def __add__(self, other: "Received") -> "Received":
+        for i, g in other.items():
+            self[i] = self[i] + g if i in self else g
+        return self
+
+
+def run(
+    root: Any,
+    gradient: Any,
+    *,
+    retain_graph: bool = False,
+    only: Container[Any] | None = None,
+    capture: Iterable[Any] = (),
+    pull: Callable[[Node, Any], list[tuple[Any, Any]]] = lambda node, g: node.pull(g),
+    place: Callable[..., Any] = ops.place.forward,
+    check: Callable[[Any, Node], None] | None = None,
+) -> dict[Any, Any]:
+    """Send ``gradient``, that of ``root``, back; return the total that each leaf received.
+
+    Parameters
+    ----------
+    root : Node or leaf
+        Where the gradient enters.
+    retain_graph : bool
+        Keep the graph; otherwise each node is emptied as soon as it has been used.
+    only : container of nodes and leaves, optional
+        Visit no others.
+    capture : nodes
+        Return their totals too.
+    pull, place
+        How to go through one node, and how to write `ops.Part` gradients into zeros: on arrays unless replaced.
+    check : callable (gradient, node), optional
+        Looks at every gradient that a node is about to use.
+
+    Raises
+    ------
+    FreedGraphError, ChangedParameterError
+        Before any leaf has been changed: the leaves' totals are only returned.
+    """
+    pending: dict[Any, Any] = {root: gradient}
+    captured = dict.fromkeys(capture)
+    heap = [(root.number, root)] if isinstance(root, Node) else []
+    while heap:
+        node = heapq.heappop(heap)[1]
+        g = pending.pop(node)
+        if type(g) is Part:
+            g = g.total(place)
+        if node.hooks is not None:
+            g = call_hooks(node.hooks, g)
+        if node in captured:
+            captured[node] = g
+        if node.edges is None:
+            raise FreedGraphError(_freed(node))
+        if node.guards is not None:
+            _check_guards(node)
+        if check is not None:
+            check(g, node)
+        for receiver, gi in pull(node, g):
+            if only is not None and receiver not in only:
+                continue
+            old = pending.get(receiver)
+            if old is not None:
+                pending[receiver] = old + gi
+            else:
+                pending[receiver] = gi
+                if isinstance(receiver, Node):
+                    heapq.heappush(heap, (receiver.number, receiver))
+        if not retain_graph:
+            node.edges = node.guards = None
+    # Every node has been taken out, so what is left are the leaves.
+    totals = {leaf: g.total(place) if type(g) is Part else g for leaf, g in pending.items()}
+    return totals | {node: g for node, g in captured.items() if g is not None}
+
+
+def call_hooks(hooks: Sequence[Callable[[Any], Any]], g: Any) -> Any:
+    """Give the gradient to each hook in turn; what a hook returns, unless None, takes its place."""
+    for hook in tuple(hooks):
+        replacement = hook(g)
+        if replacement is not None:
+            if getattr(replacement, "shape", None) != g.shape:
+                raise ValueError(
+                    f"register_hook: the hook must return None or a gradient of shape {g.shape}, "
+                    f"got {getattr(replacement, 'shape', type(replacement).__name__)}"
+                )
+            g = replacement
+    return g
+
+
+def between(root: Any, targets: Iterable[Any]) -> set[Any]:
+    """Return the nodes and leaves that lie on a path from ``root`` to a target, ends included."""
+    reachable = {root}
+    todo = [root]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, Node):
+            if node.edges is None:
+                raise FreedGraphError(_freed(node))
+            new = [r for r in node.receivers() if r not in reachable]
+            reachable.update(new)
+            todo += new
+    useful = reachable.intersection(targets)
+    nodes = [node for node in reachable if isinstance(node, Node)]
+    for node in sorted(nodes, key=lambda node: -node.number):  # oldest first: inputs before what uses them
+        if any(receiver in useful for receiver in node.receivers()):
+            useful.add(node)
+    return useful
+
+
+def _freed(node: Node) -> str:
+    return (
+        f"backward: the graph was already used up by an earlier backward() at the output of '{node.op.name}'. "
+        "If a state is carried from one sequence to the next, pass state.detach() on; "
+        "to go through the same graph twice, call the first backward(retain_graph=True)"
+    )
+
+
+def _check_guards(node: Node) -> None:
+    for leaf, version in node.guards:
+        if leaf._version != version:
+            raise ChangedParameterError(
+                f"backward: {leaf._label()} was changed after the forward pass: '{node.op.name}' used version {version} "
+                f"of its data and it is now at version {leaf._version}. Call backward() before the optimiser's step, "
+                "or run the forward pass again"
+            )

@@ -1,0 +1,826 @@
+"""Tensor: a numpy array that remembers how it was made; its operators call ops and record them on the tape.
+
+Checked by tests/test_tensor.py (values, dtypes, errors), tests/test_ops.py (derivatives), tests/test_backward.py.
+"""
+
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from minirnn import ops, tape
+from minirnn.modes import ANOMALY, MODE, RECORD, check_finite
+from minirnn.ops import Array, Axis, Op
+from minirnn.tape import KernelNode, Node, OutputNode
+
+_ACCUMULATE = threading.Lock()  # threads that share a leaf add to its .grad one after the other
+_NUMBERS = (int, float)  # bool is an int; numpy gives them the array's dtype by itself
+
+UFUNCS: dict[Any, Op] = {
+    np.add: ops.add,
+    np.subtract: ops.sub,
+    np.multiply: ops.mul,
+    np.divide: ops.div,
+    np.power: ops.pow_,
+    np.matmul: ops.matmul,
+    np.maximum: ops.maximum,
+    np.minimum: ops.minimum,
+    np.negative: ops.neg,
+    np.exp: ops.exp,
+    np.log: ops.log,
+    np.sqrt: ops.sqrt,
+    np.absolute: ops.abs_,
+    np.tanh: ops.tanh,
+}
+"""numpy's ufuncs that work on Tensors, ``ndarray + Tensor`` and its like included."""
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {}
+"""numpy's other functions that work on Tensors, by name; filled by minirnn/functions.py."""
+
+
+class Tensor:
+    """An n-dimensional array with a place on the tape.
+
+    Parameters
+    ----------
+    data : array_like
+        Shared, not copied, if it is an ndarray. Lists and Python numbers become float32.
+    requires_grad : bool
+        Ask for a gradient: `backward` will leave it in ``grad``. Only floats can have one.
+
+    Attributes
+    ----------
+    data : ndarray
+        The values. Setting it (``p.data = …``, ``p.data -= …``) counts as a change: a backward pass that still needs
+        the old values is refused. Writing into ``p.data[…]`` goes unseen.
+    grad : ndarray or None
+        The sum of the gradients of every `backward` since it was None; same shape and dtype as ``data``.
+
+    Raises
+    ------
+    TypeError
+        For data that are not numbers, or integers that should require a gradient.
+
+    >>> import minirnn as mr
+    >>> w = mr.Tensor([1.0, 2.0], requires_grad=True)
+    >>> (w * w).sum().backward()
+    >>> w.grad
+    array([2., 4.], dtype=float32)
+    """
+
+    __slots__ = ("__weakref__", "_data", "_grad", "_hooks", "_node", "_requires_grad", "_version")
+
+    def __init__(self, data: Any, requires_grad: bool = False) -> None:
+        self._data = as_array(data, "Tensor: data")
+        self._node: Node | None = None
+        self._requires_grad = False
+        self._grad: Array | None = None
+        self._version = 0
+        self._hooks: list[Callable[[Any], Any]] | None = None
+        if requires_grad:
+            self.requires_grad = True
+
+    # --- what it holds -----------------------------------------------------------------------------------------------
+
+    @property
+    def data(self) -> Array:
+        return self._data
+
+    @data.setter
+    def data(self, value: Any) -> None:
+        if self._node is not None:
+            raise RuntimeError(
+                f"Tensor.data: only a leaf's data can be set, and this is the output of '{self._node.op.name}'; "
+                "use detach() first, or an op"
+            )
+        array = as_array(value, "Tensor.data")
+        if array.shape != self._data.shape:
+            raise ValueError(f"Tensor.data: expected shape {self.shape}, got {array.shape}; make a new Tensor instead")
+        self._data = array.astype(self._data.dtype, copy=False)
+        self._version += 1
+
+    @property
+    def grad(self) -> Array | None:
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: Any) -> None:
+        if value is not None:
+            value = as_array(value, "Tensor.grad")
+            if value.shape != self._data.shape:
+                raise ValueError(f"Tensor.grad: expected shape {self.shape}, that of the data, got {value.shape}")
+            value = value.astype(self._data.dtype, copy=False)
+        self._grad = value
+
+    @property
+    def requires_grad(self) -> bool:
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if self._node is not None and not value:
+            raise RuntimeError("Tensor.requires_grad: cannot be switched off on the output of an op; use detach()")
+        if value and self._data.dtype.kind != "f":
+            raise TypeError(
+                f"Tensor: only floats can require a gradient, got dtype {self._data.dtype}; "
+                "convert first, for example with .astype(np.float32)"
+            )
+        self._requires_grad = bool(value)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._data.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._data.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self._data.ndim
+
+    @property
+    def size(self) -> int:
+        return self._data.size
+
+    @property
+    def T(self) -> "Tensor":
+        return self.transpose()
+
+    @property
+    def mT(self) -> "Tensor":
+        return self.swapaxes(-1, -2)
+
+    def numpy(self) -> Array:
+        """Return the values as an ndarray that shares memory with this Tensor."""
+        return self._data
+
+    def item(self) -> float:
+        """Return the only entry as a Python number."""
+        if self._data.size != 1:
+            raise ValueError(f"item: expected a Tensor of one entry, got shape {self.shape}; reduce it, or use numpy()")
+        value: float = self._data.item()
+        return value
+
+    def detach(self) -> "Tensor":
+        """Return the same values, cut off from the tape: no gradient flows back through it."""
+        return wrap(self._data, None)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        return np.array(self._data, dtype=dtype, copy=copy)
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len: a Tensor of no axes has no length")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator["Tensor"]:
+        return (self[i] for i in range(len(self)))
+
+    def __bool__(self) -> bool:
+        return bool(self._data)
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __repr__(self) -> str:
+        values = np.array2string(self._data, separator=", ", prefix="Tensor(", precision=4, threshold=100, edgeitems=3)
+        made = f", op={self._node.op.name}" if self._node else ", requires_grad=True" if self._requires_grad else ""
+        return f"{type(self).__name__}({values}, shape={self.shape}, dtype={self.dtype}{made})"
+
+    def _label(self) -> str:
+        return f"a {type(self).__name__} of shape {self.shape}"
+
+    def __reduce__(self) -> Any:
+        if self._node is not None:
+            raise TypeError("Tensor: only leaves can be copied or pickled, and this has a graph behind it; detach() it")
+        return type(self), (self._data, self._requires_grad)
+
+    # --- going back --------------------------------------------------------------------------------------------------
+
+    def backward(self, gradient: Any = None, *, retain_graph: bool = False) -> None:
+        """Add the gradient of this Tensor with respect to each leaf to the leaf's ``grad``.
+
+        Parameters
+        ----------
+        gradient : array_like, optional
+            The gradient of the loss with respect to this Tensor, in its shape; may be left out for a single number.
+        retain_graph : bool
+            Keep the graph for another pass; otherwise it is freed as the pass goes.
+
+        Raises
+        ------
+        RuntimeError
+            If nothing was recorded; FreedGraphError if the graph has been used up; ChangedParameterError if a
+            parameter has changed since the forward pass. No ``grad`` has changed then.
+        ValueError
+            If ``gradient`` is missing or has another shape.
+        """
+        root = _start(self, "backward")
+        seed = _seed(self, gradient, "backward")
+        totals = tape.run(root, seed, retain_graph=retain_graph, check=_anomaly_check())
+        _accumulate(totals, seed)
+
+    def register_hook(self, hook: Callable[[Any], Any]) -> Callable[[], None]:
+        """Call ``hook(gradient)`` when this Tensor's total gradient is known; return a function that removes the hook.
+
+        What the hook returns, unless None, replaces the gradient from here on.
+        """
+        if not self._requires_grad:
+            raise RuntimeError(
+                "register_hook: this Tensor does not require a gradient, so the hook would never be called"
+            )
+        holder: Any = self if self._node is None else self._node
+        slot = "_hooks" if self._node is None else "hooks"
+        hooks = getattr(holder, slot)
+        if hooks is None:
+            hooks = []
+            setattr(holder, slot, hooks)
+        hooks.append(hook)
+
+        def remove() -> None:
+            if hook in hooks:
+                hooks.remove(hook)
+
+        return remove
+
+    def retain_grad(self) -> None:
+        """Ask `backward` to leave ``grad`` here too, although this is the output of an op."""
+        if self._node is None:
+            return
+        this = weakref.ref(self)  # the node must not keep its output alive
+
+        def keep(g: Any) -> None:
+            tensor = this()
+            if tensor is not None:
+                g = np.array(g)
+                tensor._grad = g if tensor._grad is None else tensor._grad + g
+
+        self.register_hook(keep)
+
+    # --- operators ---------------------------------------------------------------------------------------------------
+
+    __hash__ = object.__hash__
+
+    def __add__(self, other: Any) -> "Tensor":
+        return binary(ops.add, self, other)
+
+    def __radd__(self, other: Any) -> "Tensor":
+        return binary(ops.add, other, self)
+
+    def __sub__(self, other: Any) -> "Tensor":
+        return binary(ops.sub, self, other)
+
+    def __rsub__(self, other: Any) -> "Tensor":
+        return binary(ops.sub, other, self)
+
+    def __mul__(self, other: Any) -> "Tensor":
+        return binary(ops.mul, self, other)
+
+    def __rmul__(self, other: Any) -> "Tensor":
+        return binary(ops.mul, other, self)
+
+    def __truediv__(self, other: Any) -> "Tensor":
+        return binary(ops.div, self, other)
+
+    def __rtruediv__(self, other: Any) -> "Tensor":
+        return binary(ops.div, other, self)
+
+    def __pow__(self, other: Any) -> "Tensor":
+        return binary(ops.pow_, self, other)
+
+    def __rpow__(self, other: Any) -> "Tensor":
+        return binary(ops.pow_, other, self)
+
+    def __matmul__(self, other: Any) -> "Tensor":
+        return binary(ops.matmul, self, other)
+
+    def __rmatmul__(self, other: Any) -> "Tensor":
+        return binary(ops.matmul, other, self)
+
+    def __neg__(self) -> "Tensor":
+        return unary(ops.neg, self)
+
+    def __abs__(self) -> "Tensor":
+        return unary(ops.abs_, self)
+
+    # Comparisons are constants, so they are plain arrays of bools.
+    def __lt__(self, other: Any) -> Array:
+        return np.less(self._data, np.asarray(other))
+
+    def __le__(self, other: Any) -> Array:
+        return np.less_equal(self._data, np.asarray(other))
+
+    def __gt__(self, other: Any) -> Array:
+        return np.greater(self._data, np.asarray(other))
+
+    def __ge__(self, other: Any) -> Array:
+        return np.greater_equal(self._data, np.asarray(other))
+
+    def __eq__(self, other: Any) -> Array:  # type: ignore[override]
+        return np.equal(self._data, np.asarray(other))
+
+    def __ne__(self, other: Any) -> Array:  # type: ignore[override]
+        return np.not_equal(self._data, np.asarray(other))
+
+    def __getitem__(self, index: Any) -> "Tensor":
+        return apply(ops.getitem, self, index=_plain_index(index))
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        op = UFUNCS.get(ufunc)
+        if op is not None and method == "__call__" and not kwargs:
+            return binary(op, *inputs) if len(inputs) == 2 else unary(op, inputs[0])
+        if kwargs.get("out") is not None:
+            raise TypeError(
+                f"np.{ufunc.__name__}: a Tensor cannot be written into an array; write a = a + t, not a += t"
+            )
+        return _only_without_derivative(ufunc, method, inputs, kwargs)
+
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        function = FUNCTIONS.get(func.__name__)
+        return function(*args, **kwargs) if function is not None else _only_without_derivative(func, "", args, kwargs)
+
+    # --- methods -----------------------------------------------------------------------------------------------------
+
+    def sum(self, axis: Axis = None, keepdims: bool = False) -> "Tensor":
+        """Sum over all axes, or those given."""
+        return apply(ops.sum_, self, axis=axis, keepdims=keepdims)
+
+    def mean(self, axis: Axis = None, keepdims: bool = False) -> "Tensor":
+        """Mean over all axes, or those given."""
+        return apply(ops.mean, self, axis=axis, keepdims=keepdims)
+
+    def max(self, axis: Axis = None, keepdims: bool = False) -> "Tensor":
+        """Largest entry over all axes, or those given."""
+        return apply(ops.max_, self, axis=axis, keepdims=keepdims)
+
+    def min(self, axis: Axis = None, keepdims: bool = False) -> "Tensor":
+        """Smallest entry over all axes, or those given."""
+        return apply(ops.min_, self, axis=axis, keepdims=keepdims)
+
+    def reshape(self, *shape: Any) -> "Tensor":
+        """Return the same entries in another shape: ``t.reshape(2, 3)`` or ``t.reshape((2, 3))``."""
+        return apply(ops.reshape, self, shape=_unpacked(shape))
+
+    def transpose(self, *axes: Any) -> "Tensor":
+        """Permute the axes; without arguments, reverse them."""
+        return apply(ops.transpose, self, axes=_unpacked(axes) or None)
+
+    def swapaxes(self, axis1: int, axis2: int) -> "Tensor":
+        """Exchange two axes."""
+        return apply(ops.swapaxes, self, axis1=axis1, axis2=axis2)
+
+    def squeeze(self, axis: Axis = None) -> "Tensor":
+        """Drop axes of length 1."""
+        return apply(ops.squeeze, self, axis=axis)
+
+    def broadcast_to(self, shape: tuple[int, ...]) -> "Tensor":
+        """Copy along new or stretched axes."""
+        return apply(ops.broadcast_to, self, shape=tuple(shape))
+
+    def astype(self, dtype: Any) -> "Tensor":
+        """Cast to another dtype; the gradient is cast back."""
+        return self if self.dtype == dtype else apply(ops.astype, self, dtype=np.dtype(dtype))
+
+    def clip(self, low: Any = None, high: Any = None) -> "Tensor":
+        """Limit to ``low … high``."""
+        return apply(ops.clip, self, low=low, high=high)
+
+    def exp(self) -> "Tensor":
+        """e to the power of each entry."""
+        return unary(ops.exp, self)
+
+    def log(self) -> "Tensor":
+        """Natural logarithm."""
+        return unary(ops.log, self)
+
+    def sqrt(self) -> "Tensor":
+        """Square root."""
+        return unary(ops.sqrt, self)
+
+    def tanh(self) -> "Tensor":
+        """Hyperbolic tangent."""
+        return unary(ops.tanh, self)
+
+    def sigmoid(self) -> "Tensor":
+        """Logistic function."""
+        return unary(ops.sigmoid, self)
+
+    def relu(self) -> "Tensor":
+        """Rectifier max(x, 0)."""
+        return unary(ops.relu, self)
+
+
+# --- recording an op -------------------------------------------------------------------------------------------------
+
+_blank = Tensor.__new__
+
+
+def wrap(data: Any, node: Node | None) -> Tensor:
+    """Make a Tensor of an op's result without looking at it."""
+    t = _blank(Tensor)
+    t._data = data if type(data) is np.ndarray else np.asarray(data)
+    t._node = node
+    t._requires_grad = node is not None
+    t._grad = None
+    t._version = 0
+    t._hooks = None
+    return t
+
+
+def receiver_of(x: Any) -> Any:
+    """Return where a gradient for ``x`` goes: its node, ``x`` itself if it is a leaf that wants one, else None."""
+    if not isinstance(x, Tensor):
+        return None
+    return x._node if x._node is not None else x if x._requires_grad else None
+
+
+def guards_of(inputs: Iterable[Any]) -> tuple[tuple[Tensor, int], ...] | None:
+    """Return the leaves among the inputs with the version of their data."""
+    return tuple((x, x._version) for x in inputs if isinstance(x, Tensor) and x._node is None) or None
+
+
+def apply(op: Op, *inputs: Any, **settings: Any) -> Tensor:
+    """Run an op on Tensors and arrays, and record it if an input requires a gradient."""
+    arrays = [x._data if isinstance(x, Tensor) else x for x in inputs]
+    mode = MODE.get()
+    y = _forward(op, arrays, settings, mode)
+    if not mode & RECORD:
+        return wrap(y, None)
+    edges: list[Any] = []
+    read: list[Any] = []
+    for i, x in enumerate(inputs):
+        receiver = receiver_of(x)
+        rule = op.rules[0 if op.variadic else i]
+        if receiver is None or rule is None:
+            edges.append(None)
+            continue
+        which = {"i": i} if op.variadic else {}
+        edges.append((receiver, rule.vjp, rule.keep(y, *arrays, **which, **settings)))
+        read += [inputs[j] for j in rule.reads]
+    if not any(edges):
+        return wrap(y, None)
+    return wrap(y, Node(op, edges, guards_of(read)))
+
+
+def unary(op: Op, x: Tensor) -> Tensor:
+    """`apply` for one Tensor and no settings: the same without the loops, for the ops that are called most."""
+    if MODE.get() != RECORD:
+        return apply(op, x)
+    data = x._data
+    y = op.forward(data)
+    receiver = receiver_of(x)
+    if receiver is None:
+        return wrap(y, None)
+    rule = op.rules[0]
+    guards = ((x, x._version),) if receiver is x and rule.reads else None
+    return wrap(y, Node(op, ((receiver, rule.vjp, rule.keep(y, data)),), guards))
+
+
+def binary(op: Op, a: Any, b: Any) -> Tensor:
+    """`apply` for two operands, one of them a Tensor at least, and no settings; brings both to one dtype first."""
+    if not (isinstance(a, Tensor) and isinstance(b, Tensor) and a._data.dtype is b._data.dtype):
+        a, b = _operands(a, b)
+        if a is NotImplemented:
+            return NotImplemented
+    if MODE.get() != RECORD:
+        return apply(op, a, b)
+    da = a._data if isinstance(a, Tensor) else a
+    db = b._data if isinstance(b, Tensor) else b
+    y = _forward(op, (da, db), {}, RECORD)
+    a_receiver, b_receiver = receiver_of(a), receiver_of(b)
+    a_rule, b_rule = op.rules
+    a_edge = b_edge = guards = None
+    read = ()
+    if a_receiver is not None:
+        a_edge = (a_receiver, a_rule.vjp, a_rule.keep(y, da, db))
+        read = a_rule.reads
+    if b_receiver is not None:
+        b_edge = (b_receiver, b_rule.vjp, b_rule.keep(y, da, db))
+        read += b_rule.reads
+    elif a_receiver is None:
+        return wrap(y, None)
+    if read:
+        guards = guards_of([(a, b)[j] for j in read])
+    return wrap(y, Node(op, (a_edge, b_edge), guards))
+
+
+def apply_kernel(
+    op: Any,
+    inputs: Sequence[Any],
+    outputs: Sequence[Array],
+    backward: Callable[..., Sequence[Any]],
+    rerun: Callable[..., Sequence[Tensor]],
+) -> tuple[Tensor, ...]:
+    """Record a whole kernel as one node.
+
+    Parameters
+    ----------
+    op : object with a ``name``
+    inputs : Tensors or None
+    outputs : arrays
+        What the kernel's forward returned; each becomes a Tensor.
+    backward : callable (received, wanted) -> sequence
+        ``received`` maps an output's index to its gradient (absent: none); ``wanted`` says which inputs want one. Returns
+        a gradient, or None, for each input, newly made.
+    rerun : callable (*inputs) -> Tensors
+        The same outputs made of ops; what ``create_graph`` differentiates.
+    """
+    receivers = [receiver_of(x) for x in inputs]
+    if not MODE.get() & RECORD or not any(receiver is not None for receiver in receivers):
+        return tuple(wrap(y, None) for y in outputs)
+    arrays = [None if x is None else x._data for x in inputs]
+    node = KernelNode(op, (receivers, backward, rerun, arrays), guards_of(inputs))
+    return tuple(wrap(y, OutputNode(node, i)) for i, y in enumerate(outputs))
+
+
+def _forward(op: Op, arrays: Sequence[Any], settings: dict[str, Any], mode: int) -> Any:
+    try:
+        y = op.forward(*arrays, **settings)
+    except ValueError as error:
+        shapes = ", ".join(str(np.shape(a)) for a in arrays)
+        raise ValueError(f"{op.name}: inputs of shapes {shapes} do not fit: {error}") from None
+    if mode & ANOMALY:
+        check_finite(y, f"the output of {op.name}", "look at what goes into it")
+    return y
+
+
+# --- operands --------------------------------------------------------------------------------------------------------
+
+
+def as_array(data: Any, argument: str) -> Array:
+    """Return an array of numbers: lists and Python numbers as float32, arrays as they are.
+
+    Raises
+    ------
+    TypeError
+        For anything but booleans, integers and real floats, naming the argument.
+    """
+    if isinstance(data, Tensor):
+        return data._data
+    own_dtype = isinstance(data, np.ndarray | np.generic)
+    try:
+        array = np.asarray(data)
+    except ValueError as error:
+        raise TypeError(f"{argument} must be an array of numbers, got a ragged list: {error}") from None
+    if array.dtype.kind not in "biuf":
+        raise TypeError(
+            f"{argument} must be an array of numbers (bool, int or float), got {type(data).__name__} of dtype {array.dtype}"
+        )
+    return array if own_dtype or array.dtype.kind == "b" else array.astype(np.float32)
+
+
+def _operands(a: Any, b: Any) -> tuple[Any, Any]:
+    """Bring two operands to one dtype: the Tensor's wins over a number's, a wider one over a narrower one."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        if a.ndim == 0 < b.ndim and b.dtype.kind == "f":
+            return a.astype(b.dtype), b
+        if b.ndim == 0 < a.ndim and a.dtype.kind == "f":
+            return a, b.astype(a.dtype)
+        dtype = _common_dtype(a.dtype, b.dtype)
+        return a.astype(dtype), b.astype(dtype)
+    if isinstance(a, Tensor):
+        return _with_constant(a, b)
+    if not isinstance(b, Tensor):
+        return _operands(Tensor(a), b)
+    b, a = _with_constant(b, a)
+    return a, b
+
+
+def _with_constant(t: Tensor, c: Any) -> tuple[Any, Any]:
+    if isinstance(c, _NUMBERS):
+        return t, c
+    if isinstance(c, np.ndarray):
+        if c.dtype is t._data.dtype:
+            return t, c
+    elif isinstance(c, list | tuple):
+        c = as_array(c, "operand").astype(t.dtype)
+    elif not isinstance(c, np.generic):
+        return NotImplemented, NotImplemented
+    if c.dtype.kind not in "biuf":
+        raise TypeError(f"operand must be an array of numbers, got dtype {c.dtype}")
+    if c.ndim == 0:
+        return t, c.item()  # a number: numpy lets the array's dtype stand
+    dtype = _common_dtype(t.dtype, c.dtype)
+    return t.astype(dtype), c.astype(dtype, copy=False)
+
+
+def _common_dtype(a: np.dtype[Any], b: np.dtype[Any]) -> np.dtype[Any]:
+    """numpy's promotion, but that integers and bools never widen a float."""
+    if a.kind == "f" != b.kind:
+        return a
+    if b.kind == "f" != a.kind:
+        return b
+    return np.result_type(a, b)
+
+
+def _plain_index(index: Any) -> Any:
+    if isinstance(index, tuple):
+        return tuple(_plain_index(i) for i in index)
+    if isinstance(index, Tensor):
+        return index._data
+    return np.asarray(index) if isinstance(index, list) else index
+
+
+def _unpacked(arguments: tuple[Any, ...]) -> tuple[int, ...]:
+    return tuple(arguments[0]) if len(arguments) == 1 and isinstance(arguments[0], tuple | list) else arguments
+
+
+def _only_without_derivative(func: Any, method: str, args: Any, kwargs: Any) -> Any:
+    """Call a numpy function that has no op on the plain arrays, if nothing differentiable is lost by it."""
+    name = f"np.{func.__name__}" + (f".{method}" if method not in ("", "__call__") else "")
+    tensors: list[Tensor] = []
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            tensors.append(value)
+            return value._data
+        return type(value)(plain(v) for v in value) if type(value) in (list, tuple) else value
+
+    call = getattr(func, method) if method else func
+    result = call(*plain(args), **{k: plain(v) for k, v in kwargs.items()})
+    if any(t.requires_grad for t in tensors) and getattr(np.asarray(result), "dtype", np.dtype(object)).kind == "f":
+        raise TypeError(
+            f"{name}: no derivative is known for it. Use one of minirnn's functions (mr.tanh, mr.sum, …), "
+            "or t.detach() or t.numpy() if no gradient should flow"
+        )
+    return result
+
+
+# --- passes ----------------------------------------------------------------------------------------------------------
+
+
+def grad(
+    output: Tensor,
+    inputs: Tensor | Sequence[Tensor],
+    *,
+    gradient: Any = None,
+    retain_graph: bool = False,
+    create_graph: bool = False,
+) -> tuple[Tensor, ...]:
+    """Return the gradients of ``output`` with respect to ``inputs`` and leave every ``grad`` alone.
+
+    Parameters
+    ----------
+    output : Tensor
+    inputs : Tensor or sequence of Tensors
+        Leaves or outputs of ops. One that ``output`` does not depend on gets zeros.
+    gradient : array_like or Tensor, optional
+        The gradient entering at ``output``; may be left out for a single number.
+    retain_graph : bool
+        Keep the graph for another pass.
+    create_graph : bool
+        Record the pass itself, so that the gradients can be differentiated again; keeps the graph too.
+
+    Returns
+    -------
+    tuple of Tensors
+        In the order of ``inputs``, each in its input's shape and dtype.
+
+    >>> import minirnn as mr
+    >>> x = mr.Tensor(3.0, requires_grad=True)
+    >>> (dx,) = mr.grad(x**3, x, create_graph=True)
+    >>> (ddx,) = mr.grad(dx, x)
+    >>> dx.item(), ddx.item()
+    (27.0, 18.0)
+    """
+    inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    for i, x in enumerate(inputs):
+        if receiver_of(x) is None:
+            raise ValueError(f"grad: inputs[{i}] does not require a gradient: {x!r}")
+    root = _start(output, "grad")
+    targets = [receiver_of(x) for x in inputs]
+    only = tape.between(root, targets)
+    nodes = [t for t in targets if isinstance(t, Node)]
+    if create_graph:
+        seed: Any = gradient if isinstance(gradient, Tensor) else wrap(_seed(output, gradient, "grad"), None)
+        totals = _run_recorded(root, seed, only, nodes)
+    else:
+        seed = _seed(output, gradient, "grad")
+        totals = tape.run(root, seed, retain_graph=retain_graph, only=only, capture=nodes, check=_anomaly_check())
+    return tuple(_result(totals.get(t), x) for t, x in zip(targets, inputs, strict=True))
+
+
+def _result(g: Any, x: Tensor) -> Tensor:
+    if g is None:
+        return wrap(np.zeros_like(x._data), None)
+    return g if isinstance(g, Tensor) else wrap(np.array(g, dtype=x.dtype), None)
+
+
+def _start(output: Tensor, caller: str) -> Any:
+    root = receiver_of(output)
+    if root is None:
+        raise RuntimeError(
+            f"{caller}: nothing was recorded for this Tensor: no input of its computation has requires_grad=True, "
+            "or it ran under no_grad()"
+        )
+    return root
+
+
+def _seed(output: Tensor, gradient: Any, caller: str) -> Array:
+    if gradient is None:
+        if output.size != 1:
+            raise ValueError(
+                f"{caller}: a Tensor of shape {output.shape} needs a gradient of that shape; "
+                f"reduce it to one number first (.sum(), .mean()), or pass gradient="
+            )
+        return np.ones(output.shape, output.dtype)
+    array = as_array(gradient, f"{caller}: gradient")
+    if array.shape != output.shape:
+        raise ValueError(f"{caller}: gradient must have the shape of the output, {output.shape}, got {array.shape}")
+    return array.astype(output.dtype, copy=False)
+
+
+def _anomaly_check() -> Callable[[Any, Node], None] | None:
+    if not MODE.get() & ANOMALY:
+        return None
+
+    def check(g: Any, node: Node) -> None:
+        for part in g.values() if isinstance(g, dict) else (g,):
+            check_finite(np.asarray(part), f"the gradient of the output of {node.op.name}", "look at what follows it")
+
+    return check
+
+
+def _accumulate(totals: dict[Any, Any], seed: Array) -> None:
+    """Add each leaf's total to its ``grad``: the only thing a pass changes, and it comes last."""
+    seen = {id(seed)}
+    ready = []
+    for leaf, g in totals.items():
+        if leaf._hooks:
+            g = tape.call_hooks(leaf._hooks, np.asarray(g))
+        g = np.asarray(g, dtype=leaf._data.dtype)
+        if g.base is not None or id(g) in seen:
+            g = g.copy()  # a leaf owns its grad: rules may hand the same array, or views of it, to several inputs
+        seen.add(id(g))
+        ready.append((leaf, g))
+    with _ACCUMULATE:
+        for leaf, g in ready:
+            leaf._grad = g if leaf._grad is None else leaf._grad + g
+
+
+# --- recorded passes (create_graph) ----------------------------------------------------------------------------------
+
+
+def _run_recorded(root: Any, seed: Tensor, only: set[Any], capture: list[Any]) -> dict[Any, Any]:
+    place = partial(apply, ops.place)
+    return tape.run(root, seed, retain_graph=True, only=only, capture=capture, pull=_pull_recorded, place=place)
+
+
+def _pull_recorded(node: Node, g: Any) -> list[tuple[Any, Any]]:
+    """Go through one node with Tensors, so that what its rules do is recorded."""
+    if isinstance(node, OutputNode):
+        return node.pull(g)
+    if isinstance(node, KernelNode):
+        return _pull_rerun(node, g)
+    pairs = []
+    for j, edge in enumerate(node.edges):
+        if edge is not None:
+            receiver, vjp, kept = edge
+            roles = node.op.rules[0 if node.op.variadic else j].roles
+            values = [_in_the_graph(node, value, role) for value, role in zip(kept, roles, strict=True)]
+            pairs.append((receiver, vjp(g, *values)))
+    return pairs
+
+
+def _in_the_graph(node: Node, value: Any, role: int | None) -> Any:
+    """Give a kept value its place in the graph back."""
+    if role is None:
+        return value
+    if role == ops.OUTPUT:
+        return wrap(value, node)
+    edge = node.edges[role]
+    return value if edge is None else _at(edge[0], value)
+
+
+def _at(receiver: Any, value: Array) -> Tensor:
+    return receiver if isinstance(receiver, Tensor) else wrap(value, receiver)
+
+
+def _pull_rerun(node: KernelNode, received: Any) -> list[tuple[Any, Any]]:
+    """Go through a kernel by way of its ops: run them again, and back through them."""
+    receivers, _, rerun, arrays = node.edges
+    # Identities fence the rerun off: gradients stop at them, so each input gets its own share and no more.
+    inputs: list[Tensor | None] = []
+    fences: dict[Any, Any] = {}
+    for receiver, array in zip(receivers, arrays, strict=True):
+        if receiver is None:
+            inputs.append(None if array is None else wrap(array, None))
+        else:
+            fence = unary(ops.identity, _at(receiver, array))
+            fences[fence._node] = receiver
+            inputs.append(fence)
+    outputs = rerun(*inputs)
+    totals: dict[Any, Any] = {}
+    for i, g in received.items():
+        root = outputs[i]._node
+        if root is not None:
+            for fence, gi in _run_recorded(root, g, tape.between(root, fences), list(fences)).items():
+                totals[fence] = totals[fence] + gi if fence in totals else gi
+    return [(receiver, totals[fence]) for fence, receiver in fences.items() if fence in totals]

@@ -1,0 +1,442 @@
+import itertools
+import math
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minirnn.tasks import TASKS, Chunk, TextTask
+
+TINY = "abracadabra, abba! " * 6 + "cab.\n"
+
+
+def raises(kind, message):
+    return pytest.raises(kind, match="^" + re.escape(message) + "$")
+
+
+def numbered(size, held_out=0.5):
+    """A text whose every character is another one, so that an id is a position."""
+    return TextTask("".join(map(chr, range(0x4E00, 0x4E00 + size))), held_out=held_out)
+
+
+@pytest.fixture(scope="module")
+def prose():
+    return TextTask()
+
+
+# --- the default text -------------------------------------------------------------------------------------------------
+
+
+def test_the_default_text_is_the_standard_librarys_prose(prose):
+    from pydoc_data.topics import topics
+
+    text = prose.decode(prose.train_ids) + prose.decode(prose.held_out_ids)
+    assert text == "\n".join(topics[name] for name in sorted(topics))
+    assert 300_000 < len(text) < 700_000
+    assert prose.held_out_ids.size == pytest.approx(len(text) / 10, abs=1)
+    again = TextTask()
+    np.testing.assert_array_equal(prose.train_ids, again.train_ids)
+    assert prose.vocabulary == again.vocabulary
+
+
+def test_the_baselines_of_the_default_text_are_in_order(prose):
+    assert 2.5 < prose.bigram_bits < prose.unigram_bits < math.log2(prose.input_size)
+    if sys.version_info[:2] == (3, 11):  # the text belongs to the version; these are the docstring's figures
+        assert prose.unigram_bits == pytest.approx(4.67, abs=0.01)
+        assert prose.bigram_bits == pytest.approx(3.35, abs=0.01)
+
+
+def test_the_documentation_repeats_itself_a_little(prose):
+    train = {line.strip() for line in prose.decode(prose.train_ids).splitlines()}
+    held_out = [s for line in prose.decode(prose.held_out_ids).splitlines() if len(s := line.strip()) >= 40]
+    share = sum(line in train for line in held_out) / len(held_out)
+    assert share < 0.25  # else the held-out figure would measure memory
+    if sys.version_info[:2] == (3, 11):
+        assert share == pytest.approx(0.08, abs=0.005)
+
+
+def test_without_the_default_text_the_error_says_what_to_do(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pydoc_data.topics", None)
+    with raises(
+        ModuleNotFoundError,
+        "TextTask: this Python has no pydoc_data.topics, the default text: try text= or path=",
+    ):
+        TextTask()
+
+
+# --- characters and ids -----------------------------------------------------------------------------------------------
+
+
+def test_vocabulary_is_sorted_and_ids_are_positions_in_it():
+    task = TextTask(TINY)
+    assert task.vocabulary == "".join(sorted(set(TINY)))
+    assert task.input_size == task.output_size == len(set(TINY))
+    ids = np.concatenate([task.train_ids, task.held_out_ids])
+    assert ids.dtype == np.int64
+    assert ids.tolist() == [task.vocabulary.index(c) for c in TINY]
+
+
+def test_the_parts_are_cut_where_held_out_says():
+    for held_out in (0.1, 0.25, 0.5):
+        task = TextTask(TINY, held_out=held_out)
+        assert task.held_out_ids.size == pytest.approx(held_out * len(TINY), abs=0.5)
+        assert task.decode(task.train_ids) + task.decode(task.held_out_ids) == TINY
+
+
+def test_ids_cannot_be_overwritten():
+    task = TextTask(TINY)
+    for part in (task.train_ids, task.held_out_ids):
+        with pytest.raises(ValueError, match="read-only"):
+            part[0] = 1
+
+
+def test_encode_and_decode_are_inverse_for_any_unicode():
+    task = TextTask("naïve 東京 🎈 \ud800 " * 3)
+    assert task.vocabulary == "".join(sorted(task.vocabulary))
+    assert task.decode(task.encode("🎈 東 ï\ud800")) == "🎈 東 ï\ud800"
+    assert task.decode(task.encode("東").tolist()) == "東"
+    assert task.decode(task.encode("")) == ""
+    assert task.decode([]) == ""
+    assert task.decode(np.array([0, 1], np.uint16)) == task.vocabulary[:2]
+
+
+def test_encode_lists_the_unknown_characters():
+    task = TextTask(TINY)
+    message = (
+        f"TextTask.encode: text must consist of the {len(set(TINY))} characters of the vocabulary, got 'xz' too: leave "
+        "them out or replace them"
+    )
+    with raises(ValueError, message):
+        task.encode("abzxz")
+    with pytest.raises(ValueError, match=r", got '\w{20}' too:"):  # not a screenful
+        task.encode("".join(map(chr, range(0x4E00, 0x5E00))))
+    with raises(TypeError, "TextTask.encode: text must be a str, got list: try ''.join(…) for a list"):
+        task.encode(["a"])
+
+
+@pytest.mark.parametrize(
+    ("ids", "kind", "message"),
+    [
+        ([[0, 1]], ValueError, "ids must have shape (T,), got (1, 2): try ids[:, n], one stream"),
+        ([0.5], TypeError, "ids must be integers, got dtype float64: try scores.argmax(axis=-1)"),
+        ([0, -1], ValueError, "ids must lie between 0 and 9, got -1: is it another text's id?"),
+        ([0, 99], ValueError, "ids must lie between 0 and 9, got 99: is it another text's id?"),
+    ],
+)
+def test_decode_refuses_what_are_no_ids(ids, kind, message):
+    with raises(kind, "TextTask.decode: " + message):
+        TextTask("0123456789" * 2).decode(ids)
+
+
+# --- baselines --------------------------------------------------------------------------------------------------------
+
+
+def test_unigram_bits_against_a_plain_loop():
+    task = TextTask(TINY, held_out=0.3)
+    train, held_out = task.decode(task.train_ids), task.decode(task.held_out_ids)
+    counts, V = Counter(train), len(set(TINY))
+    bits = [-math.log2((counts[c] + 1) / (len(train) + V)) for c in held_out[1:]]
+    assert task.unigram_bits == pytest.approx(sum(bits) / len(bits), rel=1e-12)
+
+
+@pytest.mark.parametrize("text", [TINY, "aaaaaaaaaaaaab", "abcdefghijklmnop"])  # the last two: pairs never seen
+def test_bigram_bits_against_a_plain_loop(text):
+    task = TextTask(text, held_out=0.3)
+    train, held_out = task.decode(task.train_ids), task.decode(task.held_out_ids)
+    V = len(set(text))
+    pairs = Counter(itertools.pairwise(train))
+    before = Counter(train[:-1])
+    bits = [-math.log2((pairs[b, c] + 1) / (before[b] + V)) for b, c in itertools.pairwise(held_out)]
+    assert task.bigram_bits == pytest.approx(sum(bits) / len(bits), rel=1e-12)
+    assert task.baseline == task.bigram_bits
+
+
+def test_the_models_are_probabilities():
+    """Added over all next characters, 2^−bits is 1: so the bits of two texts of one character tell the third's."""
+    V = 3
+    texts = ["abcabcabca" + "a" + c for c in "abc"]
+    tasks = [TextTask(text, held_out=2 / 12) for text in texts]
+    assert all(task.input_size == V and task.held_out_ids.size == 2 for task in tasks)
+    assert sum(2**-task.bigram_bits for task in tasks) == pytest.approx(1, rel=1e-12)
+    assert sum(2**-task.unigram_bits for task in tasks) == pytest.approx(1, rel=1e-12)
+
+
+def test_many_different_characters_need_no_square_table():
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0x10000, 0x10000 + 60_000, 50_000)
+    task = TextTask("".join(map(chr, codes)))
+    assert task.input_size > 30_000  # squared, in 8-byte counts: more than 7 GB
+    assert 10 < task.bigram_bits < 17
+
+
+def test_solved_means_better_than_the_bigram_model():
+    task = TextTask(TINY)
+    assert task.solved(task.bigram_bits - 1e-9) is True
+    assert task.solved(task.bigram_bits) is False
+    assert task.solved(np.float32(0.01)) is True
+    assert task.solved(math.nan) is False
+
+
+# --- streams ----------------------------------------------------------------------------------------------------------
+
+
+def passes(task, N, chunk, number, rng=0):
+    """The first so many passes: lists of chunks."""
+    collected = []
+    for item in task.streams(N, chunk, rng=rng):
+        if item.is_start:
+            if len(collected) == number:
+                return collected
+            collected.append([])
+        collected[-1].append(item)
+    raise AssertionError("streams ended")
+
+
+@pytest.mark.parametrize(("N", "chunk"), [(1, 1), (1, 7), (4, 5), (3, 20), (7, 1), (5, 20), (9, 11)])
+def test_streams_are_contiguous(N, chunk):
+    task = numbered(203)  # 102 to train on
+    assert task.train_ids.size == 102
+    S = 101 // N
+    for one in passes(task, N, chunk, 5):
+        assert [item.is_start for item in one] == [True] + [False] * (len(one) - 1)
+        for item in one:
+            assert isinstance(item, Chunk)
+            assert item.ids_in.shape == item.ids_target.shape == (chunk, N)
+            assert item.ids_in.dtype == item.ids_target.dtype == np.int64
+            np.testing.assert_array_equal(item.ids_target, item.ids_in + 1)  # ids are positions here
+        rows = np.concatenate([item.ids_in for item in one])
+        np.testing.assert_array_equal(rows, rows[0] + np.arange(len(rows))[:, None])
+        np.testing.assert_array_equal(np.diff(rows[0]), np.full(N - 1, S))
+        assert len(rows) <= S  # no stream enters the next one's territory
+        assert rows.max() + 1 < task.train_ids.size  # nor the held-out part
+
+
+def test_every_pass_has_as_many_chunks_and_starts_somewhere_else():
+    task = numbered(2001)
+    collected = passes(task, 3, 10, 100)
+    assert {len(one) for one in collected} == {(1000 // 3 - 9) // 10}
+    starts = {int(one[0].ids_in[0, 0]) for one in collected}
+    assert {start % 10 for start in starts} == set(range(10))  # so the borders of the chunks move
+
+
+def test_what_one_pass_leaves_out_another_reads():
+    task = numbered(203)
+    N, chunk = 3, 10
+    collected = passes(task, N, chunk, 200)
+    for one in collected:
+        assert 101 - sum(item.ids_in.size for item in one) < N * 2 * chunk
+    read = np.unique(np.concatenate([item.ids_in.ravel() for one in collected for item in one]))
+    np.testing.assert_array_equal(read, np.arange(101 // N * N))
+
+
+def test_streams_follow_their_generator():
+    task = numbered(2001)
+
+    def start(rng, number=12):
+        return [int(one[0].ids_in[0, 0]) for one in passes(task, 2, 10, number, rng)]
+
+    assert start(0) == start(0) == start(np.random.default_rng(0))
+    assert start(0) != start(1)
+
+
+def test_streams_are_independent_of_each_other_and_of_what_is_done_to_the_chunks():
+    task = TextTask(TINY)
+    one, two = task.streams(2, 5, rng=0), task.streams(2, 5, rng=0)
+    for _ in range(30):
+        a, b = next(one), next(two)
+        np.testing.assert_array_equal(a.ids_in, b.ids_in)
+        target = a.ids_target.copy()
+        a.ids_in[...] = 0
+        np.testing.assert_array_equal(a.ids_target, target)
+
+
+def test_the_shortest_text_that_works():
+    task = numbered(2 * (3 * 4 + 1))
+    assert task.train_ids.size == 3 * 4 + 1
+    first, second = itertools.islice(task.streams(N=3, chunk=4, rng=0), 2)
+    np.testing.assert_array_equal(first.ids_in, np.arange(12).reshape(3, 4).T)
+    np.testing.assert_array_equal(first.ids_in, second.ids_in)
+    assert second.is_start
+    message = (
+        "TextTask.streams: N=3 streams in chunks of chunk=4 steps need at least 13 characters, got a train part of 12: "
+        "try a smaller N or chunk, or a longer text"
+    )
+    with raises(ValueError, message):
+        numbered(24).streams(N=3, chunk=4)
+
+
+# --- held-out streams -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("N", "chunk"), [(1, 1), (1, 7), (1, 500), (4, 5), (3, 33)])
+def test_held_out_streams_read_all_but_a_rest_once_and_in_order(N, chunk):
+    task = numbered(203)
+    size = task.held_out_ids.size
+    items = list(task.evaluation_streams(N, chunk))
+    assert [item.is_start for item in items] == [True] + [False] * (len(items) - 1)
+    assert all(item.ids_in.shape == (chunk, N) for item in items[:-1])
+    rows = np.concatenate([item.ids_in for item in items])
+    S = (size - 1) // N
+    np.testing.assert_array_equal(rows.T.ravel(), task.held_out_ids[: S * N])
+    np.testing.assert_array_equal(np.concatenate([item.ids_target for item in items]), rows + 1)
+    assert size - 1 - rows.size < N
+
+
+def test_held_out_streams_are_the_same_at_every_call():
+    task = TextTask(TINY, held_out=0.5)
+    for a, b in zip(task.evaluation_streams(3, 4), task.evaluation_streams(3, 4), strict=True):
+        np.testing.assert_array_equal(a.ids_in, b.ids_in)
+
+
+def test_the_baseline_is_over_the_targets_of_one_held_out_stream():
+    task = TextTask(TINY, held_out=0.3)
+    counts = np.bincount(task.train_ids, minlength=task.input_size)
+    bits = -np.log2((counts + 1) / (counts.sum() + task.input_size))
+    targets = np.concatenate([item.ids_target for item in task.evaluation_streams(1, 4)])
+    assert bits[targets].mean() == pytest.approx(task.unigram_bits, rel=1e-12)
+
+
+def test_held_out_streams_need_a_step_each():
+    message = (
+        "TextTask.evaluation_streams: N=10 streams in chunks of chunk=4 steps need at least 11 characters, got a "
+        "held-out part of 10: try a smaller N or chunk, or a longer text"
+    )
+    with raises(ValueError, message):
+        numbered(20).evaluation_streams(N=10, chunk=4)
+
+
+@pytest.mark.parametrize("method", ["streams", "evaluation_streams"])
+@pytest.mark.parametrize(
+    ("N", "chunk", "kind", "message"),
+    [
+        (0, 4, ValueError, "N must be an int ≥ 1, got 0: try 1 or more"),
+        (2.0, 4, TypeError, "N must be an int ≥ 1, got 2.0 (float): try 1"),
+        (2, -4, ValueError, "chunk must be an int ≥ 1, got -4: try 1 or more"),
+        (2, None, TypeError, "chunk must be an int ≥ 1, got None (NoneType): try 1"),
+    ],
+)
+def test_bad_sizes_are_refused_at_the_call(method, N, chunk, kind, message):
+    with raises(kind, f"TextTask.{method}: {message}"):
+        getattr(TextTask(TINY), method)(N, chunk)
+
+
+# --- files and arguments ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_file_is_read(tmp_path, kind):
+    file = tmp_path / "a.txt"
+    file.write_bytes("\ufeffnaïve\r\nold\rnew\n".encode())
+    task = TextTask(path=kind(file), held_out=0.3)
+    assert task.decode(task.train_ids) + task.decode(task.held_out_ids) == "naïve\nold\nnew\n"
+
+
+def test_a_missing_file(tmp_path):
+    file = tmp_path / "none.txt"
+    hint = f"check the spelling; the working directory is {str(Path.cwd())!r}"
+    message = f"TextTask: path must name a UTF-8 text file, got {str(file)!r}, which does not exist: {hint}"
+    with raises(FileNotFoundError, message):
+        TextTask(path=file)
+
+
+def test_a_directory(tmp_path):
+    message = (
+        f"TextTask: path must name a UTF-8 text file, got the directory {str(tmp_path)!r}: try one of the files in it"
+    )
+    with raises(IsADirectoryError, message):
+        TextTask(path=tmp_path)
+
+
+CONVERT = 'if it is text, try text=open(path, encoding="…").read()'
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "which is empty: try another file"),
+        (b"PNG\0\1\2", f"which is binary (a NUL byte at offset 3): {CONVERT}"),
+        ("text".encode("utf-16-le"), f"which is binary (a NUL byte at offset 1): {CONVERT}"),
+        ("naïve".encode("latin-1"), f"which is not UTF-8 (byte 0xef at offset 2): {CONVERT}"),
+    ],
+)
+def test_files_that_are_no_text(tmp_path, content, message):
+    file = tmp_path / "some.bin"
+    file.write_bytes(content)
+    with raises(ValueError, f"TextTask: path must name a UTF-8 text file, got {str(file)!r}, {message}"):
+        TextTask(path=file)
+
+
+def test_a_file_too_short_to_be_cut(tmp_path):
+    file = tmp_path / "short.txt"
+    file.write_text("abcdefg")
+    message = (
+        "TextTask: path must give at least 2 characters to train on and 2 held out, got 6 and 1 with held_out=0.1: try "
+        "a longer text"
+    )
+    with raises(ValueError, message):
+        TextTask(path=file)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "message"),
+    [
+        ({"text": ""}, ValueError, "text must not be empty, got '': leave it out for the standard library's prose"),
+        ({"text": b"abc"}, TypeError, "text must be a str, got bytes: for a file try path="),
+        ({"text": TINY, "path": "x"}, ValueError, "text and path must not both be given: try one of them"),
+        ({"path": 3}, TypeError, "path must be a str or a Path, got 3: for a text itself try text="),
+        (
+            {"text": TINY, "held_out": 1.0},
+            ValueError,
+            "held_out must lie between 0 and 1, both excluded, got 1.0: try 0.1",
+        ),
+        (
+            {"text": TINY, "held_out": math.nan},
+            ValueError,
+            "held_out must lie between 0 and 1, both excluded, got nan: try 0.1",
+        ),
+        (
+            {"text": TINY, "held_out": "0.1"},
+            TypeError,
+            "held_out must be a number between 0 and 1, got '0.1': try 0.1",
+        ),
+        (
+            {"text": "abcdefg"},
+            ValueError,
+            "text must give at least 2 characters to train on and 2 held out, got 6 and 1 with held_out=0.1: try a "
+            "longer text",
+        ),
+    ],
+)
+def test_bad_arguments_are_refused(arguments, kind, message):
+    with raises(kind, "TextTask: " + message):
+        TextTask(**arguments)
+
+
+# --- the registry -----------------------------------------------------------------------------------------------------
+
+
+def test_it_is_in_the_registry():
+    assert TASKS["text"] is TextTask
+    assert TextTask.readout == "all"
+    assert "bits per character" in TextTask.rule
+    assert "pydoc_data.topics" in TextTask.source
+    assert "\n" not in TextTask.description + TextTask.source + TextTask.rule
+    assert repr(TextTask("abcd" * 300)) == "<TextTask: 1,080 to train on, 120 held out, 4 different characters>"
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_task_has_what_the_protocol_asks_for(name):
+    task = TASKS[name]()
+    assert task.name == name
+    for line in (task.description, task.source, task.rule):
+        assert line
+        assert isinstance(line, str)
+    assert task.baseline > 0
+    assert not task.solved(task.baseline)
+    assert task.solved(0.0)
+    assert task.input_size >= 1
+    assert task.output_size >= 1
+    assert task.readout in ("all", "last")

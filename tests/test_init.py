@@ -1,0 +1,382 @@
+import math
+import re
+
+import numpy as np
+import pytest
+
+from minirnn import init
+
+NAMES = ["glorot", "orthogonal", "identity", "normal", "zeros", "ones"]
+
+
+def generator(seed=0):
+    return np.random.default_rng(seed)
+
+
+def raises(kind, message):
+    """The whole text of an error is part of the contract."""
+    return pytest.raises(kind, match="^" + re.escape(message) + "$")
+
+
+# --- as_generator, as_size --------------------------------------------------------------------------------------------
+
+
+def test_a_generator_passes_through_as_the_same_object():
+    rng = generator()
+    assert init.as_generator(rng) is rng
+
+
+def test_a_seed_gives_the_same_numbers_whatever_int_it_is():
+    first = init.as_generator(7).random(5)
+    np.testing.assert_array_equal(first, init.as_generator(np.int64(7)).random(5))
+    assert (first != init.as_generator(8).random(5)).all()
+
+
+def test_none_takes_fresh_entropy():
+    assert init.as_generator(None).random() != init.as_generator(None).random()
+
+
+def test_numpys_global_state_is_neither_used_nor_moved():
+    np.random.seed(0)  # noqa: NPY002  (to see whether it moves)
+    before = np.random.get_state()  # noqa: NPY002
+    for name in NAMES:
+        init.initialise(name, (4, 4), init.as_generator(None), np.float32, "w")
+    after = np.random.get_state()  # noqa: NPY002
+    assert before[2:] == after[2:]
+    np.testing.assert_array_equal(before[1], after[1])
+
+
+EXPECTED_RNG = "rng must be a numpy.random.Generator, an int ≥ 0 (a seed) or None"
+
+
+@pytest.mark.parametrize(("rng", "got"), [(True, "True (bool)"), (0.5, "0.5 (float)"), ("seed", "'seed' (str)")])
+def test_what_is_no_generator_is_refused(rng, got):
+    with raises(TypeError, f"{EXPECTED_RNG}, got {got}: try rng=0 or rng=numpy.random.default_rng(0)"):
+        init.as_generator(rng)
+
+
+def test_a_negative_seed_is_refused():
+    with raises(ValueError, f"{EXPECTED_RNG}, got -3: try rng=3"):
+        init.as_generator(-3)
+
+
+def test_the_legacy_generator_is_refused_with_the_modern_one_named():
+    with raises(TypeError, f"{EXPECTED_RNG}, got a RandomState: try numpy.random.default_rng(seed)"):
+        init.as_generator(np.random.RandomState(0))
+
+
+def test_sizes():
+    assert init.as_size(3, "N") == 3
+    size = init.as_size(np.int16(3), "N")
+    assert size == 3
+    assert type(size) is int
+    assert init.as_size(0, "seed", 0) == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "message"),
+    [
+        (0, ValueError, "f: N must be an int ≥ 1, got 0: try 1 or more"),
+        (True, TypeError, "f: N must be an int ≥ 1, got True (bool): try 1"),
+        (np.True_, TypeError, f"f: N must be an int ≥ 1, got {np.True_!r} ({type(np.True_).__name__}): try 1"),
+        (2.0, TypeError, "f: N must be an int ≥ 1, got 2.0 (float): try 1"),
+        (np.ones(2), TypeError, "f: N must be an int ≥ 1, got an array of shape (2,) and dtype float64: try 1"),
+    ],
+)
+def test_what_is_no_size_is_refused(value, kind, message):
+    with raises(kind, message):
+        init.as_size(value, "f: N")
+
+
+# --- the initialisers -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_preset_gives_float64_of_its_shape_and_the_same_for_the_same_seed(name):
+    function = init.get(name)
+    first, second = function((6, 6), generator(1)), function((6, 6), generator(1))
+    assert isinstance(first, np.ndarray)
+    assert first.shape == (6, 6)
+    assert first.dtype == np.float64
+    np.testing.assert_array_equal(first, second)
+
+
+def test_the_list_of_presets():
+    assert list(init.PRESETS) == NAMES
+
+
+def test_glorot_fills_its_interval_and_no_more():
+    W = init.glorot_uniform((300, 200), generator())
+    limit = math.sqrt(6 / 500)
+    assert np.abs(W).max() < limit
+    assert W.max() > 0.999 * limit
+    assert W.min() < -0.999 * limit
+    # 60,000 draws: the mean is within 4 standard errors, the variance within 4 of its own
+    assert abs(W.mean()) < 4 * math.sqrt(2 / 500 / W.size)
+    assert abs(W.var() * 500 / 2 - 1) < 4 * math.sqrt(0.8 / W.size)
+
+
+def test_glorot_keeps_the_variance_of_a_square_layer():
+    rng = generator()
+    x = rng.standard_normal((1000, 200))
+    assert (x @ init.glorot_uniform((200, 200), rng)).var() == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 50])
+def test_orthogonal_is_orthogonal(size):
+    W = init.orthogonal((size, size), generator(size))
+    np.testing.assert_allclose(W @ W.T, np.eye(size), atol=1e-14)
+    np.testing.assert_allclose(W.T @ W, np.eye(size), atol=1e-14)
+
+
+@pytest.mark.parametrize("shape", [(7, 3), (3, 7), (3, 12), (1, 5), (5, 1)])
+def test_orthogonal_rows_or_columns_when_not_square(shape):
+    W = init.orthogonal(shape, generator())
+    assert W.shape == shape
+    assert W.flags.c_contiguous
+    gram = W.T @ W if shape[0] >= shape[1] else W @ W.T
+    np.testing.assert_allclose(gram, np.eye(min(shape)), atol=1e-14)
+
+
+def test_orthogonal_is_uniform_over_the_group():
+    """Over the Haar measure E tr W = 0 and E (tr W)² = 1 for every size above 1; QR's own signs give another mean."""
+    rng = generator()
+    draws = 4000
+    traces = np.array([np.trace(init.orthogonal((4, 4), rng)) for _ in range(draws)])
+    assert abs(traces.mean()) < 4 / math.sqrt(draws)
+    assert np.mean(traces**2) == pytest.approx(1, abs=0.12)
+    signs = np.array([np.linalg.det(init.orthogonal((3, 3), rng)) for _ in range(1000)])
+    np.testing.assert_allclose(np.abs(signs), 1, atol=1e-12)
+    assert abs(signs.mean()) < 4 / math.sqrt(1000)  # reflections as often as rotations
+    raw = np.array([np.trace(np.linalg.qr(rng.standard_normal((4, 4)))[0]) for _ in range(draws)])
+    assert abs(raw.mean()) > 0.5  # what the sign fix is for, and what this test would catch
+
+
+def test_orthogonal_of_one_by_one_takes_both_signs():
+    rng = generator()
+    assert {float(init.orthogonal((1, 1), rng)[0, 0]) for _ in range(50)} == {-1.0, 1.0}
+
+
+def test_identity_is_the_identity():
+    np.testing.assert_array_equal(init.identity((4, 4), generator()), np.eye(4))
+
+
+def test_identity_refuses_what_is_not_square():
+    message = 'identity: shape must be square, (H, H), got (4, 8): try "orthogonal", or blocks= for gates'
+    with raises(ValueError, message):
+        init.identity((4, 8), generator())
+
+
+@pytest.mark.parametrize("name", ["glorot_uniform", "orthogonal", "identity"])
+@pytest.mark.parametrize("shape", [(4,), (2, 3, 4), (0, 4)])
+def test_initialisers_of_matrices_refuse_other_shapes(name, shape):
+    with raises(ValueError, f"{name}: shape must be (inputs ≥ 1, outputs ≥ 1), got {shape}: for a bias try zeros"):
+        getattr(init, name)(shape, generator())
+
+
+def test_zeros_ones_and_constant_fill_any_shape():
+    for shape in [(3,), (2, 3), (2, 3, 4)]:
+        np.testing.assert_array_equal(init.zeros(shape, generator()), np.zeros(shape))
+        np.testing.assert_array_equal(init.ones(shape, generator()), np.ones(shape))
+        np.testing.assert_array_equal(init.constant(-0.5)(shape, generator()), np.full(shape, -0.5))
+    assert init.constant(1)((2,), generator()).dtype == np.float64
+
+
+def test_normal_has_its_mean_and_standard_deviation():
+    W = init.normal(0.1, mean=2.0)((200, 300), generator())
+    assert W.mean() == pytest.approx(2.0, abs=4 * 0.1 / math.sqrt(W.size))
+    assert W.std() == pytest.approx(0.1, rel=4 / math.sqrt(2 * W.size))
+
+
+def test_the_name_normal_has_standard_deviation_one_thousandth():
+    W = np.asarray(init.get("normal")((200, 300), generator()))
+    assert W.std() == pytest.approx(0.001, rel=0.02)
+    assert abs(W.mean()) < 4 * 0.001 / math.sqrt(W.size)
+
+
+def test_uniform_fills_its_interval():
+    W = init.uniform(-0.2, 0.6)((200, 300), generator())
+    assert -0.2 <= W.min() < -0.199
+    assert 0.599 < W.max() < 0.6
+    assert W.mean() == pytest.approx(0.2, abs=4 * 0.8 / math.sqrt(12 * W.size))
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "message"),
+    [
+        (lambda: init.normal(-0.1), ValueError, "normal: std must be ≥ 0, got -0.1: try normal(0.1)"),
+        (
+            lambda: init.normal(math.nan),
+            TypeError,
+            "normal: std must be a finite number, got nan (float): normal(0.001) makes an initialiser",
+        ),
+        (
+            lambda: init.normal(0.1, True),
+            TypeError,
+            "normal: mean must be a finite number, got True (bool): normal(0.001) makes an initialiser",
+        ),
+        (
+            lambda: init.uniform(0.1, -0.1),
+            ValueError,
+            "uniform: low must be below high, got low=0.1 and high=-0.1: try uniform(-0.1, 0.1)",
+        ),
+        (
+            lambda: init.uniform(-0.1, math.inf),
+            TypeError,
+            "uniform: high must be a finite number, got inf (float): uniform(-0.1, 0.1) makes an initialiser",
+        ),
+        (
+            lambda: init.constant("0"),
+            TypeError,
+            "constant: value must be a finite number, got '0' (str): try constant(0.1); for an array try lambda shape, "
+            "rng: array",
+        ),
+    ],
+)
+def test_factories_check_their_settings(make, kind, message):
+    with raises(kind, message):
+        make()
+
+
+# --- get and initialise -----------------------------------------------------------------------------------------------
+
+NAMED = ", ".join(map(repr, NAMES))
+EXPECTED_INITIALISER = f"Layer: w must be one of {NAMED} or a callable taking (shape, rng)"
+
+
+def test_a_callable_passes_through():
+    def mine(shape, rng):
+        return rng.random(shape)
+
+    assert init.get(mine) is mine
+    W = init.initialise(mine, (2, 3), generator(5), np.float64, "w")
+    np.testing.assert_array_equal(W, generator(5).random((2, 3)))
+
+
+def test_an_unknown_name_is_refused_with_the_names_listed():
+    hint = "try one of these names, or normal(std), uniform(low, high)"
+    with raises(ValueError, f"{EXPECTED_INITIALISER}, got 'xavier': {hint}"):
+        init.get("xavier", "Layer: w")
+
+
+@pytest.mark.parametrize(
+    ("value", "got"),
+    [(0.1, "0.1 (float)"), (None, "None (NoneType)"), (np.ones((2, 2)), "an array of shape (2, 2) and dtype float64")],
+)
+def test_what_is_neither_name_nor_callable_is_refused(value, got):
+    hint = "for a number try constant(number), for an array try lambda shape, rng: array"
+    with raises(TypeError, f"{EXPECTED_INITIALISER}, got {got}: {hint}"):
+        init.initialise(value, (2, 2), generator(), np.float32, "Layer: w")
+
+
+def test_a_factory_passed_without_its_settings_says_what_is_missing():
+    with raises(
+        TypeError, "normal: std must be a finite number, got (2, 3) (tuple): normal(0.001) makes an initialiser"
+    ):
+        init.initialise(init.normal, (2, 3), generator(), np.float32, "w")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", NAMES)
+def test_initialise_gives_the_float64_numbers_in_the_dtype_asked_for(name, dtype):
+    W = init.initialise(name, (5, 5), generator(3), dtype, "w")
+    assert W.dtype == dtype
+    np.testing.assert_array_equal(W, np.asarray(init.get(name)((5, 5), generator(3))).astype(dtype))
+
+
+def test_initialise_takes_lists_and_integers():
+    W = init.initialise(lambda shape, rng: [[1, 2], [3, 4]], (2, 2), generator(), np.float32, "w")
+    np.testing.assert_array_equal(W, np.array([[1, 2], [3, 4]], np.float32))
+
+
+def test_initialise_never_hands_out_the_callers_array():
+    mine = np.ones((2, 2))
+    W = init.initialise(lambda shape, rng: mine, (2, 2), generator(), np.float64, "w")
+    W[...] = 7
+    assert (mine == 1).all()
+
+
+@pytest.mark.parametrize("blocks", [1, 3, 4])
+def test_each_block_of_a_layer_with_gates_is_orthogonal_on_its_own(blocks):
+    H = 5
+    W = init.initialise("orthogonal", (H, blocks * H), generator(), np.float64, "w", blocks=blocks)
+    assert W.shape == (H, blocks * H)
+    assert W.flags.c_contiguous
+    for k in range(blocks):
+        block = W[:, k * H : (k + 1) * H]
+        np.testing.assert_allclose(block @ block.T, np.eye(H), atol=1e-14)
+        assert k == 0 or np.abs(block - W[:, :H]).max() > 0.1
+
+
+def test_the_blocks_are_drawn_in_order_from_one_generator():
+    rng = generator(2)
+    expected = np.hstack([init.glorot_uniform((3, 5), rng) for _ in range(4)])
+    W = init.initialise("glorot", (3, 20), generator(2), np.float64, "w", blocks=4)
+    np.testing.assert_array_equal(W, expected)
+
+
+def test_identity_and_biases_in_blocks():
+    W = init.initialise("identity", (3, 9), generator(), np.float32, "w", blocks=3)
+    np.testing.assert_array_equal(W, np.hstack([np.eye(3)] * 3))
+    b = init.initialise("zeros", (12,), generator(), np.float32, "b", blocks=4)
+    np.testing.assert_array_equal(b, np.zeros(12))
+
+
+@pytest.mark.parametrize(
+    ("function", "kind", "message"),
+    [
+        (
+            lambda shape, rng: np.zeros((3, 2)),
+            ValueError,
+            "Layer: w must give an array of shape (2, 3), got (3, 2): use the shape it is called with; a layer with "
+            "gates asks for one gate at a time",
+        ),
+        (
+            lambda shape, rng: 0.5,
+            ValueError,
+            "Layer: w must give an array of shape (2, 3), got (): use the shape it is called with; a layer with gates "
+            "asks for one gate at a time",
+        ),
+        (
+            lambda shape, rng: np.full(shape, "a"),
+            TypeError,
+            "Layer: w must give an array of real numbers, got an array of shape (2, 3) and dtype <U1: try returning "
+            "rng.normal(0, 0.1, shape)",
+        ),
+        (
+            lambda shape, rng: np.zeros(shape, complex),
+            TypeError,
+            "Layer: w must give an array of real numbers, got an array of shape (2, 3) and dtype complex128: try "
+            "returning rng.normal(0, 0.1, shape)",
+        ),
+        (
+            lambda shape, rng: None,
+            TypeError,
+            "Layer: w must give an array of real numbers, got None (NoneType): try returning rng.normal(0, 0.1, shape)",
+        ),
+        (
+            lambda shape, rng: [[1, 2], [3]],
+            TypeError,
+            "Layer: w must give an array of real numbers, got [[1, 2], [3]] (list): try returning "
+            "rng.normal(0, 0.1, shape)",
+        ),
+        (
+            lambda shape, rng: np.array([[0, 0, 0], [0, math.nan, 0]]),
+            ValueError,
+            "Layer: w must give values finite in float32, got nan at index (1, 1): try a smaller scale",
+        ),
+        (
+            lambda shape, rng: np.full(shape, 1e300),  # finite in float64, not in float32
+            ValueError,
+            "Layer: w must give values finite in float32, got 1e+300 at index (0, 0): try a smaller scale",
+        ),
+    ],
+)
+def test_what_an_initialiser_gives_is_checked(function, kind, message):
+    with raises(kind, message):
+        init.initialise(function, (2, 3), generator(), np.float32, "Layer: w")
+
+
+def test_blocks_must_divide_the_last_axis():
+    with raises(ValueError, "Layer: w: shape must have a last axis that is a multiple of blocks=4, got (3, 10)"):
+        init.initialise("zeros", (3, 10), generator(), np.float32, "Layer: w", blocks=4)
