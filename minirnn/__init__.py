@@ -35,9 +35,68 @@ from minirnn.functions import (
     where,
 )
 from minirnn.gradcheck import GradcheckError, gradcheck
+from minirnn.gradients import grad
 from minirnn.layers import Embedding, Linear, Sequential
 from minirnn.modes import AnomalyError, detect_anomaly, no_grad
 from minirnn.module import Module, Parameter
 from minirnn.recurrent import RecurrentLayer, RecurrentOutput, SequenceModel, SequenceOutput
 from minirnn.tape import ChangedParameterError, FreedGraphError
-from minirnn.tensor import Tensor, grad
+from minirnn.tensor import Tensor
+
+__all__ = [
+    "AnomalyError",
+    "ChangedParameterError",
+    "Embedding",
+    "FreedGraphError",
+    "GradcheckError",
+    "Linear",
+    "Module",
+    "Parameter",
+    "RecurrentLayer",
+    "RecurrentOutput",
+    "SequenceModel",
+    "SequenceOutput",
+    "Sequential",
+    "Tensor",
+    "abs",
+    "astype",
+    "broadcast_to",
+    "clip",
+    "concatenate",
+    "counting",
+    "detect_anomaly",
+    "exp",
+    "expand_dims",
+    "flip",
+    "grad",
+    "gradcheck",
+    "init",
+    "log",
+    "log_softmax",
+    "logsumexp",
+    "losses",
+    "matmul",
+    "max",
+    "maximum",
+    "mean",
+    "min",
+    "minimum",
+    "no_grad",
+    "optim",
+    "relu",
+    "reshape",
+    "sigmoid",
+    "softmax",
+    "split",
+    "sqrt",
+    "squeeze",
+    "stack",
+    "sum",
+    "swapaxes",
+    "tanh",
+    "tasks",
+    "textbook",
+    "transpose",
+    "unbind",
+    "where",
+]

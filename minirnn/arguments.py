@@ -124,3 +124,24 @@ def class_ids(ids: Any, classes: int, argument: str) -> npt.NDArray[np.integer[A
         at = tuple(int(i) for i in np.argwhere(outside)[0])
         raise IndexError(f"{argument} must be integers 0 … {classes - 1}, got {array[at]} at {list(at)}")
     return array
+
+
+def as_array(data: Any, argument: str) -> npt.NDArray[Any]:
+    """Return an array of numbers: lists and Python numbers as float32, arrays (and Tensors) in their own dtype.
+
+    Raises
+    ------
+    TypeError
+        For anything but booleans, integers and real floats.
+    """
+    own_dtype = hasattr(data, "__array__")
+    try:
+        array = np.asarray(data)
+    except ValueError as error:
+        raise TypeError(f"{argument} must be an array of numbers, got a ragged list: {error}") from None
+    if array.dtype.kind not in "biuf":
+        raise TypeError(
+            f"{argument} must be an array of numbers (bool, int or float), got {type(data).__name__} of dtype "
+            f"{array.dtype}: try np.asarray(data, dtype=float)"
+        )
+    return array if own_dtype or array.dtype.kind == "b" else array.astype(np.float32)

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from minirnn import ops
-from minirnn.ops import Axis
-from minirnn.tensor import FUNCTIONS, Tensor, apply, as_array, binary, unary
+from minirnn.arguments import as_array
+from minirnn.op import Axis
+from minirnn.tensor import FUNCTIONS, Tensor, apply, binary, unary
 
 
 def as_tensor(x: Any) -> Tensor:

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from minirnn.gradients import grad
 from minirnn.modes import no_grad
-from minirnn.ops import Array
-from minirnn.tensor import Tensor, grad
+from minirnn.op import Array
+from minirnn.tensor import Tensor
 
 
 class GradcheckError(AssertionError):

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from minirnn.arguments import as_flag, as_generator, as_size, class_ids, float_dtype
+from minirnn.arguments import as_array, as_flag, as_generator, as_size, class_ids, float_dtype
 from minirnn.init import Initializer, initialise
 from minirnn.module import Module, Parameter
-from minirnn.tensor import Tensor, as_array
+from minirnn.tensor import Tensor
 
 
 class Linear(Module):
@@ -62,7 +62,7 @@ class Linear(Module):
         x = x if isinstance(x, Tensor) else Tensor(as_array(x, "Linear: x"))
         if not x.ndim or x.shape[-1] != self.in_features:
             raise ValueError(f"Linear: x must have shape (…, in={self.in_features}), got {x.shape}")
-        y = x.astype(self.dtype) @ self.weight
+        y: Tensor = x.astype(self.dtype) @ self.weight
         return y if self.bias is None else y + self.bias
 
     def extra_repr(self) -> str:

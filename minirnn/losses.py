@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from minirnn import ops
-from minirnn.arguments import class_ids, describe
+from minirnn.arguments import as_array, class_ids, describe
 from minirnn.functions import where
-from minirnn.ops import Array
-from minirnn.tensor import Tensor, apply, as_array
+from minirnn.op import Array
+from minirnn.tensor import Tensor, apply
 
 
 def mse(predictions: Any, targets: Any, *, lengths: Any = None) -> Tensor:
@@ -38,9 +38,10 @@ def mse(predictions: Any, targets: Any, *, lengths: Any = None) -> Tensor:
     if valid is not None:
         mask = valid.reshape(valid.shape + (1,) * (predictions.ndim - 2))
         predictions, target = where(mask, predictions, 0.0), where(mask, target, 0.0)
-        count = int(valid.sum()) * int(np.prod(predictions.shape[2:]))
-        return ((predictions - target) ** 2).sum() / count
-    return ((predictions - target) ** 2).mean()
+    square: Tensor = (predictions - target) ** 2
+    if valid is None:
+        return square.mean()
+    return square.sum() / (int(valid.sum()) * int(np.prod(predictions.shape[2:])))
 
 
 def cross_entropy(logits: Any, ids: Any, *, lengths: Any = None) -> Tensor:

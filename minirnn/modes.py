@@ -9,7 +9,7 @@ from typing import Self
 
 import numpy as np
 
-from minirnn.ops import Array
+from minirnn.op import Array
 
 RECORD, ANOMALY = 1, 2
 MODE: ContextVar[int] = ContextVar("minirnn_mode", default=RECORD)
@@ -34,7 +34,7 @@ class _Switch(ContextDecorator):
         MODE.reset(self._tokens.pop())
 
 
-class no_grad(_Switch):  # noqa: N801 - used like a function, as everywhere in the field
+class no_grad(_Switch):
     """Within it no op is recorded: nothing requires a gradient and nothing is kept for backward.
 
     >>> import minirnn as mr
@@ -48,7 +48,7 @@ class no_grad(_Switch):  # noqa: N801 - used like a function, as everywhere in t
     off = RECORD
 
 
-class detect_anomaly(_Switch):  # noqa: N801
+class detect_anomaly(_Switch):
     """Within it the first NaN or inf is refused where it appears, going forward and going back.
 
     Each array is looked through once more, so this is for finding a fault, not for training.

@@ -9,7 +9,7 @@ from typing import Any, Self, TextIO
 import numpy as np
 
 from minirnn import counting
-from minirnn.ops import Array
+from minirnn.op import Array
 from minirnn.tensor import Tensor
 
 
@@ -63,6 +63,7 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} must define forward()")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call `forward`."""
         return self.forward(*args, **kwargs)
 
     # --- what it owns ------------------------------------------------------------------------------------------------
@@ -112,7 +113,7 @@ class Module:
         """Switch to evaluation, here and in the modules owned."""
         return self.train(False)
 
-    # --- state ---------------------------------------------------------------------------------------------------------
+    # --- state -------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Array]:
         """Return a copy of every Parameter's values by its name."""
@@ -145,7 +146,7 @@ class Module:
         for name, array in arrays.items():
             parameters[name].data = array.astype(parameters[name].dtype, copy=True)
 
-    # --- what it says of itself ----------------------------------------------------------------------------------------
+    # --- what it says of itself --------------------------------------------------------------------------------------
 
     def counted(self, prefix: str = "") -> list[counting.Term]:
         """Return a row of `summary` for each Parameter it owns itself or through other modules."""
@@ -174,9 +175,10 @@ class Module:
 
     def __repr__(self) -> str:
         lines = [f"  ({name}): " + repr(child).replace("\n", "\n  ") for name, child in self.children()]
+        name, settings = type(self).__name__, self.extra_repr()
         if not lines:
-            return f"{type(self).__name__}({self.extra_repr()})"
-        return "\n".join([f"{type(self).__name__}({self.extra_repr()}", *lines, ")"])
+            return f"{name}({settings})"
+        return "\n".join([f"{name}(", *([f"  {settings}"] if settings else []), *lines, ")"])
 
 
 def _term(name: str, parameter: Parameter) -> counting.Term:

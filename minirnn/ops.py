@@ -1,107 +1,16 @@
 """Every op: its forward on plain arrays and its derivative rules, side by side.
 
-A rule is the vector-Jacobian product for one input: it gets ``g``, the gradient of the loss with respect to the op's
-output, and returns the gradient with respect to that input, in that input's shape. What else a rule names is what the
-tape keeps for it, and nothing more is kept:
-
-==============  =====================================================================
-``a``           an input of the op (by the name it has in the forward)
-``y``           the output
-``a_shape``     the shape of input ``a``;  ``a_dtype`` its dtype
-``axis``, …     a setting (a keyword-only argument of the forward)
-``i``, ``xs_shapes``  in an op of any number of inputs: which one, and the shapes of all
-==============  =====================================================================
-
-A rule is written once. A first-order pass hands it arrays; under ``create_graph`` the same values come as Tensors, so
-rules use operators, methods that both have, and numpy functions that Tensor answers to (``np.exp``, ``np.where``, …).
-Comparisons such as ``x > 0`` give plain arrays either way: a mask is a constant.
-
-A rule never writes into what it is given and never returns an array that the tape keeps.
-Checked by tests/test_ops.py, which walks ``REGISTRY`` and demands a numerical check for every entry.
+How a rule says what it needs, and what it may do, stands in minirnn/op.py. Checked by tests/test_ops.py, which walks
+the registry and demands a numerical check, first and second order, for every entry.
 """
 
-import inspect
 import math
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
-Axis = int | tuple[int, ...] | None
-
-REGISTRY: dict[str, "Op"] = {}
-"""Every op by its name."""
-
-OUTPUT = -1
-"""The role of a kept value that is the op's output; a role ≥ 0 is the index of an input, None a constant."""
-
-
-class Rule:
-    """The derivative for one input: ``vjp(g, *keep(y, *inputs, **settings))``.
-
-    ``roles`` says of each kept value what it is, ``reads`` lists the inputs among them.
-    """
-
-    __slots__ = ("keep", "reads", "roles", "vjp")
-
-    def __init__(self, vjp: Callable[..., Any], inputs: Sequence[str], settings: Sequence[str], variadic: bool) -> None:
-        names = list(inspect.signature(vjp).parameters)[1:]
-        self.vjp = vjp
-        self.roles = tuple(OUTPUT if n == "y" else inputs.index(n) if n in inputs else None for n in names)
-        self.reads = tuple(role for role in self.roles if role is not None and role >= 0)
-        # Compiled once for each rule, as dataclasses does for __init__: picking the values costs one call, no loop.
-        head = ["y", "*xs", "i"] if variadic else ["y", *inputs, "*"] if settings else ["y", *inputs]
-        kept = "".join(f"{_kept_expression(n)}, " for n in names)
-        self.keep: Callable[..., tuple[Any, ...]] = eval(f"lambda {', '.join([*head, *settings])}: ({kept})")
-
-
-def _kept_expression(name: str) -> str:
-    if name == "xs_shapes":
-        return "[x.shape for x in xs]"
-    for suffix in ("shape", "dtype"):
-        if name.endswith("_" + suffix):
-            return f"{name.removesuffix('_' + suffix)}.{suffix}"
-    return name
-
-
-class Op:
-    """A forward function on arrays and a `Rule` for each input (None for one that has no derivative).
-
-    Positional parameters of ``forward`` are inputs, keyword-only ones are settings; ``*xs`` makes an op of any number
-    of inputs, whose single rule is told which input it is for (``i``).
-    """
-
-    __slots__ = ("forward", "inputs", "name", "rules", "settings", "variadic")
-
-    def __init__(self, forward: Callable[..., Any], name: str | None = None) -> None:
-        parameters = inspect.signature(forward).parameters.values()
-        self.name = name or forward.__name__.rstrip("_")
-        self.forward = forward
-        self.inputs = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
-        self.settings = tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
-        self.variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-        self.rules: tuple[Rule | None, ...] = (None,) * len(self.inputs)
-
-    def derivative(self, **vjps: Callable[..., Any]) -> None:
-        """Set the vector-Jacobian product of the inputs named."""
-        if self.variadic:
-            self.rules = (Rule(vjps["xs"], (), self.settings, True),)
-            return
-        rules = {name: Rule(vjp, self.inputs, self.settings, False) for name, vjp in vjps.items()}
-        self.rules = tuple(rules.get(name) for name in self.inputs)
-
-    def __repr__(self) -> str:
-        return f"<op {self.name}>"
-
-
-def op(forward: Callable[..., Any]) -> Op:
-    """Make an op of a forward function and register it."""
-    made = Op(forward)
-    REGISTRY[made.name] = made
-    return made
-
+from minirnn.op import Array, Axis, op
+from minirnn.part import Part
 
 # --- shapes: what broadcasting does to a gradient --------------------------------------------------------------------
 
@@ -205,7 +114,7 @@ def _product(a: Any, b: Any) -> Any:
 
 
 @op
-def matmul(a: Array, b: Array) -> Array:
+def matmul(a: Array, b: Array) -> Any:
     """Matrix product ``a @ b``, 1-D to n-D as in numpy; ∂/∂a = g·bᵀ, ∂/∂b = aᵀ·g."""
     if a.ndim == 2 == b.ndim:
         return a.dot(b)  # half of what matmul's loop set-up costs on small matrices
@@ -460,7 +369,7 @@ softmax.derivative(x=lambda g, y, axis: y * (g - (g * y).sum(axis=axis, keepdims
 
 
 @op
-def log_softmax(x: Array, *, axis: int = -1) -> Array:
+def log_softmax(x: Array, *, axis: int = -1) -> Any:
     """X − ln Σ exp(x) along one axis; derivative g − softmax(x)·Σ g."""
     z: Array = x - _shift(x, axis)
     return z - np.asarray(np.log(np.sum(np.exp(z), axis=axis, keepdims=True)))
@@ -614,40 +523,6 @@ stack.derivative(xs=lambda g, i, axis: g[(slice(None),) * (axis % g.ndim) + (i,)
 
 
 # --- indexing --------------------------------------------------------------------------------------------------------
-
-
-class Part:
-    """The gradient of ``x[index]`` with respect to x: zero everywhere but at ``index``, where it is ``g``.
-
-    Writing every such gradient into zeros of its own would make a loop over ``x[t]`` quadratic in T. Parts of one x
-    are therefore only collected when they meet; `total` writes them all into one buffer. A Part belongs to the
-    backward pass that made it, which is why ``+`` may extend it in place.
-    """
-
-    __slots__ = ("indices", "pieces", "rest", "shape")
-    __array_ufunc__ = None  # ndarray + Part asks Part
-
-    def __init__(self, g: Any, index: Any, shape: tuple[int, ...]) -> None:
-        self.pieces = [g]
-        self.indices = [index]
-        self.shape = shape
-        self.rest: Any = None
-
-    def __add__(self, other: Any) -> "Part":
-        if isinstance(other, Part):
-            self.pieces += other.pieces
-            self.indices += other.indices
-            other = other.rest
-        if other is not None:
-            self.rest = other if self.rest is None else self.rest + other
-        return self
-
-    __radd__ = __add__
-
-    def total(self, place: Callable[..., Any]) -> Any:
-        """Return the dense gradient; ``place`` is the op's forward, or the op itself under ``create_graph``."""
-        dense = place(*self.pieces, indices=self.indices, shape=self.shape)
-        return dense if self.rest is None else dense + self.rest
 
 
 def _is_basic(index: Any) -> bool:

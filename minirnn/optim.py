@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from minirnn.module import Parameter
-from minirnn.ops import Array
+from minirnn.op import Array
 from minirnn.tensor import Tensor
 
 
@@ -179,7 +178,8 @@ def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> float:
     if not math.isfinite(norm):
         bad = next(p for p, n in zip(parameters, norms, strict=True) if not math.isfinite(n))
         raise FloatingPointError(
-            f"clip_grad_norm: the gradient of {bad._label()} is not finite, so it cannot be scaled; nothing was changed. "
+            f"clip_grad_norm: the gradient of {bad._label()} is not finite, so it cannot be scaled; nothing was "
+            "changed. "
             "Try a smaller learning rate, or find the step at fault with minirnn.detect_anomaly()"
         )
     if norm > max_norm:

@@ -11,15 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from minirnn import counting, ops
-from minirnn.arguments import as_flag, as_generator, as_size, float_dtype, one_of
+from minirnn.arguments import as_array, as_flag, as_generator, as_size, float_dtype, one_of
 from minirnn.functions import stack
 from minirnn.init import Initializer, initialise
 from minirnn.kernels import unroll
 from minirnn.kernels.cells import ACTIVATIONS, Activation
 from minirnn.modes import check_finite
 from minirnn.module import Module, Parameter
-from minirnn.ops import Array, Op
-from minirnn.tensor import Tensor, apply_kernel, as_array, unary
+from minirnn.op import Array, Op
+from minirnn.tensor import Tensor, apply_kernel, unary
 
 BACKENDS = ("fused", "graph")
 _OPS = {"tanh": ops.tanh, "relu": ops.relu, "sigmoid": ops.sigmoid, "identity": ops.identity}
@@ -162,7 +162,7 @@ class RecurrentLayer(Module):
         state = self._state(initial_state, x.shape[1])
         run = self._fused if self.backend == "fused" else self._graph
         outputs, final_state = run(x, state, self.W_xh, self.W_hh, self.b_h)
-        check_finite(outputs.data, f"{self.name}: outputs", "look at the size of W_hh and of the initial state")
+        check_finite(outputs.data, f"{self.name}: outputs", "look at the sizes of W_hh and initial_state")
         return RecurrentOutput(outputs.swapaxes(0, 1) if self.batch_first else outputs, final_state)
 
     def step(self, x_t: Any, state: Any = None) -> Tensor:
@@ -180,7 +180,7 @@ class RecurrentLayer(Module):
         """Return the (N, H) output that belongs to a final state."""
         return final_state
 
-    # --- the two backends: (x, h0, W_xh, W_hh, b_h) -> (outputs, final_state) ------------------------------------------
+    # --- the two backends: (x, h0, W_xh, W_hh, b_h) -> (outputs, final_state) ----------------------------------------
 
     def _step(self, x_t: Any, h: Tensor, W_xh: Tensor, W_hh: Tensor, b_h: Tensor | None) -> Tensor:
         z = x_t @ W_xh + h @ W_hh
@@ -195,7 +195,8 @@ class RecurrentLayer(Module):
         return stack(outputs), h
 
     def _fused(self, *inputs: Any) -> tuple[Tensor, ...]:
-        x, h0, W_xh, W_hh, b_h = (None if tensor is None else tensor.data for tensor in inputs)
+        arrays: list[Any] = [None if tensor is None else tensor.data for tensor in inputs]
+        x, h0, W_xh, W_hh, b_h = arrays
         activation, reverse = self.activation, self.reverse
         states = unroll.forward(x, h0, W_xh, W_hh, b_h, activation, reverse)
 
@@ -206,7 +207,7 @@ class RecurrentLayer(Module):
         outputs = (unroll.outputs(states, reverse), unroll.final(states, reverse).copy())
         return apply_kernel(self, inputs, outputs, backward, self._graph)
 
-    # --- the door ------------------------------------------------------------------------------------------------------
+    # --- the door ----------------------------------------------------------------------------------------------------
 
     def _door(self, value: Any, argument: str) -> Tensor:
         """Return an argument as a Tensor of the layer's dtype."""
@@ -241,12 +242,11 @@ class RecurrentLayer(Module):
             hint = "one state for each row of x"
             if state.shape == expected[1:]:
                 hint = "for the same state in each row pass np.tile(state, (N, 1))"
-            raise ValueError(
-                f"{self.name}: initial_state must have shape (N={N}, H={expected[1]}), got {state.shape}: {hint}"
-            )
+            shape = f"(N={N}, H={expected[1]})"
+            raise ValueError(f"{self.name}: initial_state must have shape {shape}, got {state.shape}: {hint}")
         return state
 
-    # --- what it says of itself ----------------------------------------------------------------------------------------
+    # --- what it says of itself --------------------------------------------------------------------------------------
 
     @property
     def name(self) -> str:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any
 
 from minirnn import ops
-from minirnn.ops import Part
+from minirnn.part import Part
 
 _numbers = itertools.count(0, -1)  # falling, so that the newest node is the smallest in a heap
 
@@ -78,12 +78,14 @@ class KernelNode(Node):
     __slots__ = ()
 
     def pull(self, g: "Received") -> list[tuple[Any, Any]]:
+        """Run the kernel's backward on the gradients of its outputs."""
         receivers, backward, _, _ = self.edges
         gradients = backward(g, tuple(receiver is not None for receiver in receivers))
         pairs = zip(receivers, gradients, strict=True)
         return [(receiver, gi) for receiver, gi in pairs if receiver is not None and gi is not None]
 
     def receivers(self) -> list[Any]:
+        """Return where the gradients of the kernel's inputs go."""
         return [receiver for receiver in self.edges[0] if receiver is not None]
 
 
@@ -97,9 +99,11 @@ class OutputNode(Node):
         self.index = index
 
     def pull(self, g: Any) -> list[tuple[Any, Any]]:
+        """Hand the gradient on."""
         return [(self.edges, Received({self.index: g}))]
 
     def receivers(self) -> list[Any]:
+        """Return the kernel's node."""
         return [self.edges]
 
 
@@ -226,7 +230,7 @@ def _check_guards(node: Node) -> None:
     for leaf, version in node.guards:
         if leaf._version != version:
             raise ChangedParameterError(
-                f"backward: {leaf._label()} was changed after the forward pass: '{node.op.name}' used version {version} "
-                f"of its data and it is now at version {leaf._version}. Call backward() before the optimiser's step, "
-                "or run the forward pass again"
+                f"backward: {leaf._label()} was changed after the forward pass: '{node.op.name}' used version "
+                f"{version} of its data and it is now at version {leaf._version}. "
+                "Call backward() before the optimiser's step, or run the forward pass again"
             )

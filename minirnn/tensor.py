@@ -6,14 +6,14 @@ Checked by tests/test_tensor.py (values, dtypes, errors), tests/test_ops.py (der
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from minirnn import ops, tape
+from minirnn.arguments import as_array
 from minirnn.modes import ANOMALY, MODE, RECORD, check_finite
-from minirnn.ops import Array, Axis, Op
+from minirnn.op import Array, Axis, Op
 from minirnn.tape import KernelNode, Node, OutputNode
 
 _ACCUMULATE = threading.Lock()  # threads that share a leaf add to its .grad one after the other
@@ -87,6 +87,7 @@ class Tensor:
 
     @property
     def data(self) -> Array:
+        """The values; setting it counts as a change."""
         return self._data
 
     @data.setter
@@ -104,6 +105,7 @@ class Tensor:
 
     @property
     def grad(self) -> Array | None:
+        """The gradient that `backward` has summed up, or None; may be set."""
         return self._grad
 
     @grad.setter
@@ -117,6 +119,7 @@ class Tensor:
 
     @property
     def requires_grad(self) -> bool:
+        """Whether `backward` sends a gradient here."""
         return self._requires_grad
 
     @requires_grad.setter
@@ -132,26 +135,32 @@ class Tensor:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Sizes of the axes."""
         return self._data.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
+        """Type of the entries."""
         return self._data.dtype
 
     @property
     def ndim(self) -> int:
+        """Number of axes."""
         return self._data.ndim
 
     @property
     def size(self) -> int:
+        """Number of entries."""
         return self._data.size
 
     @property
     def T(self) -> "Tensor":
+        """The axes in reverse order."""
         return self.transpose()
 
     @property
     def mT(self) -> "Tensor":
+        """The last two axes exchanged."""
         return self.swapaxes(-1, -2)
 
     def numpy(self) -> Array:
@@ -222,9 +231,9 @@ class Tensor:
         ValueError
             If ``gradient`` is missing or has another shape.
         """
-        root = _start(self, "backward")
-        seed = _seed(self, gradient, "backward")
-        totals = tape.run(root, seed, retain_graph=retain_graph, check=_anomaly_check())
+        root = start_of(self, "backward")
+        seed = seed_of(self, gradient, "backward")
+        totals = tape.run(root, seed, retain_graph=retain_graph, check=anomaly_check())
         _accumulate(totals, seed)
 
     def register_hook(self, hook: Callable[[Any], Any]) -> Callable[[], None]:
@@ -311,22 +320,22 @@ class Tensor:
         return unary(ops.abs_, self)
 
     # Comparisons are constants, so they are plain arrays of bools.
-    def __lt__(self, other: Any) -> Array:
+    def __lt__(self, other: Any) -> Any:
         return np.less(self._data, np.asarray(other))
 
-    def __le__(self, other: Any) -> Array:
+    def __le__(self, other: Any) -> Any:
         return np.less_equal(self._data, np.asarray(other))
 
-    def __gt__(self, other: Any) -> Array:
+    def __gt__(self, other: Any) -> Any:
         return np.greater(self._data, np.asarray(other))
 
-    def __ge__(self, other: Any) -> Array:
+    def __ge__(self, other: Any) -> Any:
         return np.greater_equal(self._data, np.asarray(other))
 
-    def __eq__(self, other: Any) -> Array:  # type: ignore[override]
+    def __eq__(self, other: Any) -> Any:
         return np.equal(self._data, np.asarray(other))
 
-    def __ne__(self, other: Any) -> Array:  # type: ignore[override]
+    def __ne__(self, other: Any) -> Any:
         return np.not_equal(self._data, np.asarray(other))
 
     def __getitem__(self, index: Any) -> "Tensor":
@@ -488,7 +497,7 @@ def binary(op: Op, a: Any, b: Any) -> Tensor:
     if not (isinstance(a, Tensor) and isinstance(b, Tensor) and a._data.dtype is b._data.dtype):
         a, b = _operands(a, b)
         if a is NotImplemented:
-            return NotImplemented
+            return NotImplemented  # type: ignore[no-any-return]
     if MODE.get() != RECORD:
         return apply(op, a, b)
     da = a._data if isinstance(a, Tensor) else a
@@ -527,8 +536,8 @@ def apply_kernel(
     outputs : arrays
         What the kernel's forward returned; each becomes a Tensor.
     backward : callable (received, wanted) -> sequence
-        ``received`` maps an output's index to its gradient (absent: none); ``wanted`` says which inputs want one. Returns
-        a gradient, or None, for each input, newly made.
+        ``received`` maps an output's index to its gradient (absent: none); ``wanted`` says which inputs want one.
+        Returns a gradient, or None, for each input, newly made.
     rerun : callable (*inputs) -> Tensors
         The same outputs made of ops; what ``create_graph`` differentiates.
     """
@@ -552,28 +561,6 @@ def _forward(op: Op, arrays: Sequence[Any], settings: dict[str, Any], mode: int)
 
 
 # --- operands --------------------------------------------------------------------------------------------------------
-
-
-def as_array(data: Any, argument: str) -> Array:
-    """Return an array of numbers: lists and Python numbers as float32, arrays as they are.
-
-    Raises
-    ------
-    TypeError
-        For anything but booleans, integers and real floats, naming the argument.
-    """
-    if isinstance(data, Tensor):
-        return data._data
-    own_dtype = isinstance(data, np.ndarray | np.generic)
-    try:
-        array = np.asarray(data)
-    except ValueError as error:
-        raise TypeError(f"{argument} must be an array of numbers, got a ragged list: {error}") from None
-    if array.dtype.kind not in "biuf":
-        raise TypeError(
-            f"{argument} must be an array of numbers (bool, int or float), got {type(data).__name__} of dtype {array.dtype}"
-        )
-    return array if own_dtype or array.dtype.kind == "b" else array.astype(np.float32)
 
 
 def _operands(a: Any, b: Any) -> tuple[Any, Any]:
@@ -653,67 +640,11 @@ def _only_without_derivative(func: Any, method: str, args: Any, kwargs: Any) -> 
     return result
 
 
-# --- passes ----------------------------------------------------------------------------------------------------------
+# --- a backward pass -------------------------------------------------------------------------------------------------
 
 
-def grad(
-    output: Tensor,
-    inputs: Tensor | Sequence[Tensor],
-    *,
-    gradient: Any = None,
-    retain_graph: bool = False,
-    create_graph: bool = False,
-) -> tuple[Tensor, ...]:
-    """Return the gradients of ``output`` with respect to ``inputs`` and leave every ``grad`` alone.
-
-    Parameters
-    ----------
-    output : Tensor
-    inputs : Tensor or sequence of Tensors
-        Leaves or outputs of ops. One that ``output`` does not depend on gets zeros.
-    gradient : array_like or Tensor, optional
-        The gradient entering at ``output``; may be left out for a single number.
-    retain_graph : bool
-        Keep the graph for another pass.
-    create_graph : bool
-        Record the pass itself, so that the gradients can be differentiated again; keeps the graph too.
-
-    Returns
-    -------
-    tuple of Tensors
-        In the order of ``inputs``, each in its input's shape and dtype.
-
-    >>> import minirnn as mr
-    >>> x = mr.Tensor(3.0, requires_grad=True)
-    >>> (dx,) = mr.grad(x**3, x, create_graph=True)
-    >>> (ddx,) = mr.grad(dx, x)
-    >>> dx.item(), ddx.item()
-    (27.0, 18.0)
-    """
-    inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
-    for i, x in enumerate(inputs):
-        if receiver_of(x) is None:
-            raise ValueError(f"grad: inputs[{i}] does not require a gradient: {x!r}")
-    root = _start(output, "grad")
-    targets = [receiver_of(x) for x in inputs]
-    only = tape.between(root, targets)
-    nodes = [t for t in targets if isinstance(t, Node)]
-    if create_graph:
-        seed: Any = gradient if isinstance(gradient, Tensor) else wrap(_seed(output, gradient, "grad"), None)
-        totals = _run_recorded(root, seed, only, nodes)
-    else:
-        seed = _seed(output, gradient, "grad")
-        totals = tape.run(root, seed, retain_graph=retain_graph, only=only, capture=nodes, check=_anomaly_check())
-    return tuple(_result(totals.get(t), x) for t, x in zip(targets, inputs, strict=True))
-
-
-def _result(g: Any, x: Tensor) -> Tensor:
-    if g is None:
-        return wrap(np.zeros_like(x._data), None)
-    return g if isinstance(g, Tensor) else wrap(np.array(g, dtype=x.dtype), None)
-
-
-def _start(output: Tensor, caller: str) -> Any:
+def start_of(output: Tensor, caller: str) -> Any:
+    """Return the node, or leaf, at which a backward pass from ``output`` starts."""
     root = receiver_of(output)
     if root is None:
         raise RuntimeError(
@@ -723,7 +654,8 @@ def _start(output: Tensor, caller: str) -> Any:
     return root
 
 
-def _seed(output: Tensor, gradient: Any, caller: str) -> Array:
+def seed_of(output: Tensor, gradient: Any, caller: str) -> Array:
+    """Return the gradient that enters at ``output``: the one given, or 1 for a single number."""
     if gradient is None:
         if output.size != 1:
             raise ValueError(
@@ -737,7 +669,8 @@ def _seed(output: Tensor, gradient: Any, caller: str) -> Array:
     return array.astype(output.dtype, copy=False)
 
 
-def _anomaly_check() -> Callable[[Any, Node], None] | None:
+def anomaly_check() -> Callable[[Any, Node], None] | None:
+    """Return what looks at every gradient of a pass within `detect_anomaly`, elsewhere None."""
     if not MODE.get() & ANOMALY:
         return None
 
@@ -763,64 +696,3 @@ def _accumulate(totals: dict[Any, Any], seed: Array) -> None:
     with _ACCUMULATE:
         for leaf, g in ready:
             leaf._grad = g if leaf._grad is None else leaf._grad + g
-
-
-# --- recorded passes (create_graph) ----------------------------------------------------------------------------------
-
-
-def _run_recorded(root: Any, seed: Tensor, only: set[Any], capture: list[Any]) -> dict[Any, Any]:
-    place = partial(apply, ops.place)
-    return tape.run(root, seed, retain_graph=True, only=only, capture=capture, pull=_pull_recorded, place=place)
-
-
-def _pull_recorded(node: Node, g: Any) -> list[tuple[Any, Any]]:
-    """Go through one node with Tensors, so that what its rules do is recorded."""
-    if isinstance(node, OutputNode):
-        return node.pull(g)
-    if isinstance(node, KernelNode):
-        return _pull_rerun(node, g)
-    pairs = []
-    for j, edge in enumerate(node.edges):
-        if edge is not None:
-            receiver, vjp, kept = edge
-            roles = node.op.rules[0 if node.op.variadic else j].roles
-            values = [_in_the_graph(node, value, role) for value, role in zip(kept, roles, strict=True)]
-            pairs.append((receiver, vjp(g, *values)))
-    return pairs
-
-
-def _in_the_graph(node: Node, value: Any, role: int | None) -> Any:
-    """Give a kept value its place in the graph back."""
-    if role is None:
-        return value
-    if role == ops.OUTPUT:
-        return wrap(value, node)
-    edge = node.edges[role]
-    return value if edge is None else _at(edge[0], value)
-
-
-def _at(receiver: Any, value: Array) -> Tensor:
-    return receiver if isinstance(receiver, Tensor) else wrap(value, receiver)
-
-
-def _pull_rerun(node: KernelNode, received: Any) -> list[tuple[Any, Any]]:
-    """Go through a kernel by way of its ops: run them again, and back through them."""
-    receivers, _, rerun, arrays = node.edges
-    # Identities fence the rerun off: gradients stop at them, so each input gets its own share and no more.
-    inputs: list[Tensor | None] = []
-    fences: dict[Any, Any] = {}
-    for receiver, array in zip(receivers, arrays, strict=True):
-        if receiver is None:
-            inputs.append(None if array is None else wrap(array, None))
-        else:
-            fence = unary(ops.identity, _at(receiver, array))
-            fences[fence._node] = receiver
-            inputs.append(fence)
-    outputs = rerun(*inputs)
-    totals: dict[Any, Any] = {}
-    for i, g in received.items():
-        root = outputs[i]._node
-        if root is not None:
-            for fence, gi in _run_recorded(root, g, tape.between(root, fences), list(fences)).items():
-                totals[fence] = totals[fence] + gi if fence in totals else gi
-    return [(receiver, totals[fence]) for fence, receiver in fences.items() if fence in totals]

@@ -52,7 +52,8 @@ def forward(
     np.dot(x.reshape(T * N, D), W_xh, out=out.reshape(T * N, H))
     if b_h is not None:
         out += b_h
-    phi, in_place = activation.apply, isinstance(activation.apply, np.ufunc)
+    phi: Any = activation.apply
+    in_place = isinstance(phi, np.ufunc)
     h = states[T if reverse else 0]
     for z in out[::-1] if reverse else out:
         z += h.dot(W_hh)
@@ -73,7 +74,7 @@ def backward(
     W_hh: Array,
     activation: Activation,
     reverse: bool = False,
-    wanted: tuple[bool, bool, bool, bool, bool] = (True,) * 5,
+    wanted: tuple[bool, ...] = (True,) * 5,
 ) -> Gradients:
     """Go back through `forward`: with dA for ∂L/∂A, from the step processed last to the first::
 
@@ -131,4 +132,5 @@ def previous(states: Array, reverse: bool) -> Array:
 
 def final(states: Array, reverse: bool) -> Array:
     """Return the (N, H) state after the step processed last, a view."""
-    return states[0] if reverse else states[-1]
+    h: Array = states[0] if reverse else states[-1]
+    return h
