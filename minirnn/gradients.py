@@ -3,7 +3,7 @@
 Checked by tests/test_grad.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from minirnn import op, ops, tape
 from minirnn.op import Array
-from minirnn.tape import KernelNode, Node, OutputNode
+from minirnn.tape import KernelNode, Node
 from minirnn.tensor import Tensor, anomaly_check, apply, receiver_of, seed_of, start_of, unary, wrap
 
 
@@ -77,23 +77,22 @@ def _result(g: Any, x: Tensor) -> Tensor:
 
 def _run_recorded(root: Any, seed: Tensor, only: set[Any], capture: list[Any]) -> dict[Any, Any]:
     place = partial(apply, ops.place)
-    return tape.run(root, seed, retain_graph=True, only=only, capture=capture, pull=_pull_recorded, place=place)
+    return tape.run(root, seed, retain_graph=True, only=only, capture=capture, open=_open_recorded, place=place)
 
 
-def _pull_recorded(node: Node, g: Any) -> list[tuple[Any, Any]]:
-    """Go through one node with Tensors, so that what its rules do is recorded."""
-    if isinstance(node, OutputNode):
-        return node.pull(g)
+def _open_recorded(node: Node, g: Any) -> Iterable[Any]:
+    """Return a node's edges with Tensors for the values kept, so that what the rules do is recorded."""
     if isinstance(node, KernelNode):
-        return _pull_rerun(node, g)
-    pairs = []
+        return tape.edges_with(_rerun(node, g))
+    if type(node) is not Node:
+        return node.open(g)
+    edges = []
     for j, edge in enumerate(node.edges):
         if edge is not None:
             receiver, vjp, kept = edge
             roles = node.op.rules[0 if node.op.variadic else j].roles
-            values = [_in_the_graph(node, value, role) for value, role in zip(kept, roles, strict=True)]
-            pairs.append((receiver, vjp(g, *values)))
-    return pairs
+            edges.append((receiver, vjp, [_in_the_graph(node, v, role) for v, role in zip(kept, roles, strict=True)]))
+    return edges
 
 
 def _in_the_graph(node: Node, value: Any, role: int | None) -> Any:
@@ -110,7 +109,7 @@ def _at(receiver: Any, value: Array) -> Tensor:
     return receiver if isinstance(receiver, Tensor) else wrap(value, receiver)
 
 
-def _pull_rerun(node: KernelNode, received: Any) -> list[tuple[Any, Any]]:
+def _rerun(node: KernelNode, received: Any) -> list[tuple[Any, Any]]:
     """Go through a kernel by way of its ops: run them again, and back through them."""
     receivers, _, rerun, arrays = node.edges
     # Identities fence the rerun off: gradients stop at them, so each input gets its own share and no more.

@@ -19,6 +19,8 @@ def sum_to(g: Any, shape: tuple[int, ...]) -> Any:
     """Sum ``g`` over the axes that broadcasting added or stretched, so that it has ``shape`` (array or Tensor)."""
     if g.shape == shape:
         return g
+    if g.shape[1:] == shape:  # a bias: the case that every step of a loop meets
+        return g.reshape(shape) if g.shape[0] == 1 else np.add.reduce(g) if type(g) is np.ndarray else g.sum(axis=0)
     added = g.ndim - len(shape)
     stretched = tuple(i + added for i, n in enumerate(shape) if n == 1 and g.shape[i + added] != 1)
     axes = tuple(range(added)) + stretched
@@ -281,7 +283,8 @@ clip.derivative(
 @op
 def sum_(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Array:
     """Sum over all axes, or those given; every summand gets g."""
-    return np.sum(x, axis=axis, keepdims=keepdims)
+    total: Array = np.add.reduce(x, axis, keepdims=keepdims)  # type: ignore[call-overload]
+    return total
 
 
 sum_.derivative(x=lambda g, x_shape, axis, keepdims: spread(_restore(g, x_shape, axis, keepdims), x_shape))

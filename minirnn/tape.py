@@ -14,9 +14,9 @@ The graph of ``y = tanh(x @ W + b)``, from the newest node down; what is kept st
 Checked by tests/test_backward.py.
 """
 
-import heapq
 import itertools
 from collections.abc import Callable, Container, Iterable, Sequence
+from heapq import heappop, heappush
 from typing import Any
 
 from minirnn import ops
@@ -60,9 +60,10 @@ class Node:
         self.hooks: list[Callable[[Any], Any]] | None = None
         self.number = next(_numbers)
 
-    def pull(self, g: Any) -> list[tuple[Any, Any]]:
-        """Turn the gradient of the output into (receiver, gradient) pairs, on arrays."""
-        return [(edge[0], edge[1](g, *edge[2])) for edge in self.edges if edge is not None]
+    def open(self, g: Any) -> Iterable[Any]:
+        """Return the edges to go along with gradient ``g``."""
+        edges: Iterable[Any] = self.edges
+        return edges
 
     def receivers(self) -> list[Any]:
         """Return the nodes and leaves that gradients go to."""
@@ -77,12 +78,11 @@ class KernelNode(Node):
 
     __slots__ = ()
 
-    def pull(self, g: "Received") -> list[tuple[Any, Any]]:
-        """Run the kernel's backward on the gradients of its outputs."""
+    def open(self, g: "Received") -> Iterable[Any]:
+        """Run the kernel's backward on the gradients of its outputs; the edges only hand its results on."""
         receivers, backward, _, _ = self.edges
         gradients = backward(g, tuple(receiver is not None for receiver in receivers))
-        pairs = zip(receivers, gradients, strict=True)
-        return [(receiver, gi) for receiver, gi in pairs if receiver is not None and gi is not None]
+        return edges_with(zip(receivers, gradients, strict=True))
 
     def receivers(self) -> list[Any]:
         """Return where the gradients of the kernel's inputs go."""
@@ -90,21 +90,17 @@ class KernelNode(Node):
 
 
 class OutputNode(Node):
-    """One output of a kernel; hands its gradient to the kernel's node (``edges``) under its index."""
+    """One output of a kernel; hands its gradient to the kernel's node under its index."""
 
-    __slots__ = ("index",)
+    __slots__ = ()
 
     def __init__(self, kernel: KernelNode, index: int) -> None:
-        super().__init__(kernel.op, kernel, None)
-        self.index = index
+        super().__init__(kernel.op, ((kernel, lambda g: Received({index: g}), ()),), None)
 
-    def pull(self, g: Any) -> list[tuple[Any, Any]]:
-        """Hand the gradient on."""
-        return [(self.edges, Received({self.index: g}))]
 
-    def receivers(self) -> list[Any]:
-        """Return the kernel's node."""
-        return [self.edges]
+def edges_with(pairs: Iterable[tuple[Any, Any]]) -> list[Any]:
+    """Return edges for gradients that are known already, given with their receivers."""
+    return [(receiver, lambda _, gi: gi, (gi,)) for receiver, gi in pairs if receiver is not None and gi is not None]
 
 
 class Received(dict[int, Any]):
@@ -123,7 +119,7 @@ def run(
     retain_graph: bool = False,
     only: Container[Any] | None = None,
     capture: Iterable[Any] = (),
-    pull: Callable[[Node, Any], list[tuple[Any, Any]]] = lambda node, g: node.pull(g),
+    open: Callable[[Node, Any], Iterable[Any]] | None = None,
     place: Callable[..., Any] = ops.place.forward,
     check: Callable[[Any, Node], None] | None = None,
 ) -> dict[Any, Any]:
@@ -139,8 +135,8 @@ def run(
         Visit no others.
     capture : nodes
         Return their totals too.
-    pull, place
-        How to go through one node, and how to write `ops.Part` gradients into zeros: on arrays unless replaced.
+    open, place
+        Used instead of `Node.open`, and to write `minirnn.part.Part` gradients into zeros: on arrays unless replaced.
     check : callable (gradient, node), optional
         Looks at every gradient that a node is about to use.
 
@@ -153,30 +149,37 @@ def run(
     captured = dict.fromkeys(capture)
     heap = [(root.number, root)] if isinstance(root, Node) else []
     while heap:
-        node = heapq.heappop(heap)[1]
+        node = heappop(heap)[1]
         g = pending.pop(node)
         if type(g) is Part:
             g = g.total(place)
         if node.hooks is not None:
             g = call_hooks(node.hooks, g)
-        if node in captured:
+        if captured and node in captured:
             captured[node] = g
-        if node.edges is None:
+        edges = node.edges
+        if edges is None:
             raise FreedGraphError(_freed(node))
         if node.guards is not None:
             _check_guards(node)
         if check is not None:
             check(g, node)
-        for receiver, gi in pull(node, g):
+        if open is not None:
+            edges = open(node, g)
+        elif type(node) is not Node:
+            edges = node.open(g)
+        for edge in edges:
+            if edge is None:
+                continue
+            receiver, vjp, kept = edge
             if only is not None and receiver not in only:
                 continue
-            old = pending.get(receiver)
-            if old is not None:
-                pending[receiver] = old + gi
+            if receiver in pending:
+                pending[receiver] = pending[receiver] + vjp(g, *kept)
             else:
-                pending[receiver] = gi
+                pending[receiver] = vjp(g, *kept)
                 if isinstance(receiver, Node):
-                    heapq.heappush(heap, (receiver.number, receiver))
+                    heappush(heap, (receiver.number, receiver))
         if not retain_graph:
             node.edges = node.guards = None
     # Every node has been taken out, so what is left are the leaves.

@@ -484,11 +484,15 @@ def unary(op: Op, x: Tensor) -> Tensor:
         return apply(op, x)
     data = x._data
     y = op.forward(data)
-    receiver = receiver_of(x)
-    if receiver is None:
-        return wrap(y, None)
+    receiver: Any = x._node
+    guards = None
     rule = op.rules[0]
-    guards = ((x, x._version),) if receiver is x and rule.reads else None
+    if receiver is None:
+        if not x._requires_grad:
+            return wrap(y, None)
+        receiver = x
+        if rule.reads:
+            guards = ((x, x._version),)
     return wrap(y, Node(op, ((receiver, rule.vjp, rule.keep(y, data)),), guards))
 
 
@@ -500,13 +504,29 @@ def binary(op: Op, a: Any, b: Any) -> Tensor:
             return NotImplemented  # type: ignore[no-any-return]
     if MODE.get() != RECORD:
         return apply(op, a, b)
-    da = a._data if isinstance(a, Tensor) else a
-    db = b._data if isinstance(b, Tensor) else b
-    y = _forward(op, (da, db), {}, RECORD)
-    a_receiver, b_receiver = receiver_of(a), receiver_of(b)
+    a_receiver: Any = None
+    b_receiver: Any = None
+    leaves = False
+    da, db = a, b
+    if isinstance(a, Tensor):
+        da, a_receiver = a._data, a._node
+        if a_receiver is None:
+            leaves = True
+            if a._requires_grad:
+                a_receiver = a
+    if isinstance(b, Tensor):
+        db, b_receiver = b._data, b._node
+        if b_receiver is None:
+            leaves = True
+            if b._requires_grad:
+                b_receiver = b
+    try:
+        y = op.forward(da, db)
+    except ValueError as error:
+        raise _misfit(op, (da, db), error) from None
     a_rule, b_rule = op.rules
-    a_edge = b_edge = guards = None
-    read = ()
+    a_edge = b_edge = None
+    read: tuple[int, ...] = ()
     if a_receiver is not None:
         a_edge = (a_receiver, a_rule.vjp, a_rule.keep(y, da, db))
         read = a_rule.reads
@@ -515,8 +535,7 @@ def binary(op: Op, a: Any, b: Any) -> Tensor:
         read += b_rule.reads
     elif a_receiver is None:
         return wrap(y, None)
-    if read:
-        guards = guards_of([(a, b)[j] for j in read])
+    guards = guards_of([(a, b)[j] for j in read]) if leaves and read else None
     return wrap(y, Node(op, (a_edge, b_edge), guards))
 
 
@@ -553,11 +572,15 @@ def _forward(op: Op, arrays: Sequence[Any], settings: dict[str, Any], mode: int)
     try:
         y = op.forward(*arrays, **settings)
     except ValueError as error:
-        shapes = ", ".join(str(np.shape(a)) for a in arrays)
-        raise ValueError(f"{op.name}: inputs of shapes {shapes} do not fit: {error}") from None
+        raise _misfit(op, arrays, error) from None
     if mode & ANOMALY:
         check_finite(y, f"the output of {op.name}", "look at what goes into it")
     return y
+
+
+def _misfit(op: Op, arrays: Sequence[Any], error: ValueError) -> ValueError:
+    shapes = ", ".join(str(np.shape(a)) for a in arrays)
+    return ValueError(f"{op.name}: inputs of shapes {shapes} do not fit: {error}")
 
 
 # --- operands --------------------------------------------------------------------------------------------------------

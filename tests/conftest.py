@@ -1,0 +1,19 @@
+"""What all tests share: one BLAS thread, and an option that turns skips into failures."""
+
+import os
+
+# Small matrices gain nothing from threads, and sums that are split differently differ in their last digit.
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--no-skips", action="store_true", help="fail if any test is skipped")
+
+
+def pytest_sessionfinish(session, exitstatus):
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    skipped = reporter.stats.get("skipped", []) if reporter else []
+    if session.config.getoption("--no-skips") and skipped and exitstatus == 0:
+        session.exitstatus = 1
+        reporter.write_line(f"--no-skips: {len(skipped)} tests were skipped", red=True)
