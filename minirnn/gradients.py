@@ -12,7 +12,7 @@ import numpy as np
 from minirnn import op, ops, tape
 from minirnn.op import Array
 from minirnn.tape import KernelNode, Node
-from minirnn.tensor import Tensor, anomaly_check, apply, receiver_of, seed_of, start_of, unary, wrap
+from minirnn.tensor import Tensor, anomaly_check, apply, receiver_of, seed_of, start_of, wrap
 
 
 def grad(
@@ -119,7 +119,7 @@ def _rerun(node: KernelNode, received: Any) -> list[tuple[Any, Any]]:
         if receiver is None:
             inputs.append(None if array is None else wrap(array, None))
         else:
-            fence = unary(ops.identity, _at(receiver, array))
+            fence = apply(ops.identity, _at(receiver, array))
             fences[fence._node] = receiver
             inputs.append(fence)
     outputs = rerun(*inputs)

@@ -66,15 +66,17 @@ class Op:
     """A forward function on arrays and a `Rule` for each input (None for one that has no derivative).
 
     Positional parameters of ``forward`` are inputs, keyword-only ones are settings; ``*xs`` makes an op of any number
-    of inputs, whose single rule is told which input it is for (``i``).
+    of inputs, whose single rule is told which input it is for (``i``). ``view`` says that the output may show the first
+    input's memory, so that whoever reads the output must know when the input is changed.
     """
 
-    __slots__ = ("forward", "inputs", "name", "rules", "settings", "variadic")
+    __slots__ = ("forward", "inputs", "name", "rules", "settings", "variadic", "view")
 
-    def __init__(self, forward: Callable[..., Any], name: str | None = None) -> None:
+    def __init__(self, forward: Callable[..., Any], name: str | None = None, view: bool = False) -> None:
         parameters = inspect.signature(forward).parameters.values()
         self.name = name or forward.__name__.rstrip("_")
         self.forward = forward
+        self.view = view
         self.inputs = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
         self.settings = tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
         self.variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
@@ -94,6 +96,14 @@ class Op:
 
 def op(forward: Callable[..., Any]) -> Op:
     """Make an op of a forward function and register it."""
-    made = Op(forward)
+    return _register(Op(forward))
+
+
+def view_op(forward: Callable[..., Any]) -> Op:
+    """Make an op whose output may share memory with its input, and register it."""
+    return _register(Op(forward, view=True))
+
+
+def _register(made: Op) -> Op:
     REGISTRY[made.name] = made
     return made

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from minirnn.op import Array, Axis, op
+from minirnn.op import Array, Axis, op, view_op
 from minirnn.part import Part
 
 # --- shapes: what broadcasting does to a gradient --------------------------------------------------------------------
@@ -218,7 +218,7 @@ def relu(x: Array) -> Array:
 relu.derivative(x=lambda g, y: g * (y > 0))
 
 
-@op
+@view_op
 def identity(x: Array) -> Array:
     """The input itself; derivative 1."""
     return x
@@ -420,7 +420,7 @@ binary_cross_entropy.derivative(logits=lambda g, logits, target: g * (0.5 * (1.0
 # --- shapes ----------------------------------------------------------------------------------------------------------
 
 
-@op
+@view_op
 def reshape(x: Array, *, shape: tuple[int, ...]) -> Array:
     """Return the same entries in another shape."""
     return x.reshape(shape)
@@ -429,7 +429,7 @@ def reshape(x: Array, *, shape: tuple[int, ...]) -> Array:
 reshape.derivative(x=lambda g, x_shape: g.reshape(x_shape))
 
 
-@op
+@view_op
 def transpose(x: Array, *, axes: tuple[int, ...] | None = None) -> Array:
     """Permute the axes; without ``axes``, reverse them."""
     return x.transpose(axes)
@@ -442,7 +442,7 @@ transpose.derivative(
 )
 
 
-@op
+@view_op
 def swapaxes(x: Array, *, axis1: int, axis2: int) -> Array:
     """Exchange two axes."""
     return x.swapaxes(axis1, axis2)
@@ -451,7 +451,7 @@ def swapaxes(x: Array, *, axis1: int, axis2: int) -> Array:
 swapaxes.derivative(x=lambda g, axis1, axis2: g.swapaxes(axis1, axis2))
 
 
-@op
+@view_op
 def squeeze(x: Array, *, axis: Axis = None) -> Array:
     """Drop axes of length 1."""
     return np.squeeze(x, axis)
@@ -460,7 +460,7 @@ def squeeze(x: Array, *, axis: Axis = None) -> Array:
 squeeze.derivative(x=lambda g, x_shape: g.reshape(x_shape))
 
 
-@op
+@view_op
 def expand_dims(x: Array, *, axis: int | tuple[int, ...]) -> Array:
     """Insert axes of length 1."""
     return np.expand_dims(x, axis)
@@ -469,7 +469,7 @@ def expand_dims(x: Array, *, axis: int | tuple[int, ...]) -> Array:
 expand_dims.derivative(x=lambda g, x_shape: g.reshape(x_shape))
 
 
-@op
+@view_op
 def broadcast_to(x: Array, *, shape: tuple[int, ...]) -> Array:
     """Copy along new or stretched axes; the gradient is summed over them."""
     return np.broadcast_to(x, shape)
@@ -478,7 +478,7 @@ def broadcast_to(x: Array, *, shape: tuple[int, ...]) -> Array:
 broadcast_to.derivative(x=lambda g, x_shape: sum_to(g, x_shape))
 
 
-@op
+@view_op
 def flip(x: Array, *, axis: Axis = None) -> Array:
     """Reverse the order along all axes, or those given."""
     return np.flip(x, axis)
@@ -544,7 +544,7 @@ def _add_rows(buffer: Array, ids: Array, rows: Array) -> None:
     buffer[ids[starts]] += np.add.reduceat(rows[order], starts, axis=0)
 
 
-@op
+@view_op
 def getitem(x: Array, *, index: Any) -> Array:
     """``x[index]`` with numpy's indexing; repeated indices add up in the gradient."""
     y: Array = x[index]

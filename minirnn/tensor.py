@@ -71,11 +71,12 @@ class Tensor:
     array([2., 4.], dtype=float32)
     """
 
-    __slots__ = ("__weakref__", "_data", "_grad", "_hooks", "_node", "_requires_grad", "_version")
+    __slots__ = ("__weakref__", "_base", "_data", "_grad", "_hooks", "_node", "_requires_grad", "_version")
 
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
         self._data = as_array(data, "Tensor: data")
         self._node: Node | None = None
+        self._base: Tensor | None = None  # the leaf whose memory this one shows, if it is a view
         self._requires_grad = False
         self._grad: Array | None = None
         self._version = 0
@@ -101,7 +102,7 @@ class Tensor:
         if array.shape != self._data.shape:
             raise ValueError(f"Tensor.data: expected shape {self.shape}, got {array.shape}; make a new Tensor instead")
         self._data = array.astype(self._data.dtype, copy=False)
-        self._version += 1
+        (self if self._base is None else self._base)._version += 1
 
     @property
     def grad(self) -> Array | None:
@@ -176,7 +177,9 @@ class Tensor:
 
     def detach(self) -> "Tensor":
         """Return the same values, cut off from the tape: no gradient flows back through it."""
-        return wrap(self._data, None)
+        same = wrap(self._data, None)
+        same._base = _leaf_behind(self)
+        return same
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         return np.array(self._data, dtype=dtype, copy=copy)
@@ -436,6 +439,7 @@ def wrap(data: Any, node: Node | None) -> Tensor:
     t = _blank(Tensor)
     t._data = data if type(data) is np.ndarray else np.asarray(data)
     t._node = node
+    t._base = None
     t._requires_grad = node is not None
     t._grad = None
     t._version = 0
@@ -450,9 +454,14 @@ def receiver_of(x: Any) -> Any:
     return x._node if x._node is not None else x if x._requires_grad else None
 
 
+def _leaf_behind(x: Any) -> Tensor | None:
+    """Return the leaf whose memory ``x`` shows: itself, or the one that it is a view of."""
+    return None if not isinstance(x, Tensor) else x._base if x._base is not None else x if x._node is None else None
+
+
 def guards_of(inputs: Iterable[Any]) -> tuple[tuple[Tensor, int], ...] | None:
-    """Return the leaves among the inputs with the version of their data."""
-    return tuple((x, x._version) for x in inputs if isinstance(x, Tensor) and x._node is None) or None
+    """Return the leaves whose memory the inputs show, with the version of their data."""
+    return tuple((leaf, leaf._version) for x in inputs if (leaf := _leaf_behind(x)) is not None) or None
 
 
 def apply(op: Op, *inputs: Any, **settings: Any) -> Tensor:
@@ -461,7 +470,7 @@ def apply(op: Op, *inputs: Any, **settings: Any) -> Tensor:
     mode = MODE.get()
     y = _forward(op, arrays, settings, mode)
     if not mode & RECORD:
-        return wrap(y, None)
+        return _output(op, inputs, y, None)
     edges: list[Any] = []
     read: list[Any] = []
     for i, x in enumerate(inputs):
@@ -474,25 +483,30 @@ def apply(op: Op, *inputs: Any, **settings: Any) -> Tensor:
         edges.append((receiver, rule.vjp, rule.keep(y, *arrays, **which, **settings)))
         read += [inputs[j] for j in rule.reads]
     if not any(edges):
-        return wrap(y, None)
-    return wrap(y, Node(op, edges, guards_of(read)))
+        return _output(op, inputs, y, None)
+    return _output(op, inputs, y, Node(op, edges, guards_of(read)))
+
+
+def _output(op: Op, inputs: Sequence[Any], y: Any, node: Node | None) -> Tensor:
+    t = wrap(y, node)
+    if op.view:
+        t._base = _leaf_behind(inputs[0])
+    return t
 
 
 def unary(op: Op, x: Tensor) -> Tensor:
-    """`apply` for one Tensor and no settings: the same without the loops, for the ops that are called most."""
+    """`apply` for one Tensor, no settings and no view: the same without the loops, for the ops that are called most."""
     if MODE.get() != RECORD:
         return apply(op, x)
     data = x._data
     y = op.forward(data)
     receiver: Any = x._node
-    guards = None
-    rule = op.rules[0]
     if receiver is None:
         if not x._requires_grad:
             return wrap(y, None)
         receiver = x
-        if rule.reads:
-            guards = ((x, x._version),)
+    rule = op.rules[0]
+    guards = guards_of((x,)) if rule.reads else None
     return wrap(y, Node(op, ((receiver, rule.vjp, rule.keep(y, data)),), guards))
 
 
@@ -514,12 +528,16 @@ def binary(op: Op, a: Any, b: Any) -> Tensor:
             leaves = True
             if a._requires_grad:
                 a_receiver = a
+        elif a._base is not None:
+            leaves = True
     if isinstance(b, Tensor):
         db, b_receiver = b._data, b._node
         if b_receiver is None:
             leaves = True
             if b._requires_grad:
                 b_receiver = b
+        elif b._base is not None:
+            leaves = True
     try:
         y = op.forward(da, db)
     except ValueError as error:
