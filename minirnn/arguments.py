@@ -98,7 +98,7 @@ def as_flag(value: Any, argument: str) -> bool:
 def float_dtype(dtype: npt.DTypeLike, argument: str) -> np.dtype[Any]:
     """Check the dtype of parameters: float32 or float64, else a TypeError."""
     try:
-        resolved = np.dtype(dtype)
+        resolved = np.dtype(object if dtype is None else dtype)  # numpy takes None for float64
     except TypeError:
         resolved = np.dtype(object)
     if resolved not in (np.float32, np.float64):
@@ -126,15 +126,20 @@ def class_ids(ids: Any, classes: int, argument: str) -> npt.NDArray[np.integer[A
     return array
 
 
-def as_array(data: Any, argument: str) -> npt.NDArray[Any]:
-    """Return an array of numbers: lists and Python numbers as float32, arrays (and Tensors) in their own dtype.
+def as_array(data: Any, argument: str, dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
+    """Return an array of numbers: lists and Python numbers in ``dtype``, arrays (and Tensors) in their own.
 
     Raises
     ------
     TypeError
-        For anything but booleans, integers and real floats.
+        For anything but booleans, integers and real floats; and for a list of Tensors, whose gradients would be lost.
     """
     own_dtype = hasattr(data, "__array__")
+    if isinstance(data, list | tuple) and any(hasattr(kind, "requires_grad") for kind in set(map(type, data))):
+        raise TypeError(
+            f"{argument} must be one array or Tensor, got a {type(data).__name__} that holds Tensors: "
+            "pass one of them, or join them with minirnn.stack, which keeps their gradients"
+        )
     try:
         array = np.asarray(data)
     except ValueError as error:
@@ -144,4 +149,4 @@ def as_array(data: Any, argument: str) -> npt.NDArray[Any]:
             f"{argument} must be an array of numbers (bool, int or float), got {type(data).__name__} of dtype "
             f"{array.dtype}: try np.asarray(data, dtype=float)"
         )
-    return array if own_dtype or array.dtype.kind == "b" else array.astype(np.float32)
+    return array if own_dtype or array.dtype.kind == "b" else array.astype(dtype)

@@ -6,6 +6,8 @@ Checked by tests/test_functions.py.
 """
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ import numpy as np
 from minirnn import ops
 from minirnn.arguments import as_array
 from minirnn.op import Axis
-from minirnn.tensor import FUNCTIONS, Tensor, apply, binary, unary
+from minirnn.tensor import FUNCTIONS, Tensor, apply, binary, common_dtype, pair, unary
 
 
 def as_tensor(x: Any) -> Tensor:
@@ -65,26 +67,17 @@ def relu(x: Any) -> Tensor:
 
 def maximum(a: Any, b: Any) -> Tensor:
     """Larger of two, element by element; where they are equal, each gets half the gradient."""
-    return binary(ops.maximum, as_tensor(a), b)
+    return binary(ops.maximum, *pair(a, b, "maximum"))
 
 
 def minimum(a: Any, b: Any) -> Tensor:
     """Smaller of two, element by element; where they are equal, each gets half the gradient."""
-    return binary(ops.minimum, as_tensor(a), b)
+    return binary(ops.minimum, *pair(a, b, "minimum"))
 
 
 def where(condition: Any, a: Any, b: Any) -> Tensor:
     """Entries of ``a`` where the condition holds, else of ``b``; all three broadcast."""
-    if not isinstance(a, Tensor):
-        a = (
-            Tensor(as_array(a, "where: a").astype(b.dtype))
-            if isinstance(b, Tensor) and np.ndim(a) == 0
-            else as_tensor(a)
-        )
-    if not isinstance(b, Tensor):
-        b = Tensor(as_array(b, "where: b").astype(a.dtype)) if np.ndim(b) == 0 else as_tensor(b)
-    dtype = np.result_type(a.dtype, b.dtype)
-    return apply(ops.where, np.asarray(condition, dtype=bool), a.astype(dtype), b.astype(dtype))
+    return apply(ops.where, np.asarray(condition, dtype=bool), *pair(a, b, "where"))
 
 
 def clip(x: Any, low: Any = None, high: Any = None) -> Tensor:
@@ -94,7 +87,7 @@ def clip(x: Any, low: Any = None, high: Any = None) -> Tensor:
 
 def matmul(a: Any, b: Any) -> Tensor:
     """Matrix product, 1-D to n-D, with numpy's rules."""
-    return binary(ops.matmul, as_tensor(a), b)
+    return binary(ops.matmul, *pair(a, b, "matmul"))
 
 
 # --- reductions ------------------------------------------------------------------------------------------------------
@@ -181,45 +174,57 @@ def astype(x: Any, dtype: Any) -> Tensor:
 def _same_dtype(tensors: Sequence[Any], name: str) -> list[Tensor]:
     if isinstance(tensors, Tensor) or not len(tensors):
         raise TypeError(f"{name}: expected a sequence of Tensors, not empty, got {type(tensors).__name__}")
-    made = [as_tensor(t) for t in tensors]
-    dtype = np.result_type(*(t.dtype for t in made))
-    return [t.astype(dtype) for t in made]
+    dtypes = [t.dtype for t in tensors if hasattr(t, "dtype")]
+    dtype = reduce(common_dtype, dtypes) if dtypes else np.dtype(np.float32)
+    if dtype.kind != "f" and len(dtypes) < len(tensors):
+        dtype = np.dtype(np.float32)  # lists are floats
+    return [
+        (t if isinstance(t, Tensor) else Tensor(as_array(t, f"{name}: tensors[{i}]", dtype))).astype(dtype)
+        for i, t in enumerate(tensors)
+    ]
 
 
 def concatenate(tensors: Sequence[Any], axis: int = 0) -> Tensor:
     """Tensors joined along an existing axis."""
-    return apply(ops.concatenate, *_same_dtype(tensors, "concatenate"), axis=axis)
+    return apply(ops.concatenate, *_same_dtype(tensors, "concatenate"), axis=index(axis))
 
 
 def stack(tensors: Sequence[Any], axis: int = 0) -> Tensor:
     """Tensors of one shape joined along a new axis."""
-    return apply(ops.stack, *_same_dtype(tensors, "stack"), axis=axis)
+    return apply(ops.stack, *_same_dtype(tensors, "stack"), axis=index(axis))
+
+
+def _before(x: Tensor, axis: int, name: str) -> tuple[slice, ...]:
+    """Return the index that takes all of the axes before ``axis``."""
+    if not -x.ndim <= axis < x.ndim:
+        raise ValueError(f"{name}: there is no axis {axis} in a Tensor of shape {x.shape}")
+    return (slice(None),) * (axis % x.ndim)
 
 
 def unbind(x: Any, axis: int = 0) -> tuple[Tensor, ...]:
     """All slices along an axis: ``unbind(x)[t]`` is ``x[t]``."""
     x = as_tensor(x)
-    before = (slice(None),) * (axis % x.ndim)
+    before = _before(x, axis, "unbind")
     return tuple(x[(*before, i)] for i in range(x.shape[axis]))
 
 
 def split(x: Any, indices_or_sections: int | Sequence[int], axis: int = 0) -> tuple[Tensor, ...]:
     """Parts along an axis, as `numpy.split`: a number of equal parts, or the places to cut at."""
     x = as_tensor(x)
+    before = _before(x, axis, "split")
     size = x.shape[axis]
-    if isinstance(indices_or_sections, int):
+    if isinstance(indices_or_sections, int | np.integer):
         if indices_or_sections < 1 or size % indices_or_sections:
             raise ValueError(f"split: {indices_or_sections} parts do not divide axis {axis} of length {size} evenly")
         step = size // indices_or_sections
         cuts = list(range(step, size, step))
     else:
         cuts = list(indices_or_sections)
-    before = (slice(None),) * (axis % x.ndim)
     return tuple(x[(*before, slice(a, b))] for a, b in zip([0, *cuts], [*cuts, size], strict=True))
 
 
 FUNCTIONS.update(
     sum=sum, mean=mean, max=max, min=min, amax=max, amin=min, where=where, clip=clip, reshape=reshape,
     transpose=transpose, swapaxes=swapaxes, squeeze=squeeze, expand_dims=expand_dims, broadcast_to=broadcast_to,
-    flip=flip, concatenate=concatenate, stack=stack, split=split,
+    flip=flip, concatenate=concatenate, stack=stack, split=split, unstack=unbind, astype=astype,
 )  # fmt: skip

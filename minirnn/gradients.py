@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from minirnn import op, ops, tape
+from minirnn.modes import check_finite
 from minirnn.op import Array
 from minirnn.tape import KernelNode, Node
 from minirnn.tensor import Tensor, anomaly_check, apply, receiver_of, seed_of, start_of, wrap
@@ -54,22 +55,26 @@ def grad(
         if receiver_of(x) is None:
             raise ValueError(f"grad: inputs[{i}] does not require a gradient: {x!r}")
     root = start_of(output, "grad")
+    seed = seed_of(output, gradient, "grad")
     targets = [receiver_of(x) for x in inputs]
     only = tape.between(root, targets)
     nodes = [t for t in targets if isinstance(t, Node)]
     if create_graph:
-        seed: Any = gradient if isinstance(gradient, Tensor) else wrap(seed_of(output, gradient, "grad"), None)
-        totals = _run_recorded(root, seed, only, nodes)
+        start = gradient.astype(output.dtype) if isinstance(gradient, Tensor) else wrap(seed, None)
+        totals = _run_recorded(root, start, only, nodes)
     else:
-        seed = seed_of(output, gradient, "grad")
         totals = tape.run(root, seed, retain_graph=retain_graph, only=only, capture=nodes, check=anomaly_check())
-    return tuple(_result(totals.get(t), x) for t, x in zip(targets, inputs, strict=True))
+    return tuple(_result(totals.get(t), x, i) for i, (t, x) in enumerate(zip(targets, inputs, strict=True)))
 
 
-def _result(g: Any, x: Tensor) -> Tensor:
+def _result(g: Any, x: Tensor, i: int) -> Tensor:
     if g is None:
         return wrap(np.zeros_like(x._data), None)
-    return g if isinstance(g, Tensor) else wrap(np.array(g, dtype=x.dtype), None)
+    if x._hooks:
+        g = tape.call_hooks(x._hooks, g)
+    result = g.astype(x.dtype) if isinstance(g, Tensor) else wrap(np.array(g, dtype=x.dtype), None)
+    check_finite(result._data, f"the gradient of inputs[{i}]", "look at the ops that it goes into")
+    return result
 
 
 # --- recorded passes (create_graph) ----------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from minirnn.arguments import as_array, as_flag, as_generator, as_size, class_ids, float_dtype
 from minirnn.init import Initializer, initialise
+from minirnn.modes import check_finite
 from minirnn.module import Module, Parameter
 from minirnn.tensor import Tensor
 
@@ -53,15 +54,18 @@ class Linear(Module):
         self.in_features = as_size(in_features, "Linear: in_features")
         self.out_features = as_size(out_features, "Linear: out_features")
         self.dtype = float_dtype(dtype, "Linear: dtype")
+        bias = as_flag(bias, "Linear: bias")
         shape = (self.in_features, self.out_features)
         self.weight = Parameter(initialise(initializer, shape, as_generator(rng), self.dtype, "Linear: initializer"))
-        self.bias = Parameter(np.zeros(self.out_features, self.dtype)) if as_flag(bias, "Linear: bias") else None
+        self.bias = Parameter(np.zeros(self.out_features, self.dtype)) if bias else None
 
     def forward(self, x: Any) -> Tensor:
         """Apply to the last axis of ``x``, an array or a Tensor."""
-        x = x if isinstance(x, Tensor) else Tensor(as_array(x, "Linear: x"))
+        x = x if isinstance(x, Tensor) else Tensor(as_array(x, "Linear: x", self.dtype))
         if not x.ndim or x.shape[-1] != self.in_features:
-            raise ValueError(f"Linear: x must have shape (…, in={self.in_features}), got {x.shape}")
+            hint = f"the layer was made with in_features={self.in_features}"
+            raise ValueError(f"Linear: x must have shape (…, in={self.in_features}), got {x.shape}: {hint}")
+        check_finite(x.data, "Linear: x", "look at the data that comes in")
         y: Tensor = x.astype(self.dtype) @ self.weight
         return y if self.bias is None else y + self.bias
 

@@ -31,17 +31,14 @@ def mse(predictions: Any, targets: Any, *, lengths: Any = None) -> Tensor:
     ValueError
         When the shapes differ.
     """
-    predictions, valid = _prepared(predictions, lengths, "mse")
-    target = targets if isinstance(targets, Tensor) else Tensor(as_array(targets, "mse: targets"))
+    predictions = _prepared(predictions, "mse", "predictions")
+    dtype = predictions.dtype
+    target = targets if isinstance(targets, Tensor) else Tensor(as_array(targets, "mse: targets", dtype))
     _same_shape(predictions, target, "mse")
-    target = target.astype(predictions.dtype)
-    if valid is not None:
-        mask = valid.reshape(valid.shape + (1,) * (predictions.ndim - 2))
+    target, mask = target.astype(dtype), _mask(lengths, predictions.shape, "mse")
+    if mask is not None:
         predictions, target = where(mask, predictions, 0.0), where(mask, target, 0.0)
-    square: Tensor = (predictions - target) ** 2
-    if valid is None:
-        return square.mean()
-    return square.sum() / (int(valid.sum()) * int(np.prod(predictions.shape[2:])))
+    return _mean((predictions - target) ** 2, mask)
 
 
 def cross_entropy(logits: Any, ids: Any, *, lengths: Any = None) -> Tensor:
@@ -61,7 +58,7 @@ def cross_entropy(logits: Any, ids: Any, *, lengths: Any = None) -> Tensor:
     TypeError, IndexError, ValueError
         For ids that are not integers, out of range, or of another shape.
     """
-    logits, valid = _prepared(logits, lengths, "cross_entropy")
+    logits = _prepared(logits, "cross_entropy")
     if not logits.ndim:
         raise ValueError("cross_entropy: logits must have shape (…, C), got a single number")
     array = np.asarray(ids)
@@ -70,10 +67,11 @@ def cross_entropy(logits: Any, ids: Any, *, lengths: Any = None) -> Tensor:
             f"cross_entropy: for logits {logits.shape} ids must have shape {logits.shape[:-1]}, got {array.shape}; "
             "class ids, not one-hot vectors"
         )
-    if valid is not None:
-        array, logits = np.where(valid, array, 0), where(valid[..., None], logits, 0.0)
+    mask = _mask(lengths, array.shape, "cross_entropy")
+    if mask is not None:
+        array, logits = np.where(mask, array, 0), where(mask[..., None], logits, 0.0)
     nats = apply(ops.cross_entropy, logits, ids=class_ids(array, logits.shape[-1], "cross_entropy: ids"))
-    return _mean(nats, valid)
+    return _mean(nats, mask)
 
 
 def binary_cross_entropy(logits: Any, targets: Any, *, lengths: Any = None) -> Tensor:
@@ -93,35 +91,46 @@ def binary_cross_entropy(logits: Any, targets: Any, *, lengths: Any = None) -> T
     ValueError
         When the shapes differ, or a target lies outside 0 … 1.
     """
-    logits, valid = _prepared(logits, lengths, "binary_cross_entropy")
-    target = as_array(targets, "binary_cross_entropy: targets").astype(logits.dtype)
+    logits = _prepared(logits, "binary_cross_entropy")
+    target = as_array(targets, "binary_cross_entropy: targets", logits.dtype).astype(logits.dtype)
     _same_shape(logits, target, "binary_cross_entropy")
-    mask = None
-    if valid is not None:
-        mask = np.broadcast_to(valid.reshape(valid.shape + (1,) * (logits.ndim - 2)), logits.shape)
+    mask = _mask(lengths, target.shape, "binary_cross_entropy")
+    if mask is not None:
         target, logits = np.where(mask, target, 0), where(mask, logits, 0.0)
-    if not ((target >= 0) & (target <= 1)).all():
-        raise ValueError("binary_cross_entropy: targets must lie between 0 and 1")
+    outside = ~((target >= 0) & (target <= 1))  # NaN is outside too
+    if outside.any():
+        at = [int(i) for i in np.argwhere(outside)[0]]
+        raise ValueError(
+            f"binary_cross_entropy: targets must lie between 0 and 1, got {target[tuple(at)]} at {at}: "
+            "they are probabilities; it is the logits that may be any number"
+        )
     return _mean(apply(ops.binary_cross_entropy, logits, target=target), mask)
 
 
-def _mean(nats: Tensor, valid: Array | None) -> Tensor:
-    return nats.mean() if valid is None else where(valid, nats, 0.0).sum() / int(valid.sum())
+def _mean(each: Tensor, mask: Array | None) -> Tensor:
+    return each.mean() if mask is None else where(mask, each, 0.0).sum() / int(mask.sum())
 
 
-def _prepared(predictions: Any, lengths: Any, name: str) -> tuple[Tensor, Array | None]:
-    """Return the predictions as a float Tensor and, for ``lengths``, the (T, N) mask of the steps that count."""
-    label = "predictions" if name == "mse" else "logits"
+def _prepared(predictions: Any, name: str, label: str = "logits") -> Tensor:
+    """Return the predictions as a float Tensor that is not empty."""
     tensor = predictions if isinstance(predictions, Tensor) else Tensor(as_array(predictions, f"{name}: {label}"))
     if tensor.dtype.kind != "f":
         tensor = tensor.astype(np.float32)
     if not tensor.size:
         raise ValueError(f"{name}: {label} must hold at least one target, got shape {tensor.shape}")
-    return tensor, None if lengths is None else valid_steps(lengths, tensor.shape, f"{name}: lengths")
+    return tensor
+
+
+def _mask(lengths: Any, shape: tuple[int, ...], name: str) -> Array | None:
+    """Return which of the targets (T, N, …) count, in their shape; None if all do."""
+    if lengths is None:
+        return None
+    valid = valid_steps(lengths, shape, f"{name}: lengths")
+    return np.broadcast_to(valid.reshape(valid.shape + (1,) * (len(shape) - 2)), shape)
 
 
 def valid_steps(lengths: Any, shape: tuple[int, ...], argument: str) -> Array:
-    """Return the (T, N) mask of steps t < lengths[n].
+    """Return the (T, N) mask of steps t < lengths[n], for targets of the shape given.
 
     Raises
     ------
@@ -129,16 +138,19 @@ def valid_steps(lengths: Any, shape: tuple[int, ...], argument: str) -> Array:
         Unless lengths are N integers 1 … T.
     """
     if len(shape) < 2:
-        raise ValueError(f"{argument}: needs predictions of shape (T, N, …), got {shape}")
+        raise ValueError(f"{argument} can mask targets of shape (T, N, …) only, got {shape}: leave it out")
     T, N = shape[:2]
     array = np.asarray(lengths)
     if array.dtype.kind not in "iu":
-        raise TypeError(f"{argument} must be integers, one for each row, got {describe(array)}")
+        raise TypeError(f"{argument} must be integers, one for each row, got {describe(array)}: try [T] * N")
     if array.shape != (N,):
-        raise ValueError(f"{argument} must have shape (N={N},), one for each row, got {array.shape}")
-    if array.size and (array.min() < 1 or array.max() > T):
+        raise ValueError(
+            f"{argument} must have shape (N={N},), one for each row, got {array.shape}: time comes first in (T, N, …)"
+        )
+    if array.min() < 1 or array.max() > T:
         bad = int(np.flatnonzero((array < 1) | (array > T))[0])
-        raise ValueError(f"{argument} must lie between 1 and T={T}, got {array[bad]} for row {bad}")
+        hint = "leave empty rows out" if array[bad] < 1 else "they count steps"
+        raise ValueError(f"{argument} must lie between 1 and T={T}, got {array[bad]} for row {bad}: {hint}")
     mask: Array = np.arange(T)[:, None] < array
     return mask
 

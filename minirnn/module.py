@@ -6,15 +6,14 @@ Checked by tests/test_module.py.
 from collections.abc import Iterator, Mapping
 from typing import Any, Self, TextIO
 
-import numpy as np
-
 from minirnn import counting
+from minirnn.arguments import as_array, describe
 from minirnn.op import Array
 from minirnn.tensor import Tensor
 
 
 class Parameter(Tensor):
-    """A leaf that a Module owns and an optimiser changes; always asks for a gradient.
+    """A leaf that a Module owns and an optimiser changes; ``requires_grad = False`` freezes it.
 
     Attributes
     ----------
@@ -25,7 +24,7 @@ class Parameter(Tensor):
     __slots__ = ("name",)
 
     def __init__(self, data: Any, requires_grad: bool = True, name: str = "") -> None:
-        super().__init__(data, requires_grad)
+        super().__init__(as_array(data, "Parameter: data"), requires_grad)
         self.name = name
 
     def _label(self) -> str:
@@ -86,8 +85,8 @@ class Module:
         for name, value in vars(self).items():
             if isinstance(value, Parameter):
                 yield prefix + name, value
-        for name, child in self.children():
-            yield from child._all_parameters(f"{prefix}{name}.")
+            elif isinstance(value, Module):
+                yield from value._all_parameters(f"{prefix}{name}.")
 
     def parameters(self) -> list[Parameter]:
         """Return all Parameters, in a stable order."""
@@ -130,28 +129,38 @@ class Module:
         if not isinstance(state, Mapping):
             raise TypeError(f"load_state_dict: state must map names to arrays, got {type(state).__name__}")
         parameters = dict(self.named_parameters())
-        arrays = {name: np.asarray(state[name]) for name in parameters if name in state}
-        faults = [f"missing: {name} {p.shape}" for name, p in parameters.items() if name not in state]
+        faults, arrays = [], {}
+        for name, p in parameters.items():
+            try:
+                arrays[name] = as_array(state[name], name, p.dtype)
+            except KeyError:
+                faults.append(f"missing: {name} {p.shape}")
+            except TypeError:
+                faults.append(f"not an array of numbers: {name} is {describe(state[name])}")
+            else:
+                if arrays[name].shape != p.shape:
+                    faults.append(f"misshapen: {name} must have shape {p.shape}, got {arrays[name].shape}")
         faults += [f"unexpected: {name}" for name in state if name not in parameters]
-        for name, array in arrays.items():
-            if array.dtype.kind not in "biuf":
-                faults.append(f"not numbers: {name} has dtype {array.dtype}")
-            elif array.shape != parameters[name].shape:
-                faults.append(f"misshapen: {name} must have shape {parameters[name].shape}, got {array.shape}")
         if faults:
             raise ValueError(
-                f"{type(self).__name__}.load_state_dict: nothing was loaded, {len(faults)} entries do not fit:\n  "
+                f"{type(self).__name__}.load_state_dict: nothing was loaded, because of entries that do not fit:\n  "
                 + "\n  ".join(faults)
             )
-        for name, array in arrays.items():
-            parameters[name].data = array.astype(parameters[name].dtype, copy=True)
+        casts = {name: array.astype(parameters[name].dtype) for name, array in arrays.items()}
+        for name, array in casts.items():
+            parameters[name].data = array
 
     # --- what it says of itself --------------------------------------------------------------------------------------
 
     def counted(self, prefix: str = "") -> list[counting.Term]:
-        """Return a row of `summary` for each Parameter it owns itself or through other modules."""
-        own = [_term(prefix + name, value) for name, value in vars(self).items() if isinstance(value, Parameter)]
-        return own + [term for name, child in self.children() for term in child.counted(f"{prefix}{name}.")]
+        """Return a row of `summary` for each Parameter it owns itself or through other modules, by its dotted name."""
+        terms = []
+        for name, value in vars(self).items():
+            if isinstance(value, Parameter):
+                terms.append(_term(prefix + name, value))
+            elif isinstance(value, Module):
+                terms += value.counted(f"{prefix}{name}.")
+        return terms
 
     def counting_notes(self, prefix: str = "") -> list[str]:
         """Return what `summary` says below its table."""
@@ -160,9 +169,11 @@ class Module:
     def summary(self, file: TextIO | None = None) -> None:
         """Print a table of the Parameters: name, shape for row and for column vectors, formula, count; then the total.
 
-        Below it stands, for each recurrent layer, what torch, Keras and ONNX would count, and why. Needs no data.
+        A Parameter that is shared stands under its first name. Below the table stands, for each recurrent layer, what
+        torch, Keras and ONNX would count, and why. Needs no data.
         """
-        terms = self.counted()
+        names = dict(self.named_parameters())
+        terms = [term for term in self.counted() if term.name in names]
         rows = [(t.name, t.shape, t.shape_column, f"{t.formula} = {t.numbers}", t.count) for t in terms]
         total = ("total", "", "", "", sum(t.count for t in terms))
         print(counting.render_table(rows, counting.TABLE_HEADER, total=total), file=file)

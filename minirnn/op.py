@@ -9,7 +9,7 @@ tape keeps for it, and nothing more is kept:
 ``y``                   the output
 ``a_shape, a_dtype``    the shape and the dtype of input ``a``
 ``axis``, …             a setting, that is a keyword-only argument of the forward
-``i``, ``xs_shapes``    in an op of any number of inputs: which one, and the shapes of all
+``i``, ``xs_ends``      in an op of any number of inputs: which one (first of all), where each ends along axis
 ======================  ===========================================================================
 
 A rule is written once. A first-order pass hands it arrays; under ``create_graph`` the same values come as Tensors, so
@@ -20,6 +20,7 @@ given and never returns an array that the tape keeps.
 
 import inspect
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any
 
 from numpy.typing import NDArray
@@ -37,6 +38,7 @@ OUTPUT = -1
 class Rule:
     """The derivative for one input: ``vjp(g, *keep(y, *inputs, **settings))``.
 
+    In an op of any number of inputs what is kept is the same for all, so it is picked once: ``vjp(g, i, *kept)``.
     ``roles`` says of each kept value what it is, ``reads`` lists the inputs among them.
     """
 
@@ -48,18 +50,23 @@ class Rule:
         self.roles = tuple(OUTPUT if n == "y" else inputs.index(n) if n in inputs else None for n in names)
         self.reads = tuple(role for role in self.roles if role is not None and role >= 0)
         # Compiled once for each rule, as dataclasses does for __init__: picking the values costs one call, no loop.
-        head = ["y", "*xs", "i"] if variadic else ["y", *inputs, "*"] if settings else ["y", *inputs]
-        kept = "".join(f"{_kept_expression(n)}, " for n in names)
+        head = ["y", "*xs"] if variadic else ["y", *inputs, "*"] if settings else ["y", *inputs]
+        kept = "".join(f"{_kept_expression(n)}, " for n in (names[1:] if variadic else names))
         self.keep: Callable[..., tuple[Any, ...]] = eval(f"lambda {', '.join([*head, *settings])}: ({kept})")
 
 
 def _kept_expression(name: str) -> str:
-    if name == "xs_shapes":
-        return "[x.shape for x in xs]"
+    if name == "xs_ends":
+        return "_ends(xs, axis)"
     for suffix in ("shape", "dtype"):
         if name.endswith("_" + suffix):
             return f"{name.removesuffix('_' + suffix)}.{suffix}"
     return name
+
+
+def _ends(xs: Sequence[Array], axis: int) -> list[int]:
+    """Return 0, then where each of the arrays ends when they are joined along an axis."""
+    return list(accumulate((x.shape[axis] for x in xs), initial=0))
 
 
 class Op:
@@ -84,6 +91,8 @@ class Op:
 
     def derivative(self, **vjps: Callable[..., Any]) -> None:
         """Set the vector-Jacobian product of the inputs named."""
+        if unknown := vjps.keys() - ({"xs"} if self.variadic else set(self.inputs)):
+            raise TypeError(f"{self.name}: a derivative for {', '.join(unknown)}, which is no input of it")
         if self.variadic:
             self.rules = (Rule(vjps["xs"], (), self.settings, True),)
             return

@@ -38,11 +38,16 @@ def spread(g: Any, shape: tuple[int, ...]) -> Any:
     return full
 
 
+def _axes(axis: Axis, ndim: int) -> set[int]:
+    """Return the axes meant by a setting, counted from the front."""
+    return set(range(ndim)) if axis is None else {a % ndim for a in (axis if isinstance(axis, tuple) else (axis,))}
+
+
 def _restore(g: Any, shape: tuple[int, ...], axis: Axis, keepdims: bool) -> Any:
     """Put the axes that a reduction removed back as axes of length 1, so that ``g`` broadcasts against ``shape``."""
     if axis is None or keepdims:
         return g
-    axes = {a % len(shape) for a in ((axis,) if isinstance(axis, int) else axis)}
+    axes = _axes(axis, len(shape))
     return g.reshape(tuple(1 if i in axes else n for i, n in enumerate(shape)))
 
 
@@ -106,22 +111,35 @@ def pow_(a: Array, b: Array) -> Array:
 pow_.derivative(
     # b·a^(b−1) at b = 0 must be 0, not 0·a^(−1), which is NaN at a = 0; likewise y·ln a at a = 0.
     a=lambda g, a, b, a_shape: sum_to(g * (b * a ** ((b - 1) * (b != 0))), a_shape),
-    b=lambda g, y, a, b_shape: sum_to(g * (y * np.log(a + (a == 0))), b_shape),
+    b=lambda g, y, a, b_shape: sum_to(g * (y * _log_or_0(a)), b_shape),
 )
+
+
+def _log_or_0(a: Any) -> Any:
+    log_a = np.log(a + (a == 0))
+    return log_a if hasattr(a, "shape") else float(log_a)  # a number must not widen float32
+
+
+def _rows(x: Any) -> Any:
+    """Join the leading axes to one (array or Tensor)."""
+    return x.reshape((math.prod(x.shape[:-1]), x.shape[-1]))
 
 
 def _product(a: Any, b: Any) -> Any:
     """``a @ b`` of two matrices (arrays or Tensors)."""
-    return a.dot(b) if type(a) is np.ndarray else a @ b
+    return a.dot(b) if type(a) is type(b) is np.ndarray else a @ b
 
 
 @op
 def matmul(a: Array, b: Array) -> Any:
     """Matrix product ``a @ b``, 1-D to n-D as in numpy; ∂/∂a = g·bᵀ, ∂/∂b = aᵀ·g."""
-    if a.ndim == 2 == b.ndim:
-        return a.dot(b)  # half of what matmul's loop set-up costs on small matrices
-    if b.ndim == 2 < a.ndim:  # one product over all rows instead of one small one for each leading index
-        return a.reshape(-1, a.shape[-1]).dot(b).reshape(*a.shape[:-1], b.shape[1])
+    try:
+        if a.ndim == 2 == b.ndim:
+            return a.dot(b)  # half of what matmul's loop set-up costs on small matrices
+        if b.ndim == 2 < a.ndim:  # one product over all rows instead of one small one for each leading index
+            return _rows(a).dot(b).reshape(*a.shape[:-1], b.shape[1])
+    except AttributeError:
+        raise ValueError("a number has no axis to sum over, use * instead of @") from None
     return np.matmul(a, b)
 
 
@@ -131,7 +149,7 @@ def _matmul_a(g: Any, b: Any, a_shape: tuple[int, ...]) -> Any:
     if len(a_shape) == 1:
         return sum_to((b @ g.reshape((*g.shape, 1))).reshape(b.shape[:-1]), a_shape)
     if b.ndim == 2:
-        return _product(g.reshape(-1, g.shape[-1]), b.T).reshape(a_shape)
+        return _product(_rows(g), b.T).reshape(a_shape)
     return sum_to(g @ b.swapaxes(-1, -2), a_shape)
 
 
@@ -142,7 +160,7 @@ def _matmul_b(g: Any, a: Any, b_shape: tuple[int, ...]) -> Any:
     if len(b_shape) == 1:
         return sum_to(a * g.reshape((*g.shape, 1)), b_shape)
     if len(b_shape) == 2:
-        return _product(a.reshape(-1, a.shape[-1]).T, g.reshape(-1, g.shape[-1]))
+        return _product(_rows(a).T, _rows(g))
     return sum_to(a.swapaxes(-1, -2) @ g, b_shape)
 
 
@@ -291,8 +309,7 @@ sum_.derivative(x=lambda g, x_shape, axis, keepdims: spread(_restore(g, x_shape,
 
 
 def _count(shape: tuple[int, ...], axis: Axis) -> int:
-    axes = range(len(shape)) if axis is None else (axis,) if isinstance(axis, int) else axis
-    return math.prod(shape[a] for a in axes)
+    return math.prod(shape[a] for a in _axes(axis, len(shape)))
 
 
 @op
@@ -485,7 +502,7 @@ def flip(x: Array, *, axis: Axis = None) -> Array:
 
 
 def _flipped(g: Any, axis: Axis) -> Any:
-    axes = range(g.ndim) if axis is None else {a % g.ndim for a in ((axis,) if isinstance(axis, int) else axis)}
+    axes = _axes(axis, g.ndim)
     return g[tuple(slice(None, None, -1 if i in axes else 1) for i in range(g.ndim))]
 
 
@@ -507,13 +524,9 @@ def concatenate(*xs: Array, axis: int = 0) -> Array:
     return np.concatenate(xs, axis=axis)
 
 
-def _part_of(g: Any, i: int, xs_shapes: list[tuple[int, ...]], axis: int) -> Any:
-    axis %= g.ndim
-    start = sum(shape[axis] for shape in xs_shapes[:i])
-    return g[(slice(None),) * axis + (slice(start, start + xs_shapes[i][axis]),)]
-
-
-concatenate.derivative(xs=_part_of)
+concatenate.derivative(
+    xs=lambda g, i, xs_ends, axis: g[(slice(None),) * (axis % g.ndim) + (slice(xs_ends[i], xs_ends[i + 1]),)]
+)
 
 
 @op
@@ -537,7 +550,7 @@ def _is_basic(index: Any) -> bool:
 
 def _add_rows(buffer: Array, ids: Array, rows: Array) -> None:
     """``buffer[ids] += rows`` with repeated ids adding up: rows of one id are summed before they are written."""
-    ids, rows = ids.ravel() % len(buffer), rows.reshape(ids.size, *buffer.shape[1:])
+    ids, rows = ids.ravel().astype(np.intp) % len(buffer), rows.reshape(ids.size, *buffer.shape[1:])
     order = np.argsort(ids, kind="stable")
     ids = ids[order]
     starts = np.flatnonzero(np.diff(ids, prepend=-1))

@@ -1,7 +1,8 @@
 """Optimisers, and clipping by the global norm.
 
-Each takes the Parameters once, then ``step()`` changes those that have a ``grad``. Updates are made in place and go
-through ``parameter.data``, so that a backward pass that still needs the old values notices.
+Each takes the Parameters once, then ``step()`` changes those that have a ``grad``. A change gives a Parameter a new
+array: arrays that were taken from it or given to it before stay as they are, and a backward pass that still needs the
+old values notices.
 Checked by tests/test_optim.py, step by step against the equations and against torch.
 """
 
@@ -21,7 +22,7 @@ class Optimizer:
     def __init__(self, params: Iterable[Tensor], lr: float) -> None:
         self.name = type(self).__name__
         self.params = _parameters(params, self.name)
-        self.lr = _number(lr, f"{self.name}: lr")
+        self.lr = _positive(lr, f"{self.name}: lr", "try 0.01")
 
     def zero_grad(self) -> None:
         """Set the ``grad`` of every Parameter to None."""
@@ -30,13 +31,9 @@ class Optimizer:
 
     def step(self) -> None:
         """Change every Parameter that has a gradient."""
-        self._begin()
         for i, p in enumerate(self.params):
             if p.grad is not None:
-                p.data -= self._change(i, p.grad)
-
-    def _begin(self) -> None:
-        """Prepare what all Parameters of one step share."""
+                p.data = p.data - self._change(i, p.grad)
 
     def _change(self, i: int, g: Array) -> Array:
         """Return what to subtract from Parameter ``i``."""
@@ -87,7 +84,7 @@ class RMSprop(Optimizer):
     def __init__(self, params: Iterable[Tensor], lr: float = 1e-3, *, rho: float = 0.99, eps: float = 1e-8) -> None:
         super().__init__(params, lr)
         self.rho = _fraction(rho, "RMSprop: rho")
-        self.eps = _number(eps, "RMSprop: eps")
+        self.eps = _positive(eps, "RMSprop: eps", "try 1e-8")
         self.square = self._zeros()
 
     def _change(self, i: int, g: Array) -> Array:
@@ -102,7 +99,9 @@ class Adam(Optimizer):
     """Adam (Kingma, Ba 2015, algorithm 1)::
 
         m ← β₁ m + (1 − β₁) g        v ← β₂ v + (1 − β₂) g²
-        p ← p − lr · m/(1 − β₁ᵏ) / (√(v/(1 − β₂ᵏ)) + ε)        at step k = 1, 2, …
+        p ← p − lr · m/(1 − β₁ᵏ) / (√(v/(1 − β₂ᵏ)) + ε)        at the kth gradient, k = 1, 2, …
+
+    Each Parameter counts its own k: one that gets its first gradient late starts with the same corrections.
 
     Parameters
     ----------
@@ -123,28 +122,27 @@ class Adam(Optimizer):
         eps: float = 1e-8,
     ) -> None:
         super().__init__(params, lr)
+        if not isinstance(betas, tuple | list) or len(betas) != 2:
+            raise TypeError(f"Adam: betas must be a pair (β₁, β₂), got {betas!r}: try (0.9, 0.999)")
         self.betas = _fraction(betas[0], "Adam: betas[0]"), _fraction(betas[1], "Adam: betas[1]")
-        self.eps = _number(eps, "Adam: eps")
-        self.steps = 0
+        self.eps = _positive(eps, "Adam: eps", "try 1e-8")
+        self.steps = [0] * len(self.params)
         self.first, self.second = self._zeros(), self._zeros()
-
-    def _begin(self) -> None:
-        self.steps += 1
-        # lr/(1 − β₁ᵏ)·m / (√v/√(1 − β₂ᵏ) + ε): both corrections as numbers, once a step.
-        self._rate = self.lr / (1 - self.betas[0] ** self.steps)
-        self._root = math.sqrt(1 - self.betas[1] ** self.steps)
 
     def _change(self, i: int, g: Array) -> Array:
         (b1, b2), m, v = self.betas, self.first[i], self.second[i]
+        self.steps[i] += 1
+        k = self.steps[i]
         m *= b1
         m += (1 - b1) * g
         v *= b2
         v += (1 - b2) * g * g
-        change = np.sqrt(v)
-        change /= self._root
+        # lr/(1 − β₁ᵏ)·m / (√v/√(1 − β₂ᵏ) + ε): the corrections are numbers.
+        change = np.sqrt(v, out=np.empty_like(v))  # with out= an array even for a Parameter of shape ()
+        change /= math.sqrt(1 - b2**k)
         change += self.eps
         np.divide(m, change, out=change)
-        change *= self._rate
+        change *= self.lr / (1 - b1**k)
         return change
 
 
@@ -169,17 +167,16 @@ def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> float:
         When the norm is not finite, naming the first Parameter at fault: scaling by 0 would turn inf into NaN. Nothing
         has been changed then.
     """
-    if not max_norm > 0:
-        raise ValueError(f"clip_grad_norm: max_norm must be positive, got {max_norm!r}")
+    if max_norm != math.inf:
+        max_norm = _positive(max_norm, "clip_grad_norm: max_norm", "try 1.0, or math.inf to measure only")
     parameters = [p for p in _parameters(params, "clip_grad_norm") if p.grad is not None]
-    # vdot sums in the gradient's dtype: squares of large float32 entries would overflow there, so scale them first.
     norms = [_norm(p.grad) for p in parameters]
     norm = math.hypot(*norms)
     if not math.isfinite(norm):
-        bad = next(p for p, n in zip(parameters, norms, strict=True) if not math.isfinite(n))
+        bad = next((i for i, n in enumerate(norms) if not math.isfinite(n)), 0)
         raise FloatingPointError(
-            f"clip_grad_norm: the gradient of {bad._label()} is not finite, so it cannot be scaled; nothing was "
-            "changed. "
+            f"clip_grad_norm: the gradient of {parameters[bad]._label()} has norm {norms[bad]}, so it cannot be "
+            "scaled; nothing was changed. "
             "Try a smaller learning rate, or find the step at fault with minirnn.detect_anomaly()"
         )
     if norm > max_norm:
@@ -191,10 +188,11 @@ def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> float:
 def _norm(g: Any) -> float:
     flat = g.ravel()
     square = float(np.vdot(flat, flat))
-    if math.isfinite(square):
+    if 1e-30 < square < math.inf:
         return math.sqrt(square)
-    peak = float(np.abs(flat).max())
-    if not math.isfinite(peak):
+    # The squares of large and of small float32 entries leave its range: scale them first.
+    peak = float(np.abs(flat).max(initial=0))
+    if not 0 < peak < math.inf:
         return peak
     return peak * math.sqrt(float(np.square(flat / peak).sum()))
 
@@ -213,13 +211,17 @@ def _parameters(params: Iterable[Tensor], name: str) -> list[Tensor]:
     return parameters
 
 
-def _number(value: Any, argument: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.floating) or not 0 < value < math.inf:
-        raise ValueError(f"{argument} must be a positive number, got {value!r}")
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+
+
+def _positive(value: Any, argument: str, hint: str) -> float:
+    if not _is_number(value) or not 0 < value < math.inf:
+        raise ValueError(f"{argument} must be a positive number, got {value!r}: {hint}")
     return float(value)
 
 
 def _fraction(value: Any, argument: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.floating) or not 0 <= value < 1:
-        raise ValueError(f"{argument} must lie in [0, 1), got {value!r}")
+    if not _is_number(value) or not 0 <= value < 1:
+        raise ValueError(f"{argument} must be a number in [0, 1), got {value!r}: try 0.9")
     return float(value)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from minirnn import counting, ops
 from minirnn.arguments import as_array, as_flag, as_generator, as_size, float_dtype, one_of
 from minirnn.functions import stack
-from minirnn.init import Initializer, initialise
+from minirnn.init import Initializer, get, initialise
 from minirnn.kernels import unroll
 from minirnn.kernels.cells import ACTIVATIONS, Activation
 from minirnn.modes import check_finite
@@ -119,14 +119,17 @@ class RecurrentLayer(Module):
         self.backend = one_of(backend, BACKENDS, f"{name}: backend")
         self.reverse = as_flag(reverse, f"{name}: reverse")
         self.batch_first = as_flag(batch_first, f"{name}: batch_first")
+        bias = as_flag(bias, f"{name}: bias")
+        of_input, of_recurrent = f"{name}: input_initializer", f"{name}: recurrent_initializer"
+        get(input_initializer, of_input)
+        get(recurrent_initializer, of_recurrent)
         input_initializer, recurrent_initializer = _preset(
             init, self.activation.name, input_initializer, recurrent_initializer, name
         )
-        rng = as_generator(rng)
-        of = initialise
-        self.W_xh = Parameter(of(input_initializer, (D, H), rng, self.dtype, f"{name}: input_initializer"))
-        self.W_hh = Parameter(of(recurrent_initializer, (H, H), rng, self.dtype, f"{name}: recurrent_initializer"))
-        self.b_h = Parameter(np.zeros(H, self.dtype)) if as_flag(bias, f"{name}: bias") else None
+        rng = as_generator(rng)  # all arguments have been checked: a call that is refused draws nothing
+        self.W_xh = Parameter(initialise(input_initializer, (D, H), rng, self.dtype, of_input))
+        self.W_hh = Parameter(initialise(recurrent_initializer, (H, H), rng, self.dtype, of_recurrent))
+        self.b_h = Parameter(np.zeros(H, self.dtype)) if bias else None
 
     @property
     def W(self) -> Array:
@@ -159,7 +162,7 @@ class RecurrentLayer(Module):
         self._check_sequence(x.shape)
         if self.batch_first:
             x = x.swapaxes(0, 1)
-        state = self._state(initial_state, x.shape[1])
+        state = self._state(initial_state, x.shape[1], "initial_state")
         run = self._fused if self.backend == "fused" else self._graph
         outputs, final_state = run(x, state, self.W_xh, self.W_hh, self.b_h)
         check_finite(outputs.data, f"{self.name}: outputs", "look at the sizes of W_hh and initial_state")
@@ -172,9 +175,9 @@ class RecurrentLayer(Module):
         """
         x_t = self._door(x_t, "x_t")
         if x_t.ndim != 2 or x_t.shape[1] != self.input_size or not x_t.shape[0]:
-            hint = ": add the batch axis with x_t[None]" if x_t.ndim == 1 else ""
-            raise ValueError(f"{self.name}.step: x_t must have shape (N, D={self.input_size}), got {x_t.shape}{hint}")
-        return self._step(x_t, self._state(state, x_t.shape[0]), self.W_xh, self.W_hh, self.b_h)
+            hint = "add the batch axis with x_t[None]" if x_t.ndim == 1 else "one step; call the layer for a sequence"
+            raise ValueError(f"{self.name}: x_t must have shape (N, D={self.input_size}), got {x_t.shape}: {hint}")
+        return self._step(x_t, self._state(state, x_t.shape[0], "state"), self.W_xh, self.W_hh, self.b_h)
 
     def last_output(self, final_state: Tensor) -> Tensor:
         """Return the (N, H) output that belongs to a final state."""
@@ -212,39 +215,43 @@ class RecurrentLayer(Module):
     def _door(self, value: Any, argument: str) -> Tensor:
         """Return an argument as a Tensor of the layer's dtype."""
         label = f"{self.name}: {argument}"
-        tensor = value if isinstance(value, Tensor) else Tensor(as_array(value, label))
+        tensor = value if isinstance(value, Tensor) else Tensor(as_array(value, label, self.dtype))
         check_finite(tensor.data, label, "look at the data that comes in")
         return tensor.astype(self.dtype)
 
     def _check_sequence(self, shape: tuple[int, ...]) -> None:
         D = self.input_size
-        letters = f"(N, T, D={D})" if self.batch_first else f"(T, N, D={D})"
-        hint = ""
-        if len(shape) == 2 and shape[1] == D:
-            add = "x[None]" if self.batch_first else "x[:, None]"
-            hint = f": one sequence without its batch axis? Pass {add}"
-        elif len(shape) == 3 and shape[2] != D and D in shape[:2]:
-            hint = ": did you swap features and time?"
-        elif len(shape) == 3 and 0 in shape:
-            hint = ": there must be at least one step and one row"
-        elif len(shape) == 3 and shape[2] == D:
+        if len(shape) == 3 and shape[2] == D and 0 not in shape:
             return
-        elif len(shape) == 3:
-            hint = f": the layer was made with input_size={D}"
-        raise ValueError(f"{self.name}: x must have shape {letters}, got {shape}{hint}")
+        letters, batch_axis = ("(N, T, D={})", "None") if self.batch_first else ("(T, N, D={})", ":, None")
+        if len(shape) == 2 and shape[1] == D:
+            hint = f"one sequence without its batch axis? Pass x[{batch_axis}]"
+        elif len(shape) == 1 and D == 1:
+            hint = f"one sequence of numbers? Pass x[:, None][{batch_axis}]"
+        elif len(shape) == 2 and D == 1:
+            hint = "one number for each step and row? Pass x[..., None]"
+        elif len(shape) != 3:
+            hint = "steps, rows and features each take one axis"
+        elif shape[2] == D:
+            hint = "there must be at least one step and one row"
+        elif D in shape:
+            hint = f"did you swap features and {'time' if shape[self.batch_first] == D else 'rows'}?"
+        else:
+            hint = f"the layer was made with input_size={D}"
+        raise ValueError(f"{self.name}: x must have shape {letters.format(D)}, got {shape}: {hint}")
 
-    def _state(self, state: Any, N: int) -> Tensor:
-        expected = (N, self.hidden_size)
+    def _state(self, state: Any, N: int, argument: str) -> Tensor:
+        H = self.hidden_size
         if state is None:
-            return Tensor(np.zeros(expected, self.dtype))
-        state = self._door(state, "initial_state")
-        if state.shape != expected:
+            return Tensor(np.zeros((N, H), self.dtype))
+        tensor = self._door(state, argument)
+        if tensor.shape != (N, H):
             hint = "one state for each row of x"
-            if state.shape == expected[1:]:
-                hint = "for the same state in each row pass np.tile(state, (N, 1))"
-            shape = f"(N={N}, H={expected[1]})"
-            raise ValueError(f"{self.name}: initial_state must have shape {shape}, got {state.shape}: {hint}")
-        return state
+            if tensor.shape == (H,):
+                hint = f"for the same state in each row pass np.tile({argument}, ({N}, 1))"
+            shape = f"(N={N}, H={H})"
+            raise ValueError(f"{self.name}: {argument} must have shape {shape}, got {tensor.shape}: {hint}")
+        return tensor
 
     # --- what it says of itself --------------------------------------------------------------------------------------
 
@@ -323,6 +330,15 @@ class SequenceModel(Module):
             raise TypeError(f"SequenceModel: recurrent must be a recurrent layer, got {type(recurrent).__name__}")
         if not isinstance(head, Module):
             raise TypeError(f"SequenceModel: head must be a Module such as Linear, got {type(head).__name__}")
+        if embedding is not None and not isinstance(embedding, Module):
+            kind = type(embedding).__name__
+            raise TypeError(f"SequenceModel: embedding must be a Module such as Embedding, or None, got {kind}")
+        gives = getattr(embedding, "embedding_dim", recurrent.input_size)
+        if gives != recurrent.input_size:
+            raise ValueError(
+                f"SequenceModel: embedding gives {gives} features and recurrent takes D={recurrent.input_size}: "
+                f"try Embedding(…, {recurrent.input_size})"
+            )
         takes = getattr(head, "in_features", recurrent.hidden_size)
         if takes != recurrent.hidden_size:
             raise ValueError(

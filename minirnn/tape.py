@@ -19,6 +19,8 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from heapq import heappop, heappush
 from typing import Any
 
+import numpy as np
+
 from minirnn import ops
 from minirnn.part import Part
 
@@ -190,14 +192,26 @@ def run(
 def call_hooks(hooks: Sequence[Callable[[Any], Any]], g: Any) -> Any:
     """Give the gradient to each hook in turn; what a hook returns, unless None, takes its place."""
     for hook in tuple(hooks):
-        replacement = hook(g)
+        replacement = hook(_read_only_copy(g))
         if replacement is not None:
             if getattr(replacement, "shape", None) != g.shape:
                 raise ValueError(
                     f"register_hook: the hook must return None or a gradient of shape {g.shape}, "
                     f"got {getattr(replacement, 'shape', type(replacement).__name__)}"
                 )
-            g = replacement
+            g = np.array(replacement, dtype=g.dtype) if _is_array(g) else replacement.astype(g.dtype)
+    return g
+
+
+def _is_array(g: Any) -> bool:
+    return isinstance(g, np.ndarray | np.generic)
+
+
+def _read_only_copy(g: Any) -> Any:
+    """Return what a hook may see and keep: arrays are shared between receivers, so it must not write into them."""
+    if _is_array(g):
+        g = np.array(g)
+        g.flags.writeable = False
     return g
 
 

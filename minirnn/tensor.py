@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from minirnn import ops, tape
-from minirnn.arguments import as_array
+from minirnn.arguments import as_array, describe
 from minirnn.modes import ANOMALY, MODE, RECORD, check_finite
 from minirnn.op import Array, Axis, Op
 from minirnn.tape import KernelNode, Node, OutputNode
@@ -98,7 +98,7 @@ class Tensor:
                 f"Tensor.data: only a leaf's data can be set, and this is the output of '{self._node.op.name}'; "
                 "use detach() first, or an op"
             )
-        array = as_array(value, "Tensor.data")
+        array = as_array(value, "Tensor.data", self.dtype)
         if array.shape != self._data.shape:
             raise ValueError(f"Tensor.data: expected shape {self.shape}, got {array.shape}; make a new Tensor instead")
         self._data = array.astype(self._data.dtype, copy=False)
@@ -112,7 +112,7 @@ class Tensor:
     @grad.setter
     def grad(self, value: Any) -> None:
         if value is not None:
-            value = as_array(value, "Tensor.grad")
+            value = as_array(value, "Tensor.grad", self.dtype)
             if value.shape != self._data.shape:
                 raise ValueError(f"Tensor.grad: expected shape {self.shape}, that of the data, got {value.shape}")
             value = value.astype(self._data.dtype, copy=False)
@@ -202,9 +202,10 @@ class Tensor:
         return int(self.item())
 
     def __repr__(self) -> str:
-        values = np.array2string(self._data, separator=", ", prefix="Tensor(", precision=4, threshold=100, edgeitems=3)
+        prefix = f"{type(self).__name__}("
+        values = np.array2string(self._data, separator=", ", prefix=prefix, precision=4, threshold=100, edgeitems=3)
         made = f", op={self._node.op.name}" if self._node else ", requires_grad=True" if self._requires_grad else ""
-        return f"{type(self).__name__}({values}, shape={self.shape}, dtype={self.dtype}{made})"
+        return f"{prefix}{values}, shape={self.shape}, dtype={self.dtype}{made})"
 
     def _label(self) -> str:
         return f"a {type(self).__name__} of shape {self.shape}"
@@ -236,13 +237,14 @@ class Tensor:
         """
         root = start_of(self, "backward")
         seed = seed_of(self, gradient, "backward")
-        totals = tape.run(root, seed, retain_graph=retain_graph, check=anomaly_check())
+        retained = [node for ref in _RETAINED.keyrefs() if (node := ref()) is not None] if _RETAINED else []
+        totals = tape.run(root, seed, retain_graph=retain_graph, capture=retained, check=anomaly_check())
         _accumulate(totals, seed)
 
     def register_hook(self, hook: Callable[[Any], Any]) -> Callable[[], None]:
         """Call ``hook(gradient)`` when this Tensor's total gradient is known; return a function that removes the hook.
 
-        What the hook returns, unless None, replaces the gradient from here on.
+        The hook gets a read-only copy. What it returns, unless None, replaces the gradient from here on.
         """
         if not self._requires_grad:
             raise RuntimeError(
@@ -255,26 +257,20 @@ class Tensor:
             hooks = []
             setattr(holder, slot, hooks)
         hooks.append(hook)
+        left = [hook]
 
         def remove() -> None:
-            if hook in hooks:
-                hooks.remove(hook)
+            if left:
+                hooks.remove(left.pop())
 
         return remove
 
     def retain_grad(self) -> None:
         """Ask `backward` to leave ``grad`` here too, although this is the output of an op."""
-        if self._node is None:
-            return
-        this = weakref.ref(self)  # the node must not keep its output alive
-
-        def keep(g: Any) -> None:
-            tensor = this()
-            if tensor is not None:
-                g = np.array(g)
-                tensor._grad = g if tensor._grad is None else tensor._grad + g
-
-        self.register_hook(keep)
+        if not self._requires_grad:
+            raise RuntimeError("retain_grad: this Tensor does not require a gradient, so it would never get one")
+        if self._node is not None:
+            _RETAINED[self._node] = weakref.ref(self)  # the node must not keep its output alive
 
     # --- operators ---------------------------------------------------------------------------------------------------
 
@@ -348,7 +344,7 @@ class Tensor:
         op = UFUNCS.get(ufunc)
         if op is not None and method == "__call__" and not kwargs:
             return binary(op, *inputs) if len(inputs) == 2 else unary(op, inputs[0])
-        if kwargs.get("out") is not None:
+        if kwargs.get("out") is not None or method == "at":
             raise TypeError(
                 f"np.{ufunc.__name__}: a Tensor cannot be written into an array; write a = a + t, not a += t"
             )
@@ -382,7 +378,7 @@ class Tensor:
 
     def transpose(self, *axes: Any) -> "Tensor":
         """Permute the axes; without arguments, reverse them."""
-        return apply(ops.transpose, self, axes=_unpacked(axes) or None)
+        return apply(ops.transpose, self, axes=None if axes == (None,) else _unpacked(axes) or None)
 
     def swapaxes(self, axis1: int, axis2: int) -> "Tensor":
         """Exchange two axes."""
@@ -397,12 +393,17 @@ class Tensor:
         return apply(ops.broadcast_to, self, shape=tuple(shape))
 
     def astype(self, dtype: Any) -> "Tensor":
-        """Cast to another dtype; the gradient is cast back."""
-        return self if self.dtype == dtype else apply(ops.astype, self, dtype=np.dtype(dtype))
+        """Cast to another dtype; the gradient is cast back. Integers and bools carry none: a constant."""
+        dtype = np.dtype(dtype)
+        if self.dtype == dtype:
+            return self
+        if dtype.kind != "f":
+            return wrap(as_array(self._data.astype(dtype), "astype: the result"), None)
+        return apply(ops.astype, self, dtype=dtype)
 
     def clip(self, low: Any = None, high: Any = None) -> "Tensor":
-        """Limit to ``low … high``."""
-        return apply(ops.clip, self, low=low, high=high)
+        """Limit to ``low … high``, numbers of which either may be left out."""
+        return apply(ops.clip, self, low=_bound(low, "low"), high=_bound(high, "high"))
 
     def exp(self) -> "Tensor":
         """e to the power of each entry."""
@@ -473,14 +474,16 @@ def apply(op: Op, *inputs: Any, **settings: Any) -> Tensor:
         return _output(op, inputs, y, None)
     edges: list[Any] = []
     read: list[Any] = []
+    kept: Any = None
     for i, x in enumerate(inputs):
         receiver = receiver_of(x)
         rule = op.rules[0 if op.variadic else i]
         if receiver is None or rule is None:
             edges.append(None)
             continue
-        which = {"i": i} if op.variadic else {}
-        edges.append((receiver, rule.vjp, rule.keep(y, *arrays, **which, **settings)))
+        if kept is None or not op.variadic:  # of many inputs, each must not look at all the others again
+            kept = rule.keep(y, *arrays, **settings)
+        edges.append((receiver, rule.vjp, (i, *kept) if op.variadic else kept))
         read += [inputs[j] for j in rule.reads]
     if not any(edges):
         return _output(op, inputs, y, None)
@@ -611,7 +614,7 @@ def _operands(a: Any, b: Any) -> tuple[Any, Any]:
             return a.astype(b.dtype), b
         if b.ndim == 0 < a.ndim and a.dtype.kind == "f":
             return a, b.astype(a.dtype)
-        dtype = _common_dtype(a.dtype, b.dtype)
+        dtype = common_dtype(a.dtype, b.dtype)
         return a.astype(dtype), b.astype(dtype)
     if isinstance(a, Tensor):
         return _with_constant(a, b)
@@ -623,23 +626,36 @@ def _operands(a: Any, b: Any) -> tuple[Any, Any]:
 
 def _with_constant(t: Tensor, c: Any) -> tuple[Any, Any]:
     if isinstance(c, _NUMBERS):
-        return t, c
+        return t, float(c) if type(c) is np.float64 else c  # np.float64 is a float, but would widen float32
     if isinstance(c, np.ndarray):
         if c.dtype is t._data.dtype:
             return t, c
     elif isinstance(c, list | tuple):
-        c = as_array(c, "operand").astype(t.dtype)
+        c = as_array(c if t.dtype.kind == "f" else np.asarray(c), "operand", t.dtype)
     elif not isinstance(c, np.generic):
         return NotImplemented, NotImplemented
     if c.dtype.kind not in "biuf":
         raise TypeError(f"operand must be an array of numbers, got dtype {c.dtype}")
     if c.ndim == 0:
         return t, c.item()  # a number: numpy lets the array's dtype stand
-    dtype = _common_dtype(t.dtype, c.dtype)
+    dtype = c.dtype if t.ndim == 0 and c.dtype.kind == "f" else common_dtype(t.dtype, c.dtype)
     return t.astype(dtype), c.astype(dtype, copy=False)
 
 
-def _common_dtype(a: np.dtype[Any], b: np.dtype[Any]) -> np.dtype[Any]:
+def pair(a: Any, b: Any, name: str) -> tuple[Any, Any]:
+    """Bring two operands, of which neither need be a Tensor, to one dtype; at least one comes back as a Tensor."""
+    if not isinstance(a, Tensor) and not isinstance(b, Tensor):
+        if hasattr(b, "__array__") and not hasattr(a, "__array__"):
+            b = Tensor(as_array(b, f"{name}: b"))
+        else:
+            a = Tensor(as_array(a, f"{name}: a"))
+    a, b = _operands(a, b)
+    if a is NotImplemented:
+        raise TypeError(f"{name}: both operands must be Tensors, arrays, lists or numbers")
+    return a, b
+
+
+def common_dtype(a: np.dtype[Any], b: np.dtype[Any]) -> np.dtype[Any]:
     """numpy's promotion, but that integers and bools never widen a float."""
     if a.kind == "f" != b.kind:
         return a
@@ -653,7 +669,19 @@ def _plain_index(index: Any) -> Any:
         return tuple(_plain_index(i) for i in index)
     if isinstance(index, Tensor):
         return index._data
-    return np.asarray(index) if isinstance(index, list) else index
+    return np.asarray(index, None if index else int) if isinstance(index, list) else index
+
+
+def _bound(value: Any, name: str) -> Any:
+    """Return a bound of `clip` as a Python number, which lets the dtype stand."""
+    if value is None:
+        return None
+    if np.ndim(value) or (isinstance(value, Tensor) and value.requires_grad):
+        raise TypeError(
+            f"clip: {name} must be a number or None, got {describe(value)}; "
+            "for arrays and Tensors use maximum and minimum"
+        )
+    return as_array(value, f"clip: {name}", np.float64).item()
 
 
 def _unpacked(arguments: tuple[Any, ...]) -> tuple[int, ...]:
@@ -673,12 +701,22 @@ def _only_without_derivative(func: Any, method: str, args: Any, kwargs: Any) -> 
 
     call = getattr(func, method) if method else func
     result = call(*plain(args), **{k: plain(v) for k, v in kwargs.items()})
-    if any(t.requires_grad for t in tensors) and getattr(np.asarray(result), "dtype", np.dtype(object)).kind == "f":
+    differentiable = MODE.get() & RECORD and any(t.requires_grad for t in tensors)
+    if differentiable and _holds_floats(result) and func.__name__ not in _SHAPE_ONLY:
         raise TypeError(
             f"{name}: no derivative is known for it. Use one of minirnn's functions (mr.tanh, mr.sum, …), "
             "or t.detach() or t.numpy() if no gradient should flow"
         )
     return result
+
+
+_SHAPE_ONLY = ("zeros_like", "ones_like", "empty_like")
+
+
+def _holds_floats(result: Any) -> bool:
+    if isinstance(result, tuple | list):
+        return any(map(_holds_floats, result))
+    return isinstance(result, float) or getattr(getattr(result, "dtype", None), "kind", "") == "f"
 
 
 # --- a backward pass -------------------------------------------------------------------------------------------------
@@ -704,7 +742,7 @@ def seed_of(output: Tensor, gradient: Any, caller: str) -> Array:
                 f"reduce it to one number first (.sum(), .mean()), or pass gradient="
             )
         return np.ones(output.shape, output.dtype)
-    array = as_array(gradient, f"{caller}: gradient")
+    array = as_array(gradient, f"{caller}: gradient", output.dtype)
     if array.shape != output.shape:
         raise ValueError(f"{caller}: gradient must have the shape of the output, {output.shape}, got {array.shape}")
     return array.astype(output.dtype, copy=False)
@@ -722,18 +760,26 @@ def anomaly_check() -> Callable[[Any, Node], None] | None:
     return check
 
 
+_RETAINED: weakref.WeakKeyDictionary[Node, weakref.ref[Tensor]] = weakref.WeakKeyDictionary()
+"""Outputs of ops whose gradient `backward` leaves in ``grad`` too."""
+
+
 def _accumulate(totals: dict[Any, Any], seed: Array) -> None:
     """Add each leaf's total to its ``grad``: the only thing a pass changes, and it comes last."""
     seen = {id(seed)}
     ready = []
-    for leaf, g in totals.items():
-        if leaf._hooks:
-            g = tape.call_hooks(leaf._hooks, np.asarray(g))
-        g = np.asarray(g, dtype=leaf._data.dtype)
+    for receiver, g in totals.items():
+        tensor = receiver if isinstance(receiver, Tensor) else _RETAINED[receiver]()
+        if tensor is None:
+            continue
+        if tensor._hooks:
+            g = tape.call_hooks(tensor._hooks, np.asarray(g))
+        g = np.asarray(g, dtype=tensor._data.dtype)
         if g.base is not None or id(g) in seen:
-            g = g.copy()  # a leaf owns its grad: rules may hand the same array, or views of it, to several inputs
+            g = g.copy()  # each owns its grad: rules may hand the same array, or views of it, to several inputs
         seen.add(id(g))
-        ready.append((leaf, g))
+        check_finite(g, f"the gradient of {tensor._label()}", "look at the ops that it goes into")
+        ready.append((tensor, g))
     with _ACCUMULATE:
-        for leaf, g in ready:
-            leaf._grad = g if leaf._grad is None else leaf._grad + g
+        for tensor, g in ready:
+            tensor._grad = g if tensor._grad is None else tensor._grad + g

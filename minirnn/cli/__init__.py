@@ -1,0 +1,96 @@
+"""The command ``minirnn``: `main`, and a module for each of its commands.
+
+Results go to stdout; the bar and errors go to stderr. The exit status is 0, 1 when a training did not reach its goal,
+2 after an error, 130 after Ctrl-C. Checked by tests/cli/.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from minirnn.cli import count, train
+
+NOT_SOLVED, ERROR, BROKEN_PIPE, INTERRUPTED = 1, 2, 141, 130
+"""What `main` returns besides 0; the last two are what a shell gives to SIGPIPE and SIGINT."""
+
+_EXPECTED = (ValueError, TypeError, LookupError, ArithmeticError, OSError, ImportError, MemoryError)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command ``minirnn`` and return its exit status.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments; those of the process if left out.
+
+    Returns
+    -------
+    int : 0, 1 (not solved), 2 (an error, which has been printed in one line), 130 (Ctrl-C)
+
+    Notes
+    -----
+    Test: tests/cli/test_cli.py.
+
+    Examples
+    --------
+    >>> status = main(["count", "--inputs", "10", "--hidden", "20", "--outputs", "5", "--no-bias"])
+    Elman layer, ...
+    >>> status
+    0
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # φ and · must not stop a run where the output is not Unicode
+    try:
+        arguments = _parser().parse_args(argv)
+        status: int = arguments.run(arguments)
+        sys.stdout.flush()
+        return status
+    except SystemExit as done:  # argparse has printed the help, or the version
+        return int(done.code or 0)
+    except KeyboardInterrupt:
+        print("minirnn: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader has gone, as in ``minirnn count … | head -1``
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush at exit finds no pipe
+        return BROKEN_PIPE
+    except _EXPECTED as error:
+        text = " ".join(str(error).split()) or type(error).__name__
+        print(f"minirnn: error: {text}", file=sys.stderr)
+        return ERROR
+
+
+class UsageError(ValueError):
+    """Arguments that the command does not understand."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse's, but that it raises instead of leaving, and never guesses at abbreviated options."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{**settings, "allow_abbrev": False})
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+
+class _Version(argparse.Action):
+    """Look the version up only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> NoReturn:
+        from importlib.metadata import version
+
+        print(f"minirnn {version('minirnn')}")
+        parser.exit()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="minirnn", description="Recurrent layers on numpy alone: count them, train them.")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    count.add_command(commands)
+    train.add_command(commands)
+    return parser

@@ -1,0 +1,225 @@
+"""``minirnn train adding`` and ``minirnn train text``: learn a task while one watches, and say whether it is solved.
+
+Checked by tests/cli/test_train.py.
+"""
+
+import argparse
+import math
+import sys
+import textwrap
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from minirnn import losses, optim
+from minirnn.init import PRESETS
+from minirnn.kernels.cells import ACTIVATIONS
+from minirnn.layers import Embedding, Linear
+from minirnn.recurrent import BACKENDS, RecurrentLayer, SequenceModel
+from minirnn.tasks import AddingTask, TextTask
+from minirnn.training import History, bits_per_character, evaluate, every, fit, sample
+
+OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {"sgd": optim.SGD, "rmsprop": optim.RMSprop, "adam": optim.Adam}
+
+_HELD_OUT = "held-out"  # the evaluations' name in the History
+_SEQUENCES = 1000  # in the held-out batch of the adding problem
+_WINDOW = 50  # updates over whose mean the training loss must look solved before held-out data are asked
+_TEMPERATURE = 0.7  # of the sample: a little bolder than what was learnt
+
+
+# --- the command line -------------------------------------------------------------------------------------------------
+
+
+def add_command(commands: Any) -> None:
+    """Add ``train`` and its tasks to the command line."""
+    about = "Train a recurrent layer on a task. Exit status: 0 solved, 1 not solved, 2 an error, 130 interrupted."
+    parser = commands.add_parser("train", help="train a recurrent layer on a task", description=about)
+    tasks = parser.add_subparsers(metavar="TASK", required=True)
+    _add_adding(tasks)
+    _add_text(tasks)
+
+
+def _add_adding(tasks: Any) -> None:
+    parser = _add_task(tasks, AddingTask, train_adding)
+    parser.add_argument("--steps-in-time", type=_size, default=50, metavar="T", help="length T; default: %(default)s")
+    _add_settings(parser, hidden=100, batch=16, init="irnn", lr=1e-3, max_updates=20_000)
+
+
+def _add_text(tasks: Any) -> None:
+    parser = _add_task(tasks, TextTask, train_text)
+    add = parser.add_argument
+    add("--file", metavar="PATH", help="a UTF-8 text file; default: the standard library's own prose")
+    add("--chunk", type=_size, default=25, metavar="T", help="steps an update goes back; default: %(default)s")
+    add("--embedding", type=_size, default=64, metavar="D", help="size of a character's vector; default: %(default)s")
+    _add_settings(parser, hidden=256, batch=32, init="orthogonal", lr=3e-3, max_updates=4_000)
+    add("--evaluate-every", type=_size, metavar="K", help="updates between evaluations; default: a tenth of all")
+    add("--sample", type=_count, default=400, metavar="L", help="characters to write at the end; default: %(default)s")
+
+
+def _add_task(tasks: Any, task: Any, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
+    about = f"Learn to {task.description}. Solved: {task.rule}. Source: {task.source}."
+    parser: argparse.ArgumentParser = tasks.add_parser(task.name, help=task.description, description=about)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_settings(
+    parser: argparse.ArgumentParser, *, hidden: int, batch: int, init: str, lr: float, max_updates: int
+) -> None:
+    """Add what the tasks share, with one task's defaults."""
+    add, default = parser.add_argument, "default: %(default)s"
+    add("--hidden", type=_size, default=hidden, metavar="H", help=f"hidden neurons; {default}")
+    add("--batch", type=_size, default=batch, metavar="N", help=f"sequences side by side in an update; {default}")
+    add("--init", choices=("irnn", *PRESETS), default=init, help=f"irnn, or the initialiser of W_hh; {default}")
+    add("--activation", choices=tuple(ACTIVATIONS), help="φ; default: relu for --init irnn, else tanh")
+    add("--backend", choices=BACKENDS, default="fused", help=f"the numbers are the same; {default}")
+    add("--optimizer", choices=tuple(OPTIMIZERS), default="adam", help=default)
+    add("--lr", type=_positive, default=lr, metavar="RATE", help=f"learning rate; {default}")
+    add("--clip", type=_positive, default=1.0, metavar="NORM", help=f"largest gradient norm, or inf; {default}")
+    add("--max-updates", type=_size, default=max_updates, metavar="K", help=default)
+    add("--seed", type=_count, default=0, help=f"the same seed gives the same numbers; {default}")
+    add("--no-progress", action="store_true", help="no bar (there is none either when stderr is not a terminal)")
+
+
+def _size(text: str) -> int:
+    return _whole(text, 1)
+
+
+def _count(text: str) -> int:
+    return _whole(text, 0)
+
+
+def _whole(text: str, minimum: int) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = minimum - 1
+    if number < minimum:
+        raise argparse.ArgumentTypeError(f"expected a whole number ≥ {minimum}, got {text!r}")
+    return number
+
+
+def _positive(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not number > 0:
+        raise argparse.ArgumentTypeError(f"expected a positive number, got {text!r}")
+    return number
+
+
+# --- the tasks --------------------------------------------------------------------------------------------------------
+
+
+def train_adding(arguments: argparse.Namespace) -> int:
+    """Train on the adding problem until a held-out batch says that it is solved; return the exit status."""
+    task = AddingTask(arguments.steps_in_time)
+    for_model, for_data = np.random.default_rng(arguments.seed).spawn(2)
+    layer = _layer(arguments, task.input_size, for_model)
+    model = SequenceModel(layer, Linear(arguments.hidden, task.output_size, rng=for_model), readout=task.readout)
+    held_out = task.evaluation_batch(_SEQUENCES, arguments.seed)
+
+    def solved(history: History) -> bool:
+        if history.updates % _WINDOW or not task.solved(history.recent(_WINDOW)):
+            return False
+        history.record(_HELD_OUT, evaluate(model, [held_out], loss=losses.mse))
+        return task.solved(history.evaluations[_HELD_OUT][-1].value)
+
+    model.summary()
+    print(f"\nadding, T = {task.T}; solved: {task.rule}", flush=True)
+    batches = task.batches(arguments.batch, for_data)
+    history = fit(model, batches, loss=losses.mse, stop=solved, **_settings(arguments, model))
+    mse = evaluate(model, [held_out], loss=losses.mse)
+    figures = f"held-out mean squared error {mse:.4f}, baseline {task.baseline:.4f}"
+    return _end(history, task.solved(mse), figures)
+
+
+def train_text(arguments: argparse.Namespace) -> int:
+    """Train on a text for a number of updates, measuring bits per character by the way; return the exit status."""
+    task = TextTask(path=arguments.file)
+    for_model, for_data, for_sample = np.random.default_rng(arguments.seed).spawn(3)
+    streams = task.streams(arguments.batch, arguments.chunk, for_data)
+    model = _text_model(arguments, task.input_size, for_model)
+    settings = _settings(arguments, model)
+    baselines = f"bigram {task.bigram_bits:.2f}, unigram {task.unigram_bits:.2f}"
+    interval = arguments.evaluate_every or max(1, arguments.max_updates // 10)
+
+    def slower(history: History) -> None:
+        """Let the learning rate fall to 0, linearly."""
+        settings["optimizer"].lr = arguments.lr * (1 - history.updates / arguments.max_updates)
+
+    def report(history: History) -> None:
+        history.record(_HELD_OUT, bits_per_character(model, task))
+        _write(_row(history, interval))
+
+    def at_the_end(history: History) -> None:
+        if history.updates == arguments.max_updates and history.updates % interval:
+            report(history)
+
+    model.summary()
+    print(f"\n{task!r}; solved: {task.rule}\n\n{_HEADER}; {baselines}", flush=True)
+    callbacks = [slower, every(interval, report), at_the_end]
+    history = fit(model, streams, loss=losses.cross_entropy, carry_state=True, callbacks=callbacks, **settings)
+    bits = history.evaluations[_HELD_OUT][-1].value if _HELD_OUT in history.evaluations else math.nan
+    status = _end(history, task.solved(bits), f"held-out bits per character {bits:.3f}, {baselines}")
+    if arguments.sample:
+        _show_sample(sample(model, task, arguments.sample, rng=for_sample, temperature=_TEMPERATURE))
+    return status
+
+
+_HEADER = "updates  seconds  training  held-out  bits per character"
+
+
+def _row(history: History, window: int) -> str:
+    training = history.recent(window) / math.log(2)
+    held_out = history.evaluations[_HELD_OUT][-1].value
+    return f"{history.updates:7,}  {history.seconds[-1]:7.1f}  {training:8.3f}  {held_out:8.3f}"
+
+
+def _text_model(arguments: argparse.Namespace, V: int, rng: np.random.Generator) -> SequenceModel:
+    embedding = Embedding(V, arguments.embedding, rng=rng)
+    layer = _layer(arguments, arguments.embedding, rng)
+    return SequenceModel(layer, Linear(arguments.hidden, V, rng=rng), embedding=embedding)
+
+
+def _layer(arguments: argparse.Namespace, D: int, rng: np.random.Generator) -> RecurrentLayer:
+    irnn = arguments.init == "irnn"
+    start = {"init": "irnn"} if irnn else {"recurrent_initializer": arguments.init}
+    activation = arguments.activation or ("relu" if irnn else "tanh")
+    return RecurrentLayer(D, arguments.hidden, activation=activation, backend=arguments.backend, rng=rng, **start)
+
+
+def _settings(arguments: argparse.Namespace, model: SequenceModel) -> dict[str, Any]:
+    """Return those arguments of `fit` that are the same for all tasks."""
+    return {
+        "optimizer": OPTIMIZERS[arguments.optimizer](model.parameters(), arguments.lr),
+        "max_updates": arguments.max_updates,
+        "clip_norm": arguments.clip,
+        "progress": False if arguments.no_progress else None,
+    }
+
+
+# --- what is printed --------------------------------------------------------------------------------------------------
+
+
+def _end(history: History, solved: bool, figures: str) -> int:
+    """Print the verdict and the loss curve; return the exit status."""
+    verdict = "interrupted" if history.interrupted else "solved" if solved else "not solved"
+    seconds = history.seconds[-1] if history.updates else 0.0
+    print(f"\n{verdict}: {figures}; {history.updates:,} updates in {seconds:.1f} s\n\n{history.chart()}", flush=True)
+    return 130 if history.interrupted else 0 if solved else 1
+
+
+def _show_sample(text: str) -> None:
+    shown = "".join(c if c.isprintable() or c == "\n" else "·" for c in text)  # no control characters on a terminal
+    print(f"\na sample, at temperature {_TEMPERATURE}:\n\n{textwrap.indent(shown, '    ')}")
+
+
+def _write(line: str) -> None:
+    """Print a line above the bar, if there is one."""
+    from tqdm import tqdm  # here, not above: `minirnn count` does not need it
+
+    tqdm.write(line, file=sys.stdout)
+    sys.stdout.flush()

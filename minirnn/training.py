@@ -1,0 +1,588 @@
+"""Training: `fit` makes updates and returns their `History`; `evaluate` and `sample` look at what was learnt.
+
+A training loop is a few lines; `fit` adds what one wants every time: the state carried from batch to batch (truncated
+BPTT), the gradient's norm, a bar, a stop at the first loss that is not finite, and Ctrl-C without losing the run.
+
+Checked by tests/test_training.py.
+"""
+
+import math
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from minirnn.arguments import as_flag, as_generator, as_size, describe
+from minirnn.losses import cross_entropy
+from minirnn.modes import AnomalyError, detect_anomaly, no_grad
+from minirnn.module import Module
+from minirnn.optim import Optimizer, clip_grad_norm
+from minirnn.tasks import TextTask
+from minirnn.tensor import Tensor
+
+Loss = Callable[[Any, Any], Tensor]
+"""(predictions, targets) -> the mean over the targets, one number; see minirnn/losses.py."""
+
+REFRESH = 0.1
+"""How often the bar is drawn, in seconds."""
+
+
+# --- what is remembered of a run --------------------------------------------------------------------------------------
+
+
+class Evaluation(NamedTuple):
+    """A figure that was measured during training.
+
+    Attributes
+    ----------
+    update : int
+        After how many updates.
+    value : float
+    """
+
+    update: int
+    value: float
+
+
+class History:
+    """What `fit` remembers: a loss, a gradient norm and a time for each of the K updates, and the evaluations.
+
+    Attributes
+    ----------
+    loss : float64 array (K,)
+        The training loss of each update, before it was made, in the unit of the loss (nats per target, squared units).
+    grad_norm : float64 array (K,)
+        The joint norm √(Σ g²) of the gradients of each update, before clipping.
+    seconds : float64 array (K,)
+        From the start of `fit` to the end of each update; callbacks and evaluations count too.
+    evaluations : dict of lists of Evaluation
+        What callbacks measured, by name; see `record`.
+    interrupted : bool
+        Whether Ctrl-C (KeyboardInterrupt) ended the run.
+
+    Notes
+    -----
+    Test: tests/test_training.py::test_history_*.
+    """
+
+    def __init__(self) -> None:
+        self._loss: list[float] = []
+        self._grad_norm: list[float] = []
+        self._seconds: list[float] = []
+        self.evaluations: dict[str, list[Evaluation]] = {}
+        self.interrupted = False
+
+    def append(self, loss: float, grad_norm: float, seconds: float) -> None:
+        """Note one more update."""
+        self._loss.append(loss)
+        self._grad_norm.append(grad_norm)
+        self._seconds.append(seconds)
+
+    def record(self, name: str, value: float) -> None:
+        """Note an evaluation, such as the loss on held-out data, after the updates made so far."""
+        self.evaluations.setdefault(name, []).append(Evaluation(self.updates, float(value)))
+
+    @property
+    def updates(self) -> int:
+        """K, the number of updates made."""
+        return len(self._loss)
+
+    @property
+    def loss(self) -> npt.NDArray[np.float64]:
+        """The training loss of each update, (K,)."""
+        return np.array(self._loss)
+
+    @property
+    def grad_norm(self) -> npt.NDArray[np.float64]:
+        """The gradients' joint norm of each update before clipping, (K,)."""
+        return np.array(self._grad_norm)
+
+    @property
+    def seconds(self) -> npt.NDArray[np.float64]:
+        """The time at the end of each update, in seconds from the start of `fit`, (K,)."""
+        return np.array(self._seconds)
+
+    @property
+    def updates_per_second(self) -> float:
+        """Updates per second over the whole run; NaN before the first."""
+        return self.updates / self._seconds[-1] if self._seconds else math.nan
+
+    def recent(self, window: int = 100) -> float:
+        """Return the mean loss of the last ``window`` updates, or of all if there are fewer; NaN if there are none."""
+        last = self._loss[-as_size(window, "History.recent: window") :]
+        return sum(last) / len(last) if last else math.nan
+
+    def running(self, window: int = 100) -> npt.NDArray[np.float64]:
+        """Return the running mean of the loss, (K,): entry k is the mean of the last ``window`` losses up to k.
+
+        The first entries, with fewer losses before them, are the mean of those there are.
+        """
+        window = as_size(window, "History.running: window")
+        sums = np.concatenate([[0.0], np.cumsum(self._loss)])
+        last = np.arange(1, sums.size)
+        first = np.maximum(last - window, 0)
+        mean: npt.NDArray[np.float64] = (sums[last] - sums[first]) / (last - first)
+        return mean
+
+    def chart(self, width: int = 64, height: int = 10) -> str:
+        """Draw the loss over the updates as text.
+
+        Parameters
+        ----------
+        width, height : int
+            The size of the plot in characters, at least 2; the axes come on top. With more updates than columns, a
+            column shows the mean of its share of them. The axis is logarithmic when that loses nothing (no loss ≤ 0)
+            and the values span more than a factor of 5.
+
+        Returns
+        -------
+        str : lines without a final newline
+        """
+        width, height = as_size(width, "History.chart: width", 2), as_size(height, "History.chart: height", 2)
+        return _chart(self.loss, width, height) if self.updates else "no updates, no loss curve"
+
+
+# --- the loop ---------------------------------------------------------------------------------------------------------
+
+
+class NonFiniteError(FloatingPointError):
+    """`fit` met a loss or a gradient that is NaN or infinite.
+
+    Attributes
+    ----------
+    history : History
+        Of the updates before it.
+    """
+
+    def __init__(self, message: str, history: History) -> None:
+        super().__init__(message)
+        self.history = history
+
+
+def fit(
+    model: Module,
+    batches: Iterable[Any],
+    *,
+    loss: Loss,
+    optimizer: Optimizer,
+    max_updates: int,
+    clip_norm: float | None = None,
+    carry_state: bool = False,
+    callbacks: Iterable[Callable[[History], object]] = (),
+    stop: Callable[[History], bool] | None = None,
+    progress: bool | None = None,
+) -> History:
+    """Train a model: for each batch predict, measure the loss, go back through time, clip, and make one update.
+
+    Parameters
+    ----------
+    model : Module
+        Called as ``model(x, state)`` if it carries a state (a recurrent layer, a `SequenceModel`), else ``model(x)``.
+    batches : iterable of (x, y) or (x, y, is_start)
+        What the model reads and should predict. One update each; training ends when they do.
+    loss : callable (predictions, y) -> Tensor of one number
+    optimizer : Optimizer
+    max_updates : int
+        Training ends after this many updates.
+    clip_norm : float, optional
+        The largest joint norm of the gradients (Pascanu et al. 2013).
+    carry_state : bool
+        Start each batch from the final state of the one before, detached, unless its ``is_start`` is true: truncated
+        BPTT over contiguous streams such as `TextTask.streams`. Otherwise every batch starts from zeros.
+    callbacks : iterable of callables (history)
+        Called in order after every update; `every` makes one rarer. One may evaluate the model and `History.record`
+        the figure, change ``optimizer.lr``, or save.
+    stop : callable (history) -> bool, optional
+        Asked after every update, when the callbacks have been called; True ends the training.
+    progress : bool, optional
+        Whether to show a bar with the mean loss of the last 100 updates, the gradient norm and updates per second;
+        None: when stderr is a terminal.
+
+    Returns
+    -------
+    History
+        Also when Ctrl-C ended the training: ``interrupted`` is True then. An update that was cut short is not in it;
+        some Parameters may have made it, others not.
+
+    Raises
+    ------
+    NonFiniteError
+        At the first loss or gradient that is NaN or inf, naming the update and what `detect_anomaly` shows for it. That
+        update is not made; the error's ``history`` has those before it.
+    TypeError, ValueError
+        For arguments out of range, batches that are no pairs, or that gave none.
+
+    Notes
+    -----
+    The loop's own cost is a few microseconds an update. Test: tests/test_training.py::test_fit_*.
+
+    Examples
+    --------
+    >>> import minirnn as mr
+    >>> from minirnn.training import fit
+    >>> task = mr.tasks.AddingTask(T=4)
+    >>> model = mr.SequenceModel(mr.RecurrentLayer(2, 8, rng=0), mr.Linear(8, 1, rng=1), readout="last")
+    >>> adam = mr.optim.Adam(model.parameters(), lr=0.01)
+    >>> history = fit(model, task.batches(16, rng=2), loss=mr.losses.mse, optimizer=adam, max_updates=300)
+    >>> history.updates, bool(history.running()[-1] < 0.5 * history.running()[99])
+    (300, True)
+    """
+    max_updates = as_size(max_updates, "fit: max_updates")
+    max_norm = _max_norm(clip_norm)
+    if as_flag(carry_state, "fit: carry_state") and not model.carries_state:
+        raise ValueError(f"fit: carry_state=True needs a model with a state, got {type(model).__name__}")
+    callbacks = _callables(callbacks)
+    history = History()
+    bar = _Bar(_on_terminal() if progress is None else as_flag(progress, "fit: progress"), max_updates)
+    model.train()
+    start, state = time.perf_counter(), None
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused, with the update's number
+            for x, y, is_start in _unpacked(batches, max_updates, "fit"):
+                before = state if carry_state and not is_start else None
+                try:
+                    number, norm, state = _update(model, loss, optimizer, max_norm, x, y, before)
+                except FloatingPointError as error:
+                    shown = _diagnosis(model, loss, optimizer, x, y, before)
+                    fault = f"fit: update {history.updates + 1} was not made: {error}. {shown}"
+                    raise NonFiniteError(fault, history) from None
+                history.append(number, norm, time.perf_counter() - start)
+                for callback in callbacks:
+                    callback(history)
+                if stop is not None and stop(history):
+                    break
+                bar.update(history)
+    except KeyboardInterrupt:
+        history.interrupted = True
+    finally:
+        bar.close(history)
+    if not history.updates and not history.interrupted:
+        raise ValueError("fit: batches gave nothing: is it a generator that was used up before?")
+    return history
+
+
+def every(updates: int, action: Callable[[History], object]) -> Callable[[History], None]:
+    """Make a callback of `fit` that calls ``action(history)`` after every so many updates."""
+    interval = as_size(updates, "every: updates")
+
+    def callback(history: History) -> None:
+        if history.updates % interval == 0:
+            action(history)
+
+    return callback
+
+
+def detached(state: Any) -> Any:
+    """Return a state cut off from the tape: a Tensor, or Tensors in (nested) tuples, as `Tensor.detach` does."""
+    if isinstance(state, tuple | list):
+        return tuple(detached(part) for part in state)
+    return state.detach() if isinstance(state, Tensor) else state
+
+
+def _update(
+    model: Module, loss: Loss, optimizer: Optimizer, max_norm: float, x: Any, y: Any, state: Any
+) -> tuple[float, float, Any]:
+    """Make one update; return the loss, the gradients' norm before clipping, and the final state, detached.
+
+    FloatingPointError, before any Parameter has changed, for a loss or a gradient that is not finite.
+    """
+    optimizer.zero_grad()
+    predictions, final_state = _predict(model, x, state)
+    value = loss(predictions, y)
+    number = value.item()
+    if not math.isfinite(number):
+        raise FloatingPointError(f"the loss is {number}")
+    value.backward()
+    try:
+        norm = clip_grad_norm(optimizer.params, max_norm)
+    except FloatingPointError:
+        raise FloatingPointError(f"the loss is {number:.4g}, but its gradient is not finite") from None
+    optimizer.step()
+    return number, norm, detached(final_state)
+
+
+def _predict(model: Module, x: Any, state: Any) -> tuple[Any, Any]:
+    """Return the predictions and the final state, None for a model without one."""
+    if not model.carries_state:
+        return model(x), None
+    predictions, final_state = model(x, state)
+    return predictions, final_state
+
+
+def _diagnosis(model: Module, loss: Loss, optimizer: Optimizer, x: Any, y: Any, state: Any) -> str:
+    """Say what `detect_anomaly` shows for a batch, and what to try."""
+    optimizer.zero_grad()
+    shown = "detect_anomaly: nothing that is not finite; is there chance in the model, or in the loss?"
+    try:
+        with detect_anomaly():
+            loss(_predict(model, x, state)[0], y).backward()
+    except AnomalyError as error:
+        shown = str(error)
+    optimizer.zero_grad()
+    return f"The same batch again, under {shown}. Try a smaller learning rate, or a smaller clip_norm"
+
+
+def _unpacked(batches: Iterable[Any], limit: int | None, caller: str) -> Iterator[tuple[Any, Any, bool]]:
+    """Yield at most ``limit`` (x, y, is_start), and refuse what is none; never take a batch that is not used."""
+    expected = f"{caller}: batches must be an iterable of (x, y) or (x, y, is_start)"
+    if not isinstance(batches, Iterable):
+        raise TypeError(f"{expected}, got {describe(batches)}: try task.batches(N, rng)")
+    source = iter(batches)
+    made = 0
+    while limit is None or made < limit:
+        try:
+            batch = next(source)
+        except StopIteration:
+            return
+        if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
+            got = f"a {type(batch).__name__}" + (f" of {len(batch)}" if isinstance(batch, tuple | list) else "")
+            raise TypeError(f"{expected}, got {got}")
+        yield batch[0], batch[1], as_flag(batch[2], f"{caller}: is_start") if len(batch) == 3 else False
+        made += 1
+
+
+def _max_norm(clip_norm: float | None) -> float:
+    """Return what `clip_grad_norm` takes; without clipping it only measures."""
+    if clip_norm is None:
+        return math.inf
+    if isinstance(clip_norm, bool) or not isinstance(clip_norm, int | float | np.number) or not clip_norm > 0:
+        raise ValueError(f"fit: clip_norm must be a positive number, or None not to clip, got {clip_norm!r}")
+    return float(clip_norm)
+
+
+def _callables(callbacks: Any) -> tuple[Callable[[History], object], ...]:
+    if callable(callbacks):
+        raise TypeError("fit: callbacks must be a list of callables, got one callable: put it in a list")
+    for callback in (made := tuple(callbacks)):
+        if not callable(callback):
+            raise TypeError(f"fit: callbacks must be a list of callables, got {describe(callback)} in it")
+    return made
+
+
+# --- looking at what was learnt ---------------------------------------------------------------------------------------
+
+
+def evaluate(model: Module, batches: Iterable[Any], *, loss: Loss, carry_state: bool = False) -> float:
+    """Measure the mean loss per target over batches, without recording and with the model in evaluation mode.
+
+    Parameters
+    ----------
+    model : Module
+    batches : iterable of (x, y) or (x, y, is_start)
+        All are read; they may differ in size.
+    loss : callable (predictions, y) -> Tensor, the mean over the targets
+    carry_state : bool
+        As for `fit`.
+
+    Returns
+    -------
+    float : in the unit of the loss: nats per target, squared units
+
+    Raises
+    ------
+    TypeError, ValueError
+        For batches that are no pairs, or that gave none.
+
+    Notes
+    -----
+    Test: tests/test_training.py::test_evaluate_*.
+
+    Examples
+    --------
+    >>> import minirnn as mr
+    >>> model = mr.SequenceModel(mr.RecurrentLayer(2, 4, rng=0), mr.Linear(4, 1, rng=0), readout="last")
+    >>> held_out = mr.tasks.AddingTask(T=10).evaluation_batch(100)
+    >>> evaluate(model, [held_out], loss=mr.losses.mse) > 0
+    True
+    """
+    total, targets, state = 0.0, 0, None
+    with _evaluating(model):
+        for x, y, is_start in _unpacked(batches, None, "evaluate"):
+            predictions, state = _predict(model, x, state if carry_state and not is_start else None)
+            size = int(np.size(y))
+            total += loss(predictions, y).item() * size
+            targets += size
+    if not targets:
+        raise ValueError("evaluate: batches gave nothing: is it a generator that was used up before?")
+    return total / targets
+
+
+def bits_per_character(model: Module, task: TextTask, *, N: int = 64, chunk: int = 100) -> float:
+    """Measure the mean −log₂ p(next character) on the held-out part of a text, with the state carried.
+
+    Parameters
+    ----------
+    model : Module
+        Gives logits (T, N, V) for ids (T, N).
+    task : TextTask
+    N : int
+        Streams, read side by side. Many are fast, but each starts without a state; where a stream would have fewer than
+        100 characters, there are fewer streams.
+    chunk : int
+        Steps at a time; changes memory and speed, but no figure.
+
+    Returns
+    -------
+    float : bits per character
+
+    Notes
+    -----
+    Test: tests/test_training.py::test_bits_per_character_*.
+    """
+    N = min(as_size(N, "bits_per_character: N"), max(1, (task.held_out_ids.size - 1) // 100))
+    return evaluate(model, task.evaluation_streams(N, chunk), loss=cross_entropy, carry_state=True) / math.log(2)
+
+
+def sample(
+    model: Module,
+    task: TextTask,
+    length: int,
+    *,
+    rng: np.random.Generator | int | None = None,
+    temperature: float = 1.0,
+    prompt: str = "",
+) -> str:
+    """Write text: draw each character from softmax(logits / temperature), and read it as the next input.
+
+    Parameters
+    ----------
+    model : SequenceModel with an embedding
+    task : TextTask
+        Whose characters the ids stand for.
+    length : int
+        Characters to draw.
+    rng : numpy.random.Generator, int or None
+    temperature : float
+        Below 1 the likely characters become likelier still.
+    prompt : str
+        What the model reads first; a newline if empty (or, in a text without one, the text's first character).
+
+    Returns
+    -------
+    str : ``length`` characters, without the prompt
+
+    Raises
+    ------
+    ValueError
+        For a prompt with characters that the task does not know, or a temperature that is not positive.
+
+    Notes
+    -----
+    Test: tests/test_training.py::test_sample_*.
+    """
+    length = as_size(length, "sample: length")
+    if isinstance(temperature, bool) or not isinstance(temperature, int | float) or not 0 < temperature < math.inf:
+        raise ValueError(f"sample: temperature must be a positive number, got {temperature!r}: try 1.0")
+    if getattr(model, "embedding", None) is None:
+        raise TypeError(f"sample: model must be a SequenceModel with an embedding, got {type(model).__name__}")
+    rng = as_generator(rng)
+    first = "\n" if "\n" in task.vocabulary else task.decode(task.train_ids[:1])
+    ids: list[int] = []
+    with _evaluating(model):
+        logits, state = _read(model, task.encode(prompt or first), None)
+        while True:
+            ids.append(_draw(logits, temperature, rng))
+            if len(ids) == length:
+                return task.decode(ids)
+            logits, state = _read(model, ids[-1:], state)
+
+
+def _read(model: Any, ids: Iterable[int], state: Any) -> tuple[npt.NDArray[np.float64], Any]:
+    """Read ids one by one; return the logits (V,) after the last, and the state."""
+    for i in ids:
+        state = model.recurrent.step(model.embedding([int(i)]), state)
+    logits = model.head(model.recurrent.last_output(state)).numpy()
+    return logits[0].astype(np.float64), state
+
+
+def _draw(logits: npt.NDArray[np.float64], temperature: float, rng: np.random.Generator) -> int:
+    sums = np.cumsum(np.exp((logits - logits.max()) / temperature))
+    return int(np.searchsorted(sums, rng.random() * sums[-1], side="right"))
+
+
+@contextmanager
+def _evaluating(model: Module) -> Iterator[None]:
+    """Within it nothing is recorded and the model is in evaluation mode."""
+    training = model.training
+    model.eval()
+    try:
+        with no_grad():
+            yield
+    finally:
+        model.train(training)
+
+
+# --- the bar and the chart --------------------------------------------------------------------------------------------
+
+
+def _on_terminal() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
+class _Bar:
+    """tqdm's bar, spoken to ten times a second and not at every update: an update may take less time than its text."""
+
+    def __init__(self, shown: bool, total: int) -> None:
+        self._due = 0.0 if shown else math.inf
+        self._bar: Any = None
+        if shown:
+            from tqdm import tqdm  # here, not above: it takes as long to import as all of minirnn
+
+            self._bar = tqdm(total=total, unit=" updates", dynamic_ncols=True, mininterval=0, miniters=1)
+
+    def update(self, history: History) -> None:
+        now = history._seconds[-1]
+        if now >= self._due:
+            self._due = now + REFRESH
+            self._draw(history)
+
+    def _draw(self, history: History) -> None:
+        text = f"loss {history.recent():.4f}, gradient norm {history._grad_norm[-1]:.3g}"
+        self._bar.set_postfix_str(text, refresh=False)
+        self._bar.update(history.updates - self._bar.n)
+
+    def close(self, history: History) -> None:
+        if self._bar is not None:
+            if history.updates > self._bar.n:
+                self._draw(history)
+            self._bar.close()
+
+
+def _chart(loss: npt.NDArray[np.float64], width: int, height: int) -> str:
+    """Draw a curve: a column is the mean of its share of the losses, joined to the next by a line."""
+    edges = np.linspace(0, loss.size, min(width, loss.size) + 1).round().astype(int)
+    values = np.add.reduceat(loss, edges[:-1]) / np.diff(edges)
+    low, high = float(values.min()), float(values.max())
+    logarithmic = low > 0 and high > 5 * low
+    scale: Callable[[Any], Any] = np.log if logarithmic else np.asarray
+    back: Callable[[float], float] = math.exp if logarithmic else float
+    bottom, span = float(scale(low)), float(scale(high) - scale(low)) or 1.0
+    rows = ((scale(values) - bottom) / span * (height - 1)).round().astype(int)
+    labels = {row: f"{back(bottom + span * row / (height - 1)):.3g}" for row in {0, height // 2, height - 1}}
+    margin = max(map(len, labels.values()))
+    lines = [f"{labels.get(row, ''):>{margin}} {'┤' if row in labels else '│'}" for row in range(height)]
+    drawn = [line + "".join(_cells(rows, row)).rstrip() for row, line in enumerate(lines)]
+    share = f", each column the mean of {loss.size / width:.3g} updates" if loss.size > width else ""
+    last = f"{loss.size} updates"
+    foot = f"{'':{margin}} └{'─' * rows.size}\n{'':{margin}}  1{last:>{max(rows.size - 1, len(last) + 1)}}"
+    title = f"training loss{' (logarithmic)' if logarithmic else ''}{share}"
+    return "\n".join([title, *reversed(drawn), foot])
+
+
+def _cells(rows: npt.NDArray[Any], row: int) -> Iterator[str]:
+    """Yield the characters of one row: the curve's height in each column, and the line that leads there."""
+    before = rows[0]
+    for here in rows:
+        if here == before == row:
+            yield "─"
+        elif row == here:
+            yield "╭" if here > before else "╰"
+        elif row == before:
+            yield "╯" if here > before else "╮"
+        else:
+            yield "│" if min(before, here) < row < max(before, here) else " "
+        before = here

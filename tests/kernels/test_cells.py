@@ -1,0 +1,81 @@
+"""The pointwise activations: values against the textbook's, derivatives against the complex step."""
+
+import numpy as np
+import pytest
+
+from minirnn import ops, textbook
+from minirnn.kernels.cells import ACTIVATIONS
+
+NAMES = ["tanh", "relu", "sigmoid", "identity"]
+Z = np.concatenate([np.linspace(-5, 5, 101), [-1e-300, 1e-300, -40.0, 40.0]])  # 0.0 itself is among them
+
+
+def read_only(array):
+    array.flags.writeable = False
+    return array
+
+
+def test_the_textbook_has_the_same_activations_under_the_same_names():
+    assert list(ACTIVATIONS) == NAMES == list(textbook.ACTIVATIONS)
+    assert [activation.name for activation in ACTIVATIONS.values()] == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_values_and_derivatives_are_the_textbooks(name):
+    _, apply, derivative = ACTIVATIONS[name]
+    phi, phi_prime = textbook.ACTIVATIONS[name]
+    y = apply(read_only(Z.copy()))
+    np.testing.assert_array_equal(y, phi(Z))
+    np.testing.assert_array_equal(derivative(read_only(y.copy())), phi_prime(y))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_derivative_is_exact_by_complex_step(name):
+    """Im φ(z + ih) / h is φ′(z) to the last digits: there is no difference in it that could cancel."""
+    _, apply, derivative = ACTIVATIONS[name]
+    z = Z[Z != 0] if name == "relu" else Z  # the corner has no derivative
+    exact = apply(z + 1e-200j).imag / 1e-200
+    np.testing.assert_allclose(derivative(apply(z)), exact, rtol=1e-12, atol=1e-15)
+
+
+def test_the_slope_of_relu_at_its_corner_is_0():
+    _, apply, derivative = ACTIVATIONS["relu"]
+    np.testing.assert_array_equal(derivative(apply(np.array([-1.0, -0.0, 0.0, 1e-300]))), [0, 0, 0, 1])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sigmoid_overflows_nowhere_and_is_symmetric(dtype):
+    _, apply, derivative = ACTIVATIONS["sigmoid"]
+    z = np.array([-np.inf, -1000, -100, 0, 100, 1000, np.inf], dtype)
+    with np.errstate(all="raise"):
+        y = apply(z)
+        slope = derivative(y)
+    np.testing.assert_array_equal(y, [0, 0, 0, 0.5, 1, 1, 1])
+    np.testing.assert_array_equal(slope, [0, 0, 0, 0.25, 0, 0, 0])
+    np.testing.assert_allclose(apply(Z) + apply(-Z), 1, rtol=1e-15)
+    np.testing.assert_allclose(apply(Z[:101]), 1 / (1 + np.exp(-Z[:101])), rtol=1e-13)  # σ(z), and not σ(2z)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", NAMES)
+def test_shape_and_dtype_are_kept(name, dtype):
+    _, apply, derivative = ACTIVATIONS[name]
+    z = np.linspace(-2, 2, 24).reshape(2, 3, 4).astype(dtype)
+    for result in (apply(z), derivative(apply(z))):
+        assert result.shape == z.shape
+        assert result.dtype == dtype
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nan_stays_nan(name):
+    assert np.isnan(ACTIVATIONS[name].apply(np.array([np.nan]))).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_op_of_the_graph_backend_is_the_same_function(name):
+    op, (_, apply, derivative) = getattr(ops, name), ACTIVATIONS[name]
+    y = op.forward(Z)
+    np.testing.assert_array_equal(y, apply(Z))
+    g = np.linspace(-1, 1, Z.size)
+    rule = op.rules[0]
+    np.testing.assert_array_equal(rule.vjp(g, *rule.keep(y, Z)), g * derivative(y))

@@ -1,0 +1,239 @@
+"""The unroll on plain arrays: its backward against the complex step and the textbook, and what it may not touch."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from minirnn import textbook
+from minirnn.kernels import unroll
+from minirnn.kernels.cells import ACTIVATIONS, Activation
+
+# z / √(1 + z²), whose derivative is (1 − y²)^(3/2): a pair of callables, as a user would give it, not a ufunc
+PAIR = Activation("isru", lambda z: z / np.sqrt(1 + z * z), lambda y: (1 - y * y) ** 1.5)
+CELLS = {**ACTIVATIONS, "pair": PAIR}
+SHAPES = {"T=1": (1, 3, 2, 4), "N=1": (5, 1, 2, 4), "all differ": (5, 3, 2, 4), "all 1": (1, 1, 1, 1)}  # T, N, D, H
+
+
+def combinations(*axes, **options):
+    return list(itertools.product(*axes, **options))
+
+
+GRID = combinations(CELLS, [True, False], [False, True], SHAPES)
+NAMES = ("x", "h0", "W_xh", "W_hh", "b_h")
+
+
+def problem(shape, bias, dtype=np.float64, seed=0):
+    """Return the five inputs and the gradients of outputs and final state, all random and none of them writeable."""
+    T, N, D, H = SHAPES[shape]
+    rng = np.random.default_rng(seed)
+    sizes = [(T, N, D), (N, H), (D, H), (H, H), (H,), (T, N, H), (N, H)]
+    arrays = [rng.standard_normal(size).astype(dtype) for size in sizes]
+    if shape == "all 1":
+        arrays = [np.abs(array) for array in arrays]  # a single rectifier that is off would have nothing to compare
+    for array in arrays:
+        array.flags.writeable = False  # writing into an input or into a gradient handed in raises from here on
+    *inputs, d_outputs, d_final = arrays
+    return inputs if bias else [*inputs[:4], None], d_outputs, d_final
+
+
+def loss(inputs, activation, reverse, d_outputs, d_final):
+    """Return L = Σ d_outputs·outputs + Σ d_final·final, whose gradients are those that `backward` is to return."""
+    states = unroll.forward(*inputs, activation, reverse)
+    return (d_outputs * unroll.outputs(states, reverse)).sum() + (d_final * unroll.final(states, reverse)).sum()
+
+
+def gradients(inputs, activation, reverse, d_outputs, d_final, **options):
+    states = unroll.forward(*inputs, activation, reverse)
+    x, _, W_xh, W_hh, _ = inputs
+    return unroll.backward(d_outputs, d_final, states, x, W_xh, W_hh, activation, reverse, **options)
+
+
+def as_complex(inputs):
+    return [None if a is None else a.astype(complex) for a in inputs]
+
+
+@pytest.mark.parametrize(("name", "bias", "reverse", "shape"), GRID)
+def test_every_entry_of_every_gradient_by_complex_step(name, bias, reverse, shape):
+    """Im L(a + ih) / h is ∂L/∂a to the last digits; at the corner of relu no entry of these problems lies."""
+    inputs, d_outputs, d_final = problem(shape, bias)
+    analytic = gradients(inputs, CELLS[name], reverse, d_outputs, d_final)
+    for k, (argument, g) in enumerate(zip(NAMES, analytic, strict=True)):
+        if inputs[k] is None:
+            continue
+        exact = np.empty_like(g)
+        for entry in np.ndindex(g.shape):
+            moved = as_complex(inputs)
+            moved[k][entry] += 1e-200j
+            exact[entry] = loss(moved, CELLS[name], reverse, d_outputs, d_final).imag / 1e-200
+        assert np.abs(exact).max() > 0, f"{argument}: nothing to compare"
+        np.testing.assert_allclose(g, exact, rtol=0, atol=1e-13 * np.abs(exact).max(), err_msg=argument)
+
+
+@pytest.mark.parametrize(("name", "reverse"), combinations(CELLS, [False, True]))
+def test_backward_is_the_transpose_of_the_derivative(name, reverse):
+    """⟨J v, w⟩ = ⟨v, Jᵀ w⟩ for a random direction v of all inputs together and random gradients w."""
+    inputs, d_outputs, d_final = problem("all differ", True, seed=3)
+    rng = np.random.default_rng(4)
+    v = [rng.standard_normal(a.shape) for a in inputs]
+    moved = [a + 1e-200j * direction for a, direction in zip(inputs, v, strict=True)]
+    forwards = loss(moved, CELLS[name], reverse, d_outputs, d_final).imag / 1e-200
+    g = gradients(inputs, CELLS[name], reverse, d_outputs, d_final)
+    backwards = sum((a * b).sum() for a, b in zip(v, g, strict=True))
+    assert forwards == pytest.approx(backwards, rel=1e-12)
+
+
+@pytest.mark.parametrize(("name", "bias", "shape"), combinations(CELLS, [True, False], SHAPES))
+def test_it_is_the_textbook(name, bias, shape):
+    inputs, d_outputs, d_final = problem(shape, bias, seed=5)
+    x, h0, W_xh, W_hh, b_h = inputs
+    b = np.zeros(W_hh.shape[0]) if b_h is None else b_h
+    pair = CELLS[name].apply, CELLS[name].derivative
+    states = unroll.forward(*inputs, CELLS[name])
+    expected = textbook.unroll(textbook.layer_step_batch, x, h0, W_xh, W_hh, b, activation=pair)
+    np.testing.assert_allclose(unroll.outputs(states, False), expected, rtol=0, atol=1e-13)
+    oracle = textbook.unroll_backward(x, h0, W_xh, W_hh, b, d_outputs, d_final, activation=pair)
+    for argument, g, exact in zip(
+        NAMES, gradients(inputs, CELLS[name], False, d_outputs, d_final), oracle, strict=True
+    ):
+        if argument != "b_h" or bias:
+            np.testing.assert_allclose(g, exact, rtol=0, atol=1e-12 * np.abs(exact).max(), err_msg=argument)
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_reverse_is_forward_with_time_turned_round(name):
+    inputs, d_outputs, d_final = problem("all differ", True, seed=6)
+    turned = [inputs[0][::-1], *inputs[1:]]
+    there = unroll.forward(*inputs, CELLS[name], True)
+    back = unroll.forward(*turned, CELLS[name], False)
+    np.testing.assert_allclose(there, back[::-1], rtol=0, atol=1e-14)
+    one = gradients(inputs, CELLS[name], True, d_outputs, d_final)
+    two = gradients(turned, CELLS[name], False, d_outputs[::-1], d_final)
+    for argument, a, b in zip(NAMES, one, two._replace(x=two.x[::-1]), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-12, err_msg=argument)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_where_the_states_lie(reverse):
+    inputs, *_ = problem("all differ", True)
+    states = unroll.forward(*inputs, CELLS["tanh"], reverse)
+    x, h0, W_xh, W_hh, b_h = inputs
+    outputs, previous = unroll.outputs(states, reverse), unroll.previous(states, reverse)
+    assert states.shape == (6, 3, 4)
+    assert outputs.flags.c_contiguous
+    assert previous.flags.c_contiguous
+    assert np.shares_memory(outputs, states)
+    first, last = (4, 0) if reverse else (0, 4)
+    np.testing.assert_array_equal(previous[first], h0)
+    np.testing.assert_array_equal(unroll.final(states, reverse), outputs[last])
+    for t in range(5):  # every step, from its own state before
+        np.testing.assert_allclose(outputs[t], np.tanh(x[t] @ W_xh + previous[t] @ W_hh + b_h), rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_gradient_that_did_not_come_is_zeros(reverse):
+    inputs, d_outputs, d_final = problem("all differ", True)
+    zeros_out, zeros_final = np.zeros_like(d_outputs), np.zeros_like(d_final)
+    for given, full in [
+        ((None, d_final), (zeros_out, d_final)),
+        ((d_outputs, None), (d_outputs, zeros_final)),
+        ((None, None), (zeros_out, zeros_final)),
+    ]:
+        one = gradients(inputs, CELLS["tanh"], reverse, *given)
+        two = gradients(inputs, CELLS["tanh"], reverse, *full)
+        for argument, a, b in zip(NAMES, one, two, strict=True):
+            np.testing.assert_array_equal(a, b, err_msg=argument)
+            assert a.any() == any(part is not None for part in given)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_backward_is_linear_in_the_gradients(reverse):
+    inputs, d_outputs, d_final = problem("all differ", True)
+    both = gradients(inputs, CELLS["sigmoid"], reverse, 3 * d_outputs, 3 * d_final)
+    one = gradients(inputs, CELLS["sigmoid"], reverse, d_outputs, None)
+    two = gradients(inputs, CELLS["sigmoid"], reverse, None, d_final)
+    for argument, a, b, c in zip(NAMES, both, one, two, strict=True):
+        np.testing.assert_allclose(a, 3 * (b + c), rtol=0, atol=1e-12, err_msg=argument)
+
+
+@pytest.mark.parametrize("wanted", combinations([True, False], repeat=5))
+def test_only_what_is_wanted_is_computed_and_it_does_not_change(wanted):
+    inputs, d_outputs, d_final = problem("all differ", True)
+    everything = gradients(inputs, CELLS["tanh"], False, d_outputs, d_final)
+    some = gradients(inputs, CELLS["tanh"], False, d_outputs, d_final, wanted=wanted)
+    for want, argument, a, b in zip(wanted, NAMES, some, everything, strict=True):
+        if want:
+            np.testing.assert_array_equal(a, b, err_msg=argument)
+        else:
+            assert a is None
+
+
+@pytest.mark.parametrize(("name", "reverse"), combinations(CELLS, [False, True]))
+def test_nothing_is_written_into_and_every_result_is_new(name, reverse):
+    """The inputs are read-only, so that writing would raise; here their bytes are compared too."""
+    inputs, d_outputs, d_final = problem("all differ", True)
+    given = [*inputs, d_outputs, d_final]
+    before = [a.tobytes() for a in given]
+    states = unroll.forward(*inputs, CELLS[name], reverse)
+    kept = states.copy()
+    states.flags.writeable = False  # backward may be called again: it must not use up what forward saved
+    x, _, W_xh, W_hh, _ = inputs
+    g = unroll.backward(d_outputs, d_final, states, x, W_xh, W_hh, CELLS[name], reverse)
+    again = unroll.backward(d_outputs, d_final, states, x, W_xh, W_hh, CELLS[name], reverse)
+    assert before == [a.tobytes() for a in given]
+    np.testing.assert_array_equal(states, kept)
+    for i, a in enumerate(g):
+        assert a.flags.writeable
+        assert not any(np.shares_memory(a, b) for b in [*given, states, *g[:i], *g[i + 1 :]])
+        np.testing.assert_array_equal(a, again[i])
+
+
+def test_two_unrolls_share_no_memory():
+    inputs, *_ = problem("all differ", True)
+    one = unroll.forward(*inputs, CELLS["tanh"])
+    kept = one.copy()
+    two = unroll.forward(-inputs[0], *inputs[1:], CELLS["tanh"])
+    assert not np.shares_memory(one, two)
+    np.testing.assert_array_equal(one, kept)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_memory_order_does_not_matter(reverse):
+    inputs, d_outputs, d_final = problem("all differ", True)
+    strided = [a if a.ndim == 1 else np.asfortranarray(a) for a in inputs]
+    strided[0] = np.ascontiguousarray(inputs[0].swapaxes(0, 1)).swapaxes(0, 1)  # what batch_first hands over
+    assert not strided[0].flags.c_contiguous
+    one = gradients(inputs, CELLS["tanh"], reverse, d_outputs, d_final)
+    two = gradients(strided, CELLS["tanh"], reverse, np.asfortranarray(d_outputs), np.asfortranarray(d_final))
+    broadcast = np.broadcast_to(d_final, d_outputs.shape)  # strides of 0, as the gradient of a sum may have
+    three = gradients(inputs, CELLS["tanh"], reverse, broadcast, None)
+    four = gradients(inputs, CELLS["tanh"], reverse, broadcast.copy(), None)
+    for argument, a, b, c, d in zip(NAMES, one, two, three, four, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-13, err_msg=argument)
+        np.testing.assert_allclose(c, d, rtol=0, atol=1e-13, err_msg=argument)
+
+
+@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_dtype_is_kept(name, dtype):
+    inputs, d_outputs, d_final = problem("all differ", True, dtype)
+    assert unroll.forward(*inputs, CELLS[name]).dtype == dtype
+    for g in gradients(inputs, CELLS[name], False, d_outputs, d_final):
+        assert g.dtype == dtype
+
+
+def test_an_activation_that_is_no_ufunc_gives_the_same_numbers():
+    """A ufunc is applied in place, any other function is not."""
+    inputs, *_ = problem("all differ", True)
+    wrapped = Activation("tanh", lambda z: np.tanh(z), ACTIVATIONS["tanh"].derivative)
+    np.testing.assert_array_equal(unroll.forward(*inputs, wrapped), unroll.forward(*inputs, ACTIVATIONS["tanh"]))
+
+
+def test_a_zero_recurrent_matrix_forgets_and_an_identity_remembers():
+    T, N, D, H = 4, 2, 3, 5
+    rng = np.random.default_rng(0)
+    x, h0, W_xh = rng.standard_normal((T, N, D)), rng.random((N, H)), rng.standard_normal((D, H))
+    forgetful = unroll.forward(x, h0, W_xh, np.zeros((H, H)), None, ACTIVATIONS["relu"])
+    np.testing.assert_allclose(forgetful[1:], np.maximum(x @ W_xh, 0), rtol=0, atol=1e-15)
+    steady = unroll.forward(np.zeros_like(x), h0, W_xh, np.eye(H), None, ACTIVATIONS["relu"])
+    np.testing.assert_array_equal(steady, np.broadcast_to(h0, (T + 1, N, H)))

@@ -1,0 +1,351 @@
+"""Parameter and Module: names and order, sharing, state, copies, modes, summary, repr."""
+
+import copy
+import io
+import pickle
+import re
+
+import numpy as np
+import pytest
+
+import minirnn as mr
+
+
+def raises(kind, message):
+    """The whole text of an error is part of the contract."""
+    return pytest.raises(kind, match="^" + re.escape(message) + "$")
+
+
+class Affine(mr.Module):
+    """A Module as a user would write it."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = mr.Linear(3, 2, rng=0)
+        self.scale = mr.Parameter([2.0, 3.0])
+        self.note = "not a parameter"
+        self.constant = mr.Tensor([1.0])
+        self.outer = mr.Sequential(mr.Linear(2, 4, rng=1), mr.Linear(4, 1, bias=False, rng=2))
+
+    def forward(self, x):
+        return self.outer(self.inner(x) * self.scale)
+
+
+NAMES = ["inner.weight", "inner.bias", "scale", "outer.0.weight", "outer.0.bias", "outer.1.weight"]
+SIZES = [6, 2, 2, 8, 4, 4]
+
+
+# --- Parameter --------------------------------------------------------------------------------------------------------
+
+
+def test_a_parameter_is_a_leaf_that_asks_for_a_gradient():
+    p = mr.Parameter(np.ones((2, 3)))
+    assert isinstance(p, mr.Tensor)
+    assert p.requires_grad
+    assert p.name == ""
+    assert p.dtype == np.float64
+    assert mr.Parameter([1.0, 2.0]).dtype == np.float32
+    assert not mr.Parameter([1.0], requires_grad=False).requires_grad
+    (p * p).sum().backward()
+    np.testing.assert_array_equal(p.grad, np.full((2, 3), 2.0))
+
+
+@pytest.mark.parametrize("data", [[1, 2], [1.0, 2.0]])
+def test_a_parameter_of_a_list_is_float32(data):
+    assert mr.Parameter(data).dtype == np.float32
+
+
+def test_what_is_no_parameter():
+    with raises(
+        TypeError,
+        "Tensor: only floats can require a gradient, got dtype int64; convert first, for example with "
+        ".astype(np.float32)",
+    ):
+        mr.Parameter(np.arange(3))
+    with raises(
+        TypeError,
+        "Parameter: data must be an array of numbers (bool, int or float), got str of dtype <U1: try "
+        "np.asarray(data, dtype=float)",
+    ):
+        mr.Parameter("a")
+
+
+def test_a_parameter_is_named_by_the_attribute_it_is_set_as_first():
+    model = Affine()
+    assert model.scale.name == "scale"
+    model.factor = model.scale
+    assert model.scale.name == "scale"
+    assert mr.Parameter([1.0], name="given").name == "given"
+
+
+@pytest.mark.parametrize("clone", [copy.deepcopy, lambda p: pickle.loads(pickle.dumps(p))])
+def test_a_parameter_is_copied_with_its_name_and_wish(clone):
+    p = mr.Parameter(np.arange(3.0), name="p")
+    p.requires_grad = False
+    twin = clone(p)
+    assert type(twin) is mr.Parameter
+    assert (twin.name, twin.requires_grad, twin.dtype) == ("p", False, np.float64)
+    np.testing.assert_array_equal(twin.data, p.data)
+    assert not np.shares_memory(twin.data, p.data)
+
+
+# --- what a Module owns -----------------------------------------------------------------------------------------------
+
+
+def test_names_are_dotted_and_in_the_order_of_insertion():
+    model = Affine()
+    assert [name for name, _ in model.named_parameters()] == NAMES
+    assert [p.size for p in model.parameters()] == SIZES
+    assert all(a is b for (_, a), b in zip(model.named_parameters(), model.parameters(), strict=True))
+    assert model.count_params() == sum(SIZES)
+    assert [name for name, _ in model.children()] == ["inner", "outer"]
+
+
+def test_the_order_is_the_same_every_time_and_after_a_replacement():
+    model = Affine()
+    model.scale = mr.Parameter(np.ones(2))
+    model.later = mr.Parameter(np.ones(5))
+    assert [name for name, _ in model.named_parameters()] == [*NAMES, "later"]
+    del model.later
+    assert [name for name, _ in model.named_parameters()] == NAMES
+
+
+def test_a_shared_parameter_counts_once(capsys):
+    model = mr.Sequential(mr.Linear(3, 3, rng=0), mr.Linear(3, 3, rng=1))
+    first, second = dict(model.children()).values()
+    second.weight = first.weight
+    assert [name for name, _ in model.named_parameters()] == ["0.weight", "0.bias", "1.bias"]
+    assert model.count_params() == 15
+    assert list(model.state_dict()) == ["0.weight", "0.bias", "1.bias"]
+    x = np.ones((1, 3))
+    model(x).sum().backward()
+    apart = mr.Sequential(mr.Linear(3, 3, rng=0), mr.Linear(3, 3, rng=1))
+    for (_, layer), source in zip(apart.children(), (first, second), strict=True):
+        layer.load_state_dict(source.state_dict())
+    apart(x).sum().backward()
+    both = [layer.weight.grad for _, layer in apart.children()]
+    np.testing.assert_allclose(first.weight.grad, both[0] + both[1], rtol=1e-6)
+    model.summary()
+    out = capsys.readouterr().out
+    assert "1.weight" not in out
+    assert out.splitlines()[-1].split() == ["total", "15"]
+
+
+def test_a_module_used_twice_counts_once(capsys):
+    layer = mr.Linear(3, 3)
+    model = mr.Sequential(layer, layer)
+    assert model.count_params() == 12
+    model.summary()
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["total", "12"]
+    assert len(copy.deepcopy(model).parameters()) == 2  # a copy shares what the original shares
+
+
+def test_zero_grad_sets_none_everywhere():
+    model = Affine()
+    model(np.ones((2, 3))).sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+    model.zero_grad()
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_train_and_eval_reach_everything_owned_and_return_the_module():
+    model = Affine()
+    modules = [model, model.inner, model.outer, *(child for _, child in model.outer.children())]
+    assert all(m.training for m in modules)
+    assert model.eval() is model
+    assert not any(m.training for m in modules)
+    assert model.train() is model
+    assert all(m.training for m in modules)
+    assert not model.outer.train(False).training
+    assert model.training
+
+
+def test_forward_must_be_defined():
+    class Empty(mr.Module):
+        pass
+
+    with raises(NotImplementedError, "Empty must define forward()"):
+        Empty()(1)
+
+
+def test_a_call_is_forward_with_all_its_arguments():
+    class Echo(mr.Module):
+        def forward(self, *args, **kwargs):
+            return args, kwargs
+
+    assert Echo()(1, 2, a=3) == ((1, 2), {"a": 3})
+
+
+def test_every_gradient_of_a_module_by_central_differences():
+    model = Affine()
+    for p in model.parameters():  # float64, as gradcheck asks
+        p._data = p.data.astype(np.float64)
+    for _, layer in [("", model.inner), *model.outer.children()]:
+        layer.dtype = np.dtype(np.float64)
+    x = np.random.default_rng(0).standard_normal((2, 3))
+    assert mr.gradcheck(lambda *_: model(x) ** 2, model.parameters(), names=NAMES)
+
+
+def test_a_deep_copy_is_independent():
+    model = Affine()
+    x = np.ones((2, 3))
+    expected = model(x).numpy()
+    model(x).sum().backward()
+    twin = copy.deepcopy(model)
+    assert list(twin.state_dict()) == NAMES
+    for p in twin.parameters():
+        p.data -= 1
+    np.testing.assert_array_equal(model(x).numpy(), expected)
+    assert not np.array_equal(twin(x).numpy(), expected)
+
+
+# --- state ------------------------------------------------------------------------------------------------------------
+
+
+def test_state_goes_out_and_in():
+    one, two = Affine(), Affine()
+    for p in two.parameters():
+        p.data = p.data + 1
+    state = one.state_dict()
+    assert list(state) == NAMES
+    two.load_state_dict(state)
+    for p, q in zip(one.parameters(), two.parameters(), strict=True):
+        np.testing.assert_array_equal(p.data, q.data)
+    x = np.ones((2, 3))
+    np.testing.assert_array_equal(one(x).numpy(), two(x).numpy())
+
+
+def test_state_is_copied_on_its_way_out_and_on_its_way_in():
+    model = Affine()
+    state = model.state_dict()
+    kept = {name: array.copy() for name, array in state.items()}
+    for p in model.parameters():
+        p.data -= 1
+    for name, array in state.items():
+        np.testing.assert_array_equal(array, kept[name])
+    model.load_state_dict(state)
+    for array in state.values():
+        array += 5
+    for name, p in model.named_parameters():
+        np.testing.assert_array_equal(p.data, kept[name])
+
+
+def test_loading_keeps_dtype_gradient_and_identity():
+    model = mr.Linear(2, 1, rng=0)
+    weight = model.weight
+    weight.grad = np.ones((2, 1))
+    model.load_state_dict({"weight": np.array([[1], [2]]), "bias": [0.5]})
+    assert model.weight is weight
+    assert weight.dtype == model.bias.dtype == np.float32
+    np.testing.assert_array_equal(weight.data, [[1], [2]])
+    np.testing.assert_array_equal(weight.grad, np.ones((2, 1)))
+    precise = mr.Linear(1, 1, dtype=np.float64)
+    precise.load_state_dict({"weight": [[0.1]], "bias": [0.1]})
+    assert precise.weight.item() == 0.1  # a list keeps every digit
+
+
+def test_loading_into_a_live_graph_is_noticed():
+    model = mr.Linear(2, 1, rng=0)
+    x = mr.Tensor(np.ones((1, 2)), requires_grad=True)
+    loss = model(x).sum()
+    model.load_state_dict(model.state_dict())
+    with pytest.raises(mr.ChangedParameterError, match=r"parameter weight \(2, 1\) was changed"):
+        loss.backward()
+
+
+def test_every_entry_that_does_not_fit_is_listed_and_nothing_is_loaded():
+    model = Affine()
+    before = model.state_dict()
+    versions = [p._version for p in model.parameters()]
+    state = {
+        "inner.weight": np.zeros((2, 3)),
+        "inner.bias": np.array(["a", "b"]),
+        "outer.0.weight": [[1, 2], [3]],
+        "outer.1.weight": np.zeros((4, 1)),  # the only one that fits
+        "extra": np.zeros(1),
+        "inner.Weight": np.zeros((3, 2)),
+    }
+    message = (
+        "Affine.load_state_dict: nothing was loaded, because of entries that do not fit:\n"
+        "  misshapen: inner.weight must have shape (3, 2), got (2, 3)\n"
+        "  not an array of numbers: inner.bias is an array of shape (2,) and dtype <U1\n"
+        "  missing: scale (2,)\n"
+        "  not an array of numbers: outer.0.weight is [[1, 2], [3]] (list)\n"
+        "  missing: outer.0.bias (4,)\n"
+        "  unexpected: extra\n"
+        "  unexpected: inner.Weight"
+    )
+    with raises(ValueError, message):
+        model.load_state_dict(state)
+    for name, array in model.state_dict().items():
+        np.testing.assert_array_equal(array, before[name])
+    assert [p._version for p in model.parameters()] == versions
+
+
+def test_a_value_that_the_dtype_cannot_hold_loads_nothing():
+    """With warnings as errors numpy's overflow stops the load before anything has been set."""
+    model = mr.Linear(2, 1, rng=0)
+    before = model.state_dict()
+    with pytest.raises(RuntimeWarning, match="overflow"):
+        model.load_state_dict({"weight": np.zeros((2, 1)), "bias": np.array([1e300])})
+    np.testing.assert_array_equal(model.weight.data, before["weight"])
+
+
+@pytest.mark.parametrize(("state", "kind"), [([1, 2], "list"), (None, "NoneType"), ("state.npz", "str")])
+def test_a_state_must_be_a_mapping(state, kind):
+    with raises(TypeError, f"load_state_dict: state must map names to arrays, got {kind}"):
+        mr.Linear(2, 1).load_state_dict(state)
+
+
+# --- summary and repr -------------------------------------------------------------------------------------------------
+
+SUMMARY = """\
+name            shape (row convention)  shape (column convention)  formula       count
+--------------  ----------------------  -------------------------  ------------  -----
+inner.weight    (3, 2)                  (2, 3)                     in·out = 3·2      6
+inner.bias      (2,)                    (2,)                       out = 2           2
+scale           (2,)                    (2,)                       out = 2           2
+outer.0.weight  (2, 4)                  (4, 2)                     in·out = 2·4      8
+outer.0.bias    (4,)                    (4,)                       out = 4           4
+outer.1.weight  (4, 1)                  (1, 4)                     in·out = 4·1      4
+--------------  ----------------------  -------------------------  ------------  -----
+total                                                                               26
+"""
+
+
+def test_summary_is_a_table_in_the_order_of_the_parameters(capsys):
+    model = Affine()
+    model.summary()
+    assert capsys.readouterr().out == SUMMARY
+    file = io.StringIO()
+    model.summary(file)
+    assert file.getvalue() == SUMMARY
+    assert capsys.readouterr().out == ""
+
+
+def test_summary_says_of_each_recurrent_layer_what_others_would_count(capsys):
+    class Two(mr.Module):
+        def __init__(self):
+            super().__init__()
+            self.lower = mr.RecurrentLayer(2, 3)
+            self.upper = mr.RecurrentLayer(3, 3, bias=False)
+
+    Two().summary()
+    lines = capsys.readouterr().out.splitlines()
+    assert ["total", str(2 * 3 + 9 + 3 + 9 + 9)] in [line.split() for line in lines]
+    for name in ("lower", "upper"):
+        said = [line for line in lines if line.startswith(f"{name}: ")]
+        assert [any(library in line for line in said) for library in ("torch", "Keras", "ONNX")] == [True] * 3
+
+
+def test_repr_is_nested():
+    assert repr(Affine()) == (
+        "Affine(\n"
+        "  (inner): Linear(3, 2)\n"
+        "  (outer): Sequential(\n"
+        "    (0): Linear(2, 4)\n"
+        "    (1): Linear(4, 1, bias=False)\n"
+        "  )\n"
+        ")"
+    )
+    assert repr(mr.Linear(2, 1)) == "Linear(2, 1)"
