@@ -64,6 +64,4 @@ for i, row in enumerate(zip(*curves.values(), strict=True), start=1):
 if updates >= ENOUGH:
     assert curves["identity"][-1] < task.baseline / 2
     assert curves["Glorot"][-1] > task.baseline * 0.9
-    print(
-        f"\nAfter {updates} updates the identity carries the numbers through; Glorot's layer is no better than always answering 1."
-    )
+    print("\nThe identity carries the numbers through; Glorot's layer is no better yet than always answering 1.")

@@ -142,8 +142,9 @@ def as_array(data: Any, argument: str, dtype: npt.DTypeLike = np.float32) -> npt
         )
     try:
         array = np.asarray(data)
-    except ValueError as error:
-        raise TypeError(f"{argument} must be an array of numbers, got a ragged list: {error}") from None
+    except ValueError:
+        hint = "its parts differ in length, so pad them to one length"
+        raise TypeError(f"{argument} must be an array of numbers, got a ragged list: {hint}") from None
     if array.dtype.kind not in "biuf":
         raise TypeError(
             f"{argument} must be an array of numbers (bool, int or float), got {type(data).__name__} of dtype "

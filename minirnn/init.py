@@ -233,7 +233,7 @@ def get(initializer: str | Initializer, argument: str = "initializer") -> Initia
 
     Examples
     --------
-    >>> get("zeros")((2, 3), as_generator(0))
+    >>> get("zeros")((2, 3), np.random.default_rng(0))
     array([[0., 0., 0.],
            [0., 0., 0.]])
     """
@@ -287,7 +287,8 @@ def initialise(
 
     Examples
     --------
-    >>> W_hh = initialise("orthogonal", (3, 12), as_generator(0), np.float64, "recurrent_initializer", blocks=4)
+    >>> rng = np.random.default_rng(0)
+    >>> W_hh = initialise("orthogonal", (3, 12), rng, np.float64, "recurrent_initializer", blocks=4)
     >>> bool(np.allclose(W_hh[:, 3:6] @ W_hh[:, 3:6].T, np.eye(3)))
     True
     """

@@ -690,7 +690,8 @@ def _unpacked(arguments: tuple[Any, ...]) -> tuple[int, ...]:
 
 def _only_without_derivative(func: Any, method: str, args: Any, kwargs: Any) -> Any:
     """Call a numpy function that has no op on the plain arrays, if nothing differentiable is lost by it."""
-    name = f"np.{func.__name__}" + (f".{method}" if method not in ("", "__call__") else "")
+    module = getattr(func, "__module__", "numpy").replace("numpy", "np", 1)
+    name = f"{module}.{func.__name__}" + (f".{method}" if method not in ("", "__call__") else "")
     tensors: list[Tensor] = []
 
     def plain(value: Any) -> Any:

@@ -18,77 +18,17 @@ def raises(kind, message):
     return pytest.raises(kind, match="^" + re.escape(message) + "$")
 
 
-# --- as_generator, as_size --------------------------------------------------------------------------------------------
-
-
-def test_a_generator_passes_through_as_the_same_object():
-    rng = generator()
-    assert init.as_generator(rng) is rng
-
-
-def test_a_seed_gives_the_same_numbers_whatever_int_it_is():
-    first = init.as_generator(7).random(5)
-    np.testing.assert_array_equal(first, init.as_generator(np.int64(7)).random(5))
-    assert (first != init.as_generator(8).random(5)).all()
-
-
-def test_none_takes_fresh_entropy():
-    assert init.as_generator(None).random() != init.as_generator(None).random()
+# --- the initialisers -------------------------------------------------------------------------------------------------
 
 
 def test_numpys_global_state_is_neither_used_nor_moved():
     np.random.seed(0)  # noqa: NPY002  (to see whether it moves)
     before = np.random.get_state()  # noqa: NPY002
     for name in NAMES:
-        init.initialise(name, (4, 4), init.as_generator(None), np.float32, "w")
+        init.initialise(name, (4, 4), generator(), np.float32, "w")
     after = np.random.get_state()  # noqa: NPY002
     assert before[2:] == after[2:]
     np.testing.assert_array_equal(before[1], after[1])
-
-
-EXPECTED_RNG = "rng must be a numpy.random.Generator, an int ≥ 0 (a seed) or None"
-
-
-@pytest.mark.parametrize(("rng", "got"), [(True, "True (bool)"), (0.5, "0.5 (float)"), ("seed", "'seed' (str)")])
-def test_what_is_no_generator_is_refused(rng, got):
-    with raises(TypeError, f"{EXPECTED_RNG}, got {got}: try rng=0 or rng=numpy.random.default_rng(0)"):
-        init.as_generator(rng)
-
-
-def test_a_negative_seed_is_refused():
-    with raises(ValueError, f"{EXPECTED_RNG}, got -3: try rng=3"):
-        init.as_generator(-3)
-
-
-def test_the_legacy_generator_is_refused_with_the_modern_one_named():
-    with raises(TypeError, f"{EXPECTED_RNG}, got a RandomState: try numpy.random.default_rng(seed)"):
-        init.as_generator(np.random.RandomState(0))
-
-
-def test_sizes():
-    assert init.as_size(3, "N") == 3
-    size = init.as_size(np.int16(3), "N")
-    assert size == 3
-    assert type(size) is int
-    assert init.as_size(0, "seed", 0) == 0
-
-
-@pytest.mark.parametrize(
-    ("value", "kind", "message"),
-    [
-        (0, ValueError, "f: N must be an int ≥ 1, got 0: try 1 or more"),
-        (True, TypeError, "f: N must be an int ≥ 1, got True (bool): try 1"),
-        (np.True_, TypeError, f"f: N must be an int ≥ 1, got {np.True_!r} ({type(np.True_).__name__}): try 1"),
-        (2.0, TypeError, "f: N must be an int ≥ 1, got 2.0 (float): try 1"),
-        (np.ones(2), TypeError, "f: N must be an int ≥ 1, got an array of shape (2,) and dtype float64: try 1"),
-    ],
-)
-def test_what_is_no_size_is_refused(value, kind, message):
-    with raises(kind, message):
-        init.as_size(value, "f: N")
-
-
-# --- the initialisers -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", NAMES)

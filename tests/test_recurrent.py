@@ -1412,9 +1412,7 @@ STATE = "must have shape (N=2, H=5), got"
         (
             [[1, 2], [3]],
             TypeError,
-            "{} must be an array of numbers, got a ragged list: setting an array element with a sequence. The "
-            "requested array has an inhomogeneous shape after 1 dimensions. The detected shape was "
-            "(2,) + inhomogeneous part.",
+            "{} must be an array of numbers, got a ragged list: its parts differ in length, so pad them to one length",
         ),
     ],
 )

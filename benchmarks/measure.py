@@ -1,0 +1,177 @@
+"""How the benchmarks measure: on one machine, in one process, in turns.
+
+Contestants run in turns, A B C A B C …, so that whatever slows the machine down for a while hits all of them. Of the
+times the median is reported, and the quartiles as the spread; a ratio is taken turn by turn before its median is.
+There are several runs of many turns each, with the median of the runs' medians as the answer.
+
+This module does not import numpy: `settle` must come first, since a BLAS reads its environment when it is loaded.
+"""
+
+import datetime
+import gc
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+
+Times = list[list[float]]  # seconds: a list for each run, of a number for each turn
+
+
+def settle(*, threads: int = 1, cpu: int | None = None) -> str:
+    """Hold BLAS to so many threads, and the process to one CPU if asked; return what was done, in words.
+
+    Raises
+    ------
+    RuntimeError
+        When numpy has been imported already, so that the number of threads would come too late.
+    ValueError
+        When this process may not use that CPU.
+    """
+    if "numpy" in sys.modules:
+        raise RuntimeError("settle: numpy is imported already: call settle before anything that imports it")
+    for variable in THREAD_VARIABLES:
+        os.environ[variable] = str(threads)
+    said = f"{threads} BLAS thread{'s' * (threads != 1)}"
+    if cpu is None:
+        return f"{said}, not pinned to a CPU"
+    if not hasattr(os, "sched_setaffinity"):
+        return f"{said}, not pinned: this system has no sched_setaffinity"
+    allowed = os.sched_getaffinity(0)
+    if cpu not in allowed:
+        raise ValueError(f"settle: cpu must be one of {sorted(allowed)}, which this process may use, got {cpu}")
+    os.sched_setaffinity(0, {cpu})
+    return f"{said}, pinned to CPU {cpu}"
+
+
+def take_turns(
+    contestants: Mapping[str, Callable[[], Any]], *, turns: int = 60, runs: int = 3, warm_up: int = 5
+) -> dict[str, Times]:
+    """Time each contestant, A B C A B C …; what one leaves to the garbage collector is not charged to the next.
+
+    Parameters
+    ----------
+    contestants : name -> a function to be timed
+    turns : how often each runs in a run
+    runs : how many runs
+    warm_up : how often each runs before the first run, untimed
+
+    Returns
+    -------
+    dict : name -> seconds, by run and turn
+    """
+    for function in contestants.values():
+        for _ in range(warm_up):
+            function()
+    times: dict[str, Times] = {name: [[] for _ in range(runs)] for name in contestants}
+    gc.collect()
+    gc.freeze()  # what has been imported need not be gone through at every turn
+    try:
+        for run in range(runs):
+            for _ in range(turns):
+                for name, function in contestants.items():
+                    gc.collect()
+                    start = time.perf_counter()
+                    function()
+                    times[name][run].append(time.perf_counter() - start)
+    finally:
+        gc.unfreeze()
+    return times
+
+
+class Spread(NamedTuple):
+    """The quartiles."""
+
+    low: float
+    median: float
+    high: float
+
+
+def spread(times: Times) -> Spread:
+    """Return the quartiles of each run, then the median of the runs for each of the three."""
+    quartiles = [statistics.quantiles(run, n=4, method="inclusive") for run in times]
+    return Spread(*(statistics.median(column) for column in zip(*quartiles, strict=True)))
+
+
+def ratio(times: Times, base: Times) -> Spread:
+    """Return the spread of ``times / base``, divided turn by turn: above 1 where ``base`` is faster."""
+    return spread([[a / b for a, b in zip(*runs, strict=True)] for runs in zip(times, base, strict=True)])
+
+
+def machine(packages: Iterable[str] = ()) -> dict[str, str]:
+    """Describe the machine, the libraries that did the work, and the day. Imports numpy."""
+    import numpy as np
+
+    build = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    blas = f"{build.get('name')} {build.get('version')}"
+    try:
+        from threadpoolctl import threadpool_info
+    except ImportError:
+        pass
+    else:  # what is in use, which may be other than what numpy was built for
+        for pool in threadpool_info():
+            if pool["user_api"] == "blas" and "numpy" in pool["filepath"]:
+                blas += f", {pool.get('architecture', 'unknown')} kernels, {pool['num_threads']} thread(s)"
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    described = {
+        "date": datetime.date.today().isoformat(),
+        "CPU": _cpu_model(),
+        "CPUs": f"{os.cpu_count()}, of which this process uses {usable}",
+        "system": f"{platform.system()} {platform.machine()}",
+        "Python": f"{platform.python_implementation()} {platform.python_version()}",
+        "numpy": np.__version__,
+        "BLAS": blas,
+    }
+    if hasattr(os, "getloadavg"):
+        described["load"] = f"{os.getloadavg()[0]:.1f} (mean over the minute before)"
+    return described | {package: version for package in packages if (version := version_of(package))}
+
+
+def version_of(package: str) -> str | None:
+    """Return the version of an installed package, or None."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        lines = []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or "unknown"
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a Markdown table: the first column to the left, the others to the right."""
+    lines = [list(header), *([str(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    padded = [
+        [
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        for line in lines
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [padded[0], rule, *padded[1:]])
+
+
+def write_json(path: Path, measured: Any) -> None:
+    """Write what was measured, times in seconds and all."""
+    path.write_text(json.dumps(measured, indent=1, ensure_ascii=False) + "\n", "utf-8")

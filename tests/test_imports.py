@@ -1,0 +1,154 @@
+"""The house: which module may import which, and that every public name says what it is."""
+
+import ast
+import inspect
+import pathlib
+import sys
+
+import pytest
+
+import minirnn
+
+PACKAGE = pathlib.Path(minirnn.__file__).parent
+
+# The order of shared/DESIGN.md. A module imports from the rows above its own; within a row nobody knows the others,
+# except for the parts of one subpackage.
+ORDER = [
+    ["arguments", "textbook", "counting", "part", "op"],
+    ["init", "tasks", "ops", "kernels"],
+    ["modes", "tape"],
+    ["tensor"],
+    ["functions", "gradients"],
+    ["module", "losses"],
+    ["layers"],
+    ["recurrent"],
+    ["optim", "gradcheck", "bptt"],
+    ["training"],
+    ["cli"],
+    ["__main__"],
+]
+ROW = {name: i for i, row in enumerate(ORDER) for name in row}
+MODULES = sorted(".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py"))
+EVERYWHERE = {"numpy"} | set(sys.stdlib_module_names)
+
+
+def source_of(module):
+    return (PACKAGE / (module.replace(".", "/") + ".py")).read_text(encoding="utf-8")
+
+
+def imports(module, source):
+    """Yield (dotted name, whether at module level) for every import; names in full, as in minirnn.kernels.unroll."""
+    package = ["minirnn", *module.split(".")[:-1]]
+    tree = ast.parse(source)
+    inner = {id(n) for f in ast.walk(tree) if isinstance(f, ast.FunctionDef | ast.Lambda) for n in ast.walk(f)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = [*package[: len(package) - node.level + 1]] if node.level else []
+            base += [node.module] if node.module else []
+            names = [".".join([*base, alias.name]) for alias in node.names]
+        else:
+            continue
+        for name in names:
+            yield name, id(node) not in inner
+
+
+def faults(module, source):
+    """Return every import of the module that it should not have."""
+    part = module.split(".")[0]
+    found = []
+    for name, at_module_level in imports(module, source):
+        root, *rest = name.split(".")
+        if root != "minirnn":
+            allowed = EVERYWHERE | ({"tqdm"} if part in ("training", "cli") else set())
+            if root not in allowed and (at_module_level or root == "tqdm"):
+                found.append(f"{module} imports {root}")
+        elif not rest or rest[0] not in ROW:
+            if part not in ("cli", "__main__"):
+                found.append(f"{module} imports {name} from the package itself")
+        elif rest[0] != part and ROW[rest[0]] >= ROW[part]:
+            found.append(f"{module} imports {rest[0]}: the arrow points back")
+    return found
+
+
+def test_there_are_modules_to_read():
+    assert {"__init__", "tensor", "recurrent", "kernels.unroll", "tasks.adding"} <= set(MODULES)
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m != "__init__"])
+def test_imports_point_one_way(module):
+    part = module.split(".")[0]
+    assert part in ROW, f"{part} has no place in ORDER: find one, here and in DESIGN.md"
+    assert faults(module, source_of(module)) == []
+
+
+def test_the_package_itself_leaves_training_and_the_command_line_out():
+    """``import minirnn`` stays quick, and works without tqdm."""
+    for name, _ in imports("__init__", source_of("__init__")):
+        assert name.split(".")[0] in {"minirnn"}
+        assert name.split(".")[1] not in {"training", "cli", "__main__"}
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m.startswith("kernels.") or m in ("textbook", "ops", "op")])
+def test_what_works_on_arrays_knows_no_tensor(module):
+    names = [name for name, _ in imports(module, source_of(module))]
+    assert not any("Tensor" in name.split(".") or "minirnn.tensor" in name for name in names)
+    if module.startswith("kernels."):
+        assert {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) <= {"numpy", "minirnn"}
+        assert all(name.startswith("minirnn.kernels.") for name in names if name.startswith("minirnn"))
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "fault"),
+    [
+        ("ops", "from minirnn.tensor import Tensor", "ops imports tensor: the arrow points back"),
+        ("ops", "import minirnn.tensor", "ops imports tensor: the arrow points back"),
+        ("ops", "from minirnn import tape", "ops imports tape: the arrow points back"),
+        ("ops", "from . import tape", "ops imports tape: the arrow points back"),
+        ("kernels.unroll", "from ..tensor import Tensor", "kernels.unroll imports tensor: the arrow points back"),
+        ("kernels.unroll", "from minirnn.op import Op", None),
+        ("kernels.unroll", "from .cells import Activation", None),
+        ("kernels.unroll", "from minirnn.ops import tanh", "kernels.unroll imports ops: the arrow points back"),
+        ("losses", "from minirnn.module import Module", "losses imports module: the arrow points back"),
+        ("tensor", "def f():\n    from minirnn import optim", "tensor imports optim: the arrow points back"),
+        ("layers", "import minirnn as mr", "layers imports minirnn from the package itself"),
+        (
+            "layers",
+            "from minirnn import RecurrentLayer",
+            "layers imports minirnn.RecurrentLayer from the package itself",
+        ),
+        ("layers", "import scipy.linalg", "layers imports scipy"),
+        ("layers", "if True:\n    from tqdm import tqdm", "layers imports tqdm"),
+        ("layers", "def f():\n    import tqdm", "layers imports tqdm"),
+        ("layers", "def f():\n    import torch", None),
+        ("training", "from tqdm import tqdm", None),
+        ("cli.train", "import tqdm, argparse", None),
+    ],
+)
+def test_the_reader_itself_catches_what_it_should(module, line, fault):
+    assert faults(module, line) == ([] if fault is None else [fault])
+
+
+def test_all_lists_every_public_name_and_no_other():
+    imported = {name.split(".")[-1] for name, _ in imports("__init__", source_of("__init__"))}
+    assert sorted(imported) == sorted(minirnn.__all__)
+    assert len(set(minirnn.__all__)) == len(minirnn.__all__)
+
+
+@pytest.mark.parametrize("name", sorted(minirnn.__all__))
+def test_every_public_name_has_a_docstring(name):
+    thing = getattr(minirnn, name)
+    assert (thing.__doc__ or "").strip(), name
+    if inspect.isclass(thing):
+        for method, value in vars(thing).items():
+            if not method.startswith("_") and (inspect.isfunction(value) or isinstance(value, property)):
+                assert (value.__doc__ or "").strip(), f"{name}.{method}"
+    if inspect.ismodule(thing):
+        for function, value in vars(thing).items():
+            if (
+                not function.startswith("_")
+                and getattr(value, "__module__", None) == thing.__name__
+                and callable(value)
+            ):
+                assert (value.__doc__ or "").strip(), f"{name}.{function}"

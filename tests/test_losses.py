@@ -1,0 +1,363 @@
+"""Losses: values by hand and against torch, derivatives, extreme logits, masks, and what they refuse."""
+
+import itertools
+import math
+import re
+import warnings
+
+import numpy as np
+import pytest
+
+import minirnn as mr
+from minirnn import losses
+
+LOSSES = {
+    "mse": (losses.mse, "predictions"),
+    "cross_entropy": (losses.cross_entropy, "logits"),
+    "binary_cross_entropy": (losses.binary_cross_entropy, "logits"),
+}
+
+
+def raises(kind, message):
+    """The whole text of an error is part of the contract."""
+    return pytest.raises(kind, match="^" + re.escape(message) + "$")
+
+
+@pytest.fixture
+def torch():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what torch warns of while it is imported is not ours to mend
+        return pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[peers]'")
+
+
+def problem(name, shape, dtype=np.float64, seed=0):
+    """Return random predictions and fitting targets; for cross_entropy there are 5 classes more as the last axis."""
+    rng = np.random.default_rng(seed)
+    if name == "cross_entropy":
+        return rng.standard_normal((*shape, 5)).astype(dtype), rng.integers(0, 5, shape)
+    predictions = rng.standard_normal(shape).astype(dtype)
+    return predictions, (rng.random(shape) if name == "binary_cross_entropy" else rng.standard_normal(shape)).astype(
+        dtype
+    )
+
+
+def value_and_gradient(loss, predictions, targets, **options):
+    leaf = mr.Tensor(predictions, requires_grad=True)
+    value = loss(leaf, targets, **options)
+    value.backward()
+    return value.item(), leaf.grad
+
+
+# --- values -----------------------------------------------------------------------------------------------------------
+
+
+def test_mse_by_hand():
+    value, gradient = value_and_gradient(losses.mse, [1.0, 2.0, 5.0], [1.0, 4.0, 1.0])
+    assert value == pytest.approx((0 + 4 + 16) / 3)
+    np.testing.assert_allclose(gradient, np.array([0, -4, 8]) / 3, rtol=1e-6)
+
+
+def test_cross_entropy_by_hand():
+    """Logits ln p give −ln p[id]: nats. Equal logits give ln C."""
+    p = np.array([[0.2, 0.5, 0.3], [0.1, 0.1, 0.8]])
+    value, gradient = value_and_gradient(losses.cross_entropy, np.log(p) + 7, [1, 2])
+    assert value == pytest.approx(-(math.log(0.5) + math.log(0.8)) / 2, rel=1e-14)
+    np.testing.assert_allclose(gradient, (p - np.eye(3)[[1, 2]]) / 2, rtol=0, atol=1e-15)
+    assert losses.cross_entropy(np.zeros((4, 10)), [0, 3, 9, 9]).item() == pytest.approx(math.log(10), rel=1e-15)
+    assert losses.cross_entropy(np.zeros(10), 3).item() == pytest.approx(math.log(10), rel=1e-15)
+
+
+def test_binary_cross_entropy_by_hand():
+    p, t = np.array([0.25, 0.5, 0.9]), np.array([0.0, 1.0, 0.3])
+    value, gradient = value_and_gradient(losses.binary_cross_entropy, np.log(p / (1 - p)), t)
+    assert value == pytest.approx(-np.mean(t * np.log(p) + (1 - t) * np.log(1 - p)), rel=1e-14)
+    np.testing.assert_allclose(gradient, (p - t) / 3, rtol=0, atol=1e-15)
+
+
+def test_binary_cross_entropy_is_cross_entropy_of_two_classes():
+    x, ids = np.linspace(-5, 5, 11), np.arange(11) % 2
+    two = losses.cross_entropy(np.stack([np.zeros_like(x), x], axis=-1), ids)
+    assert losses.binary_cross_entropy(x, ids).item() == pytest.approx(two.item(), rel=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("logit", [1000.0, -1000.0])
+def test_extreme_logits_overflow_nowhere(logit, dtype):
+    """Right and sure costs nothing, wrong and sure costs 1000 nats; float32 numbers would overflow in exp(1000)."""
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        for target in (0.0, 1.0, 0.5):
+            value, gradient = value_and_gradient(losses.binary_cross_entropy, np.array([logit], dtype), [target])
+            probability = 1.0 if logit > 0 else 0.0
+            assert value == 1000 * abs(target - probability)
+            assert gradient == probability - target
+        for right, cost in ((0, 0.0), (1, 1000.0)):
+            logits = np.array([[0.0, -1000.0, -1000.0]], dtype) + logit
+            value, gradient = value_and_gradient(losses.cross_entropy, logits, [right])
+            assert value == cost
+            np.testing.assert_array_equal(gradient, np.eye(3)[[0]] - np.eye(3)[[right]])
+
+
+def test_a_class_may_be_ruled_out_with_minus_infinity():
+    value, gradient = value_and_gradient(losses.cross_entropy, np.array([[0.0, -np.inf, 0.0]]), [2])
+    assert value == pytest.approx(math.log(2))
+    np.testing.assert_allclose(gradient, [[0.5, 0, -0.5]], rtol=1e-15)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_loss_is_a_mean_over_targets_whatever_their_shape(name):
+    """T·N targets in one go, as (T, N, …) or flat, and split in halves."""
+    loss, _ = LOSSES[name]
+    predictions, targets = problem(name, (4, 6))
+    whole = loss(predictions, targets).item()
+    flat = loss(predictions.reshape(24, *predictions.shape[2:]), targets.reshape(24)).item()
+    halves = [loss(predictions[k : k + 2], targets[k : k + 2]).item() for k in (0, 2)]
+    assert whole == pytest.approx(flat, rel=1e-14)
+    assert whole == pytest.approx(sum(halves) / 2, rel=1e-14)
+
+
+# --- derivatives ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (4, 3), (4, 3, 2)])
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_gradient_by_central_differences(name, shape):
+    loss, _ = LOSSES[name]
+    predictions, targets = problem(name, shape)
+    assert mr.gradcheck(lambda p: loss(p, targets), [mr.Tensor(predictions, requires_grad=True)])
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_second_order_by_central_differences(name):
+    loss, _ = LOSSES[name]
+    predictions, targets = problem(name, (4, 3))
+    for lengths in (None, [4, 1, 2]):
+
+        def gradient(p, lengths=lengths):
+            return mr.grad(loss(p, targets, lengths=lengths), p, create_graph=True)
+
+        assert mr.gradcheck(gradient, [mr.Tensor(predictions, requires_grad=True)])
+
+
+def test_mse_sends_a_gradient_to_targets_that_ask_for_one():
+    a, b = (mr.Tensor(np.random.default_rng(k).standard_normal((4, 3)), requires_grad=True) for k in (0, 1))
+    assert mr.gradcheck(losses.mse, [a, b])
+    losses.mse(a, b, lengths=[4, 1, 2]).backward()
+    np.testing.assert_array_equal(a.grad, -b.grad)
+    assert not b.grad[1:, 1].any()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_predictions_decide_the_dtype(name, dtype):
+    loss, _ = LOSSES[name]
+    predictions, targets = problem(name, (4, 3), dtype)
+    expected = loss(predictions, targets).item()
+    for other in (targets, targets.astype(np.float64) if name != "cross_entropy" else targets.astype(np.uint8)):
+        leaf = mr.Tensor(predictions, requires_grad=True)
+        value = loss(leaf, other, lengths=[4, 3, 4])
+        assert value.dtype == dtype
+        value.backward()
+        assert leaf.grad.dtype == dtype
+    assert loss(predictions.tolist(), targets.tolist()).dtype == np.float32
+    assert loss(mr.Tensor(predictions), targets.tolist()).item() == pytest.approx(expected, rel=1e-14)  # every digit
+
+
+def test_integers_are_predictions_too():
+    assert losses.mse(np.array([1, 2]), np.array([1, 4])).item() == 2.0
+    assert losses.mse(mr.Tensor(np.array([1, 2])), [1, 4]).dtype == np.float32
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize(("name", "shape"), list(itertools.product(LOSSES, [(3,), (4, 3), (4, 3, 2)])))
+def test_it_is_torchs(name, shape, torch):
+    loss, _ = LOSSES[name]
+    predictions, targets = problem(name, shape)
+    predictions *= 10
+    predictions.flat[0], predictions.flat[1] = 1000, -1000
+    value, gradient = value_and_gradient(loss, predictions, targets)
+    leaf = torch.from_numpy(predictions.copy()).requires_grad_()
+    target = torch.from_numpy(targets)
+    F = torch.nn.functional
+    exact = {
+        "mse": lambda: F.mse_loss(leaf, target),
+        "cross_entropy": lambda: F.cross_entropy(leaf.reshape(-1, 5), target.reshape(-1)),
+        "binary_cross_entropy": lambda: F.binary_cross_entropy_with_logits(leaf, target),
+    }[name]()
+    exact.backward()
+    assert value == pytest.approx(exact.item(), rel=1e-13)
+    np.testing.assert_allclose(gradient, leaf.grad.numpy(), rtol=1e-12, atol=1e-15)
+
+
+# --- lengths ----------------------------------------------------------------------------------------------------------
+
+LENGTHS = [4, 1, 3]
+
+
+@pytest.mark.parametrize("trailing", [(), (2,), (3,)])  # (3,): the targets are (4, 3, 3), where a mask could go astray
+@pytest.mark.parametrize("name", LOSSES)
+def test_lengths_count_the_steps_before_them_and_no_others(name, trailing):
+    loss, _ = LOSSES[name]
+    predictions, targets = problem(name, (4, 3, *trailing))
+    value, gradient = value_and_gradient(loss, predictions, targets, lengths=LENGTHS)
+    steps = [(t, n) for n, length in enumerate(LENGTHS) for t in range(length)]
+    kept = tuple(np.array(steps).T)
+    alone, part = value_and_gradient(loss, predictions[kept], targets[kept])
+    assert value == pytest.approx(alone, rel=1e-14)
+    expected = np.zeros_like(predictions)
+    expected[kept] = part
+    np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-16)
+
+
+@pytest.mark.parametrize("junk", [np.nan, np.inf, 1e300])
+@pytest.mark.parametrize("name", LOSSES)
+def test_what_stands_in_the_padding_changes_nothing(name, junk):
+    loss, _ = LOSSES[name]
+    predictions, targets = problem(name, (4, 3))
+    clean = value_and_gradient(loss, predictions, targets, lengths=LENGTHS)
+    padding = np.arange(4)[:, None] >= np.array(LENGTHS)
+    predictions[padding] = junk
+    targets[padding] = -1 if name == "cross_entropy" else junk
+    with np.errstate(all="raise"):
+        dirty = value_and_gradient(loss, predictions, targets, lengths=LENGTHS)
+    assert dirty[0] == clean[0]
+    np.testing.assert_array_equal(dirty[1], clean[1])
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_full_lengths_are_no_lengths(name):
+    loss, _ = LOSSES[name]
+    predictions, targets = problem(name, (4, 3))
+    one, two = loss(predictions, targets), loss(predictions, targets, lengths=np.full(3, 4, np.uint8))
+    assert one.item() == pytest.approx(two.item(), rel=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "kind", "message"),
+    [
+        ([4, 0, 2], ValueError, "must lie between 1 and T=4, got 0 for row 1: leave empty rows out"),
+        ([4, 1, -2], ValueError, "must lie between 1 and T=4, got -2 for row 2: leave empty rows out"),
+        ([5, 1, 2], ValueError, "must lie between 1 and T=4, got 5 for row 0: they count steps"),
+        ([4, 1], ValueError, "must have shape (N=3,), one for each row, got (2,): time comes first in (T, N, …)"),
+        (4, ValueError, "must have shape (N=3,), one for each row, got (): time comes first in (T, N, …)"),
+        (
+            [4.0, 1.0, 2.0],
+            TypeError,
+            "must be integers, one for each row, got an array of shape (3,) and dtype float64: try [T] * N",
+        ),
+        (
+            [True, False, True],
+            TypeError,
+            "must be integers, one for each row, got an array of shape (3,) and dtype bool: try [T] * N",
+        ),
+    ],
+)
+@pytest.mark.parametrize("name", LOSSES)
+def test_lengths_that_do_not_fit(name, lengths, kind, message):
+    loss, _ = LOSSES[name]
+    with raises(kind, f"{name}: lengths {message}"):
+        loss(*problem(name, (4, 3)), lengths=lengths)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_lengths_need_time_and_rows(name):
+    """Logits (T, C) have two axes, and yet they are not (T, N, C)."""
+    loss, _ = LOSSES[name]
+    with raises(ValueError, f"{name}: lengths can mask targets of shape (T, N, …) only, got (5,): leave it out"):
+        loss(*problem(name, (5,)), lengths=[1, 2, 3, 4, 5])
+
+
+# --- what they refuse -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shapes", [((3, 1), (3,)), ((3,), (3, 1)), ((3,), ()), ((4, 3), (3,)), ((4, 3), (3, 4))])
+@pytest.mark.parametrize("name", ["mse", "binary_cross_entropy"])
+def test_losses_refuse_to_broadcast(name, shapes):
+    """(3, 1) against (3,) would quietly become (3, 3)."""
+    loss, _ = LOSSES[name]
+    message = (
+        f"{name}: predictions and targets must have the same shape, got {shapes[0]} and {shapes[1]}; "
+        "they are not broadcast: reshape one of them"
+    )
+    leaf = mr.Tensor(np.zeros(shapes[0]), requires_grad=True)
+    with raises(ValueError, message):
+        loss(leaf, np.zeros(shapes[1]))
+    assert leaf.grad is None
+
+
+@pytest.mark.parametrize("shape", [(4,), (3, 4), (4, 3, 5), (4, 1), ()])
+def test_cross_entropy_refuses_ids_of_another_shape(shape):
+    message = (
+        f"cross_entropy: for logits (4, 3, 5) ids must have shape (4, 3), got {shape}; class ids, not one-hot vectors"
+    )
+    with raises(ValueError, message):
+        losses.cross_entropy(np.zeros((4, 3, 5)), np.zeros(shape, int))
+
+
+@pytest.mark.parametrize(
+    ("ids", "kind", "message"),
+    [
+        ([0, 5], IndexError, "cross_entropy: ids must be integers 0 … 4, got 5 at [1]"),
+        ([-1, 0], IndexError, "cross_entropy: ids must be integers 0 … 4, got -1 at [0]"),
+        (
+            [0.0, 1.0],
+            TypeError,
+            "cross_entropy: ids must be integers 0 … 4, got an array of shape (2,) and dtype float64: try "
+            "ids.astype(int)",
+        ),
+        (
+            ["a", "b"],
+            TypeError,
+            "cross_entropy: ids must be integers 0 … 4, got an array of shape (2,) and dtype <U1: try ids.astype(int)",
+        ),
+    ],
+)
+def test_cross_entropy_refuses_what_are_no_class_ids(ids, kind, message):
+    with raises(kind, message):
+        losses.cross_entropy(np.zeros((2, 5)), ids)
+
+
+def test_cross_entropy_checks_only_the_ids_that_count():
+    logits = np.zeros((2, 2, 5))
+    assert losses.cross_entropy(logits, [[0, 4], [1, 99]], lengths=[2, 1]).item() == pytest.approx(math.log(5))
+    with raises(IndexError, "cross_entropy: ids must be integers 0 … 4, got 99 at [0, 1]"):
+        losses.cross_entropy(logits, [[0, 99], [1, 4]], lengths=[2, 1])
+
+
+def test_cross_entropy_needs_classes():
+    with raises(ValueError, "cross_entropy: logits must have shape (…, C), got a single number"):
+        losses.cross_entropy(1.0, 0)
+
+
+@pytest.mark.parametrize(("target", "shown"), [(1.5, "1.5"), (-0.1, "-0.1"), (np.nan, "nan"), (2, "2.0")])
+def test_binary_cross_entropy_refuses_targets_that_are_no_probabilities(target, shown):
+    message = (
+        f"binary_cross_entropy: targets must lie between 0 and 1, got {shown} at [1, 0]: they are probabilities; "
+        "it is the logits that may be any number"
+    )
+    with raises(ValueError, message):
+        losses.binary_cross_entropy(np.zeros((2, 1)), np.array([[1.0], [target]]))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_nothing_to_average_is_refused(name):
+    loss, label = LOSSES[name]
+    shape = (0, 3, 5) if name == "cross_entropy" else (0, 3)
+    with raises(ValueError, f"{name}: {label} must hold at least one target, got shape {shape}"):
+        loss(np.zeros(shape), np.zeros((0, 3), int))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_what_is_not_numbers_is_refused(name):
+    loss, label = LOSSES[name]
+    hint = "try np.asarray(data, dtype=float)"
+    with raises(
+        TypeError,
+        f"{name}: {label} must be an array of numbers (bool, int or float), got list of dtype <U1: {hint}",
+    ):
+        loss(["a"], [0])
+    if name != "cross_entropy":
+        with raises(
+            TypeError,
+            f"{name}: targets must be an array of numbers (bool, int or float), got NoneType of dtype object: {hint}",
+        ):
+            loss([0.0], None)

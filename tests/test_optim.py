@@ -1,0 +1,413 @@
+"""Optimisers against their equations and torch; clipping by the global norm."""
+
+import math
+import re
+import warnings
+
+import numpy as np
+import pytest
+
+import minirnn as mr
+from minirnn import optim
+
+MAKE = {
+    "SGD": lambda params: optim.SGD(params, lr=0.1),
+    "momentum": lambda params: optim.SGD(params, lr=0.1, momentum=0.9),
+    "RMSprop": lambda params: optim.RMSprop(params, lr=0.01, rho=0.8, eps=1e-6),
+    "Adam": lambda params: optim.Adam(params, lr=0.01, betas=(0.8, 0.95), eps=1e-6),
+}
+SHAPES = [(3, 2), (2,), (), (1, 1)]
+
+
+def raises(kind, message):
+    """The whole text of an error is part of the contract."""
+    return pytest.raises(kind, match="^" + re.escape(message) + "$")
+
+
+@pytest.fixture
+def torch():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what torch warns of while it is imported is not ours to mend
+        return pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[peers]'")
+
+
+def parameters(dtype=np.float64, shapes=SHAPES):
+    rng = np.random.default_rng(0)
+    return [mr.Parameter(rng.standard_normal(s).astype(dtype), name=f"p{i}") for i, s in enumerate(shapes)]
+
+
+def gradients(steps, shapes=SHAPES):
+    rng = np.random.default_rng(1)
+    return [[np.asarray(rng.standard_normal(shape) * 10.0**k) for shape in shapes] for k in range(steps)]
+
+
+# --- the equations ----------------------------------------------------------------------------------------------------
+
+
+def equations(name):
+    """Return the update written out as its docstring has it, for one number: p, g, memory, k → p."""
+
+    def sgd(p, g, memory, k):
+        return p - 0.1 * g
+
+    def momentum(p, g, memory, k):
+        memory["v"] = 0.9 * memory.get("v", 0.0) + g
+        return p - 0.1 * memory["v"]
+
+    def rmsprop(p, g, memory, k):
+        memory["s"] = 0.8 * memory.get("s", 0.0) + 0.2 * g**2
+        return p - 0.01 * g / (math.sqrt(memory["s"]) + 1e-6)
+
+    def adam(p, g, memory, k):
+        memory["m"] = 0.8 * memory.get("m", 0.0) + 0.2 * g
+        memory["v"] = 0.95 * memory.get("v", 0.0) + 0.05 * g**2
+        m, v = memory["m"] / (1 - 0.8**k), memory["v"] / (1 - 0.95**k)
+        return p - 0.01 * m / (math.sqrt(v) + 1e-6)
+
+    return {"SGD": sgd, "momentum": momentum, "RMSprop": rmsprop, "Adam": adam}[name]
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_every_step_is_its_equation_number_by_number(name):
+    params = parameters()
+    optimizer, rule = MAKE[name](params), equations(name)
+    expected = [[(float(value), {}) for value in p.data.ravel()] for p in params]
+    for k, step in enumerate(gradients(5), start=1):
+        for p, g in zip(params, step, strict=True):
+            p.grad = g
+        optimizer.step()
+        for i, g in enumerate(step):
+            pairs = zip(expected[i], g.ravel(), strict=True)
+            expected[i] = [(rule(value, float(gj), memory, k), memory) for (value, memory), gj in pairs]
+            np.testing.assert_allclose(params[i].data.ravel(), [value for value, _ in expected[i]], rtol=1e-13)
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("name", MAKE)
+def test_it_is_torchs_over_several_steps(name, torch):
+    """Some Parameters get no gradient at some steps; p1 gets its first one late."""
+    params = parameters()
+    others = [torch.nn.Parameter(torch.from_numpy(p.data.copy())) for p in params]
+    other = {
+        "SGD": lambda: torch.optim.SGD(others, lr=0.1),
+        "momentum": lambda: torch.optim.SGD(others, lr=0.1, momentum=0.9),
+        "RMSprop": lambda: torch.optim.RMSprop(others, lr=0.01, alpha=0.8, eps=1e-6),
+        "Adam": lambda: torch.optim.Adam(others, lr=0.01, betas=(0.8, 0.95), eps=1e-6),
+    }[name]()
+    optimizer = MAKE[name](params)
+    for k, step in enumerate(gradients(8)):
+        optimizer.zero_grad()
+        other.zero_grad(set_to_none=True)
+        for i, (p, q, g) in enumerate(zip(params, others, step, strict=True)):
+            if (i == 1 and k < 4) or (i == 2 and k % 2):
+                continue
+            p.grad = g
+            q.grad = torch.from_numpy(g.copy())
+        optimizer.step()
+        other.step()
+        for p, q in zip(params, others, strict=True):
+            np.testing.assert_allclose(p.data, q.detach().numpy(), rtol=1e-12, err_msg=f"{p.name} at step {k}")
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("name", ["SGD", "RMSprop", "Adam"])
+def test_the_defaults_are_torchs(name, torch):
+    params = parameters()
+    others = [torch.nn.Parameter(torch.from_numpy(p.data.copy())) for p in params]
+    options = {"lr": 0.01} if name != "Adam" else {}  # torch's RMSprop has 0.01, ours Adam's 0.001
+    optimizer, other = getattr(optim, name)(params, **options), getattr(torch.optim, name)(others, **options)
+    for step in gradients(3):
+        for p, q, g in zip(params, others, step, strict=True):
+            p.grad, q.grad = g, torch.from_numpy(g.copy())
+        optimizer.step()
+        other.step()
+    for p, q in zip(params, others, strict=True):
+        np.testing.assert_allclose(p.data, q.detach().numpy(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["RMSprop", "Adam"])
+def test_the_first_step_does_not_depend_on_the_size_of_the_gradient(name):
+    """Adam's is lr, RMSprop's lr/√(1 − ρ): what the bias correction is for."""
+    sizes = []
+    for size in (1e-3, 1.0, 1e6):
+        p = mr.Parameter(np.zeros(1))
+        p.grad = np.full(1, size)
+        getattr(optim, name)([p], lr=0.1, eps=1e-30).step()
+        sizes.append(-p.item())
+    expected = 0.1 if name == "Adam" else 0.1 / math.sqrt(0.01)
+    np.testing.assert_allclose(sizes, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_they_find_the_minimum(name):
+    p = mr.Parameter(np.array([3.0, -2.0]))
+    optimizer = MAKE[name]([p])
+    optimizer.lr = 0.05
+    for k in range(400):
+        if k == 300:
+            optimizer.lr = 0.001  # a learning rate may be changed at any time
+        optimizer.zero_grad()
+        ((p - np.array([1.0, 2.0])) ** 2).sum().backward()
+        optimizer.step()
+    np.testing.assert_allclose(p.data, [1, 2], atol=0.01)
+
+
+# --- what a step changes, and what not --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", MAKE)
+def test_dtype_shape_and_type_are_kept(name, dtype):
+    params = parameters(dtype)
+    optimizer = MAKE[name](params)
+    for _ in range(2):
+        for p in params:
+            p.grad = np.ones(p.shape)
+        optimizer.step()
+    for p, shape in zip(params, SHAPES, strict=True):
+        assert type(p.data) is np.ndarray
+        assert p.data.dtype == dtype
+        assert p.shape == shape
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_gradients_are_read_only(name):
+    params = parameters()
+    optimizer = MAKE[name](params)
+    for step in gradients(3):
+        for p, g in zip(params, step, strict=True):
+            g.flags.writeable = False
+            p.grad = g
+        optimizer.step()
+        assert all(p.grad is g for p, g in zip(params, step, strict=True))
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_without_a_gradient_nothing_happens(name):
+    params = parameters()
+    before = [p.data.copy() for p in params]
+    optimizer = MAKE[name](params)
+    optimizer.step()
+    params[0].grad = np.ones((3, 2))
+    optimizer.step()
+    assert not np.array_equal(params[0].data, before[0])
+    for p, old in zip(params[1:], before[1:], strict=True):
+        np.testing.assert_array_equal(p.data, old)
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_arrays_taken_or_given_before_a_step_stay_as_they_are(name):
+    """A snapshot ``before = p.data``, or weights handed on with ``q.data = p.data``, are not trained along."""
+    mine = np.ones(3)
+    p, q = mr.Parameter(mine), mr.Parameter(np.zeros(3))
+    q.data = p.data
+    before, view = p.data, p.detach()
+    p.grad = np.ones(3)
+    MAKE[name]([p]).step()
+    for array in (mine, before, view.numpy(), q.data):
+        np.testing.assert_array_equal(array, np.ones(3))
+    assert not np.array_equal(p.data, np.ones(3))
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_a_backward_pass_that_needs_the_old_values_notices(name):
+    p = mr.Parameter(np.array([2.0]), name="w")
+    loss = (p * p).sum()
+    p.grad = np.ones(1)
+    MAKE[name]([p]).step()
+    with pytest.raises(mr.ChangedParameterError, match=r"parameter w \(1,\) was changed"):
+        loss.backward()
+
+
+def test_zero_grad_sets_none():
+    params = parameters()
+    optimizer = optim.SGD(params, lr=0.1)
+    params[1].grad = np.ones(2)
+    optimizer.zero_grad()
+    assert all(p.grad is None for p in params)
+
+
+def test_an_optimiser_takes_any_iterable_and_keeps_the_parameters_themselves():
+    params = parameters()
+    assert all(a is b for a, b in zip(optim.SGD(iter(params), 0.1).params, params, strict=True))
+
+
+P = "must be a positive number, got"
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "message"),
+    [
+        (lambda p: optim.SGD([], 0.1), ValueError, "SGD: params is empty; pass module.parameters()"),
+        (
+            lambda p: optim.SGD(p[0], 0.1),
+            TypeError,
+            "SGD: params must be a list of Parameters, got one Tensor; put it in a list",
+        ),
+        (
+            lambda p: optim.Adam([p[0], np.ones(2)]),
+            TypeError,
+            "Adam: params[1] must be a Parameter, got ndarray",
+        ),
+        (
+            lambda p: optim.Adam(mr.Linear(2, 1).named_parameters()),
+            TypeError,
+            "Adam: params[0] must be a Parameter, got tuple",
+        ),
+        (
+            lambda p: optim.RMSprop([p[0], p[1], p[0]]),
+            ValueError,
+            "RMSprop: a Parameter stands twice in params; each must be changed once",
+        ),
+        (lambda p: optim.SGD(p, 0), ValueError, f"SGD: lr {P} 0: try 0.01"),
+        (lambda p: optim.SGD(p, -0.1), ValueError, f"SGD: lr {P} -0.1: try 0.01"),
+        (lambda p: optim.SGD(p, math.nan), ValueError, f"SGD: lr {P} nan: try 0.01"),
+        (lambda p: optim.Adam(p, math.inf), ValueError, f"Adam: lr {P} inf: try 0.01"),
+        (lambda p: optim.Adam(p, "0.1"), ValueError, f"Adam: lr {P} '0.1': try 0.01"),
+        (lambda p: optim.Adam(p, True), ValueError, f"Adam: lr {P} True: try 0.01"),
+        (lambda p: optim.Adam(p, eps=0), ValueError, f"Adam: eps {P} 0: try 1e-8"),
+        (lambda p: optim.RMSprop(p, eps=-1), ValueError, f"RMSprop: eps {P} -1: try 1e-8"),
+        (
+            lambda p: optim.SGD(p, 0.1, momentum=1.0),
+            ValueError,
+            "SGD: momentum must be a number in [0, 1), got 1.0: try 0.9",
+        ),
+        (
+            lambda p: optim.RMSprop(p, rho=-0.1),
+            ValueError,
+            "RMSprop: rho must be a number in [0, 1), got -0.1: try 0.9",
+        ),
+        (
+            lambda p: optim.Adam(p, betas=(0.9, 1)),
+            ValueError,
+            "Adam: betas[1] must be a number in [0, 1), got 1: try 0.9",
+        ),
+        (
+            lambda p: optim.Adam(p, betas=0.9),
+            TypeError,
+            "Adam: betas must be a pair (β₁, β₂), got 0.9: try (0.9, 0.999)",
+        ),
+        (
+            lambda p: optim.Adam(p, betas=(0.9,)),
+            TypeError,
+            "Adam: betas must be a pair (β₁, β₂), got (0.9,): try (0.9, 0.999)",
+        ),
+    ],
+)
+def test_what_optimisers_refuse(make, kind, message):
+    with raises(kind, message):
+        make(parameters())
+
+
+def test_numpys_numbers_are_numbers():
+    optim.SGD(parameters(), np.float32(0.1), momentum=np.float64(0.5))
+    optim.SGD(parameters(), np.int64(1))
+
+
+# --- clip_grad_norm ---------------------------------------------------------------------------------------------------
+
+
+def with_gradients(*arrays):
+    params = []
+    for i, array in enumerate(arrays):
+        array = np.asarray(array)
+        p = mr.Parameter(np.zeros(array.shape, array.dtype), name=f"p{i}")
+        p.grad = array
+        params.append(p)
+    return params
+
+
+def test_clipping_scales_all_gradients_together_and_returns_the_norm_before():
+    params = with_gradients(np.array([3.0, 0.0]), np.array([[4.0]]), np.array(12.0))
+    assert optim.clip_grad_norm(params, 6.5) == 13.0
+    np.testing.assert_allclose(params[0].grad, [1.5, 0])
+    np.testing.assert_allclose(params[1].grad, [[2.0]])
+    np.testing.assert_allclose(params[2].grad, 6.0)
+    assert math.hypot(*(np.linalg.norm(p.grad) for p in params)) == pytest.approx(6.5, rel=1e-15)
+
+
+@pytest.mark.parametrize("max_norm", [13.0, 100, np.float32(14), math.inf])
+def test_a_norm_within_the_bound_changes_nothing(max_norm):
+    g = np.array([5.0, 12.0])
+    params = with_gradients(g)
+    assert optim.clip_grad_norm(params, max_norm) == 13.0
+    assert params[0].grad is g
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_clipping_keeps_the_dtype_and_does_not_write_into_the_gradient(dtype):
+    g = np.array([3.0, 4.0], dtype)
+    g.flags.writeable = False
+    params = with_gradients(g)
+    norm = optim.clip_grad_norm(params, 1.0)
+    assert type(norm) is float
+    assert params[0].grad.dtype == dtype
+    np.testing.assert_allclose(params[0].grad, [0.6, 0.8], rtol=1e-6)
+
+
+def test_parameters_without_a_gradient_are_passed_over():
+    params = [*with_gradients(np.array([3.0, 4.0])), mr.Parameter(np.ones(2))]
+    assert optim.clip_grad_norm(iter(params), 1.0) == 5.0
+    assert params[1].grad is None
+    assert optim.clip_grad_norm([mr.Parameter(np.ones(2))], 1.0) == 0.0
+    assert optim.clip_grad_norm(with_gradients(np.zeros(3)), 1.0) == 0.0
+
+
+@pytest.mark.parametrize("size", [1e30, 1e-30, 3e38, 1e-40])
+def test_squares_that_float32_cannot_hold_are_summed_all_the_same(size):
+    """1e30² is beyond float32, and 1e-30² below it: the norm is neither inf nor 0. (1e-40 is not a normal number.)"""
+    params = with_gradients(np.full(4, size, np.float32), np.zeros(2, np.float32))
+    with np.errstate(all="raise", under="ignore"):
+        assert optim.clip_grad_norm(params, math.inf) == pytest.approx(2 * float(np.float32(size)), rel=1e-6)
+    if size < 1e30:
+        return
+    optim.clip_grad_norm(params, 1.0)
+    np.testing.assert_allclose(params[0].grad, 0.5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [1e200, 1e-200])
+def test_the_same_in_float64(size):
+    params = with_gradients(np.full(4, size))
+    assert optim.clip_grad_norm(params, math.inf) == pytest.approx(2 * size, rel=1e-14)
+
+
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+def test_what_is_not_finite_is_refused_with_its_parameter_named_and_nothing_changed(bad):
+    """Scaling by max_norm / inf = 0 would turn inf into NaN and set all the others to 0."""
+    params = with_gradients(np.array([300.0]), np.array([[1.0, bad]]), np.array([np.nan]))
+    before = [p.grad for p in params]
+    shown = "nan" if math.isnan(bad) else "inf"
+    message = (
+        f"clip_grad_norm: the gradient of parameter p1 (1, 2) has norm {shown}, so it cannot be scaled; nothing was "
+        "changed. Try a smaller learning rate, or find the step at fault with minirnn.detect_anomaly()"
+    )
+    with raises(FloatingPointError, message):
+        optim.clip_grad_norm(params, 1.0)
+    for p, g in zip(params, before, strict=True):
+        assert p.grad is g
+        np.testing.assert_array_equal(p.data, np.zeros(p.shape))
+    with raises(FloatingPointError, message):
+        optim.clip_grad_norm(params, math.inf)  # measuring, too, must not pass it off as a number
+
+
+def test_a_norm_beyond_float64_is_an_error_of_the_same_kind():
+    params = with_gradients(np.array([1.5e308]), np.array([1.5e308]))
+    with pytest.raises(FloatingPointError, match="clip_grad_norm: the gradient of parameter p0"):
+        optim.clip_grad_norm(params, 1.0)
+
+
+@pytest.mark.parametrize("max_norm", [0, -1.0, math.nan, None, "1", True, -math.inf])
+def test_bounds_that_are_none(max_norm):
+    params = with_gradients(np.array([3.0, 4.0]))
+    hint = "try 1.0, or math.inf to measure only"
+    with raises(ValueError, f"clip_grad_norm: max_norm must be a positive number, got {max_norm!r}: {hint}"):
+        optim.clip_grad_norm(params, max_norm)
+    np.testing.assert_array_equal(params[0].grad, [3, 4])
+
+
+def test_clipping_takes_a_list_of_parameters():
+    p = with_gradients(np.ones(2))[0]
+    with raises(TypeError, "clip_grad_norm: params must be a list of Parameters, got one Tensor; put it in a list"):
+        optim.clip_grad_norm(p, 1.0)
+    with raises(ValueError, "clip_grad_norm: a Parameter stands twice in params; each must be changed once"):
+        optim.clip_grad_norm([p, p], 1.0)
