@@ -115,17 +115,17 @@ def min(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 def softmax(x: Any, axis: int = -1) -> Tensor:
     """exp(x) / Σ exp(x) along one axis."""
-    return apply(ops.softmax, as_tensor(x), axis=axis)
+    return unary(ops.softmax, as_tensor(x), axis=axis)
 
 
 def log_softmax(x: Any, axis: int = -1) -> Tensor:
     """Logarithm of `softmax`, without overflow."""
-    return apply(ops.log_softmax, as_tensor(x), axis=axis)
+    return unary(ops.log_softmax, as_tensor(x), axis=axis)
 
 
 def logsumexp(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """ln Σ exp(x) over all axes, or those given, without overflow."""
-    return apply(ops.logsumexp, as_tensor(x), axis=axis, keepdims=keepdims)
+    return unary(ops.logsumexp, as_tensor(x), axis=axis, keepdims=keepdims)
 
 
 # --- shapes ----------------------------------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ def squeeze(x: Any, axis: Axis = None) -> Tensor:
 
 def expand_dims(x: Any, axis: int | tuple[int, ...]) -> Tensor:
     """Axes of length 1 inserted."""
-    return apply(ops.expand_dims, as_tensor(x), axis=axis)
+    return unary(ops.expand_dims, as_tensor(x), axis=axis)
 
 
 def broadcast_to(x: Any, shape: Sequence[int]) -> Tensor:
@@ -163,7 +163,7 @@ def broadcast_to(x: Any, shape: Sequence[int]) -> Tensor:
 
 def flip(x: Any, axis: Axis = None) -> Tensor:
     """Order reversed along all axes, or those given."""
-    return apply(ops.flip, as_tensor(x), axis=axis)
+    return unary(ops.flip, as_tensor(x), axis=axis)
 
 
 def astype(x: Any, dtype: Any) -> Tensor:

@@ -55,7 +55,7 @@ def gradcheck(
     GradcheckError
         Naming the input, the worst entry, and both values.
     TypeError, ValueError
-        If no input requires a gradient, or one that does is not a float64 leaf.
+        If no input requires a gradient, or one that does is not a float64 leaf; if ``f`` is random.
 
     >>> import minirnn as mr
     >>> import numpy as np
@@ -81,6 +81,10 @@ def gradcheck(
         return float(projected(_tensors_in(f(*tensors))))  # recorded, since f may call grad itself
 
     loss = projected(outputs)
+    if abs(value() - loss.item()) > 1e-9 * (1 + abs(loss.item())):
+        raise ValueError(
+            "gradcheck: f gave two different values for the same inputs; seed what is random within it, on every call"
+        )
     wanted = [tensor for _, tensor in checked]
     gradients = grad(loss, wanted) if loss.requires_grad else [Tensor(np.zeros(t.shape)) for t in wanted]
     for (name, tensor), g in zip(checked, gradients, strict=True):
@@ -89,6 +93,8 @@ def gradcheck(
 
 
 def _to_check(tensors: Sequence[Any], names: Sequence[str] | None) -> list[tuple[str, Tensor]]:
+    if names is not None and len(names) != len(tensors):
+        raise ValueError(f"gradcheck: expected {len(tensors)} names, one for each input, got {len(names)}")
     checked = []
     for i, tensor in enumerate(tensors):
         if not isinstance(tensor, Tensor):

@@ -4,8 +4,8 @@ They live in a context variable, so each thread, and each asyncio task, has its 
 """
 
 from contextlib import ContextDecorator
-from contextvars import ContextVar, Token
-from typing import Self
+from contextvars import ContextVar
+from typing import Any, Self
 
 import numpy as np
 
@@ -16,22 +16,28 @@ MODE: ContextVar[int] = ContextVar("minirnn_mode", default=RECORD)
 """The modes that are on, as one set of bits, so that an op asks once."""
 
 
+_OUTER: ContextVar[tuple[tuple[int, Any], ...]] = ContextVar("minirnn_outer_modes", default=())
+"""What to go back to, for each ``with`` block that is open; not kept in the switch, which threads may share."""
+
+
 class _Switch(ContextDecorator):
     on = 0
     off = 0
 
-    def __init__(self) -> None:
-        self._tokens: list[Token[int]] = []
-
-    def _recreate_cm(self) -> Self:
-        return type(self)()  # a decorated function may run in several threads at once, or call itself
-
     def __enter__(self) -> Self:
-        self._tokens.append(MODE.set((MODE.get() | self.on) & ~self.off))
+        mode = MODE.get()
+        # The check says more than numpy's warning, which would come first, and as an error where warnings are errors.
+        numpy_settings = np.seterr(all="ignore") if self.on & ANOMALY else None
+        _OUTER.set((*_OUTER.get(), (mode, numpy_settings)))
+        MODE.set((mode | self.on) & ~self.off)
         return self
 
     def __exit__(self, *_: object) -> None:
-        MODE.reset(self._tokens.pop())
+        *outer, (mode, numpy_settings) = _OUTER.get()
+        _OUTER.set(tuple(outer))
+        MODE.set(mode)
+        if numpy_settings is not None:
+            np.seterr(**numpy_settings)
 
 
 class no_grad(_Switch):
@@ -51,7 +57,8 @@ class no_grad(_Switch):
 class detect_anomaly(_Switch):
     """Within it the first NaN or inf is refused where it appears, going forward and going back.
 
-    Each array is looked through once more, so this is for finding a fault, not for training.
+    Each array is looked through once more, so this is for finding a fault, not for training. numpy's own warnings of
+    divisions by zero and the like are off meanwhile.
 
     Raises
     ------

@@ -55,6 +55,13 @@ class Module:
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, Parameter) and not value.name:
             value.name = name
+        if isinstance(value, list | tuple | dict):
+            held = value.values() if isinstance(value, dict) else value
+            if any(isinstance(item, Parameter | Module) for item in held):
+                raise TypeError(
+                    f"{type(self).__name__}.{name}: within a {type(value).__name__} parameters() would not find them: "
+                    "set each Parameter and Module as an attribute of its own, or put Modules in a Sequential"
+                )
         object.__setattr__(self, name, value)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -127,7 +134,10 @@ class Module:
             Listing every entry that is missing, unexpected, or of another shape; nothing has been loaded then.
         """
         if not isinstance(state, Mapping):
-            raise TypeError(f"load_state_dict: state must map names to arrays, got {type(state).__name__}")
+            kind = type(state).__name__
+            raise TypeError(
+                f"{type(self).__name__}.load_state_dict: state must map names to arrays, got {kind}: try a dict"
+            )
         parameters = dict(self.named_parameters())
         faults, arrays = [], {}
         for name, p in parameters.items():

@@ -175,7 +175,13 @@ class RecurrentLayer(Module):
         """
         x_t = self._door(x_t, "x_t")
         if x_t.ndim != 2 or x_t.shape[1] != self.input_size or not x_t.shape[0]:
-            hint = "add the batch axis with x_t[None]" if x_t.ndim == 1 else "one step; call the layer for a sequence"
+            hint = "there must be at least one row"
+            if x_t.ndim == 1:
+                hint = "add the batch axis with x_t[None]"
+            elif x_t.ndim != 2:
+                hint = "this is one step; call the layer for a whole sequence"
+            elif x_t.shape[1] != self.input_size:
+                hint = f"the layer was made with input_size={self.input_size}"
             raise ValueError(f"{self.name}: x_t must have shape (N, D={self.input_size}), got {x_t.shape}: {hint}")
         return self._step(x_t, self._state(state, x_t.shape[0], "state"), self.W_xh, self.W_hh, self.b_h)
 
@@ -190,11 +196,10 @@ class RecurrentLayer(Module):
         return unary(self._op, z if b_h is None else z + b_h)
 
     def _graph(self, x: Tensor, h: Tensor, *weights: Any) -> tuple[Tensor, Tensor]:
-        steps = x if x.requires_grad else x.data  # steps of a constant need no op
         T = x.shape[0]
         outputs = [h] * T
         for t in reversed(range(T)) if self.reverse else range(T):
-            outputs[t] = h = self._step(steps[t], h, *weights)
+            outputs[t] = h = self._step(x[t], h, *weights)
         return stack(outputs), h
 
     def _fused(self, *inputs: Any) -> tuple[Tensor, ...]:

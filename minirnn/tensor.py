@@ -201,6 +201,9 @@ class Tensor:
     def __int__(self) -> int:
         return int(self.item())
 
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else str(self)
+
     def __repr__(self) -> str:
         prefix = f"{type(self).__name__}("
         values = np.array2string(self._data, separator=", ", prefix=prefix, precision=4, threshold=100, edgeitems=3)
@@ -338,7 +341,7 @@ class Tensor:
         return np.not_equal(self._data, np.asarray(other))
 
     def __getitem__(self, index: Any) -> "Tensor":
-        return apply(ops.getitem, self, index=_plain_index(index))
+        return unary(ops.getitem, self, index=_plain_index(index))
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         op = UFUNCS.get(ufunc)
@@ -358,39 +361,39 @@ class Tensor:
 
     def sum(self, axis: Axis = None, keepdims: bool = False) -> "Tensor":
         """Sum over all axes, or those given."""
-        return apply(ops.sum_, self, axis=axis, keepdims=keepdims)
+        return unary(ops.sum_, self, axis=axis, keepdims=keepdims)
 
     def mean(self, axis: Axis = None, keepdims: bool = False) -> "Tensor":
         """Mean over all axes, or those given."""
-        return apply(ops.mean, self, axis=axis, keepdims=keepdims)
+        return unary(ops.mean, self, axis=axis, keepdims=keepdims)
 
     def max(self, axis: Axis = None, keepdims: bool = False) -> "Tensor":
         """Largest entry over all axes, or those given."""
-        return apply(ops.max_, self, axis=axis, keepdims=keepdims)
+        return unary(ops.max_, self, axis=axis, keepdims=keepdims)
 
     def min(self, axis: Axis = None, keepdims: bool = False) -> "Tensor":
         """Smallest entry over all axes, or those given."""
-        return apply(ops.min_, self, axis=axis, keepdims=keepdims)
+        return unary(ops.min_, self, axis=axis, keepdims=keepdims)
 
     def reshape(self, *shape: Any) -> "Tensor":
         """Return the same entries in another shape: ``t.reshape(2, 3)`` or ``t.reshape((2, 3))``."""
-        return apply(ops.reshape, self, shape=_unpacked(shape))
+        return unary(ops.reshape, self, shape=_unpacked(shape))
 
     def transpose(self, *axes: Any) -> "Tensor":
         """Permute the axes; without arguments, reverse them."""
-        return apply(ops.transpose, self, axes=None if axes == (None,) else _unpacked(axes) or None)
+        return unary(ops.transpose, self, axes=None if axes == (None,) else _unpacked(axes) or None)
 
     def swapaxes(self, axis1: int, axis2: int) -> "Tensor":
         """Exchange two axes."""
-        return apply(ops.swapaxes, self, axis1=axis1, axis2=axis2)
+        return unary(ops.swapaxes, self, axis1=axis1, axis2=axis2)
 
     def squeeze(self, axis: Axis = None) -> "Tensor":
         """Drop axes of length 1."""
-        return apply(ops.squeeze, self, axis=axis)
+        return unary(ops.squeeze, self, axis=axis)
 
     def broadcast_to(self, shape: tuple[int, ...]) -> "Tensor":
         """Copy along new or stretched axes."""
-        return apply(ops.broadcast_to, self, shape=tuple(shape))
+        return unary(ops.broadcast_to, self, shape=tuple(shape))
 
     def astype(self, dtype: Any) -> "Tensor":
         """Cast to another dtype; the gradient is cast back. Integers and bools carry none: a constant."""
@@ -399,11 +402,11 @@ class Tensor:
             return self
         if dtype.kind != "f":
             return wrap(as_array(self._data.astype(dtype), "astype: the result"), None)
-        return apply(ops.astype, self, dtype=dtype)
+        return unary(ops.astype, self, dtype=dtype)
 
     def clip(self, low: Any = None, high: Any = None) -> "Tensor":
         """Limit to ``low … high``, numbers of which either may be left out."""
-        return apply(ops.clip, self, low=_bound(low, "low"), high=_bound(high, "high"))
+        return unary(ops.clip, self, low=_bound(low, "low"), high=_bound(high, "high"))
 
     def exp(self) -> "Tensor":
         """e to the power of each entry."""
@@ -457,12 +460,19 @@ def receiver_of(x: Any) -> Any:
 
 def _leaf_behind(x: Any) -> Tensor | None:
     """Return the leaf whose memory ``x`` shows: itself, or the one that it is a view of."""
-    return None if not isinstance(x, Tensor) else x._base if x._base is not None else x if x._node is None else None
+    if not isinstance(x, Tensor):
+        return None
+    return x if x._node is None and x._base is None else x._base
 
 
 def guards_of(inputs: Iterable[Any]) -> tuple[tuple[Tensor, int], ...] | None:
     """Return the leaves whose memory the inputs show, with the version of their data."""
-    return tuple((leaf, leaf._version) for x in inputs if (leaf := _leaf_behind(x)) is not None) or None
+    guards: tuple[tuple[Tensor, int], ...] = ()
+    for x in inputs:
+        leaf = _leaf_behind(x)
+        if leaf is not None:
+            guards += ((leaf, leaf._version),)
+    return guards or None
 
 
 def apply(op: Op, *inputs: Any, **settings: Any) -> Tensor:
@@ -497,50 +507,41 @@ def _output(op: Op, inputs: Sequence[Any], y: Any, node: Node | None) -> Tensor:
     return t
 
 
-def unary(op: Op, x: Tensor) -> Tensor:
-    """`apply` for one Tensor, no settings and no view: the same without the loops, for the ops that are called most."""
+def unary(op: Op, x: Tensor, **settings: Any) -> Tensor:
+    """`apply` for one Tensor: the same without the loops, since most ops of a long graph come this way or the next."""
     if MODE.get() != RECORD:
-        return apply(op, x)
+        return apply(op, x, **settings)
     data = x._data
-    y = op.forward(data)
+    try:
+        y = op.forward(data, **settings)
+    except ValueError as error:
+        raise _misfit(op, (data,), error) from None
     receiver: Any = x._node
-    if receiver is None:
-        if not x._requires_grad:
-            return wrap(y, None)
+    if receiver is None and x._requires_grad:
         receiver = x
-    rule = op.rules[0]
-    guards = guards_of((x,)) if rule.reads else None
-    return wrap(y, Node(op, ((receiver, rule.vjp, rule.keep(y, data)),), guards))
+    node = None
+    if receiver is not None:
+        rule = op.rules[0]
+        guards = guards_of((x,)) if rule.reads else None
+        node = Node(op, ((receiver, rule.vjp, rule.keep(y, data, **settings)),), guards)
+    t = wrap(y, node)
+    if op.view:
+        t._base = _leaf_behind(x)
+    return t
 
 
 def binary(op: Op, a: Any, b: Any) -> Tensor:
-    """`apply` for two operands, one of them a Tensor at least, and no settings; brings both to one dtype first."""
-    if not (isinstance(a, Tensor) and isinstance(b, Tensor) and a._data.dtype is b._data.dtype):
+    """`apply` for two operands, of which one at least is a Tensor; brings both to one dtype first."""
+    da = a._data if isinstance(a, Tensor) else a
+    db = b._data if isinstance(b, Tensor) else b
+    if type(da) is not np.ndarray or type(db) is not np.ndarray or da.dtype is not db.dtype:
         a, b = _operands(a, b)
         if a is NotImplemented:
             return NotImplemented  # type: ignore[no-any-return]
+        da = a._data if isinstance(a, Tensor) else a
+        db = b._data if isinstance(b, Tensor) else b
     if MODE.get() != RECORD:
         return apply(op, a, b)
-    a_receiver: Any = None
-    b_receiver: Any = None
-    leaves = False
-    da, db = a, b
-    if isinstance(a, Tensor):
-        da, a_receiver = a._data, a._node
-        if a_receiver is None:
-            leaves = True
-            if a._requires_grad:
-                a_receiver = a
-        elif a._base is not None:
-            leaves = True
-    if isinstance(b, Tensor):
-        db, b_receiver = b._data, b._node
-        if b_receiver is None:
-            leaves = True
-            if b._requires_grad:
-                b_receiver = b
-        elif b._base is not None:
-            leaves = True
     try:
         y = op.forward(da, db)
     except ValueError as error:
@@ -548,16 +549,17 @@ def binary(op: Op, a: Any, b: Any) -> Tensor:
     a_rule, b_rule = op.rules
     a_edge = b_edge = None
     read: tuple[int, ...] = ()
-    if a_receiver is not None:
-        a_edge = (a_receiver, a_rule.vjp, a_rule.keep(y, da, db))
+    receiver = receiver_of(a)
+    if receiver is not None:
+        a_edge = (receiver, a_rule.vjp, a_rule.keep(y, da, db))
         read = a_rule.reads
-    if b_receiver is not None:
-        b_edge = (b_receiver, b_rule.vjp, b_rule.keep(y, da, db))
+    receiver = receiver_of(b)
+    if receiver is not None:
+        b_edge = (receiver, b_rule.vjp, b_rule.keep(y, da, db))
         read += b_rule.reads
-    elif a_receiver is None:
+    elif a_edge is None:
         return wrap(y, None)
-    guards = guards_of([(a, b)[j] for j in read]) if leaves and read else None
-    return wrap(y, Node(op, (a_edge, b_edge), guards))
+    return wrap(y, Node(op, (a_edge, b_edge), guards_of([(a, b)[j] for j in read]) if read else None))
 
 
 def apply_kernel(

@@ -160,6 +160,23 @@ def test_train_and_eval_reach_everything_owned_and_return_the_module():
     assert model.training
 
 
+@pytest.mark.parametrize(
+    ("wrap", "kind"), [(lambda m: [m], "list"), (lambda m: (1, m), "tuple"), (lambda m: {"a": m}, "dict")]
+)
+@pytest.mark.parametrize("make", [lambda: mr.Linear(2, 1), lambda: mr.Parameter([1.0])])
+def test_a_list_of_modules_is_refused_because_it_would_not_be_trained(make, wrap, kind):
+    model = Affine()
+    message = (
+        f"Affine.layers: within a {kind} parameters() would not find them: set each Parameter and Module as an "
+        "attribute of its own, or put Modules in a Sequential"
+    )
+    with raises(TypeError, message):
+        model.layers = wrap(make())
+    assert not hasattr(model, "layers")
+    model.sizes = [1, 2, 3]  # any other list is welcome
+    assert model.sizes == [1, 2, 3]
+
+
 def test_forward_must_be_defined():
     class Empty(mr.Module):
         pass
@@ -293,7 +310,7 @@ def test_a_value_that_the_dtype_cannot_hold_loads_nothing():
 
 @pytest.mark.parametrize(("state", "kind"), [([1, 2], "list"), (None, "NoneType"), ("state.npz", "str")])
 def test_a_state_must_be_a_mapping(state, kind):
-    with raises(TypeError, f"load_state_dict: state must map names to arrays, got {kind}"):
+    with raises(TypeError, f"Linear.load_state_dict: state must map names to arrays, got {kind}: try a dict"):
         mr.Linear(2, 1).load_state_dict(state)
 
 

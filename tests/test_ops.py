@@ -409,6 +409,33 @@ def test_gradient_agrees_with_the_central_difference(case):
     mr.gradcheck(lambda *_: run(case, inputs), wanted, names=[f"input {j}" for j in case.differentiable])
 
 
+RULES = [(name, j) for name, op in REGISTRY.items() for j, rule in enumerate(op.rules) if rule is not None]
+
+
+@pytest.mark.parametrize(("name", "which"), RULES, ids=[f"{name}-{j}" for name, j in RULES])
+def test_a_rule_wrong_by_a_thousandth_would_be_caught(name, which, monkeypatch):
+    """By the cases above and `gradcheck` together, at first order, for every rule there is."""
+    rule = REGISTRY[name].rules[which]
+    right = rule.vjp
+
+    def wrong(g, *kept):
+        result = right(g, *kept)
+        if isinstance(result, Part):
+            result.pieces = [1.001 * piece for piece in result.pieces]
+            return result
+        return 1.001 * result
+
+    monkeypatch.setattr(rule, "vjp", wrong)
+    caught = 0
+    for case in [c for c in CASES if c.op == name][:8]:
+        inputs = tensors_of(case)
+        try:
+            mr.gradcheck(lambda *_, c=case, i=inputs: run(c, i), [inputs[j] for j in case.differentiable])
+        except mr.GradcheckError:
+            caught += 1
+    assert caught > 0
+
+
 def subsets(case):
     """All differentiable inputs together, and each alone beside constants."""
     yield case.differentiable

@@ -182,6 +182,18 @@ def test_float32_is_the_same_to_its_own_precision(config):
     assert max(errors.values()) <= 5e-5, max(errors.items(), key=lambda item: item[1])
 
 
+def test_the_backends_are_two_ways_indeed(monkeypatch):
+    """Fused is one node and a kernel, graph an op for every operation; else their agreement would say nothing."""
+    problem = Problem(Config("tanh", True, False, False, "D≠H≠N≠T"))
+    fused, graph = (problem.layer(backend) for backend in BACKENDS)
+    assert repr(fused(problem.x).outputs).endswith("op=RecurrentLayer)")
+    assert repr(graph(problem.x).outputs).endswith("op=stack)")
+    monkeypatch.setattr(unroll, "forward", None)
+    graph(problem.x).outputs.sum().backward()
+    with pytest.raises(TypeError, match="'NoneType' object is not callable"):
+        fused(problem.x)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_no_initial_state_is_a_state_of_zeros(backend):
     for config in CLASSES[::3]:
@@ -215,7 +227,7 @@ def test_every_gradient_by_central_differences(config, backend):
     problem = Problem(config)
     layer = problem.layer(backend)
     inputs = [*problem.leaves(), *layer.parameters()]
-    assert mr.gradcheck(lambda x, h0, *weights: layer(x, h0), inputs, names=NAMES)
+    assert mr.gradcheck(lambda x, h0, *weights: layer(x, h0), inputs, names=NAMES[: len(inputs)])
 
 
 def drop_final(original, d_outputs, d_final, *rest):
@@ -320,6 +332,23 @@ def test_every_entry_of_the_second_order(backend):
         return mr.grad(curved(problem, *layer(x, h0)), [x, h0, *weights], create_graph=True)
 
     assert mr.gradcheck(gradients, inputs, names=NAMES)
+
+
+@pytest.mark.parametrize("names", [("W_hh",), ("x",), ("h0", "b_h"), ("W_xh", "W_hh")])
+def test_second_order_when_not_everybody_asks(names):
+    """The others are constants, for the kernel and for the ops that stand in for it."""
+    problem = Problem(Config("tanh", True, False, True, "D≠H≠N≠T"))
+    found = []
+    for backend in BACKENDS:
+        layer = problem.layer(backend)
+        leaves = dict(zip(NAMES, [*problem.leaves(), *layer.parameters()], strict=True))
+        for name, leaf in leaves.items():
+            leaf.requires_grad = name in names
+        asking = [leaves[name] for name in names]
+        first = mr.grad(curved(problem, *layer(leaves["x"], leaves["h0"])), asking, create_graph=True)
+        found.append([g.numpy() for g in mr.grad(sum((g * g).sum() for g in first), asking)])
+    for name, a, b in zip(names, *found, strict=True):
+        assert relative_error(a, b) <= 1e-12, name
 
 
 def test_third_order_is_the_same_in_both_backends():
@@ -783,17 +812,21 @@ def test_a_parameter_changed_between_forward_and_backward_is_refused(backend, na
     assert parameter.grad.any()
 
 
+@pytest.mark.parametrize("changed", ["x", "h0"])
+@pytest.mark.parametrize("constant", [False, True])
 @pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_an_input_changed_between_forward_and_backward_is_refused(backend, batch_first):
-    """In place, through its own data: with batch_first the layer holds a view of it."""
+def test_an_input_changed_between_forward_and_backward_is_refused(backend, batch_first, constant, changed):
+    """In place, and the layer may hold a view of it. A constant, too: the gradients of the weights read it."""
     problem = Problem(Config("tanh", True, False, batch_first, "D≠H≠N≠T"))
     layer = problem.layer(backend)
-    x, h0 = problem.leaves()
-    loss = problem.loss(*layer(x, h0))
-    x.data += 1
-    with pytest.raises(mr.ChangedParameterError, match=re.escape(f"a Tensor of shape {x.shape} was changed")):
+    leaves = dict(zip(["x", "h0"], problem.leaves(not constant, not constant), strict=True))
+    loss = problem.loss(*layer(*leaves.values()))
+    tensor = leaves[changed]
+    tensor.data += 1
+    with pytest.raises(mr.ChangedParameterError, match=re.escape(f"a Tensor of shape {tensor.shape} was changed")):
         loss.backward()
+    assert all(p.grad is None for p in layer.parameters())
 
 
 # --- dtype at the door ------------------------------------------------------------------------------------------------
@@ -1445,9 +1478,9 @@ def test_tensors_in_a_list_would_lose_their_gradients():
     ("x_t", "message"),
     [
         (np.zeros(3), "got (3,): add the batch axis with x_t[None]"),
-        (np.zeros((2, 4)), "got (2, 4): one step; call the layer for a sequence"),
-        (np.zeros((0, 3)), "got (0, 3): one step; call the layer for a sequence"),
-        (np.zeros((7, 2, 3)), "got (7, 2, 3): one step; call the layer for a sequence"),
+        (np.zeros((2, 4)), "got (2, 4): the layer was made with input_size=3"),
+        (np.zeros((0, 3)), "got (0, 3): there must be at least one row"),
+        (np.zeros((7, 2, 3)), "got (7, 2, 3): this is one step; call the layer for a whole sequence"),
     ],
 )
 def test_steps_that_do_not_fit(x_t, message):

@@ -462,6 +462,13 @@ def test_repr_shows_values_shape_dtype_and_the_op_that_made_it(make, text):
     assert str(make()) == text
 
 
+def test_one_entry_takes_a_format_and_any_tensor_the_empty_one():
+    assert f"{leaf([0.123456]):.3f} {mr.Tensor(2.0):5.1f}" == "0.123   2.0"
+    assert f"{leaf([1.0])}" == repr(leaf([1.0]))
+    with pytest.raises(ValueError, match=r"item: expected a Tensor of one entry, got shape \(2,\)"):
+        f"{leaf([1.0, 2.0]):.3f}"
+
+
 def test_repr_of_many_values_is_short_and_lined_up():
     text = repr(mr.Tensor(np.arange(100_000.0).reshape(100, 10, 100)))
     assert len(text) < 5000

@@ -4,10 +4,13 @@ Checked by tests/cli/test_train.py.
 """
 
 import argparse
+import ctypes
 import math
+import os
 import sys
 import textwrap
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,9 +53,9 @@ def _add_text(tasks: Any) -> None:
     parser = _add_task(tasks, TextTask, train_text)
     add = parser.add_argument
     add("--file", metavar="PATH", help="a UTF-8 text file; default: the standard library's own prose")
-    add("--chunk", type=_size, default=25, metavar="T", help="steps an update goes back; default: %(default)s")
+    add("--chunk", type=_size, default=20, metavar="T", help="steps an update goes back; default: %(default)s")
     add("--embedding", type=_size, default=64, metavar="D", help="size of a character's vector; default: %(default)s")
-    _add_settings(parser, hidden=256, batch=32, init="orthogonal", lr=3e-3, max_updates=4_000)
+    _add_settings(parser, hidden=256, batch=32, init="orthogonal", lr=4e-3, max_updates=4_000, falls=", falling to 0")
     add("--evaluate-every", type=_size, metavar="K", help="updates between evaluations; default: a tenth of all")
     add("--sample", type=_count, default=400, metavar="L", help="characters to write at the end; default: %(default)s")
 
@@ -65,7 +68,7 @@ def _add_task(tasks: Any, task: Any, run: Callable[[argparse.Namespace], int]) -
 
 
 def _add_settings(
-    parser: argparse.ArgumentParser, *, hidden: int, batch: int, init: str, lr: float, max_updates: int
+    parser: argparse.ArgumentParser, *, hidden: int, batch: int, init: str, lr: float, max_updates: int, falls: str = ""
 ) -> None:
     """Add what the tasks share, with one task's defaults."""
     add, default = parser.add_argument, "default: %(default)s"
@@ -75,9 +78,9 @@ def _add_settings(
     add("--activation", choices=tuple(ACTIVATIONS), help="φ; default: relu for --init irnn, else tanh")
     add("--backend", choices=BACKENDS, default="fused", help=f"the numbers are the same; {default}")
     add("--optimizer", choices=tuple(OPTIMIZERS), default="adam", help=default)
-    add("--lr", type=_positive, default=lr, metavar="RATE", help=f"learning rate; {default}")
+    add("--lr", type=_positive, default=lr, metavar="RATE", help=f"learning rate{falls}; {default}")
     add("--clip", type=_positive, default=1.0, metavar="NORM", help=f"largest gradient norm, or inf; {default}")
-    add("--max-updates", type=_size, default=max_updates, metavar="K", help=default)
+    add("--max-updates", type=_size, default=max_updates, metavar="K", help=f"updates to make at most; {default}")
     add("--seed", type=_count, default=0, help=f"the same seed gives the same numbers; {default}")
     add("--no-progress", action="store_true", help="no bar (there is none either when stderr is not a terminal)")
 
@@ -115,6 +118,7 @@ def _positive(text: str) -> float:
 
 def train_adding(arguments: argparse.Namespace) -> int:
     """Train on the adding problem until a held-out batch says that it is solved; return the exit status."""
+    _one_blas_thread()
     task = AddingTask(arguments.steps_in_time)
     for_model, for_data = np.random.default_rng(arguments.seed).spawn(2)
     layer = _layer(arguments, task.input_size, for_model)
@@ -128,16 +132,17 @@ def train_adding(arguments: argparse.Namespace) -> int:
         return task.solved(history.evaluations[_HELD_OUT][-1].value)
 
     model.summary()
-    print(f"\nadding, T = {task.T}; solved: {task.rule}", flush=True)
+    print(f"\nadding, T = {task.T}\nsolved: {task.rule}", flush=True)
     batches = task.batches(arguments.batch, for_data)
     history = fit(model, batches, loss=losses.mse, stop=solved, **_settings(arguments, model))
     mse = evaluate(model, [held_out], loss=losses.mse)
     figures = f"held-out mean squared error {mse:.4f}, baseline {task.baseline:.4f}"
-    return _end(history, task.solved(mse), figures)
+    return _end(history, task.solved(mse), figures, "squared error")
 
 
 def train_text(arguments: argparse.Namespace) -> int:
     """Train on a text for a number of updates, measuring bits per character by the way; return the exit status."""
+    _one_blas_thread()
     task = TextTask(path=arguments.file)
     for_model, for_data, for_sample = np.random.default_rng(arguments.seed).spawn(3)
     streams = task.streams(arguments.batch, arguments.chunk, for_data)
@@ -159,11 +164,12 @@ def train_text(arguments: argparse.Namespace) -> int:
             report(history)
 
     model.summary()
-    print(f"\n{task!r}; solved: {task.rule}\n\n{_HEADER}; {baselines}", flush=True)
+    print(f"\ntext, {_sizes(task)}\nsolved: {task.rule}\n\n{_HEADER}; {baselines}", flush=True)
     callbacks = [slower, every(interval, report), at_the_end]
     history = fit(model, streams, loss=losses.cross_entropy, carry_state=True, callbacks=callbacks, **settings)
     bits = history.evaluations[_HELD_OUT][-1].value if _HELD_OUT in history.evaluations else math.nan
-    status = _end(history, task.solved(bits), f"held-out bits per character {bits:.3f}, {baselines}")
+    figures = f"held-out bits per character {_measured(history)}, {baselines}"
+    status = _end(history, task.solved(bits), figures, "nats (1.44 bits) per character")
     if arguments.sample:
         _show_sample(sample(model, task, arguments.sample, rng=for_sample, temperature=_TEMPERATURE))
     return status
@@ -172,10 +178,23 @@ def train_text(arguments: argparse.Namespace) -> int:
 _HEADER = "updates  seconds  training  held-out  bits per character"
 
 
+def _sizes(task: TextTask) -> str:
+    train, held_out = task.train_ids.size, task.held_out_ids.size
+    return f"{train:,} characters to train on and {held_out:,} held out, {task.input_size} different"
+
+
 def _row(history: History, window: int) -> str:
     training = history.recent(window) / math.log(2)
     held_out = history.evaluations[_HELD_OUT][-1].value
     return f"{history.updates:7,}  {history.seconds[-1]:7.1f}  {training:8.3f}  {held_out:8.3f}"
+
+
+def _measured(history: History) -> str:
+    """Return the last evaluation, and when it was made if updates followed."""
+    if _HELD_OUT not in history.evaluations:
+        return "not measured yet"
+    last = history.evaluations[_HELD_OUT][-1]
+    return f"{last.value:.3f}" + (f" after update {last.update:,}" if last.update < history.updates else "")
 
 
 def _text_model(arguments: argparse.Namespace, V: int, rng: np.random.Generator) -> SequenceModel:
@@ -201,14 +220,31 @@ def _settings(arguments: argparse.Namespace, model: SequenceModel) -> dict[str, 
     }
 
 
+def _one_blas_thread() -> None:
+    """Hold numpy's own OpenBLAS to one thread, unless the environment says how many there should be.
+
+    The products of one step are too small to share: threads that wait for each other at each of them gain little on an
+    idle machine, and on a busy one an update of the text task takes 40 times as long. With one thread, the numbers do
+    not depend on the machine's number of cores either. Where numpy has another BLAS nothing happens.
+    """
+    if {"OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"} & os.environ.keys():
+        return
+    for file in Path(np.__file__).parents[1].glob("numpy.libs/*openblas*"):  # where numpy's wheels keep it
+        try:
+            ctypes.CDLL(str(file)).scipy_openblas_set_num_threads64_(1)
+        except (OSError, AttributeError):  # it is another one, with other names
+            continue
+
+
 # --- what is printed --------------------------------------------------------------------------------------------------
 
 
-def _end(history: History, solved: bool, figures: str) -> int:
+def _end(history: History, solved: bool, figures: str, unit: str) -> int:
     """Print the verdict and the loss curve; return the exit status."""
     verdict = "interrupted" if history.interrupted else "solved" if solved else "not solved"
     seconds = history.seconds[-1] if history.updates else 0.0
-    print(f"\n{verdict}: {figures}; {history.updates:,} updates in {seconds:.1f} s\n\n{history.chart()}", flush=True)
+    print(f"\n{verdict}: {figures}; {history.updates:,} updates in {seconds:.1f} s")
+    print(f"\n{history.chart(title=f'training loss, {unit}')}", flush=True)
     return 130 if history.interrupted else 0 if solved else 1
 
 

@@ -1,0 +1,637 @@
+import io
+import itertools
+import math
+import re
+
+import numpy as np
+import pytest
+
+import minirnn as mr
+from minirnn import losses, optim
+from minirnn.tasks import AddingTask, TextTask
+from minirnn.training import History, NonFiniteError, bits_per_character, detached, evaluate, every, fit, sample
+
+TASK = AddingTask(T=6)
+
+
+def adding_model(readout="last", rng=0, **settings):
+    return mr.SequenceModel(mr.RecurrentLayer(2, 8, rng=rng, **settings), mr.Linear(8, 1, rng=rng), readout=readout)
+
+
+def train(model=None, batches=None, *, lr=0.01, **settings):
+    model = model or adding_model()
+    batches = TASK.batches(4, rng=1) if batches is None else batches
+    settings = {"loss": losses.mse, "optimizer": optim.Adam(model.parameters(), lr), "max_updates": 5, **settings}
+    return fit(model, batches, **settings)
+
+
+class Spy(mr.Module):
+    """A model y = w·x whose state is whatever `next_state` makes; it notes what it was given."""
+
+    carries_state = True
+
+    def __init__(self, next_state=lambda y: y):
+        super().__init__()
+        self.w = mr.Parameter(np.ones(1))
+        self.next_state = next_state
+        self.received, self.returned, self.modes = [], [], []
+
+    def forward(self, x, state):
+        y = self.w * x
+        self.received.append(state)
+        self.returned.append(self.next_state(y))
+        self.modes.append((self.training, y.requires_grad))
+        return y, self.returned[-1]
+
+
+def pairs(n, *is_start):
+    return [(np.full(1, i + 1.0), np.zeros(1), *([is_start[i]] if is_start else [])) for i in range(n)]
+
+
+# --- fit: the updates -------------------------------------------------------------------------------------------------
+
+
+def test_fit_makes_the_updates_of_a_loop_written_out():
+    model, by_hand = adding_model(), adding_model()
+    sgd = optim.SGD(by_hand.parameters(), 0.1, momentum=0.9)
+    expected = []
+    for x, y in itertools.islice(TASK.batches(4, rng=1), 20):
+        sgd.zero_grad()
+        loss = losses.mse(by_hand(x)[0], y)
+        loss.backward()
+        norm = math.sqrt(sum(float((p.grad.astype(np.float64) ** 2).sum()) for p in by_hand.parameters()))
+        for p in by_hand.parameters():
+            p.grad = p.grad * min(1.0, 0.3 / norm)
+        sgd.step()
+        expected.append((loss.item(), norm))
+    history = train(model, max_updates=20, clip_norm=0.3, optimizer=optim.SGD(model.parameters(), 0.1, momentum=0.9))
+    np.testing.assert_allclose(np.column_stack([history.loss, history.grad_norm]), expected, rtol=1e-5)
+    assert history.grad_norm.max() > 0.3 > history.grad_norm.min()  # some were clipped, some not
+    for p, q in zip(model.parameters(), by_hand.parameters(), strict=True):
+        np.testing.assert_allclose(p.data, q.data, rtol=1e-5, atol=1e-6)
+
+
+def test_fit_learns():
+    history = train(max_updates=400)
+    assert history.recent(50) < 0.3 * history.running(50)[49]
+
+
+@pytest.mark.parametrize("backend", ["fused", "graph"])
+def test_fit_is_the_same_bit_for_bit(backend):
+    first, second = (train(adding_model(backend=backend), max_updates=15, clip_norm=0.5) for _ in range(2))
+    np.testing.assert_array_equal(first.loss, second.loss)
+    np.testing.assert_array_equal(first.grad_norm, second.grad_norm)
+
+
+def test_fit_without_clipping_measures_the_norm_and_leaves_the_gradients_alone():
+    model = Spy()
+    history = fit(model, pairs(1), loss=losses.mse, optimizer=optim.SGD(model.parameters(), 0.5), max_updates=1)
+    # L = (w x)², w = x = 1: gradient 2, step 1
+    assert history.grad_norm.tolist() == [2.0]
+    assert model.w.data.tolist() == [0.0]
+
+
+def test_fit_takes_models_without_a_state():
+    model = mr.Sequential(mr.Linear(3, 1, rng=0))
+    x, y = np.ones((4, 3), np.float32), np.full((4, 1), 2.0, np.float32)
+    history = train(model, itertools.repeat((x, y)), lr=0.1, max_updates=150)
+    assert history.loss[-1] < 1e-3 < history.loss[0]
+
+
+# --- fit: the state ---------------------------------------------------------------------------------------------------
+
+
+def test_fit_carries_the_state_detached_until_a_start():
+    model = Spy()
+    train(model, pairs(4, True, False, True, False), carry_state=True)
+    first, second, third, fourth = model.received
+    assert first is None
+    assert third is None
+    for received, returned in ((second, model.returned[0]), (fourth, model.returned[2])):
+        assert received.data is returned.data
+        assert returned.requires_grad
+        assert not received.requires_grad
+
+
+def test_fit_carries_the_state_on_when_batches_say_nothing_of_starts():
+    model = Spy()
+    train(model, pairs(3), carry_state=True)
+    assert [state is None for state in model.received] == [True, False, False]
+
+
+def test_fit_starts_every_batch_afresh_unless_told_to_carry():
+    model = Spy()
+    train(model, pairs(3, True, False, False))
+    assert model.received == [None, None, None]
+
+
+def test_fit_detaches_states_of_several_parts():
+    model = Spy(next_state=lambda y: (y, (y * 2.0, None)))
+    train(model, pairs(2), carry_state=True)
+    h, (c, nothing) = model.received[1]
+    assert isinstance(h, mr.Tensor)
+    assert not h.requires_grad
+    assert not c.requires_grad
+    assert nothing is None
+    np.testing.assert_array_equal(c.data, 2 * h.data)
+
+
+def test_detached_keeps_what_is_no_tensor():
+    assert detached(None) is None
+    assert detached([None, "x"]) == (None, "x")
+
+
+def test_fit_is_truncated_bptt_over_contiguous_streams():
+    rng = np.random.default_rng(5)
+    x, y = rng.normal(size=(12, 3, 2)).astype(np.float32), rng.normal(size=(12, 3, 1)).astype(np.float32)
+    chunks = [(x[t : t + 4], y[t : t + 4], t == 0) for t in range(0, 12, 4)]
+    # A rate so small that the weights stay: the losses are then those of one pass over all 12 steps.
+    model = adding_model(readout="all")
+    carried = train(model, chunks, lr=1e-12, max_updates=3, carry_state=True).loss
+    whole = losses.mse(model(x)[0], y).item()
+    assert carried.mean() == pytest.approx(whole, rel=1e-5)
+    afresh = train(model, chunks, lr=1e-12, max_updates=3).loss
+    assert afresh[0] == pytest.approx(carried[0], rel=1e-6)
+    assert abs(afresh[1:] - carried[1:]).min() > 1e-4
+
+
+# --- fit: when it ends ------------------------------------------------------------------------------------------------
+
+
+def test_fit_takes_no_batch_that_it_does_not_use():
+    batches = iter(pairs(5))
+    assert train(Spy(), batches, max_updates=3).updates == 3
+    assert next(batches)[0] == 4.0
+
+
+def test_fit_ends_with_the_batches():
+    history = train(Spy(), pairs(2))
+    assert (history.updates, history.interrupted) == (2, False)
+
+
+def test_fit_calls_the_callbacks_in_order_after_every_update_and_then_asks_to_stop():
+    calls = []
+
+    def stop(history):
+        calls.append(("stop", history.updates))
+        return history.updates == 2
+
+    callbacks = [lambda h: calls.append(("a", h.updates)), lambda h: calls.append(("b", h.updates))]
+    history = train(Spy(), pairs(5), callbacks=callbacks, stop=stop)
+    assert history.updates == 2
+    assert calls == [("a", 1), ("b", 1), ("stop", 1), ("a", 2), ("b", 2), ("stop", 2)]
+
+
+def test_every():
+    called = []
+    train(max_updates=7, callbacks=[every(3, lambda history: called.append(history.updates))])
+    assert called == [3, 6]
+    with pytest.raises(ValueError, match=r"^every: updates must be an int ≥ 1, got 0"):
+        every(0, print)
+
+
+def test_a_callback_changes_the_learning_rate_of_the_next_update():
+    model = Spy()
+    sgd = optim.SGD(model.parameters(), 0.5)
+
+    def freeze(history):
+        sgd.lr = 0.0
+
+    fit(model, pairs(3), loss=losses.mse, optimizer=sgd, max_updates=3, callbacks=[freeze])
+    assert model.w.data.tolist() == [0.0]  # the first step, and none after it
+
+
+@pytest.mark.parametrize("where", ["batches", "callback", "stop", "loss"])
+def test_fit_hands_back_what_it_has_on_ctrl_c(where):
+    def batches():
+        for i, pair in enumerate(pairs(9)):
+            if where == "batches" and i == 2:
+                raise KeyboardInterrupt
+            yield pair
+
+    def interrupt(history):
+        if history.updates == 2:
+            raise KeyboardInterrupt
+
+    count = itertools.count(1)
+
+    def loss(predictions, y):
+        if where == "loss" and next(count) == 3:
+            raise KeyboardInterrupt
+        return losses.mse(predictions, y)
+
+    settings = {"callback": {"callbacks": [interrupt]}, "stop": {"stop": interrupt}, "loss": {"loss": loss}}
+    history = train(Spy(), batches(), **settings.get(where, {}))
+    assert (history.updates, history.interrupted) == (2, True)
+    assert "interrupted" in repr(history)
+
+
+def test_fit_lets_other_exceptions_pass_and_closes_its_bar(capsys):
+    def fail(history):
+        raise RuntimeError("mine")
+
+    with pytest.raises(RuntimeError, match=r"^mine$"):
+        train(callbacks=[fail], progress=True)
+    assert capsys.readouterr().err.endswith("\n")
+
+
+# --- fit: what is not finite ------------------------------------------------------------------------------------------
+
+
+def test_fit_stops_at_the_first_loss_that_is_not_finite_and_says_where_it_comes_from():
+    x, y = TASK.batch(4, rng=0)
+    bad = x.copy()
+    bad[2, 1, 0] = np.nan
+    model, twin = adding_model(), adding_model()
+    with pytest.raises(NonFiniteError) as caught:
+        train(model, [(x, y), (x, y), (bad, y), (x, y)])
+    text = str(caught.value)
+    assert text.startswith("fit: update 3 was not made: the loss is nan. The same batch again, under detect_anomaly: ")
+    assert "RecurrentLayer: x holds nan at [2, 1, 0] (1 of 48 entries not finite)" in text
+    assert "learning rate" in text
+    assert caught.value.history.updates == 2
+    train(twin, [(x, y), (x, y)])
+    for p, q in zip(model.parameters(), twin.parameters(), strict=True):
+        np.testing.assert_array_equal(p.data, q.data)
+        assert p.grad is None
+
+
+def test_fit_stops_when_the_weights_explode():
+    with pytest.raises(FloatingPointError, match=r"^fit: update 2 was not made: the loss is inf\. .* detect_anomaly: "):
+        train(
+            adding_model(readout="all", activation="identity"), [(np.ones((6, 4, 2)), np.ones((6, 4, 1)))] * 5, lr=1e30
+        )
+
+
+def test_fit_stops_at_a_gradient_that_is_not_finite_before_it_does_harm():
+    model = Spy()
+    with pytest.raises(
+        NonFiniteError, match=r"^fit: update 1 was not made: the loss is 0, but its gradient is not"
+    ) as e:
+        train(model, pairs(1), loss=lambda predictions, y: mr.sqrt(predictions * y).sum())
+    assert "under detect_anomaly: the gradient of the output of " in str(e.value)
+    assert model.w.data.tolist() == [1.0]
+    assert model.w.grad is None
+
+
+def test_fit_says_so_when_the_fault_does_not_come_back():
+    values = iter([math.nan, 1.0])
+    with pytest.raises(
+        NonFiniteError, match="detect_anomaly: nothing that is not finite; is there chance in the model"
+    ):
+        train(Spy(), pairs(1), loss=lambda predictions, y: (predictions * next(values)).sum())
+
+
+# --- fit: arguments ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "message"),
+    [
+        ({"max_updates": 0}, ValueError, "fit: max_updates must be an int ≥ 1, got 0"),
+        ({"max_updates": 2.5}, TypeError, "fit: max_updates must be an int ≥ 1, got 2.5"),
+        ({"clip_norm": 0.0}, ValueError, "fit: clip_norm must be a positive number, or None not to clip, got 0.0"),
+        ({"clip_norm": math.nan}, ValueError, "fit: clip_norm must be a positive number, or None not to clip, got nan"),
+        ({"clip_norm": "1"}, ValueError, "fit: clip_norm must be a positive number, or None not to clip, got '1'"),
+        ({"clip_norm": True}, ValueError, "fit: clip_norm must be a positive number, or None not to clip, got True"),
+        ({"carry_state": 1}, TypeError, "fit: carry_state must be True or False, got 1 (int)"),
+        ({"progress": "yes"}, TypeError, "fit: progress must be True or False, got 'yes' (str)"),
+        ({"callbacks": print}, TypeError, "fit: callbacks must be a list of callables, got one callable"),
+        ({"callbacks": [3]}, TypeError, "fit: callbacks must be a list of callables, got 3 (int) in it"),
+        ({"batches": TASK}, TypeError, "fit: batches must be an iterable of (x, y) or (x, y, is_start), got"),
+        (
+            {"batches": [np.ones(2)]},
+            TypeError,
+            "fit: batches must be an iterable of (x, y) or (x, y, is_start), got a nd",
+        ),
+        (
+            {"batches": [(1,)]},
+            TypeError,
+            "fit: batches must be an iterable of (x, y) or (x, y, is_start), got a tuple of 1",
+        ),
+        (
+            {"batches": [(1, 2, np.ones(4))]},
+            TypeError,
+            "fit: is_start must be True or False, got an array of shape (4,)",
+        ),
+        ({"batches": []}, ValueError, "fit: batches gave nothing: is it a generator that was used up before?"),
+    ],
+)
+def test_fit_refuses(settings, kind, message):
+    model = Spy()
+    with pytest.raises(kind, match="^" + re.escape(message)):
+        train(model, **settings)
+    assert model.w.data.tolist() == [1.0]
+
+
+def test_fit_refuses_to_carry_a_state_that_there_is_not():
+    with pytest.raises(ValueError, match=r"^fit: carry_state=True needs a model with a state, got Linear$"):
+        train(mr.Linear(2, 1, rng=0), carry_state=True)
+
+
+# --- the bar ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_bar_shows_loss_gradient_norm_and_updates_per_second(capsys):
+    history = train(progress=True)
+    out, err = capsys.readouterr()
+    last = err.replace("\n", "").split("\r")[-1]
+    assert out == ""
+    assert err.endswith("\n")
+    assert "5/5" in last
+    assert "updates/s" in last
+    assert f"loss {history.recent():.4f}, gradient norm {history.grad_norm[-1]:.3g}" in last
+
+
+@pytest.mark.parametrize(
+    ("progress", "terminal", "shown"),
+    [(None, True, True), (None, False, False), (False, True, False), (True, False, True)],
+)
+def test_the_bar_is_shown_on_a_terminal_or_when_asked_for(monkeypatch, progress, terminal, shown):
+    stream = io.StringIO()
+    stream.isatty = lambda: terminal
+    monkeypatch.setattr("sys.stderr", stream)
+    train(progress=progress)
+    assert bool(stream.getvalue()) is shown
+
+
+def test_the_bar_does_without_stderr(monkeypatch):
+    monkeypatch.setattr("sys.stderr", None)  # as under pythonw
+    assert train().updates == 5
+
+
+def test_the_bar_is_drawn_now_and_then_not_at_every_update(capsys):
+    train(Spy(), itertools.repeat(pairs(1)[0]), max_updates=300, progress=True)
+    assert 2 <= capsys.readouterr().err.count("gradient norm") < 100
+
+
+# --- evaluate ---------------------------------------------------------------------------------------------------------
+
+
+def test_evaluate_is_the_mean_over_all_targets():
+    model = adding_model()
+    x, y = TASK.evaluation_batch(10)
+    parts = [(x[:, :3], y[:3]), (x[:, 3:], y[3:])]
+    expected = float(((model(x)[0].data.astype(np.float64) - y) ** 2).mean())
+    assert evaluate(model, [(x, y)], loss=losses.mse) == pytest.approx(expected, rel=1e-6)
+    assert evaluate(model, parts, loss=losses.mse) == pytest.approx(expected, rel=1e-6)
+    unweighted = np.mean([evaluate(model, [part], loss=losses.mse) for part in parts])
+    assert abs(unweighted / expected - 1) > 1e-3  # or the test above could not fail
+
+
+def test_evaluate_carries_the_state():
+    rng = np.random.default_rng(2)
+    x, y = rng.normal(size=(9, 3, 2)), rng.normal(size=(9, 3, 1))
+    model = adding_model(readout="all")
+    chunks = [(x[:4], y[:4], True), (x[4:], y[4:], False)]
+    whole = evaluate(model, [(x, y)], loss=losses.mse)
+    assert evaluate(model, chunks, loss=losses.mse, carry_state=True) == pytest.approx(whole, rel=1e-6)
+    assert abs(evaluate(model, chunks, loss=losses.mse) / whole - 1) > 1e-4
+    again = [chunks[0], (*chunks[1][:2], True)]
+    assert evaluate(model, again, loss=losses.mse, carry_state=True) == evaluate(model, chunks, loss=losses.mse)
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_evaluate_records_nothing_and_leaves_the_mode_as_it_was(mode):
+    model = Spy().train(mode)
+    evaluate(model, pairs(1), loss=losses.mse)
+    assert model.modes == [(False, False)]  # not training, no gradient asked for
+    assert model.training is mode
+    assert model.w.grad is None
+    with pytest.raises(ValueError, match="must have the same shape"):
+        evaluate(model, [(np.ones(2), np.ones(3))], loss=losses.mse)
+    assert model.training is mode
+    assert (model.w * 1.0).requires_grad
+
+
+def test_fit_switches_to_training():
+    model = Spy().eval()
+    train(model, pairs(1))
+    assert model.modes == [(True, True)]
+
+
+def test_evaluate_refuses_what_gives_nothing():
+    with pytest.raises(ValueError, match=r"^evaluate: batches gave nothing: is it a generator that was used up before"):
+        evaluate(Spy(), [], loss=losses.mse)
+    with pytest.raises(
+        TypeError, match=r"^evaluate: batches must be an iterable of \(x, y\) or \(x, y, is_start\), got"
+    ):
+        evaluate(Spy(), 3, loss=losses.mse)
+
+
+# --- text -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def text():
+    return TextTask("the cat sat on the mat.\n" * 90)
+
+
+def text_model(task, rng=0, H=12):
+    V = task.input_size
+    rng = np.random.default_rng(rng)
+    recurrent, head = mr.RecurrentLayer(6, H, rng=rng), mr.Linear(H, V, rng=rng)
+    return mr.SequenceModel(recurrent, head, embedding=mr.Embedding(V, 6, rng=rng))
+
+
+def test_bits_per_character_of_a_model_that_knows_nothing(text):
+    model = text_model(text)
+    model.head.weight.data = np.zeros_like(model.head.weight.data)
+    assert bits_per_character(model, text) == pytest.approx(math.log2(text.input_size), rel=1e-6)
+
+
+def test_bits_per_character_carries_the_state_and_does_not_depend_on_the_chunks(text):
+    model = text_model(text)
+    ids = text.held_out_ids
+    nats = losses.cross_entropy(model(ids[:-1, None])[0], ids[1:, None]).item()
+    for chunk in (7, 100, 10_000):
+        assert bits_per_character(model, text, N=1, chunk=chunk) == pytest.approx(nats / math.log(2), rel=1e-5)
+
+
+def test_bits_per_character_reads_fewer_streams_of_a_short_text(text, monkeypatch):
+    asked = []
+    streams = TextTask.evaluation_streams
+    monkeypatch.setattr(
+        TextTask, "evaluation_streams", lambda self, N, chunk: asked.append(N) or streams(self, N, chunk)
+    )
+    for task in (text, TextTask("abc" * 10), TextTask("abcd" * 5000)):
+        bits_per_character(text_model(task), task)
+    assert asked == [2, 1, 8]  # 216, 3 and 2,000 characters held out
+
+
+def test_a_text_model_learns_to_beat_the_bigram_model(text):
+    model = text_model(text, H=24)
+    adam = optim.Adam(model.parameters(), 0.02)
+    streams = text.streams(4, 12, rng=0)
+    fit(model, streams, loss=losses.cross_entropy, optimizer=adam, max_updates=150, clip_norm=1.0, carry_state=True)
+    assert bits_per_character(model, text) < 0.5 * text.bigram_bits
+
+
+def test_sample_is_the_models_own_text(text):
+    model = text_model(text)
+    written = sample(model, text, 40, rng=3, prompt="the ")
+    assert len(written) == 40
+    assert set(written) <= set(text.vocabulary)
+    assert written == sample(model, text, 40, rng=3, prompt="the ")
+    assert written != sample(model, text, 40, rng=4, prompt="the ")
+    assert model.training
+
+
+def test_a_cold_sample_is_the_likeliest_text_and_step_gives_what_the_layer_gives(text):
+    model = text_model(text)
+    cold = sample(model, text, 30, rng=0, temperature=1e-6, prompt="cat")
+    ids = text.encode("cat" + cold)
+    likeliest = model(ids[:-1, None])[0].data[:, 0].argmax(axis=-1)
+    np.testing.assert_array_equal(likeliest[2:], ids[3:])
+    assert len(set(cold)) > 1
+
+
+def test_sample_draws_from_the_softmax_at_its_temperature():
+    task = TextTask("aabbc" * 20)
+    model = text_model(task)
+    model.head.weight.data = np.zeros_like(model.head.weight.data)
+    model.head.bias.data = np.log([0.5, 0.3, 0.2])
+    for temperature, expected in ((1.0, np.array([0.5, 0.3, 0.2])), (0.5, np.array([0.25, 0.09, 0.04]) / 0.38)):
+        written = task.encode(sample(model, task, 4000, rng=0, temperature=temperature))
+        np.testing.assert_allclose(np.bincount(written) / written.size, expected, atol=0.03)
+
+
+def test_sample_starts_after_a_newline_or_the_first_character(text):
+    model = text_model(text)
+    assert sample(model, text, 20, rng=1) == sample(model, text, 20, rng=1, prompt="\n")
+    assert sample(model, text, 20, rng=1) != sample(model, text, 20, rng=1, prompt="t")
+    task = TextTask("xyz" * 10)
+    model = text_model(task)
+    assert sample(model, task, 20, rng=1) == sample(model, task, 20, rng=1, prompt="x")
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "message"),
+    [
+        ({"length": 0}, ValueError, "sample: length must be an int ≥ 1, got 0"),
+        ({"temperature": 0.0}, ValueError, "sample: temperature must be a positive number, got 0.0: try 1.0"),
+        ({"temperature": math.nan}, ValueError, "sample: temperature must be a positive number, got nan: try 1.0"),
+        ({"temperature": "1"}, ValueError, "sample: temperature must be a positive number, got '1': try 1.0"),
+        ({"prompt": "Q"}, ValueError, "TextTask.encode: text must consist of the"),
+        ({"rng": -1}, ValueError, "rng must be a numpy.random.Generator"),
+    ],
+)
+def test_sample_refuses(text, settings, kind, message):
+    with pytest.raises(kind, match="^" + re.escape(message)):
+        sample(text_model(text), text, **{"length": 3, **settings})
+
+
+def test_sample_refuses_a_model_that_reads_no_ids(text):
+    with pytest.raises(
+        TypeError, match=r"^sample: model must be a SequenceModel with an embedding, got SequenceModel$"
+    ):
+        sample(adding_model(), text, 3)
+
+
+# --- History ----------------------------------------------------------------------------------------------------------
+
+
+def noted(*values):
+    history = History()
+    for i, value in enumerate(values):
+        history.append(value, 2 * value, 0.5 * (i + 1))
+    return history
+
+
+def test_history_holds_arrays():
+    history = noted(3.0, 2.0, 1.0)
+    assert history.updates == 3
+    assert history.loss.tolist() == [3.0, 2.0, 1.0]
+    assert history.grad_norm.tolist() == [6.0, 4.0, 2.0]
+    assert history.seconds.tolist() == [0.5, 1.0, 1.5]
+    assert history.updates_per_second == 2.0
+    assert repr(history) == "<History: 3 updates, recent loss 2>"
+    history.record("held-out", np.float32(0.5))
+    history.append(0.0, 0.0, 2.0)
+    history.record("held-out", 0.25)
+    assert history.evaluations == {"held-out": [(3, 0.5), (4, 0.25)]}
+    assert history.evaluations["held-out"][-1].update == 4
+    assert history.evaluations["held-out"][-1].value == 0.25
+
+
+def test_history_of_a_run_has_an_entry_for_each_update():
+    history = train(max_updates=7)
+    assert history.loss.shape == history.grad_norm.shape == history.seconds.shape == (7,)
+    assert history.loss.dtype == history.grad_norm.dtype == np.float64
+    assert (history.loss > 0).all()
+    assert (np.diff(history.seconds) > 0).all()
+    assert history.updates_per_second == pytest.approx(7 / history.seconds[-1])
+
+
+def test_history_running_is_the_mean_of_the_last_losses():
+    values = np.random.default_rng(0).random(50)
+    history = noted(*values)
+    for window in (1, 7, 50, 1000):
+        naive = [values[max(0, k - window) : k].mean() for k in range(1, 51)]
+        np.testing.assert_allclose(history.running(window), naive, rtol=1e-12)
+        assert history.recent(window) == pytest.approx(naive[-1])
+
+
+def test_history_without_updates():
+    history = History()
+    assert math.isnan(history.recent())
+    assert math.isnan(history.updates_per_second)
+    assert history.running().shape == history.loss.shape == (0,)
+    assert history.chart() == "no updates, no loss curve"
+
+
+@pytest.mark.parametrize("call", ["running", "recent"])
+def test_history_refuses_a_window_of_nothing(call):
+    with pytest.raises(ValueError, match=f"^History.{call}: window must be an int ≥ 1, got 0"):
+        getattr(noted(1.0), call)(0)
+
+
+def test_history_chart_draws_the_loss():
+    expected = """\
+training loss
+3 ┤──╮
+  │  │
+2 ┤  ╰╮╭
+  │   ││
+1 ┤   ╰╯
+  └─────
+   1 5 updates"""
+    assert noted(3.0, 3.0, 2.0, 1.0, 2.0).chart(width=40, height=5) == expected
+
+
+def test_history_chart_takes_means_when_there_are_more_updates_than_columns():
+    chart = noted(*[4.0] * 50, *[2.0, 4.0] * 25).chart(width=10, height=3, title="loss").splitlines()
+    assert chart == [
+        "loss, each column the mean of 10 updates",
+        "  4 ┤─────╮",
+        "3.5 ┤     │",
+        "  3 ┤     ╰────",
+        "    └──────────",
+        "     1 100 updates",
+    ]
+
+
+def test_history_chart_is_logarithmic_for_losses_over_a_wide_range():
+    chart = noted(100.0, 10.0, 1.0).chart(height=5)
+    assert chart.splitlines()[0] == "training loss (logarithmic)"
+    assert [line[:5] for line in chart.splitlines()[1:6]] == ["100 ┤", "    │", " 10 ┤", "    │", "  1 ┤"]
+    assert "logarithmic" not in noted(100.0, 10.0, 0.0).chart()
+    assert "logarithmic" not in noted(4.0, 1.0).chart()
+
+
+@pytest.mark.parametrize("values", [(2.0,), (2.0, 2.0), (0.0, 0.0), (-1.0, -2.0, -1.5)])
+def test_history_chart_of_few_or_equal_losses(values):
+    lines = noted(*values).chart(width=5, height=4).splitlines()
+    assert len(lines) == 7
+    assert any("─" in line for line in lines[1:5])
+
+
+def test_history_chart_keeps_to_its_size():
+    lines = noted(*np.random.default_rng(1).random(1000)).chart(width=30, height=6).splitlines()
+    margin = lines[1].index("┤")
+    assert len(lines) == 9
+    assert max(map(len, lines[1:])) <= margin + 1 + 30
+    assert lines[-1].endswith("1,000 updates")
+    for size in ({"width": 1}, {"height": 1}):
+        with pytest.raises(ValueError, match=r"^History\.chart: (width|height) must be an int ≥ 2, got 1"):
+            noted(1.0).chart(**size)
