@@ -15,7 +15,7 @@ Checked by tests/test_backward.py.
 """
 
 import itertools
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from heapq import heappop, heappush
 from typing import Any
 
@@ -119,7 +119,7 @@ def run(
     gradient: Any,
     *,
     retain_graph: bool = False,
-    only: Container[Any] | None = None,
+    only: Set[Any] | None = None,
     capture: Iterable[Any] = (),
     open: Callable[[Node, Any], Iterable[Any]] | None = None,
     place: Callable[..., Any] = ops.place.forward,
@@ -133,8 +133,8 @@ def run(
         Where the gradient enters.
     retain_graph : bool
         Keep the graph; otherwise each node is emptied as soon as it has been used.
-    only : container of nodes and leaves, optional
-        Visit no others.
+    only : set of nodes and leaves, optional
+        Visit no others, and leave a node whose inputs are all among the others as it is.
     capture : nodes
         Return their totals too.
     open, place
@@ -182,7 +182,7 @@ def run(
                 pending[receiver] = vjp(g, *kept)
                 if isinstance(receiver, Node):
                     heappush(heap, (receiver.number, receiver))
-        if not retain_graph:
+        if not retain_graph and (only is None or not only.isdisjoint(node.receivers())):
             node.edges = node.guards = None
     # Every node has been taken out, so what is left are the leaves.
     totals = {leaf: g.total(place) if type(g) is Part else g for leaf, g in pending.items()}
