@@ -52,7 +52,7 @@ def as_generator(rng: np.random.Generator | int | None) -> np.random.Generator:
     return np.random.default_rng(int(rng))
 
 
-def as_size(value: int, argument: str, minimum: int = 1) -> int:
+def as_size(value: Any, argument: str, minimum: int = 1) -> int:
     """Check a count such as a batch size: an int (numpy's too, never a bool) of at least ``minimum``.
 
     Raises
@@ -68,7 +68,9 @@ def as_size(value: int, argument: str, minimum: int = 1) -> int:
     try:
         size = operator.index(value)
     except TypeError:
-        raise TypeError(f"{expected}, got {describe(value)}: try {max(minimum, 1)}") from None
+        whole = isinstance(value, float) and value >= minimum and value == value // 1
+        hint = int(value) if whole else max(minimum, 1)
+        raise TypeError(f"{expected}, got {describe(value)}: try {hint}") from None
     if size < minimum:
         raise ValueError(f"{expected}, got {size}: try {minimum} or more")
     return size

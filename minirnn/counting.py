@@ -31,6 +31,12 @@ TABLE_HEADER = ("name", "shape (row convention)", "shape (column convention)", "
 _BLOCKS = {"elman": 1, "lstm": 4, "gru": 3}  # G, the gate blocks that stand side by side in W_xh, W_hh and b_h
 
 
+NOTES = (
+    "The count does not depend on the length T of the sequence: every step uses the same arrays.",
+    "The count does not depend on the activation φ: sigmoid, tanh and ReLU have no parameters.",
+)
+
+
 @dataclass(frozen=True)
 class Term:
     """One array of parameters: a row of the table and a term of the sum.
@@ -111,10 +117,7 @@ class ParameterCount:
     @property
     def notes(self) -> tuple[str, ...]:
         """What the count does *not* depend on, and why: T and φ."""
-        return (
-            "The count does not depend on the length T of the sequence: every step uses the same arrays.",
-            "The count does not depend on the activation φ: sigmoid, tanh and ReLU have no parameters.",
-        )
+        return NOTES
 
     @property
     def elsewhere(self) -> dict[str, int]:

@@ -53,8 +53,13 @@ class Module:
         self.training = True
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if isinstance(value, Parameter) and not value.name:
-            value.name = name
+        if isinstance(value, Parameter):
+            value.name = value.name or name
+        elif value is not None and isinstance(vars(self).get(name), Parameter):
+            raise TypeError(
+                f"{type(self).__name__}.{name} is a Parameter, which would be lost: to change its values set "
+                f"{name}.data, to replace it set a Parameter, to do without it set None"
+            )
         if isinstance(value, list | tuple | dict):
             held = value.values() if isinstance(value, dict) else value
             if any(isinstance(item, Parameter | Module) for item in held):
@@ -187,7 +192,8 @@ class Module:
         rows = [(t.name, t.shape, t.shape_column, f"{t.formula} = {t.numbers}", t.count) for t in terms]
         total = ("total", "", "", "", sum(t.count for t in terms))
         print(counting.render_table(rows, counting.TABLE_HEADER, total=total), file=file)
-        for line in self.counting_notes():
+        notes = self.counting_notes()
+        for line in [*notes, *(counting.NOTES if notes else ())]:
             print(line, file=file)
 
     def extra_repr(self) -> str:

@@ -30,7 +30,8 @@ class Optimizer:
             p.grad = None
 
     def step(self) -> None:
-        """Change every Parameter that has a gradient."""
+        """Change every Parameter that has a gradient; RuntimeError if none has."""
+        _with_gradient(self.params, f"{self.name}.step")
         for i, p in enumerate(self.params):
             if p.grad is not None:
                 p.data = p.data - self._change(i, p.grad)
@@ -169,7 +170,7 @@ def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> float:
     """
     if max_norm != math.inf:
         max_norm = _positive(max_norm, "clip_grad_norm: max_norm", "try 1.0, or math.inf to measure only")
-    parameters = [p for p in _parameters(params, "clip_grad_norm") if p.grad is not None]
+    parameters = _with_gradient(_parameters(params, "clip_grad_norm"), "clip_grad_norm")
     norms = [_norm(p.grad) for p in parameters]
     norm = math.hypot(*norms)
     if not math.isfinite(norm):
@@ -209,6 +210,14 @@ def _parameters(params: Iterable[Tensor], name: str) -> list[Tensor]:
     if not parameters:
         raise ValueError(f"{name}: params is empty; pass module.parameters()")
     return parameters
+
+
+def _with_gradient(parameters: list[Tensor], name: str) -> list[Tensor]:
+    """Return those that have a gradient; RuntimeError if none has, since then backward was forgotten."""
+    having = [p for p in parameters if p.grad is not None]
+    if not having:
+        raise RuntimeError(f"{name}: no Parameter has a gradient: call loss.backward() first")
+    return having
 
 
 def _is_number(value: Any) -> bool:

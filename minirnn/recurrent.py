@@ -274,11 +274,10 @@ class RecurrentLayer(Module):
         return [dataclasses.replace(term, name=prefix + term.name) for term in self.count().terms]
 
     def counting_notes(self, prefix: str = "") -> list[str]:
-        """Return what other libraries would count, and what the count does not depend on."""
+        """Return what other libraries would count for this layer, and why."""
         count = self.count()
-        what = prefix.rstrip(".") or self.name
-        letters = f"{what}: m = {count.m} inputs, n = {count.n} hidden neurons"
-        return [letters, *(f"{what}: {line}" for line in (*count.reconciliation(), *count.notes))]
+        letters = f"{prefix.rstrip('.') or self.name}, with m = {count.m}, n = {count.n}; in other libraries:"
+        return [letters, *(f"  {line}" for line in count.reconciliation())]
 
     def extra_repr(self) -> str:
         """Return the settings shown between the brackets of ``repr``."""
@@ -349,6 +348,12 @@ class SequenceModel(Module):
             raise ValueError(
                 f"SequenceModel: head takes {takes} features and recurrent gives H={recurrent.hidden_size}: "
                 f"try Linear({recurrent.hidden_size}, …)"
+            )
+        gives_dtype = getattr(head, "dtype", recurrent.dtype)
+        if gives_dtype != recurrent.dtype:
+            raise ValueError(
+                f"SequenceModel: recurrent is {recurrent.dtype} and head {gives_dtype}: "
+                f"make both with dtype=numpy.{recurrent.dtype}"
             )
         self.embedding = embedding
         self.recurrent = recurrent

@@ -630,6 +630,7 @@ def _with_constant(t: Tensor, c: Any) -> tuple[Any, Any]:
     if isinstance(c, _NUMBERS):
         return t, float(c) if type(c) is np.float64 else c  # np.float64 is a float, but would widen float32
     if isinstance(c, np.ndarray):
+        c = np.asarray(c)  # np.matrix has its own idea of a product
         if c.dtype is t._data.dtype:
             return t, c
     elif isinstance(c, list | tuple):

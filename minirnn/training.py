@@ -7,6 +7,7 @@ Checked by tests/test_training.py.
 """
 
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -531,6 +532,14 @@ def _on_terminal() -> bool:
     return sys.stderr is not None and sys.stderr.isatty()
 
 
+def _columns() -> int:
+    """Return the width of the terminal, 80 where there is none or it does not know."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
+
+
 class _Bar:
     """tqdm's bar, spoken to ten times a second and not at every update: an update may take less time than its text."""
 
@@ -540,7 +549,9 @@ class _Bar:
         if shown:
             from tqdm import tqdm  # here, not above: it takes as long to import as all of minirnn
 
-            self._bar = tqdm(total=total, unit=" updates", dynamic_ncols=True, mininterval=0, miniters=1)
+            # Left to itself, tqdm shows nothing on a terminal that does not know its size, such as a container's.
+            size = {"ncols": _columns(), "nrows": 20}
+            self._bar = tqdm(total=total, unit=" updates", mininterval=0, miniters=1, **size)
 
     def update(self, history: History) -> None:
         now = history._seconds[-1]
@@ -549,7 +560,7 @@ class _Bar:
             self._draw(history)
 
     def _draw(self, history: History) -> None:
-        text = f"loss {history.recent():.4f}, gradient norm {history._grad_norm[-1]:.3g}"
+        text = f"loss {history.recent():.4f}, grad norm {history._grad_norm[-1]:.3g}"
         self._bar.set_postfix_str(text, refresh=False)
         self._bar.update(history.updates - self._bar.n)
 

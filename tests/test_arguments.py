@@ -80,7 +80,7 @@ def test_sizes():
         (-7, ValueError, "f: N must be an int ≥ 1, got -7: try 1 or more"),
         (True, TypeError, "f: N must be an int ≥ 1, got True (bool): try 1"),
         (np.True_, TypeError, f"f: N must be an int ≥ 1, got {np.True_!r} ({type(np.True_).__name__}): try 1"),
-        (2.0, TypeError, "f: N must be an int ≥ 1, got 2.0 (float): try 1"),
+        (2.0, TypeError, "f: N must be an int ≥ 1, got 2.0 (float): try 2"),
         (None, TypeError, "f: N must be an int ≥ 1, got None (NoneType): try 1"),
         (np.ones(2), TypeError, "f: N must be an int ≥ 1, got an array of shape (2,) and dtype float64: try 1"),
     ],

@@ -99,7 +99,7 @@ def test_linear_casts_what_comes_in(given, dtype):
     ("arguments", "options", "kind", "message"),
     [
         ((0, 2), {}, ValueError, "Linear: in_features must be an int ≥ 1, got 0: try 1 or more"),
-        ((3, 2.0), {}, TypeError, "Linear: out_features must be an int ≥ 1, got 2.0 (float): try 1"),
+        ((3, 2.0), {}, TypeError, "Linear: out_features must be an int ≥ 1, got 2.0 (float): try 2"),
         ((3, 2, 5), {}, TypeError, "Linear: bias must be True or False, got 5 (int)"),
         (
             (3, 2),

@@ -351,8 +351,20 @@ def test_summary_says_of_each_recurrent_layer_what_others_would_count(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert ["total", str(2 * 3 + 9 + 3 + 9 + 9)] in [line.split() for line in lines]
     for name in ("lower", "upper"):
-        said = [line for line in lines if line.startswith(f"{name}: ")]
-        assert [any(library in line for line in said) for library in ("torch", "Keras", "ONNX")] == [True] * 3
+        at = lines.index(f"{name}, with m = {'2' if name == 'lower' else '3'}, n = 3; in other libraries:")
+        assert [line.split()[0] for line in lines[at + 1 : at + 4]] == ["torch", "Keras", "ONNX"]
+    assert lines[-2:] == list(mr.counting.NOTES)
+
+
+def test_a_parameter_is_not_lost_to_an_array():
+    layer = mr.Linear(3, 2)
+    before = layer.weight
+    with pytest.raises(TypeError, match=r"Linear\.weight is a Parameter.*set weight\.data.*set None"):
+        layer.weight = np.eye(3, 2)
+    assert layer.weight is before
+    layer.bias = None
+    layer.weight = mr.Parameter(np.ones((3, 2)))
+    assert layer.count_params() == 6
 
 
 def test_repr_is_nested():

@@ -332,11 +332,16 @@ NUMPY = {
 
 
 @every_case
-def test_forward_equals_numpy(case):
+def test_forward_equals_numpy_and_constants_are_not_recorded(case):
     y = run(case, tensors_of(case))
     expected = NUMPY[case.op](*case.inputs, **case.settings)
     assert y.shape == np.shape(expected)
     assert_allclose(y.numpy(), expected, rtol=1e-13, atol=1e-14)
+    assert y.requires_grad
+    constant = run(case, [mr.Tensor(x) if is_float(x) else x for x in case.inputs])
+    assert_array_equal(constant.numpy(), y.numpy())
+    assert not constant.requires_grad
+    assert constant._node is None
 
 
 # --- rules, on arrays -------------------------------------------------------------------------------------------------
@@ -483,13 +488,6 @@ def test_float32_in_float32_out_values_gradients_and_second_order(case):
     assert set(seen) == {np.dtype(np.float32)}
     for g, x in zip(recorded, wanted, strict=True):
         assert_allclose(g.numpy(), x.grad, rtol=1e-5, atol=1e-6)
-
-
-@every_case
-def test_constants_are_not_recorded(case):
-    y = run(case, [mr.Tensor(x) if is_float(x) else x for x in case.inputs])
-    assert not y.requires_grad
-    assert y._node is None
 
 
 def test_only_ops_marked_as_views_share_memory_and_each_of_them_does():
@@ -652,6 +650,12 @@ def test_sum_to_and_spread_are_each_other_s_transpose(shapes, float32):
     assert down.dtype == up.dtype == dtype
     assert np.vdot(u, up) == np.vdot(down, v)
     assert not np.shares_memory(up, v)
+
+
+@pytest.mark.parametrize(("shape", "index"), INDICES)
+def test_slices_and_integers_are_told_from_arrays_since_they_can_be_written_in_one_go(shape, index):
+    parts = index if isinstance(index, tuple) else (index,)
+    assert ops._is_basic(index) == (not any(isinstance(i, np.ndarray) for i in parts))
 
 
 INDEXED = hnp.array_shapes(max_dims=3, max_side=4).flatmap(

@@ -183,11 +183,12 @@ def test_gradients_are_read_only(name):
 
 
 @pytest.mark.parametrize("name", MAKE)
-def test_without_a_gradient_nothing_happens(name):
+def test_without_a_gradient_nothing_changes(name):
     params = parameters()
     before = [p.data.copy() for p in params]
     optimizer = MAKE[name](params)
-    optimizer.step()
+    with pytest.raises(RuntimeError, match=r"step: no Parameter has a gradient: call loss\.backward\(\) first"):
+        optimizer.step()
     params[0].grad = np.ones((3, 2))
     optimizer.step()
     assert not np.array_equal(params[0].data, before[0])
@@ -349,7 +350,10 @@ def test_parameters_without_a_gradient_are_passed_over():
     params = [*with_gradients(np.array([3.0, 4.0])), mr.Parameter(np.ones(2))]
     assert optim.clip_grad_norm(iter(params), 1.0) == 5.0
     assert params[1].grad is None
-    assert optim.clip_grad_norm([mr.Parameter(np.ones(2))], 1.0) == 0.0
+    with pytest.raises(
+        RuntimeError, match=r"clip_grad_norm: no Parameter has a gradient: call loss\.backward\(\) first"
+    ):
+        optim.clip_grad_norm([mr.Parameter(np.ones(2))], 1.0)
     assert optim.clip_grad_norm(with_gradients(np.zeros(3)), 1.0) == 0.0
 
 

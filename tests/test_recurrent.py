@@ -1076,12 +1076,12 @@ def test_the_summary_of_a_layer_prints_the_table_and_what_others_count(capsys):
     lines = capsys.readouterr().out.splitlines()
     table = count.table().splitlines()
     assert lines[: len(table)] == table
-    assert lines[len(table)] == "RecurrentLayer: m = 10 inputs, n = 20 hidden neurons"
-    assert lines[len(table) + 1 :] == [f"RecurrentLayer: {line}" for line in (*count.reconciliation(), *count.notes)]
+    assert lines[len(table)] == "RecurrentLayer, with m = 10, n = 20; in other libraries:"
+    assert lines[len(table) + 1 :] == [*(f"  {line}" for line in count.reconciliation()), *count.notes]
     torch, keras, onnx = lines[len(table) + 1 : len(table) + 4]
-    assert torch.startswith("RecurrentLayer: torch nn.RNN: 640 = 620 + 20: two biases")
-    assert keras.startswith("RecurrentLayer: Keras SimpleRNN: 620, the same")
-    assert onnx.startswith("RecurrentLayer: ONNX RNN: 640 = 620 + 20: two biases")
+    assert torch.startswith("  torch nn.RNN: 640 = 620 + 20: two biases")
+    assert keras.startswith("  Keras SimpleRNN: 620, the same")
+    assert onnx.startswith("  ONNX RNN: 640 = 620 + 20: two biases")
 
 
 EXAM = """\
@@ -1092,12 +1092,12 @@ recurrent.W_hh  (20, 20)                (20, 20)                   n·n = 20·20
 head.weight     (20, 5)                 (5, 20)                    in·out = 20·5    100
 --------------  ----------------------  -------------------------  -------------  -----
 total                                                                               700
-recurrent: m = 10 inputs, n = 20 hidden neurons
-recurrent: torch nn.RNN: 600, the same: bias=False.
-recurrent: Keras SimpleRNN: 600, the same: use_bias=False.
-recurrent: ONNX RNN: 600, the same: its input B is optional and left out.
-recurrent: The count does not depend on the length T of the sequence: every step uses the same arrays.
-recurrent: The count does not depend on the activation φ: sigmoid, tanh and ReLU have no parameters.
+recurrent, with m = 10, n = 20; in other libraries:
+  torch nn.RNN: 600, the same: bias=False.
+  Keras SimpleRNN: 600, the same: use_bias=False.
+  ONNX RNN: 600, the same: its input B is optional and left out.
+The count does not depend on the length T of the sequence: every step uses the same arrays.
+The count does not depend on the activation φ: sigmoid, tanh and ReLU have no parameters.
 """
 
 
@@ -1259,7 +1259,7 @@ INITIALISER = (
     [
         ((0, 5), {}, ValueError, "RecurrentLayer: input_size must be an int ≥ 1, got 0: try 1 or more"),
         ((3, -1), {}, ValueError, "RecurrentLayer: hidden_size must be an int ≥ 1, got -1: try 1 or more"),
-        ((3, 5.0), {}, TypeError, "RecurrentLayer: hidden_size must be an int ≥ 1, got 5.0 (float): try 1"),
+        ((3, 5.0), {}, TypeError, "RecurrentLayer: hidden_size must be an int ≥ 1, got 5.0 (float): try 5"),
         ((3, "5"), {}, TypeError, "RecurrentLayer: hidden_size must be an int ≥ 1, got '5' (str): try 1"),
         ((3, True), {}, TypeError, "RecurrentLayer: hidden_size must be an int ≥ 1, got True (bool): try 1"),
         ((3, None), {}, TypeError, "RecurrentLayer: hidden_size must be an int ≥ 1, got None (NoneType): try 1"),
@@ -1569,3 +1569,9 @@ def report(configurations, comparisons, worst):
 
 if __name__ == "__main__":
     report(*worst_errors())
+
+
+def test_a_model_of_two_precisions_is_refused():
+    recurrent = mr.RecurrentLayer(2, 3, dtype=np.float64)
+    with pytest.raises(ValueError, match=r"recurrent is float64 and head float32: make both with dtype=numpy\.float64"):
+        mr.SequenceModel(recurrent, mr.Linear(3, 1))

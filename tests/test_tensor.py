@@ -257,6 +257,23 @@ def test_arrays_that_hold_no_numbers_are_no_operands(bad):
         bad * leaf([1.0])
 
 
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
+def test_subclasses_of_ndarray_are_taken_as_the_arrays_they_are():
+    class Own(np.ndarray):
+        def __mul__(self, other):
+            raise AssertionError("the operator of the subclass must not be asked")
+
+        __rmul__ = __mul__
+        __array_priority__ = -1.0
+
+    a = np.array([[1.0, 2.0], [3.0, 4.0]])
+    for kind in (Own, np.matrix):
+        product = leaf(a) * a.view(kind)
+        assert type(product.numpy()) is np.ndarray
+        assert_array_equal(product.numpy(), a * a)
+    assert type(mr.Tensor(a.view(Own)).data) is np.ndarray
+
+
 def test_a_list_of_tensors_is_no_operand_since_its_gradients_would_be_lost():
     x = leaf([1.0, 2.0])
     with pytest.raises(TypeError, match=r"operand must be one array or Tensor, got a list that holds Tensors.*stack"):

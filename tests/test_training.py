@@ -61,12 +61,12 @@ def test_fit_makes_the_updates_of_a_loop_written_out():
         loss.backward()
         norm = math.sqrt(sum(float((p.grad.astype(np.float64) ** 2).sum()) for p in by_hand.parameters()))
         for p in by_hand.parameters():
-            p.grad = p.grad * min(1.0, 0.3 / norm)
+            p.grad = p.grad * min(1.0, 1.2 / norm)
         sgd.step()
         expected.append((loss.item(), norm))
-    history = train(model, max_updates=20, clip_norm=0.3, optimizer=optim.SGD(model.parameters(), 0.1, momentum=0.9))
+    history = train(model, max_updates=20, clip_norm=1.2, optimizer=optim.SGD(model.parameters(), 0.1, momentum=0.9))
     np.testing.assert_allclose(np.column_stack([history.loss, history.grad_norm]), expected, rtol=1e-5)
-    assert history.grad_norm.max() > 0.3 > history.grad_norm.min()  # some were clipped, some not
+    assert history.grad_norm.max() > 1.2 > history.grad_norm.min()  # some were clipped, some not
     for p, q in zip(model.parameters(), by_hand.parameters(), strict=True):
         np.testing.assert_allclose(p.data, q.data, rtol=1e-5, atol=1e-6)
 
@@ -257,7 +257,9 @@ def test_fit_stops_at_the_first_loss_that_is_not_finite_and_says_where_it_comes_
 
 
 def test_fit_stops_when_the_weights_explode():
-    with pytest.raises(FloatingPointError, match=r"^fit: update 2 was not made: the loss is inf\. .* detect_anomaly: "):
+    with pytest.raises(
+        FloatingPointError, match=r"^fit: update 2 was not made: the loss is nan\. .* outputs holds inf at \[1, 0, 0\]"
+    ):
         train(
             adding_model(readout="all", activation="identity"), [(np.ones((6, 4, 2)), np.ones((6, 4, 1)))] * 5, lr=1e30
         )
@@ -340,7 +342,7 @@ def test_the_bar_shows_loss_gradient_norm_and_updates_per_second(capsys):
     assert err.endswith("\n")
     assert "5/5" in last
     assert "updates/s" in last
-    assert f"loss {history.recent():.4f}, gradient norm {history.grad_norm[-1]:.3g}" in last
+    assert f"loss {history.recent():.4f}, grad norm {history.grad_norm[-1]:.3g}" in last
 
 
 @pytest.mark.parametrize(
@@ -362,7 +364,7 @@ def test_the_bar_does_without_stderr(monkeypatch):
 
 def test_the_bar_is_drawn_now_and_then_not_at_every_update(capsys):
     train(Spy(), itertools.repeat(pairs(1)[0]), max_updates=300, progress=True)
-    assert 2 <= capsys.readouterr().err.count("gradient norm") < 100
+    assert 2 <= capsys.readouterr().err.count("grad norm") < 100
 
 
 # --- evaluate ---------------------------------------------------------------------------------------------------------

@@ -123,6 +123,7 @@ def train_adding(arguments: argparse.Namespace) -> int:
     for_model, for_data = np.random.default_rng(arguments.seed).spawn(2)
     layer = _layer(arguments, task.input_size, for_model)
     model = SequenceModel(layer, Linear(arguments.hidden, task.output_size, rng=for_model), readout=task.readout)
+    settings = _settings(arguments, model)
     held_out = task.evaluation_batch(_SEQUENCES, arguments.seed)
 
     def solved(history: History) -> bool:
@@ -134,7 +135,7 @@ def train_adding(arguments: argparse.Namespace) -> int:
     model.summary()
     print(f"\nadding, T = {task.T}\nsolved: {task.rule}", flush=True)
     batches = task.batches(arguments.batch, for_data)
-    history = fit(model, batches, loss=losses.mse, stop=solved, **_settings(arguments, model))
+    history = fit(model, batches, loss=losses.mse, stop=solved, **settings)
     mse = evaluate(model, [held_out], loss=losses.mse)
     figures = f"held-out mean squared error {mse:.4f}, baseline {task.baseline:.4f}"
     return _end(history, task.solved(mse), figures, "squared error")

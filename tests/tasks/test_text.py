@@ -313,7 +313,7 @@ def test_held_out_streams_need_a_step_each():
     ("N", "chunk", "kind", "message"),
     [
         (0, 4, ValueError, "N must be an int ≥ 1, got 0: try 1 or more"),
-        (2.0, 4, TypeError, "N must be an int ≥ 1, got 2.0 (float): try 1"),
+        (2.0, 4, TypeError, "N must be an int ≥ 1, got 2.0 (float): try 2"),
         (2, -4, ValueError, "chunk must be an int ≥ 1, got -4: try 1 or more"),
         (2, None, TypeError, "chunk must be an int ≥ 1, got None (NoneType): try 1"),
     ],

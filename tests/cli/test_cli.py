@@ -1,0 +1,166 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from minirnn import counting
+from minirnn.cli import main
+
+COUNT = ["count", "--inputs", "10", "--hidden", "20"]
+
+
+def minirnn(*arguments, **environment):
+    """Run ``python -m minirnn`` as a process of its own; the bytes it printed are decoded here, as UTF-8."""
+    return subprocess.run(
+        [sys.executable, "-m", "minirnn", *arguments],
+        capture_output=True,
+        encoding="utf-8",
+        env={**os.environ, "PYTHONIOENCODING": "utf-8", **environment},
+        timeout=60,
+    )
+
+
+def one_error_line(capsys):
+    """Return the error that was printed, after checking that it is one line and that nothing else was printed."""
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("minirnn: error: ")
+    assert err.endswith("\n")
+    assert err.count("\n") == 1
+    return err.removeprefix("minirnn: error: ").removesuffix("\n")
+
+
+# --- the command itself -----------------------------------------------------------------------------------------------
+
+
+def test_version(capsys):
+    from importlib.metadata import version
+
+    assert main(["--version"]) == 0
+    assert capsys.readouterr() == (f"minirnn {version('minirnn')}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "mentions"),
+    [
+        (["--help"], ("count", "train", "--version")),
+        (["count", "--help"], ("--inputs", "--hidden", "--outputs", "--no-bias", "--cell", "--json")),
+        (["train", "--help"], ("adding", "text", "130")),
+        (
+            ["train", "adding", "--help"],
+            ("--steps-in-time", "default: 50", "--init", "1/6", "Le, Jaitly & Hinton 2015"),
+        ),
+        (["train", "text", "--help"], ("--file", "--chunk", "--embedding", "--sample", "pydoc_data.topics")),
+    ],
+)
+def test_help(capsys, arguments, mentions):
+    assert main(arguments) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    for word in mentions:
+        assert word in " ".join(out.split())
+
+
+def test_python_m_minirnn_is_the_command(capsys):
+    done = minirnn(*COUNT)
+    assert main(COUNT) == done.returncode == 0
+    assert capsys.readouterr().out == done.stdout
+    done = minirnn("count", "--inputs", "0", "--hidden", "20")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("minirnn: error: elman: m (number of inputs) must be an int of at least 1, got 0")
+    assert done.stderr.count("\n") == 1
+
+
+def test_main_reads_the_arguments_of_the_process(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["minirnn", *COUNT, "--outputs", "5", "--no-bias"])
+    assert main() == 0
+    assert "= 700\n" in capsys.readouterr().out
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "starts", "ends"),
+    [
+        ([], "the following arguments are required: COMMAND", "; see minirnn --help"),
+        (["train"], "the following arguments are required: TASK", "; see minirnn train --help"),
+        (["sing"], "argument COMMAND: invalid choice: 'sing' (choose from ", "; see minirnn --help"),
+        (["train", "dog"], "argument TASK: invalid choice: 'dog' (choose from ", "; see minirnn train --help"),
+        (["count"], "the following arguments are required: --inputs, --hidden", "; see minirnn count --help"),
+        ([*COUNT, "--verbose"], "unrecognized arguments: --verbose", "; see minirnn --help"),
+        ([*COUNT, "--out", "5"], "unrecognized arguments: --out 5", "; see minirnn --help"),  # no guessing
+    ],
+)
+def test_arguments_that_are_not_understood(capsys, arguments, starts, ends):
+    assert main(arguments) == 2
+    error = one_error_line(capsys)
+    assert error.startswith(starts)
+    assert error.endswith(ends)
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ValueError("x must be y:\n  line 1\n  line 2"), "x must be y: line 1 line 2"),
+        (TypeError("rng must be an int"), "rng must be an int"),
+        (IndexError("ids must be integers"), "ids must be integers"),
+        (FloatingPointError("the loss is nan"), "the loss is nan"),
+        (PermissionError(13, "Permission denied", "/x"), "[Errno 13] Permission denied: '/x'"),
+        (ModuleNotFoundError("no such text"), "no such text"),
+        (MemoryError(), "MemoryError"),
+    ],
+)
+def test_an_error_of_the_library_is_one_line_and_status_2(capsys, monkeypatch, error, text):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(counting, "elman", fail)
+    assert main(COUNT) == 2
+    assert one_error_line(capsys) == text
+
+
+def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch):
+    def fail(*_, **__):
+        raise AttributeError("a bug")
+
+    monkeypatch.setattr(counting, "elman", fail)
+    with pytest.raises(AttributeError, match="a bug"):
+        main(COUNT)
+
+
+def test_ctrl_c_anywhere_is_status_130(capsys, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(counting, "elman", interrupt)
+    assert main(COUNT) == 130
+    assert capsys.readouterr() == ("", "minirnn: interrupted\n")
+
+
+# --- where the output goes --------------------------------------------------------------------------------------------
+
+
+def test_a_reader_that_has_gone_is_no_error():
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, "-m", "minirnn", *COUNT], stdout=write, stderr=subprocess.PIPE, timeout=60)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_an_output_without_greek_letters_is_no_error():
+    done = minirnn(*COUNT, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "activation ?" in done.stdout
+
+
+def test_counting_does_not_wait_for_what_only_training_needs():
+    code = (
+        "import sys; from minirnn.cli import main; main(sys.argv[1:]); "
+        "print(sorted({'tqdm', 'importlib.metadata'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *COUNT, "--json"], capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "[]"

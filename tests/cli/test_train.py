@@ -1,0 +1,484 @@
+import ctypes
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minirnn import losses, optim
+from minirnn.cli import main, train
+from minirnn.tasks import AddingTask, TextTask
+from minirnn.training import History
+
+QUICK = ["--steps-in-time", "4", "--hidden", "6", "--batch", "4", "--max-updates", "12"]
+SENTENCE = "the cat sat on the mat, and the dog sat on the log.\n"
+
+
+@pytest.fixture
+def file(tmp_path):
+    """A text whose bigrams leave more open than its past does."""
+    path = tmp_path / "sentences.txt"
+    path.write_text(SENTENCE * 60, encoding="utf-8")
+    return path
+
+
+def small_text(file, **options):
+    settings = {
+        "file": file,
+        "hidden": 16,
+        "embedding": 8,
+        "batch": 4,
+        "chunk": 10,
+        "lr": 0.02,
+        "max_updates": 60,
+        "sample": 30,
+        **options,
+    }
+    return ["text", *(part for name, value in settings.items() for part in (f"--{name.replace('_', '-')}", str(value)))]
+
+
+def run(capsys, *arguments):
+    status = main(["train", *arguments])
+    out, err = capsys.readouterr()
+    assert err == ""  # stderr is no terminal here: no bar
+    return status, out
+
+
+def without_times(out):
+    """Return what was printed without the seconds: those of the verdict, and those of the table's second column."""
+    out = re.sub(r"in \d+\.\d s$", "in … s", out, flags=re.M)
+    return re.sub(r"^( *[\d,]+) +\d+\.\d(  )", r"\1 …\2", out, flags=re.M)
+
+
+def verdict(out):
+    return next(line for line in out.splitlines() if re.match("(not )?solved: held-out|interrupted:", line))
+
+
+# --- adding -----------------------------------------------------------------------------------------------------------
+
+
+def test_adding_is_solved(capsys):
+    status, out = run(
+        capsys, "adding", "--steps-in-time", "10", "--hidden", "32", "--lr", "5e-3", "--max-updates", "4000"
+    )
+    assert status == 0
+    figures = re.fullmatch(
+        r"solved: held-out mean squared error (0\.\d{4}), baseline 0\.1667; ([\d,]+) updates in \d+\.\d s", verdict(out)
+    )
+    assert float(figures[1]) < 0.01
+    assert 100 < int(figures[2].replace(",", "")) < 4000
+
+
+def test_adding_prints_the_parameters_first_and_the_chart_last(capsys):
+    status, out = run(capsys, "adding", *QUICK)
+    assert status == 1
+    assert re.match(r"name +shape \(row convention\) +shape \(column convention\) +formula +count\n", out)
+    assert re.search(r"^recurrent\.W_hh +\(6, 6\) +\(6, 6\) +n·n = 6·6 +36$", out, re.M)
+    assert re.search(r"^total +61$", out, re.M)
+    assert "\nadding, T = 4\nsolved: mean squared error below 0.01" in out
+    assert verdict(out).startswith("not solved: held-out mean squared error ")
+    assert "; 12 updates in " in verdict(out)
+    assert out.index("total") < out.index("not solved:") < out.index("training loss, squared error")
+    assert out.endswith("12 updates\n")
+
+
+def test_adding_is_judged_by_held_out_data_not_by_the_training_loss(capsys, monkeypatch):
+    monkeypatch.setattr(AddingTask, "solved", lambda self, mse: mse < 10)
+    status, out = run(capsys, "adding", *QUICK[:-1], "100")
+    assert (status, verdict(out)[:7]) == (0, "solved:")
+    assert "; 50 updates in " in out  # asked for the first time after a window of 50
+    # The training loss is as before; what is held out is not learnt.
+    asked = []
+    monkeypatch.setattr(train, "evaluate", lambda model, batches, loss: asked.append(batches) or 11.0)
+    status, out = run(capsys, "adding", *QUICK[:-1], "100", "--seed", "3")
+    assert (status, verdict(out)[:11]) == (1, "not solved:")
+    assert "; 100 updates in " in out
+    assert len(asked) == 3  # after 50, after 100, and at the end
+    x, y = AddingTask(4).evaluation_batch(1000, seed=3)
+    np.testing.assert_array_equal(asked[0][0][0], x)
+    np.testing.assert_array_equal(asked[0][0][1], y)
+
+
+def test_adding_does_not_ask_held_out_data_while_the_training_loss_is_high(capsys, monkeypatch):
+    asked = []
+    monkeypatch.setattr(train, "evaluate", lambda model, batches, loss: asked.append(batches) or 0.0)
+    status, _ = run(capsys, "adding", *QUICK[:-1], "100")
+    assert status == 0
+    assert len(asked) == 1  # at the end only
+
+
+@pytest.mark.parametrize("backend", ["fused", "graph"])
+def test_adding_gives_the_same_figures_for_the_same_seed(capsys, backend):
+    arguments = ["adding", *QUICK, "--backend", backend, "--seed", "7"]
+    first, second = (without_times(run(capsys, *arguments)[1]) for _ in range(2))
+    assert first == second
+    assert first != without_times(run(capsys, *arguments, "--seed", "8")[1])
+
+
+# --- text -------------------------------------------------------------------------------------------------------------
+
+
+def test_text_beats_the_bigram_model(capsys, file):
+    status, out = run(capsys, *small_text(file, max_updates=150))
+    task = TextTask(path=file)
+    figures = re.fullmatch(
+        r"solved: held-out bits per character (\d\.\d{3}), bigram (\d\.\d\d), unigram (\d\.\d\d); 150 updates in .*",
+        verdict(out),
+    )
+    bits, bigram, unigram = map(float, figures.groups())
+    assert status == 0
+    assert bits < bigram < unigram
+    assert bigram == pytest.approx(task.bigram_bits, abs=0.006)
+    assert unigram == pytest.approx(task.unigram_bits, abs=0.006)
+    assert f"\ntext, 2,808 characters to train on and 312 held out, {len(set(SENTENCE))} different\n" in out
+
+
+def test_text_that_does_not_beat_the_bigram_model(capsys, file):
+    status, out = run(capsys, *small_text(file, max_updates=2))
+    assert status == 1
+    assert verdict(out).startswith("not solved: held-out bits per character ")
+
+
+@pytest.mark.parametrize(
+    ("options", "updates"),
+    [
+        ({"max_updates": 20}, [2, 4, 6, 8, 10, 12, 14, 16, 18, 20]),
+        ({"max_updates": 7, "evaluate_every": 3}, [3, 6, 7]),
+        ({"max_updates": 3, "evaluate_every": 10}, [3]),
+        ({"max_updates": 2}, [1, 2]),
+    ],
+)
+def test_text_reports_every_so_often_and_at_the_end(capsys, file, options, updates):
+    _, out = run(capsys, *small_text(file, **options))
+    rows = re.findall(r"^ *(\d+) +\d+\.\d +(\d\.\d{3}) +(\d\.\d{3})$", out, re.M)
+    assert [int(row[0]) for row in rows] == updates
+    assert f"character {rows[-1][2]}, bigram" in verdict(out)
+    assert "updates  seconds  training  held-out  bits per character; bigram " in out
+
+
+def test_text_reports_the_training_loss_in_bits(capsys, file, monkeypatch):
+    histories = []
+    fit = train.fit
+    monkeypatch.setattr(train, "fit", lambda *a, **k: histories.append(fit(*a, **k)) or histories[-1])
+    _, out = run(capsys, *small_text(file, max_updates=4, evaluate_every=2))
+    expected = [f"{pair.mean() / math.log(2):.3f}" for pair in histories[0].loss.reshape(2, 2)]
+    assert re.findall(r"^ *\d +\d\.\d +(\d\.\d{3}) ", out, re.M) == expected
+
+
+def test_text_writes_a_sample(capsys, file):
+    _, out = run(capsys, *small_text(file, sample=25))
+    written = out.split("a sample, at temperature 0.7:\n\n")[1]
+    assert all(line.startswith("    ") for line in written.splitlines() if line)
+    text = "".join(line.removeprefix("    ") + "\n" for line in written.splitlines())
+    assert 20 <= len(text) <= 26
+    assert set(text) <= set(SENTENCE)
+    assert "a sample" not in run(capsys, *small_text(file, sample=0))[1]
+
+
+def test_text_shows_no_control_characters(capsys, tmp_path):
+    path = tmp_path / "odd.txt"
+    path.write_text("\x1b[31mred\x07 " * 50, encoding="utf-8")
+    _, out = run(capsys, *small_text(path))
+    assert "\x1b" not in out
+    assert "\x07" not in out
+    assert "·" in out.split("a sample")[1]
+
+
+def test_text_gives_the_same_figures_for_the_same_seed(capsys, file):
+    first, second = (without_times(run(capsys, *small_text(file, max_updates=20))[1]) for _ in range(2))
+    assert first == second
+    assert "…" in first
+    assert first != without_times(run(capsys, *small_text(file, max_updates=20, seed=1))[1])
+
+
+def test_the_default_text_and_its_baselines(capsys, monkeypatch):
+    status, out = run(capsys, "text", "--hidden", "4", "--embedding", "2", "--max-updates", "1", "--sample", "0")
+    assert status == 1
+    assert f"bigram {TextTask().bigram_bits:.2f}, " in verdict(out)
+
+
+# --- what the options do ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fitted(monkeypatch):
+    """Training that is over before it begins; gives what `fit` was called with."""
+    calls = []
+
+    def fit(model, batches, **settings):
+        calls.append({"model": model, "batches": batches, **settings})
+        history = History()
+        history.append(1.0, 1.0, 1.0)
+        return history
+
+    monkeypatch.setattr(train, "fit", fit)
+    return calls
+
+
+def test_the_defaults_of_adding(capsys, fitted):
+    run(capsys, "adding")
+    call = fitted[0]
+    layer = call["model"].recurrent
+    assert (layer.input_size, layer.hidden_size, layer.activation.name, layer.backend) == (2, 100, "relu", "fused")
+    np.testing.assert_array_equal(layer.W_hh.data, np.eye(100))
+    assert call["model"].readout == "last"
+    assert isinstance(call["optimizer"], optim.Adam)
+    assert call["optimizer"].lr == 1e-3
+    assert (call["clip_norm"], call["max_updates"], call["progress"]) == (1.0, 20_000, None)
+    assert call["loss"] is losses.mse
+    x, y = next(call["batches"])
+    assert (x.shape, y.shape) == ((50, 16, 2), (16, 1))
+
+
+def test_the_defaults_of_text(capsys, fitted):
+    run(capsys, "text", "--sample", "0")
+    call = fitted[0]
+    layer = call["model"].recurrent
+    assert (layer.input_size, layer.hidden_size, layer.activation.name, layer.backend) == (64, 256, "tanh", "fused")
+    np.testing.assert_allclose(layer.W_hh.data @ layer.W_hh.data.T, np.eye(256), atol=1e-5)
+    assert isinstance(call["optimizer"], optim.Adam)
+    assert (call["clip_norm"], call["max_updates"], call["carry_state"]) == (1.0, 4_000, True)
+    assert call["loss"] is losses.cross_entropy
+    chunk = next(call["batches"])
+    assert chunk.ids_in.shape == (20, 32)
+
+
+@pytest.mark.parametrize("task", ["adding", "text"])
+def test_the_options_that_all_tasks_have(capsys, fitted, file, task):
+    shared = "--hidden 7 --batch 3 --lr 0.5 --clip inf --max-updates 9 --backend graph --optimizer sgd --no-progress"
+    run(capsys, task, *shared.split(), *(["--file", str(file)] if task == "text" else []))
+    call = fitted[0]
+    assert call["model"].recurrent.hidden_size == 7
+    assert call["model"].recurrent.backend == "graph"
+    assert next(call["batches"])[0].shape[1] == 3
+    assert type(call["optimizer"]) is optim.SGD
+    assert call["optimizer"].lr == 0.5
+    assert (call["clip_norm"], call["max_updates"], call["progress"]) == (math.inf, 9, False)
+
+
+@pytest.mark.parametrize("name", ["sgd", "rmsprop", "adam"])
+def test_optimizers_by_name(capsys, fitted, name):
+    run(capsys, "adding", "--optimizer", name)
+    assert type(fitted[0]["optimizer"]).__name__.lower() == name
+
+
+@pytest.mark.parametrize(
+    ("options", "activation"),
+    [
+        (["--init", "irnn"], "relu"),
+        (["--init", "glorot"], "tanh"),
+        (["--init", "identity", "--activation", "relu"], "relu"),
+        (["--init", "irnn", "--activation", "relu"], "relu"),
+        (["--init", "orthogonal", "--activation", "sigmoid"], "sigmoid"),
+    ],
+)
+def test_init_and_activation(capsys, fitted, options, activation):
+    run(capsys, "adding", "--hidden", "30", *options)
+    layer = fitted[0]["model"].recurrent
+    assert layer.activation.name == activation
+    W = layer.W_hh.data
+    assert np.allclose(W, np.eye(30)) is (options[1] in ("irnn", "identity"))
+    assert np.allclose(W @ W.T, np.eye(30), atol=1e-5) is (options[1] != "glorot")
+    assert bool(np.abs(layer.W_xh.data).max() < 0.01) is (options[1] == "irnn")
+
+
+def test_the_learning_rate_of_text_falls_to_0(capsys, file, monkeypatch):
+    rates = []
+    step = optim.Adam.step
+    monkeypatch.setattr(optim.Adam, "step", lambda self: rates.append(self.lr) or step(self))
+    run(capsys, *small_text(file, max_updates=4, lr=0.04))
+    np.testing.assert_allclose(rates, [0.04, 0.03, 0.02, 0.01])
+
+
+def test_seeds_change_the_model_and_the_data(capsys, fitted):
+    for seed in ("0", "0", "1"):
+        run(capsys, "adding", "--init", "glorot", "--seed", seed)
+    W = [call["model"].recurrent.W_hh.data for call in fitted]
+    x = [next(call["batches"])[0] for call in fitted]
+    for one, same, other in (W, x):
+        np.testing.assert_array_equal(one, same)
+        assert (one != other).any()
+
+
+def test_one_blas_thread_unless_the_environment_says_otherwise(monkeypatch):
+    found = list(Path(np.__file__).parents[1].glob("numpy.libs/*openblas*"))
+    if not found or not hasattr(library := ctypes.CDLL(str(found[0])), "scipy_openblas_get_num_threads64_"):
+        pytest.skip("numpy has another BLAS than its wheels on Linux and Windows have")
+    before = library.scipy_openblas_get_num_threads64_()
+    try:
+        library.scipy_openblas_set_num_threads64_(2)
+        monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
+        train._one_blas_thread()
+        assert library.scipy_openblas_get_num_threads64_() == 2
+        for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+            monkeypatch.delenv(name, raising=False)
+        train._one_blas_thread()
+        assert library.scipy_openblas_get_num_threads64_() == 1
+    finally:
+        library.scipy_openblas_set_num_threads64_(before)
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["adding", "--max-updates", "0"], "argument --max-updates: expected a whole number ≥ 1, got '0'"),
+        (["adding", "--hidden", "-3"], "argument --hidden: expected a whole number ≥ 1, got '-3'"),
+        (["adding", "--hidden", "many"], "argument --hidden: expected a whole number ≥ 1, got 'many'"),
+        (["adding", "--batch", "0"], "argument --batch: expected a whole number ≥ 1, got '0'"),
+        (["adding", "--steps-in-time", "2.5"], "argument --steps-in-time: expected a whole number ≥ 1, got '2.5'"),
+        (["adding", "--steps-in-time", "1"], "AddingTask: T must be an int ≥ 2, got 1"),
+        (["adding", "--seed", "-1"], "argument --seed: expected a whole number ≥ 0, got '-1'"),
+        (["adding", "--lr", "0"], "argument --lr: expected a positive number, got '0'"),
+        (["adding", "--lr", "nan"], "argument --lr: expected a positive number, got 'nan'"),
+        (["adding", "--lr", "fast"], "argument --lr: expected a positive number, got 'fast'"),
+        (["adding", "--lr", "inf"], "Adam: lr must be a positive number, got inf"),
+        (["adding", "--clip", "-1"], "argument --clip: expected a positive number, got '-1'"),
+        (["adding", "--optimizer", "lion"], "argument --optimizer: invalid choice: 'lion' (choose from "),
+        (["adding", "--init", "xavier"], "argument --init: invalid choice: 'xavier' (choose from "),
+        (["adding", "--backend", "cuda"], "argument --backend: invalid choice: 'cuda' (choose from "),
+        (["adding", "--activation", "swish"], "argument --activation: invalid choice: 'swish' (choose from "),
+        (
+            ["adding", "--activation", "tanh"],
+            "RecurrentLayer: init='irnn' is a layer of rectifiers, got activation='tanh'",
+        ),
+        (["text", "--chunk", "0"], "argument --chunk: expected a whole number ≥ 1, got '0'"),
+        (["text", "--embedding", "0"], "argument --embedding: expected a whole number ≥ 1, got '0'"),
+        (["text", "--evaluate-every", "0"], "argument --evaluate-every: expected a whole number ≥ 1, got '0'"),
+        (["text", "--sample", "-1"], "argument --sample: expected a whole number ≥ 0, got '-1'"),
+    ],
+)
+def test_train_refuses(capsys, arguments, message):
+    assert main(["train", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"minirnn: error: {message}")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "TextTask: path must name a UTF-8 text file, got '{}', which does not exist: check the spelling"),
+        (b"", "TextTask: path must name a UTF-8 text file, got '{}', which is empty"),
+        (
+            b"ab\0cd" * 100,
+            "TextTask: path must name a UTF-8 text file, got '{}', which is binary (a NUL byte at offset 2)",
+        ),
+        (b"caf\xe9 " * 100, "TextTask: path must name a UTF-8 text file, got '{}', which is not UTF-8 (byte 0xe9 at"),
+        (b"short", "TextTask: path must give at least 2 characters to train on and 2 held out, got 4 and 1"),
+        (
+            b"too short for 32 streams of 20 steps ",
+            "TextTask.streams: N=32 streams in chunks of chunk=20 steps need at ",
+        ),
+    ],
+)
+def test_text_refuses_a_file(capsys, tmp_path, content, message):
+    path = tmp_path / "some.txt"
+    if content is not None:
+        path.write_bytes(content)
+    assert main(["train", "text", "--file", str(path)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("minirnn: error: " + message.format(path))
+    assert err.count("\n") == 1
+
+
+def test_a_loss_that_is_not_finite_ends_the_command_with_one_line(capsys):
+    assert main(["train", "adding", *QUICK, "--lr", "1e30", "--clip", "inf", "--optimizer", "sgd"]) == 2
+    out, err = capsys.readouterr()
+    assert "total" in out
+    assert re.fullmatch(r"minirnn: error: fit: update \d was not made: the loss is \w+\. .* detect_anomaly: .*\n", err)
+
+
+# --- as a process -----------------------------------------------------------------------------------------------------
+
+
+def start(*arguments, **streams):
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+    command = [sys.executable, "-m", "minirnn", "train", *map(str, arguments)]
+    return subprocess.Popen(command, env=environment, **streams)
+
+
+def test_ctrl_c_ends_with_the_summary_so_far(file):
+    endless = small_text(file, max_updates=10_000_000, evaluate_every=20)
+    process = start(*endless, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
+    before = ""
+    while not re.search(r"^ +20 .*\n", before, re.M):  # the first row: training is under way
+        line = process.stdout.readline()
+        assert line, process.stderr.read()
+        before += line
+    process.send_signal(signal.SIGINT)
+    after, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err == ""
+    figures = r"held-out bits per character \d\.\d{3}( after update \d+)?, bigram \S+, unigram \S+"
+    assert re.search(rf"^interrupted: {figures}; \d+ updates in \d+\.\d s$", after, re.M)
+    assert "training loss, nats (1.44 bits) per character" in after
+    assert "a sample, at temperature 0.7:" in after
+
+
+def test_ctrl_c_before_the_first_evaluation(capsys, file, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "bits_per_character", interrupt)
+    status, out = run(capsys, *small_text(file, max_updates=30))
+    assert status == 130
+    assert verdict(out).startswith("interrupted: held-out bits per character not measured yet, bigram ")
+    assert "; 3 updates in " in out
+    assert out.count("training loss") == 1
+
+
+def test_ctrl_c_before_the_first_update(capsys, monkeypatch):
+    def batches(self, N, rng):
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr(AddingTask, "batches", batches)
+    status, out = run(capsys, "adding", *QUICK)
+    assert status == 130
+    assert re.search(r"^interrupted: .*; 0 updates in 0\.0 s\n\nno updates, no loss curve$", out, re.M)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals on Windows")
+def test_on_a_terminal_there_is_a_bar_with_loss_gradient_norm_and_updates_per_second():
+    import pty
+
+    master, slave = pty.openpty()
+    process = start("adding", *QUICK, stdout=subprocess.PIPE, stderr=slave)
+    os.close(slave)
+    out, _ = process.communicate(timeout=60)
+    shown = b""
+    try:
+        while part := os.read(master, 65536):
+            shown += part
+    except OSError:  # how Linux says that the other end has closed
+        pass
+    os.close(master)
+    last = shown.decode().rstrip().split("\r")[-1]
+    assert "12/12" in last
+    assert "updates/s" in last
+    assert re.search(r"loss \d\.\d{4}, grad norm \d", last)
+    assert b"\r" not in out
+    assert b"not solved: " in out
+
+
+def test_no_bar_in_files(tmp_path):
+    started = time.monotonic()
+    with (tmp_path / "out").open("wb") as out, (tmp_path / "err").open("wb") as err:
+        assert start("adding", *QUICK, stdout=out, stderr=err).wait(timeout=60) == 1
+    assert time.monotonic() - started < 60
+    text = (tmp_path / "out").read_bytes()
+    assert (tmp_path / "err").read_bytes() == b""
+    assert b"\r" not in text.replace(os.linesep.encode(), b"\n")
+    assert b"\x1b" not in text
+    assert b"not solved: " in text
