@@ -159,6 +159,8 @@ def run(
             g = call_hooks(node.hooks, g)
         if captured and node in captured:
             captured[node] = g
+        if only is not None and (node.edges is None or only.isdisjoint(node.receivers())):
+            continue  # an end of the way: what lies below it is neither used nor used up
         edges = node.edges
         if edges is None:
             raise FreedGraphError(_freed(node))
@@ -182,7 +184,7 @@ def run(
                 pending[receiver] = vjp(g, *kept)
                 if isinstance(receiver, Node):
                     heappush(heap, (receiver.number, receiver))
-        if not retain_graph and (only is None or not only.isdisjoint(node.receivers())):
+        if not retain_graph:
             node.edges = node.guards = None
     # Every node has been taken out, so what is left are the leaves.
     totals = {leaf: g.total(place) if type(g) is Part else g for leaf, g in pending.items()}
@@ -217,18 +219,21 @@ def _read_only_copy(g: Any) -> Any:
 
 def between(root: Any, targets: Iterable[Any]) -> set[Any]:
     """Return the nodes and leaves that lie on a path from ``root`` to a target, ends included."""
+    targets = set(targets)
+    # What is older than every target cannot lead to one; leaves have no number, so they may be anywhere.
+    oldest = max((t.number if isinstance(t, Node) else 1 for t in targets), default=1)
     reachable = {root}
     todo = [root]
     while todo:
         node = todo.pop()
-        if isinstance(node, Node):
+        if isinstance(node, Node) and node.number < oldest:
             if node.edges is None:
                 raise FreedGraphError(_freed(node))
             new = [r for r in node.receivers() if r not in reachable]
             reachable.update(new)
             todo += new
-    useful = reachable.intersection(targets)
-    nodes = [node for node in reachable if isinstance(node, Node)]
+    useful = reachable & targets
+    nodes = [node for node in reachable if isinstance(node, Node) and node.number < oldest]
     for node in sorted(nodes, key=lambda node: -node.number):  # oldest first: inputs before what uses them
         if any(receiver in useful for receiver in node.receivers()):
             useful.add(node)

@@ -481,7 +481,7 @@ def apply(op: Op, *inputs: Any, **settings: Any) -> Tensor:
     mode = MODE.get()
     y = _forward(op, arrays, settings, mode)
     if not mode & RECORD:
-        return _output(op, inputs, y, None)
+        return _output(op, inputs[0], y, None)
     edges: list[Any] = []
     read: list[Any] = []
     kept: Any = None
@@ -496,14 +496,17 @@ def apply(op: Op, *inputs: Any, **settings: Any) -> Tensor:
         edges.append((receiver, rule.vjp, (i, *kept) if op.variadic else kept))
         read += [inputs[j] for j in rule.reads]
     if not any(edges):
-        return _output(op, inputs, y, None)
-    return _output(op, inputs, y, Node(op, edges, guards_of(read)))
+        return _output(op, inputs[0], y, None)
+    return _output(op, inputs[0], y, Node(op, edges, guards_of(read)))
 
 
-def _output(op: Op, inputs: Sequence[Any], y: Any, node: Node | None) -> Tensor:
+def _output(op: Op, x: Any, y: Any, node: Node | None) -> Tensor:
+    """Make a Tensor of an op's result, that of a view known as a view of the leaf behind ``x``."""
     t = wrap(y, node)
     if op.view:
-        t._base = _leaf_behind(inputs[0])
+        leaf = _leaf_behind(x)
+        if leaf is not None and np.may_share_memory(y, leaf._data):
+            t._base = leaf
     return t
 
 
@@ -524,10 +527,7 @@ def unary(op: Op, x: Tensor, **settings: Any) -> Tensor:
         rule = op.rules[0]
         guards = guards_of((x,)) if rule.reads else None
         node = Node(op, ((receiver, rule.vjp, rule.keep(y, data, **settings)),), guards)
-    t = wrap(y, node)
-    if op.view:
-        t._base = _leaf_behind(x)
-    return t
+    return _output(op, x, y, node)
 
 
 def binary(op: Op, a: Any, b: Any) -> Tensor:

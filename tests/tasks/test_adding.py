@@ -125,7 +125,7 @@ def test_it_is_in_the_registry():
     ("call", "kind", "message"),
     [
         (lambda: AddingTask(1), ValueError, "AddingTask: T must be an int ≥ 2, got 1: try 2 or more"),
-        (lambda: AddingTask(50.0), TypeError, "AddingTask: T must be an int ≥ 2, got 50.0 (float): try 2"),
+        (lambda: AddingTask(50.0), TypeError, "AddingTask: T must be an int ≥ 2, got 50.0 (float): try 50"),
         (lambda: AddingTask().batch(0), ValueError, "AddingTask.batch: N must be an int ≥ 1, got 0: try 1 or more"),
         (
             lambda: AddingTask().batches(-1),
