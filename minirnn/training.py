@@ -239,8 +239,7 @@ def fit(
     (300, True)
     """
     max_updates = as_size(max_updates, "fit: max_updates")
-    if as_flag(carry_state, "fit: carry_state") and not model.carries_state:
-        raise ValueError(f"fit: carry_state=True needs a model with a state, got {type(model).__name__}")
+    carry_state = _carries(model, carry_state, "fit")
     update = _Update(model, loss, optimizer, _max_norm(clip_norm))
     callbacks = _callables(callbacks)
     history = History()
@@ -353,6 +352,12 @@ def _unpacked(batches: Iterable[Any], limit: int | None, caller: str) -> Iterato
         made += 1
 
 
+def _carries(model: Module, carry_state: bool, caller: str) -> bool:
+    if as_flag(carry_state, f"{caller}: carry_state") and not model.carries_state:
+        raise ValueError(f"{caller}: carry_state=True needs a model with a state, got {type(model).__name__}")
+    return carry_state
+
+
 def _max_norm(clip_norm: float | None) -> float:
     """Return what `clip_grad_norm` takes; without clipping it only measures."""
     if clip_norm is None:
@@ -407,6 +412,7 @@ def evaluate(model: Module, batches: Iterable[Any], *, loss: Loss, carry_state: 
     >>> evaluate(model, [held_out], loss=mr.losses.mse) > 0
     True
     """
+    carry_state = _carries(model, carry_state, "evaluate")
     total, targets, state = 0.0, 0, None
     with _evaluating(model):
         for x, y, is_start in _unpacked(batches, None, "evaluate"):

@@ -278,10 +278,12 @@ def test_fit_stops_at_a_gradient_that_is_not_finite_before_it_does_harm():
 
 def test_fit_says_so_when_the_fault_does_not_come_back():
     values = iter([math.nan, 1.0])
+    model = Spy()
     with pytest.raises(
         NonFiniteError, match="detect_anomaly: nothing that is not finite; is there chance in the model"
     ):
-        train(Spy(), pairs(1), loss=lambda predictions, y: (predictions * next(values)).sum())
+        train(model, pairs(1), loss=lambda predictions, y: (predictions * next(values)).sum())
+    assert model.w.grad is None
 
 
 # --- fit: arguments ---------------------------------------------------------------------------------------------------
@@ -326,9 +328,12 @@ def test_fit_refuses(settings, kind, message):
     assert model.w.data.tolist() == [1.0]
 
 
-def test_fit_refuses_to_carry_a_state_that_there_is_not():
+def test_a_state_that_there_is_not_cannot_be_carried():
+    model = mr.Linear(2, 1, rng=0)
     with pytest.raises(ValueError, match=r"^fit: carry_state=True needs a model with a state, got Linear$"):
-        train(mr.Linear(2, 1, rng=0), carry_state=True)
+        train(model, carry_state=True)
+    with pytest.raises(ValueError, match=r"^evaluate: carry_state=True needs a model with a state, got Linear$"):
+        evaluate(model, pairs(1), loss=losses.mse, carry_state=True)
 
 
 # --- the bar ----------------------------------------------------------------------------------------------------------

@@ -12,8 +12,8 @@ from typing import Any, NoReturn
 
 from minirnn.cli import count, train
 
-NOT_SOLVED, ERROR, BROKEN_PIPE, INTERRUPTED = 1, 2, 141, 130
-"""What `main` returns besides 0; the last two are what a shell gives to SIGPIPE and SIGINT."""
+ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
+"""What `main` returns when a command did not run to its end; 130 and 141 are a shell's figures for SIGINT and SIGPIPE."""
 
 _EXPECTED = (ValueError, TypeError, LookupError, ArithmeticError, OSError, ImportError, MemoryError)
 
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns
     -------
-    int : 0, 1 (not solved), 2 (an error, which has been printed in one line), 130 (Ctrl-C)
+    int : 0, 1 (not solved), 2 (an error, which has been printed in one line), 130 (Ctrl-C), 141 (nobody reads stdout)
 
     Notes
     -----

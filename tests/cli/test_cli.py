@@ -143,10 +143,13 @@ def test_ctrl_c_anywhere_is_status_130(capsys, monkeypatch):
 # --- where the output goes --------------------------------------------------------------------------------------------
 
 
-def test_a_reader_that_has_gone_is_no_error():
+@pytest.mark.parametrize("unbuffered", ["", "1"])  # whether it is noticed at the end only
+def test_a_reader_that_has_gone_is_no_error(unbuffered):
     read, write = os.pipe()
     os.close(read)
-    done = subprocess.run([sys.executable, "-m", "minirnn", *COUNT], stdout=write, stderr=subprocess.PIPE, timeout=60)
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    command = [sys.executable, "-m", "minirnn", *COUNT]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, env=environment, timeout=60)
     os.close(write)
     assert (done.returncode, done.stderr) == (141, b"")
 

@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -403,7 +402,7 @@ def test_a_loss_that_is_not_finite_ends_the_command_with_one_line(capsys):
 
 
 def start(*arguments, **streams):
-    environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8", "PYTHONUNBUFFERED": ""}
     command = [sys.executable, "-m", "minirnn", "train", *map(str, arguments)]
     return subprocess.Popen(command, env=environment, **streams)
 
@@ -465,7 +464,7 @@ def test_on_a_terminal_there_is_a_bar_with_loss_gradient_norm_and_updates_per_se
         pass
     os.close(master)
     last = shown.decode().rstrip().split("\r")[-1]
-    assert "12/12" in last
+    assert re.match(r"100%\|█+\| 12/12 ", last)  # although this terminal does not know its size
     assert "updates/s" in last
     assert re.search(r"loss \d\.\d{4}, grad norm \d", last)
     assert b"\r" not in out
@@ -473,10 +472,8 @@ def test_on_a_terminal_there_is_a_bar_with_loss_gradient_norm_and_updates_per_se
 
 
 def test_no_bar_in_files(tmp_path):
-    started = time.monotonic()
     with (tmp_path / "out").open("wb") as out, (tmp_path / "err").open("wb") as err:
         assert start("adding", *QUICK, stdout=out, stderr=err).wait(timeout=60) == 1
-    assert time.monotonic() - started < 60
     text = (tmp_path / "out").read_bytes()
     assert (tmp_path / "err").read_bytes() == b""
     assert b"\r" not in text.replace(os.linesep.encode(), b"\n")
