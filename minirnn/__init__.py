@@ -1,6 +1,6 @@
 """A recurrent layer you can read, look inside, trust to the last digit, and time, on numpy alone."""
 
-from minirnn import counting, init, losses, optim, tasks, textbook
+from minirnn import counting, init, losses, optim, tasks, textbook, training
 from minirnn.functions import (
     abs,
     astype,
@@ -96,6 +96,7 @@ __all__ = [
     "tanh",
     "tasks",
     "textbook",
+    "training",
     "transpose",
     "unbind",
     "where",

@@ -976,6 +976,7 @@ def test_run_returns_the_leaves_totals_and_touches_none_of_them():
     totals = tape.run(y._node, np.ones(1))
     assert totals == {x: 3.0, w: 2.0}
     assert x.grad is w.grad is None
+    assert y._node.edges is None, "used up, unless told otherwise"
 
 
 def test_node_numbers_fall_so_that_the_newest_comes_first():

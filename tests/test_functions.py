@@ -277,6 +277,19 @@ def test_a_float64_bound_of_a_clip_is_not_rounded():
     assert mr.clip(T64, None, 0.1).numpy()[0] == 0.1
 
 
+@pytest.mark.parametrize("f", [mr.sum, mr.mean, mr.max, mr.min, mr.logsumexp])
+def test_reductions_are_over_everything_and_drop_their_axes_unless_told_otherwise(f):
+    assert f(X).shape == ()
+    assert f(X, 1).shape == f(X, axis=1).shape == (2, 4)
+    assert f(X, (0, 2)).shape == (3,)
+    assert f(X, keepdims=True).shape == (1, 1, 1)
+
+
+def test_softmax_is_over_the_last_axis_unless_told_otherwise():
+    for f in (mr.softmax, mr.log_softmax):
+        assert_array_equal(f(X).numpy(), f(X, axis=2).numpy())
+
+
 def test_clip_by_way_of_numpy():
     assert_array_equal(np.clip(mr.Tensor([1.0, 5.0]), 2, 4).numpy(), [2, 4])
 

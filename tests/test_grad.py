@@ -120,6 +120,19 @@ def test_a_change_below_an_input_does_not_matter():
     assert_array_equal(dh.numpy(), [[8, 12]])
 
 
+def test_a_used_up_graph_below_the_inputs_is_no_obstacle_but_one_on_the_way_is():
+    w = leaf([0.5])
+    state = mr.tanh(w * 1.0)
+    (state * 2.0).sum().backward()
+    carried = mr.sigmoid(state + w)
+    (d_state,) = mr.grad(carried.sum(), state, retain_graph=True)
+    s = carried.item()
+    assert_allclose(d_state.numpy(), [s * (1 - s)], rtol=1e-15)
+    for create_graph in (False, True):
+        with pytest.raises(mr.FreedGraphError, match="at the output of 'tanh'"):
+            mr.grad(carried.sum(), [state, w], create_graph=create_graph)
+
+
 def test_the_gradient_that_enters_may_be_given():
     x = leaf([1.0, 2.0], np.float32)
     for g in (np.array([10.0, 20.0]), [10.0, 20.0], mr.Tensor([10.0, 20.0])):
@@ -283,19 +296,27 @@ def loop_loss():
     return lambda: network(*leaves, x), leaves
 
 
-def layer_loss(backend):
-    layer = mr.RecurrentLayer(2, 3, backend=backend, dtype=np.float64, rng=3)
+def layer_loss(backend, bias=True, constant_inputs=False):
+    layer = mr.RecurrentLayer(2, 3, bias=bias, backend=backend, dtype=np.float64, rng=3)
     x, h0 = leaf(rng(1).normal(size=(4, 2, 2))), leaf(rng(2).normal(size=(2, 3)))
+    if constant_inputs:
+        x, h0 = x.detach(), h0.detach()
     v, u = rng(3).normal(size=(4, 2, 3)), rng(4).normal(size=(2, 3))
 
     def loss():
         outputs, final = layer(x, h0)
         return (outputs**2 * v).sum() + (mr.exp(final) * u).sum()
 
-    return loss, [*layer.parameters(), x, h0]
+    return loss, [*layer.parameters(), *(t for t in (x, h0) if t.requires_grad)]
 
 
-LOSSES = {"loop": loop_loss, "graph": lambda: layer_loss("graph"), "fused": lambda: layer_loss("fused")}
+LOSSES = {
+    "loop": loop_loss,
+    "graph": lambda: layer_loss("graph"),
+    "fused": lambda: layer_loss("fused"),
+    "fused, no bias": lambda: layer_loss("fused", bias=False),
+    "fused, constant inputs": lambda: layer_loss("fused", constant_inputs=True),
+}
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -22,7 +22,7 @@ ORDER = [
     ["module", "losses"],
     ["layers"],
     ["recurrent"],
-    ["optim", "gradcheck", "bptt"],
+    ["optim", "gradcheck", "history", "bptt"],
     ["training"],
     ["cli"],
     ["__main__"],

@@ -49,6 +49,22 @@ def test_within_no_grad_nothing_is_recorded_or_kept():
     assert x.requires_grad, "leaves stay what they are"
 
 
+@pytest.mark.parametrize("backend", ["fused", "graph"])
+def test_within_no_grad_a_layer_records_nothing_either(backend):
+    layer, x = mr.RecurrentLayer(2, 3, backend=backend, rng=0), np.ones((4, 1, 2))
+    with mr.no_grad():
+        outputs, final_state = layer(x)
+    assert not outputs.requires_grad
+    assert not final_state.requires_grad
+    assert outputs._node is final_state._node is None
+    assert_array_equal(outputs.numpy(), layer(x).outputs.numpy())
+
+
+def test_no_grad_leaves_numpy_s_warnings_on():
+    with mr.no_grad(), pytest.warns(RuntimeWarning, match="divide by zero"):
+        mr.log(leaf([0.0]))
+
+
 def test_no_grad_nests_and_ends_with_its_block_whatever_ends_it():
     with mr.no_grad():
         with mr.no_grad():

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from minirnn.cli import count, train
 
 ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
-"""What `main` returns when a command did not run to its end; 130 and 141 are a shell's figures for SIGINT and SIGPIPE."""
+"""What `main` returns when a command did not run to its end; 130 and 141 are a shell's for SIGINT and SIGPIPE."""
 
 _EXPECTED = (ValueError, TypeError, LookupError, ArithmeticError, OSError, ImportError, MemoryError)
 

@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 
 from minirnn import losses, optim
+from minirnn.history import History
 from minirnn.init import PRESETS
 from minirnn.kernels.cells import ACTIVATIONS
 from minirnn.layers import Embedding, Linear
 from minirnn.recurrent import BACKENDS, RecurrentLayer, SequenceModel
 from minirnn.tasks import AddingTask, TextTask
-from minirnn.training import History, bits_per_character, evaluate, every, fit, sample
+from minirnn.training import bits_per_character, evaluate, every, fit, sample
 
 OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {"sgd": optim.SGD, "rmsprop": optim.RMSprop, "adam": optim.Adam}
 
