@@ -610,7 +610,7 @@ def _misfit(op: Op, arrays: Sequence[Any], error: ValueError) -> ValueError:
 
 
 def _operands(a: Any, b: Any) -> tuple[Any, Any]:
-    """Bring two operands to one dtype: the Tensor's wins over a number's, a wider one over a narrower one."""
+    """Bring two operands, one a Tensor at least, to one dtype: a Tensor's wins over a number's, a wider one wins."""
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         if a.ndim == 0 < b.ndim and b.dtype.kind == "f":
             return a.astype(b.dtype), b
@@ -620,8 +620,6 @@ def _operands(a: Any, b: Any) -> tuple[Any, Any]:
         return a.astype(dtype), b.astype(dtype)
     if isinstance(a, Tensor):
         return _with_constant(a, b)
-    if not isinstance(b, Tensor):
-        return _operands(Tensor(a), b)
     b, a = _with_constant(b, a)
     return a, b
 

@@ -558,8 +558,10 @@ def test_data_keep_their_dtype_when_set():
     x = leaf([1.0, 2.0], np.float32)
     x.data = np.array([3.0, 4.0])
     assert x.dtype == np.float32
+    array = x.data
     x.data -= 0.5 * np.ones(2)
     assert x.dtype == np.float32
+    assert x.data is array, "in place, without another array"
     assert_array_equal(x.data, [2.5, 3.5])
 
 
@@ -655,6 +657,8 @@ def test_methods_equal_the_functions_of_the_same_name():
         assert_array_equal(getattr(x, name)().numpy(), getattr(mr, name)(x).numpy())
     for name in ("sum", "mean", "max", "min"):
         assert_array_equal(getattr(x, name)(1, True).numpy(), getattr(mr, name)(x, axis=1, keepdims=True).numpy())
+        assert getattr(x, name)().shape == ()
+        assert getattr(x, name)(0).shape == (3,)
     assert x.clip(0.7).numpy().min() >= 0.7
     assert x.clip(high=0.7).numpy().max() <= 0.7
     assert x.swapaxes(0, 1).shape == x.T.shape == x.mT.shape == (3, 2)
