@@ -327,7 +327,7 @@ mean.derivative(
 
 
 def _to_the_extreme(g: Any, x: Any, y: Any, axis: Axis, keepdims: bool) -> Any:
-    hits = x == _restore(y, x.shape, axis, keepdims)
+    hits = (x == _restore(y, x.shape, axis, keepdims)) | (x != x)  # where y is NaN, it came from the NaNs
     share = (hits / hits.sum(axis=axis, keepdims=True)).astype(g.dtype)
     return _restore(g, x.shape, axis, keepdims) * share
 

@@ -144,7 +144,8 @@ class RecurrentLayer(Module):
         Parameters
         ----------
         x : array_like or Tensor (T, N, D)
-            (N, T, D) for ``batch_first``.
+            (N, T, D) for ``batch_first``. An ndarray of the layer's dtype is kept for backward, not copied: do not
+            write the next batch into it before then.
         initial_state : array_like or Tensor (N, H), optional
             The state before the first step processed; zeros if left out.
 

@@ -176,7 +176,7 @@ class Tensor:
         return value
 
     def detach(self) -> "Tensor":
-        """Return the same values, cut off from the tape: no gradient flows back through it."""
+        """Return the same values, cut off from the tape: no gradient flows back through it. They share memory."""
         same = wrap(self._data, None)
         same._base = _leaf_behind(self)
         return same

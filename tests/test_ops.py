@@ -738,3 +738,11 @@ def test_inputs_that_do_not_fit_are_named_with_the_op_and_their_shapes(f, says):
     t = mr.Tensor(np.ones((2, 3)), requires_grad=True)
     with pytest.raises(ValueError, match=says):
         f(t)
+
+
+@pytest.mark.parametrize("reduce", [mr.max, mr.min])
+def test_the_gradient_of_an_extreme_that_is_nan_goes_to_the_nans(reduce):
+    x = mr.Tensor(np.array([[1.0, np.nan, np.nan], [3.0, 1.0, 2.0]]), requires_grad=True)
+    reduce(x, axis=1).sum().backward()
+    extreme = 0 if reduce is mr.max else 1
+    np.testing.assert_array_equal(x.grad, [[0.0, 0.5, 0.5], np.eye(3)[extreme]])
