@@ -134,7 +134,7 @@ def train_adding(arguments: argparse.Namespace) -> int:
         return task.solved(history.evaluations[_HELD_OUT][-1].value)
 
     model.summary()
-    print(f"\nadding, T = {task.T}\nsolved: {task.rule}", flush=True)
+    print(f"\nadding, T = {task.T}\nto be solved: {task.rule}", flush=True)
     batches = task.batches(arguments.batch, for_data)
     history = fit(model, batches, loss=losses.mse, stop=solved, **settings)
     mse = evaluate(model, [held_out], loss=losses.mse)
@@ -166,7 +166,7 @@ def train_text(arguments: argparse.Namespace) -> int:
             report(history)
 
     model.summary()
-    print(f"\ntext, {_sizes(task)}\nsolved: {task.rule}\n\n{_HEADER}; {baselines}", flush=True)
+    print(f"\ntext, {_sizes(task)}\nto be solved: {task.rule}\n\n{_HEADER}; {baselines}", flush=True)
     callbacks = [slower, every(interval, report), at_the_end]
     history = fit(model, streams, loss=losses.cross_entropy, carry_state=True, callbacks=callbacks, **settings)
     bits = history.evaluations[_HELD_OUT][-1].value if _HELD_OUT in history.evaluations else math.nan
