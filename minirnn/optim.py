@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from minirnn.op import Array
+from minirnn.module import Module
 from minirnn.tensor import Tensor
 
 
@@ -201,6 +202,10 @@ def _norm(g: Any) -> float:
 def _parameters(params: Iterable[Tensor], name: str) -> list[Tensor]:
     if isinstance(params, Tensor):
         raise TypeError(f"{name}: params must be a list of Parameters, got one Tensor; put it in a list")
+    if isinstance(params, Module):
+        raise TypeError(
+            f"{name}: params must be a list of Parameters, got a {type(params).__name__}; pass .parameters()"
+        )
     parameters = list(params)
     for i, p in enumerate(parameters):
         if not isinstance(p, Tensor):

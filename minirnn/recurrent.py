@@ -335,6 +335,11 @@ class SequenceModel(Module):
             raise TypeError(f"SequenceModel: recurrent must be a recurrent layer, got {type(recurrent).__name__}")
         if not isinstance(head, Module):
             raise TypeError(f"SequenceModel: head must be a Module such as Linear, got {type(head).__name__}")
+        if head.carries_state:
+            raise TypeError(
+                f"SequenceModel: head must not carry a state, got {type(head).__name__}: its state would be lost; "
+                "call the two layers one after the other in a Module of your own"
+            )
         if embedding is not None and not isinstance(embedding, Module):
             kind = type(embedding).__name__
             raise TypeError(f"SequenceModel: embedding must be a Module such as Embedding, or None, got {kind}")

@@ -415,3 +415,11 @@ def test_clipping_takes_a_list_of_parameters():
         optim.clip_grad_norm(p, 1.0)
     with raises(ValueError, "clip_grad_norm: a Parameter stands twice in params; each must be changed once"):
         optim.clip_grad_norm([p, p], 1.0)
+
+
+def test_a_module_in_place_of_its_parameters_is_refused():
+    for take in (optim.Adam, lambda module: optim.clip_grad_norm(module, 1.0)):
+        with pytest.raises(
+            TypeError, match=r"params must be a list of Parameters, got a Linear; pass \.parameters\(\)"
+        ):
+            take(mr.Linear(2, 3))

@@ -1575,3 +1575,8 @@ def test_a_model_of_two_precisions_is_refused():
     recurrent = mr.RecurrentLayer(2, 3, dtype=np.float64)
     with pytest.raises(ValueError, match=r"recurrent is float64 and head float32: make both with dtype=numpy\.float64"):
         mr.SequenceModel(recurrent, mr.Linear(3, 1))
+
+
+def test_a_head_with_a_state_is_refused():
+    with pytest.raises(TypeError, match="head must not carry a state, got RecurrentLayer: its state would be lost"):
+        mr.SequenceModel(mr.RecurrentLayer(2, 3), mr.RecurrentLayer(3, 3))

@@ -80,7 +80,7 @@ def test_adding_prints_the_parameters_first_and_the_chart_last(capsys):
     assert re.match(r"name +shape \(row convention\) +shape \(column convention\) +formula +count\n", out)
     assert re.search(r"^recurrent\.W_hh +\(6, 6\) +\(6, 6\) +n·n = 6·6 +36$", out, re.M)
     assert re.search(r"^total +61$", out, re.M)
-    assert "\nadding, T = 4\nsolved: mean squared error below 0.01" in out
+    assert "\nadding, T = 4\nto be solved: mean squared error below 0.01" in out
     assert verdict(out).startswith("not solved: held-out mean squared error ")
     assert "; 12 updates in " in verdict(out)
     assert out.index("total") < out.index("not solved:") < out.index("training loss, squared error")
