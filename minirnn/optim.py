@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from minirnn.op import Array
 from minirnn.module import Module
+from minirnn.op import Array
 from minirnn.tensor import Tensor
 
 
