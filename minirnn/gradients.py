@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from minirnn import op, ops, tape
-from minirnn.modes import check_finite
+from minirnn.modes import MODE, RECORD, check_finite
 from minirnn.op import Array
 from minirnn.tape import KernelNode, Node
 from minirnn.tensor import Tensor, anomaly_check, apply, receiver_of, seed_of, start_of, wrap
@@ -61,7 +61,11 @@ def grad(
     nodes = [t for t in targets if isinstance(t, Node)]
     if create_graph:
         start = gradient.astype(output.dtype) if isinstance(gradient, Tensor) else wrap(seed, None)
-        totals = _run_recorded(root, start, only, nodes)
+        token = MODE.set(MODE.get() | RECORD)  # what is asked for is recorded, within no_grad too
+        try:
+            totals = _run_recorded(root, start, only, nodes)
+        finally:
+            MODE.reset(token)
     else:
         totals = tape.run(root, seed, retain_graph=retain_graph, only=only, capture=nodes, check=anomaly_check())
     return tuple(_result(totals.get(t), x, i) for i, (t, x) in enumerate(zip(targets, inputs, strict=True)))

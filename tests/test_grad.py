@@ -370,3 +370,17 @@ def test_second_order_keeps_float32():
     (g,) = mr.grad((mr.tanh(x) ** 3 / np.sqrt(7)).sum(), x, create_graph=True)
     (h,) = mr.grad((g * np.float64(2.0)).sum(), x)
     assert g.dtype == h.dtype == np.float32
+
+
+@pytest.mark.parametrize("backend", ["graph", "fused"])
+def test_what_create_graph_asks_for_is_recorded_within_no_grad_too(backend):
+    layer = mr.RecurrentLayer(2, 3, backend=backend, dtype=np.float64, rng=0)
+    x = np.random.default_rng(1).standard_normal((4, 2, 2))
+    loss = (layer(x).outputs ** 2).sum()
+    with mr.no_grad():
+        (g,) = mr.grad(loss, layer.W_hh, create_graph=True)
+        assert not (g * 2.0).requires_grad
+    (h,) = mr.grad((g * g).sum(), layer.W_hh)
+    (expected,) = mr.grad((layer(x).outputs ** 2).sum(), layer.W_hh, create_graph=True)
+    (twice,) = mr.grad((expected * expected).sum(), layer.W_hh)
+    np.testing.assert_allclose(h, twice, rtol=1e-12)
