@@ -123,7 +123,8 @@ def test_a_graph_made_outside_can_be_gone_back_through_within_no_grad():
         loss.backward()
     assert_array_equal(g.numpy(), [2, 4])
     assert_array_equal(h.numpy(), [2, 4])
-    assert not h.requires_grad
+    assert not g.requires_grad
+    assert h.requires_grad, "create_graph asks for a record, wherever it is called"
     assert_array_equal(x.grad, [2, 4])
 
 
