@@ -1,6 +1,9 @@
-"""What all tests share: one BLAS thread, and an option that turns skips into failures."""
+"""What all tests share: one BLAS thread, torch where it is installed, an option that turns skips into failures."""
 
 import os
+import warnings
+
+import pytest
 
 # Small matrices gain nothing from threads, and sums that are split differently differ in their last digit.
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -17,3 +20,10 @@ def pytest_sessionfinish(session, exitstatus):
     if session.config.getoption("--no-skips") and skipped and exitstatus == 0:
         session.exitstatus = 1
         reporter.write_line(f"--no-skips: {len(skipped)} tests were skipped", red=True)
+
+
+@pytest.fixture
+def torch():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what torch warns of while it is imported is not ours to mend
+        return pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[peers]'")

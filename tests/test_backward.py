@@ -1058,8 +1058,7 @@ def close(a, b):
 
 
 @pytest.mark.peer
-def test_a_zoo_of_random_expressions_has_torch_s_values_gradients_and_hessian_vector_products():
-    torch = pytest.importorskip("torch", reason="torch is not installed")
+def test_a_zoo_of_random_expressions_has_torch_s_values_gradients_and_hessian_vector_products(torch):
     zoo = {**ZOO, **TORCH_ZOO}
     used = set()
     for seed in range(25):

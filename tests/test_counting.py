@@ -1,7 +1,6 @@
 import itertools
 import json
 import math
-import warnings
 
 import numpy as np
 import pytest
@@ -187,10 +186,7 @@ def test_reconciliation_word_for_word():
 @pytest.mark.peer
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("cell", ["elman", "lstm", "gru"])
-def test_reconciliation_with_torch(cell, bias):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what torch warns of while it is imported is not ours to mend
-        torch = pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[peers]'")
+def test_reconciliation_with_torch(torch, cell, bias):
     for m, n, p in SIZES:
         layer = {"elman": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[cell](m, n, bias=bias)
         count = CELLS[cell](m, n, p, bias=bias)

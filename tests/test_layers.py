@@ -2,7 +2,6 @@
 
 import itertools
 import re
-import warnings
 
 import numpy as np
 import pytest
@@ -13,13 +12,6 @@ import minirnn as mr
 def raises(kind, message):
     """The whole text of an error is part of the contract."""
     return pytest.raises(kind, match="^" + re.escape(message) + "$")
-
-
-@pytest.fixture
-def torch():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what torch warns of while it is imported is not ours to mend
-        return pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[peers]'")
 
 
 # --- Linear -----------------------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 import math
 import re
-import warnings
 
 import numpy as np
 import pytest
@@ -22,13 +21,6 @@ SHAPES = [(3, 2), (2,), (), (1, 1)]
 def raises(kind, message):
     """The whole text of an error is part of the contract."""
     return pytest.raises(kind, match="^" + re.escape(message) + "$")
-
-
-@pytest.fixture
-def torch():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what torch warns of while it is imported is not ours to mend
-        return pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[peers]'")
 
 
 def parameters(dtype=np.float64, shapes=SHAPES):

@@ -10,7 +10,6 @@ import itertools
 import math
 import re
 import threading
-import warnings
 import weakref
 import zlib
 from typing import NamedTuple
@@ -379,13 +378,6 @@ def test_create_graph_gives_the_first_order_too_and_touches_no_grad(backend):
 
 
 # --- peers ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def torch():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what torch warns of while it is imported is not ours to mend
-        return pytest.importorskip("torch", reason="torch is not installed: pip install -e '.[peers]'")
 
 
 def torch_rnn(torch, layers, bidirectional=False):
