@@ -1,18 +1,11 @@
 """Checks of arguments: what passes, in which form, and the whole text of every error."""
 
-import re
-
 import numpy as np
 import pytest
+from error_texts import raises
 
 import minirnn as mr
 from minirnn import arguments
-
-
-def raises(kind, message):
-    """The whole text of an error is part of the contract."""
-    return pytest.raises(kind, match="^" + re.escape(message) + "$")
-
 
 # --- as_generator -----------------------------------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
 import math
-import re
 
 import numpy as np
 import pytest
+from error_texts import raises
 
 from minirnn import init
 
@@ -11,11 +11,6 @@ NAMES = ["glorot", "orthogonal", "identity", "normal", "zeros", "ones"]
 
 def generator(seed=0):
     return np.random.default_rng(seed)
-
-
-def raises(kind, message):
-    """The whole text of an error is part of the contract."""
-    return pytest.raises(kind, match="^" + re.escape(message) + "$")
 
 
 # --- the initialisers -------------------------------------------------------------------------------------------------

@@ -1,18 +1,12 @@
 """Linear, Embedding, Sequential."""
 
 import itertools
-import re
 
 import numpy as np
 import pytest
+from error_texts import raises
 
 import minirnn as mr
-
-
-def raises(kind, message):
-    """The whole text of an error is part of the contract."""
-    return pytest.raises(kind, match="^" + re.escape(message) + "$")
-
 
 # --- Linear -----------------------------------------------------------------------------------------------------------
 

@@ -1,10 +1,10 @@
 """Optimisers against their equations and torch; clipping by the global norm."""
 
 import math
-import re
 
 import numpy as np
 import pytest
+from error_texts import raises
 
 import minirnn as mr
 from minirnn import optim
@@ -16,11 +16,6 @@ MAKE = {
     "Adam": lambda params: optim.Adam(params, lr=0.01, betas=(0.8, 0.95), eps=1e-6),
 }
 SHAPES = [(3, 2), (2,), (), (1, 1)]
-
-
-def raises(kind, message):
-    """The whole text of an error is part of the contract."""
-    return pytest.raises(kind, match="^" + re.escape(message) + "$")
 
 
 def parameters(dtype=np.float64, shapes=SHAPES):

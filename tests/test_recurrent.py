@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from error_texts import raises
 
 import minirnn as mr
 from minirnn import counting, init, textbook
@@ -47,11 +48,6 @@ LOSSES = {"outputs and final state": (1, 1), "outputs": (1, 0), "final state": (
 def spell(config):
     flags = [name for name in ("bias", "reverse", "batch_first") if getattr(config, name)]
     return "-".join([config.activation, *flags, config.shape])
-
-
-def raises(kind, message):
-    """The whole text of an error is part of the contract."""
-    return pytest.raises(kind, match="^" + re.escape(message) + "$")
 
 
 class Problem:

@@ -1,17 +1,13 @@
 import itertools
 import math
-import re
 from fractions import Fraction
 
 import numpy as np
 import pytest
+from error_texts import raises
 
 from minirnn import tasks
 from minirnn.tasks import TASKS, AddingTask
-
-
-def raises(kind, message):
-    return pytest.raises(kind, match="^" + re.escape(message) + "$")
 
 
 @pytest.mark.parametrize(("T", "N"), [(2, 1), (3, 4), (9, 5), (50, 16)])

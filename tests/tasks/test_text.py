@@ -1,20 +1,16 @@
 import itertools
 import math
-import re
 import sys
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+from error_texts import raises
 
 from minirnn.tasks import TASKS, Chunk, TextTask
 
 TINY = "abracadabra, abba! " * 6 + "cab.\n"
-
-
-def raises(kind, message):
-    return pytest.raises(kind, match="^" + re.escape(message) + "$")
 
 
 def numbered(size, held_out=0.5):
