@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import measure
+from benchmarks.settle import settle
 
 T, D, H = 50, 10, 20
 Loop = Callable[[], tuple[Any, Any, Any]]  # forward and backward, once: the gradients of W_xh, W_hh, b
@@ -141,8 +141,10 @@ def check(name: str, loop: Loop, arrays: list[Any]) -> None:
         assert error < 1e-4, f"{name}: the gradient of {label} differs from the textbook's by {error:.0e} of its size"
 
 
-def compare(N: int, *, turns: int, runs: int) -> tuple[dict[str, measure.Times], list[str]]:
+def compare(N: int, *, turns: int, runs: int) -> tuple[dict[str, Any], list[str]]:
     """Return the times of the contestants that are installed, and the names of those that are not."""
+    from minirnn.bench import measure
+
     arrays, loops, absent = draw(N), {}, []
     for name, (_, make) in CONTESTANTS.items():
         try:
@@ -154,8 +156,10 @@ def compare(N: int, *, turns: int, runs: int) -> tuple[dict[str, measure.Times],
     return measure.take_turns(loops, turns=turns, runs=runs), absent
 
 
-def table(times: dict[str, measure.Times]) -> str:
+def table(times: dict[str, Any]) -> str:
     """Return one row a contestant."""
+    from minirnn.bench import measure
+
     rows = []
     for name, own in times.items():
         low, median, high = (1e6 * seconds / T for seconds in measure.spread(own))
@@ -176,9 +180,11 @@ def main(argv: list[str] | None = None) -> int:
     if options.turns < 2 or options.runs < 1:
         parser.error("--turns must be at least 2 and --runs at least 1")
     try:
-        settled = measure.settle(threads=1, cpu=options.cpu)
+        settled = settle(threads=1, cpu=options.cpu)
     except ValueError as error:
         parser.error(str(error))
+
+    from minirnn.bench import measure  # not above: it loads numpy, for which `settle` would come too late
 
     packages = dict.fromkeys(package for package, _ in CONTESTANTS.values())
     described = measure.machine(packages) | {"threads": settled}

@@ -25,6 +25,7 @@ ORDER = [
     ["recurrent"],
     ["optim", "gradcheck", "history", "bptt"],
     ["training"],
+    ["bench"],
     ["cli"],
     ["__main__"],
 ]
@@ -62,7 +63,7 @@ def faults(module, source):
     for name, at_module_level in imports(module, source):
         root, *rest = name.split(".")
         if root != "minirnn":
-            allowed = EVERYWHERE | ({"tqdm"} if part in ("training", "cli") else set())
+            allowed = EVERYWHERE | ({"tqdm"} if part in ("training", "bench", "cli") else set())
             if root not in allowed and (at_module_level or root == "tqdm"):
                 found.append(f"{module} imports {root}")
         elif not rest or rest[0] not in ROW:

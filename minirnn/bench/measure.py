@@ -1,10 +1,10 @@
-"""How the benchmarks measure: on one machine, in one process, in turns.
+"""How times are taken: on one machine, in one process, in turns.
 
 Contestants run in turns, A B C A B C …, so that whatever slows the machine down for a while hits all of them. Of the
 times the median is reported, and the quartiles as the spread; a ratio is taken turn by turn before its median is.
 There are several runs of many turns each, with the median of the runs' medians as the answer.
 
-This module does not import numpy: `settle` must come first, since a BLAS reads its environment when it is loaded.
+Used by ``minirnn bench`` and by the comparisons with peers in ``benchmarks/``. Checked by tests/bench/test_measure.py.
 """
 
 import datetime
@@ -14,47 +14,12 @@ import json
 import os
 import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "BLIS_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-)
-
 Times = list[list[float]]  # seconds: a list for each run, of a number for each turn
-
-
-def settle(*, threads: int = 1, cpu: int | None = None) -> str:
-    """Hold BLAS to so many threads, and the process to one CPU if asked; return what was done, in words.
-
-    Raises
-    ------
-    RuntimeError
-        When numpy has been imported already, so that the number of threads would come too late.
-    ValueError
-        When this process may not use that CPU.
-    """
-    if "numpy" in sys.modules:
-        raise RuntimeError("settle: numpy is imported already: call settle before anything that imports it")
-    for variable in THREAD_VARIABLES:
-        os.environ[variable] = str(threads)
-    said = f"{threads} BLAS thread{'s' * (threads != 1)}"
-    if cpu is None:
-        return f"{said}, not pinned to a CPU"
-    if not hasattr(os, "sched_setaffinity"):
-        return f"{said}, not pinned: this system has no sched_setaffinity"
-    allowed = os.sched_getaffinity(0)
-    if cpu not in allowed:
-        raise ValueError(f"settle: cpu must be one of {sorted(allowed)}, which this process may use, got {cpu}")
-    os.sched_setaffinity(0, {cpu})
-    return f"{said}, pinned to CPU {cpu}"
 
 
 def take_turns(

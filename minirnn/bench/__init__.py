@@ -1,0 +1,1 @@
+"""Measuring minirnn: what ``minirnn bench`` shows, and the tools that benchmarks share."""
