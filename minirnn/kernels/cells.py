@@ -4,16 +4,20 @@ Checked by tests/kernels/test_cells.py.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+Into = Callable[[Array, Array], Any]
+"""A pointwise function (a, out): it reads a, writes out, which may be a itself, and allocates nothing of their size."""
 
 
 class Activation(NamedTuple):
-    """A pair of pointwise functions.
+    """A pair of pointwise functions, as they are written, and as the unroll runs them at every step.
 
     Attributes
     ----------
@@ -22,11 +26,37 @@ class Activation(NamedTuple):
         φ: an array of pre-activations Z → an array of the same shape and dtype.
     derivative : callable
         φ′ expressed through φ's output Y = φ(Z): φ′(Y) = ∂Y/∂Z.
+    prepare : callable (shape, dtype) -> Into, optional
+        Makes φ for arrays of one shape; without it the unroll copies what ``apply`` returns.
+    slope : Into, optional
+        φ′; likewise.
     """
 
     name: str
     apply: Callable[[Array], Array]
     derivative: Callable[[Any], Any]
+    prepare: Callable[[tuple[int, ...], npt.DTypeLike], Into] | None = None
+    slope: Into | None = None
+
+    def at(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Into:
+        """Return φ as a function (z, out) for arrays of the shape given."""
+        return partial(_copied, self.apply) if self.prepare is None else self.prepare(shape, dtype)
+
+    def slope_into(self, y: Array, out: Array) -> None:
+        """Write φ′(y) to ``out``."""
+        if self.slope is None:
+            np.copyto(out, self.derivative(y))
+        else:
+            self.slope(y, out)
+
+
+def _copied(phi: Callable[[Array], Array], z: Array, out: Array) -> None:
+    np.copyto(out, phi(z))
+
+
+def _tanh_slope(y: Array, out: Array) -> None:
+    np.multiply(y, y, out)
+    np.subtract(1, out, out)
 
 
 def _sigmoid(z: Array) -> Array:
@@ -34,17 +64,56 @@ def _sigmoid(z: Array) -> Array:
     return y
 
 
+def _sigmoid_into(half: Array, z: Array, out: Array) -> None:
+    np.multiply(z, half, out)
+    np.tanh(out, out)
+    np.multiply(out, half, out)
+    np.add(out, half, out)
+
+
+def _sigmoid_slope(y: Array, out: Array) -> None:
+    np.multiply(y, y, out)
+    np.subtract(y, out, out)
+
+
 def _relu(z: Array) -> Array:
     y: Array = np.maximum(z, 0)
     return y
 
 
+def _relu_into(zeros: Array, z: Array, out: Array) -> None:
+    np.maximum(z, zeros, out=out)
+
+
+def _relu_slope(y: Array, out: Array) -> None:
+    np.copyto(out, y > 0)
+
+
 ACTIVATIONS = {
     activation.name: activation
     for activation in (
-        Activation("tanh", np.tanh, lambda y: 1.0 - y * y),
-        Activation("relu", _relu, lambda y: (y > 0).astype(y.dtype)),
-        Activation("sigmoid", _sigmoid, lambda y: y * (1.0 - y)),
-        Activation("identity", lambda z: z, lambda y: np.ones_like(y)),
+        Activation("tanh", np.tanh, lambda y: 1.0 - y * y, lambda shape, dtype: np.tanh, _tanh_slope),
+        Activation(
+            "relu",
+            _relu,
+            lambda y: (y > 0).astype(y.dtype),
+            # With zeros in the array's own shape np.maximum is up to four times as fast as with the number 0.
+            lambda shape, dtype: partial(_relu_into, np.zeros(shape, dtype)),
+            _relu_slope,
+        ),
+        Activation(
+            "sigmoid",
+            _sigmoid,
+            lambda y: y * (1.0 - y),
+            lambda shape, dtype: partial(_sigmoid_into, np.full(shape, 0.5, dtype)),
+            _sigmoid_slope,
+        ),
+        Activation(
+            "identity",
+            lambda z: z,
+            lambda y: np.ones_like(y),
+            lambda shape, dtype: np.positive,
+            lambda y, out: out.fill(1),
+        ),
     )
 }

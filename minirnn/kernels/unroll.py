@@ -1,6 +1,9 @@
 """The unrolled recurrent layer, H_t = φ(X_t W_xh + H_{t-1} W_hh + b_h), forward and backward, on plain arrays.
 
 Shapes: T steps, N rows of the mini-batch, D inputs, H hidden neurons. Checked by tests/kernels/test_unroll.py.
+
+`forward` and `backward` see to the order of time and to what is kept and wanted. The products and the loop over the
+steps stand in kernels/hoisted.py for a mini-batch, in kernels/joined.py for a few rows: the two lines of equation 14-2.
 """
 
 from typing import Any, NamedTuple
@@ -8,7 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from minirnn.kernels import scratch
 from minirnn.kernels.cells import Activation
+from minirnn.kernels.hoisted import Hoisted
+from minirnn.kernels.joined import Joined
+from minirnn.kernels.sums import Sums
 
 Array = NDArray[Any]
 
@@ -21,6 +28,11 @@ class Gradients(NamedTuple):
     W_xh: Array | None
     W_hh: Array | None
     b_h: Array | None
+
+
+def form(N: int, D: int, H: int) -> type[Hoisted] | type[Joined]:
+    """Choose the form by the shape: joined while a step is so small that its calls cost more than its arithmetic."""
+    return Joined if N == 1 and H <= 64 and D <= 64 else Hoisted
 
 
 def forward(
@@ -46,22 +58,11 @@ def forward(
     T, N, D = x.shape
     H = W_hh.shape[0]
     states = np.empty((T + 1, N, H), np.result_type(x, h0, W_xh, W_hh))
-    states[T if reverse else 0] = h0
-    out = outputs(states, reverse)
-    # The input side of all steps at once: it does not depend on the states.
-    np.dot(x.reshape(T * N, D), W_xh, out=out.reshape(T * N, H))
-    if b_h is not None:
-        out += b_h
-    phi: Any = activation.apply
-    in_place = isinstance(phi, np.ufunc)
-    h = states[T if reverse else 0]
-    for z in out[::-1] if reverse else out:
-        z += h.dot(W_hh)
-        if in_place:
-            phi(z, z)
-        else:
-            z[...] = phi(z)
-        h = z
+    hs, xs = (states[::-1], x[::-1]) if reverse else (states, x)
+    hs[0] = h0
+    work = scratch.take(form(N, D, H), N, D, H, states.dtype)
+    work.forward(xs, hs, W_xh, W_hh, b_h, activation)
+    scratch.give(work)
     return states
 
 
@@ -96,28 +97,14 @@ def backward(
     """  # noqa: D400
     T, N, D = x.shape
     H = W_hh.shape[0]
-    hs = outputs(states, reverse)
-    dz = np.empty_like(hs)
-    dz[...] = activation.derivative(hs)  # of all steps at once; dH_t is multiplied in below
-    W_back = np.ascontiguousarray(W_hh.T)  # a product with a transposed view costs up to twice as much at every step
-    carried = d_final
-    for t in range(T) if reverse else range(T - 1, -1, -1):
-        if d_outputs is None:
-            total = carried
-        else:
-            total = d_outputs[t] if carried is None else d_outputs[t] + carried
-        d = dz[t]
-        d *= 0 if total is None else total
-        carried = d.dot(W_back)
-    flat = dz.reshape(T * N, H)
-    before = previous(states, reverse).reshape(T * N, H)
-    return Gradients(
-        x=flat.dot(W_xh.T).reshape(T, N, D) if wanted[0] else None,
-        h0=carried if wanted[1] else None,
-        W_xh=x.reshape(T * N, D).T.dot(flat) if wanted[2] else None,
-        W_hh=before.T.dot(flat) if wanted[3] else None,
-        b_h=flat.sum(axis=0) if wanted[4] else None,
-    )
+    turn = slice(None, None, -1 if reverse else 1)
+    dx = np.empty(x.shape, states.dtype) if wanted[0] else None
+    sums = Sums(x[turn], None if dx is None else dx[turn], W_xh, wanted[2:])
+    g = None if d_outputs is None else d_outputs[turn]
+    work = scratch.take(form(N, D, H), N, D, H, states.dtype)
+    d_h0 = work.backward(g, d_final, states[turn], W_hh, activation, sums).copy()
+    scratch.give(work)
+    return Gradients(dx, d_h0 if wanted[1] else None, sums.W_xh, sums.W_hh, sums.b_h)
 
 
 def outputs(states: Array, reverse: bool) -> Array:
