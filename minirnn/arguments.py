@@ -136,6 +136,8 @@ def as_array(data: Any, argument: str, dtype: npt.DTypeLike = np.float32) -> npt
     TypeError
         For anything but booleans, integers and real floats; and for a list of Tensors, whose gradients would be lost.
     """
+    if type(data) is np.ndarray and data.dtype.kind in "biuf":
+        return data
     own_dtype = hasattr(data, "__array__")
     if isinstance(data, list | tuple) and any(hasattr(kind, "requires_grad") for kind in set(map(type, data))):
         raise TypeError(

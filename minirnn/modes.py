@@ -80,6 +80,11 @@ class AnomalyError(ArithmeticError):
     """A NaN or an inf appeared within `detect_anomaly`."""
 
 
+def anomaly() -> bool:
+    """Whether this runs within `detect_anomaly`: asked first where a description of the array would cost time."""
+    return bool(MODE.get() & ANOMALY)
+
+
 def check_finite(array: Array, what: str, hint: str) -> None:
     """Within `detect_anomaly`, refuse an array that holds a NaN or an inf; elsewhere do nothing.
 
@@ -88,7 +93,7 @@ def check_finite(array: Array, what: str, hint: str) -> None:
     AnomalyError
         Naming ``what`` the array is, the first bad entry, how many there are, and the ``hint`` on what to try.
     """
-    if not MODE.get() & ANOMALY or np.isfinite(array).all():
+    if not anomaly() or np.isfinite(array).all():
         return
     bad = np.argwhere(~np.isfinite(array))
     entry = tuple(int(i) for i in bad[0])

@@ -16,10 +16,10 @@ from minirnn.functions import stack
 from minirnn.init import Initializer, get, initialise
 from minirnn.kernels import unroll
 from minirnn.kernels.cells import ACTIVATIONS, Activation
-from minirnn.modes import check_finite
+from minirnn.modes import anomaly, check_finite
 from minirnn.module import Module, Parameter
 from minirnn.op import Array, Op
-from minirnn.tensor import Tensor, apply_kernel, unary
+from minirnn.tensor import Tensor, apply_kernel, unary, wrap
 
 BACKENDS = ("fused", "graph")
 _OPS = {"tanh": ops.tanh, "relu": ops.relu, "sigmoid": ops.sigmoid, "identity": ops.identity}
@@ -166,7 +166,8 @@ class RecurrentLayer(Module):
         state = self._state(initial_state, x.shape[1], "initial_state")
         run = self._fused if self.backend == "fused" else self._graph
         outputs, final_state = run(x, state, self.W_xh, self.W_hh, self.b_h)
-        check_finite(outputs.data, f"{self.name}: outputs", "look at the sizes of W_hh and initial_state")
+        if anomaly():
+            check_finite(outputs.data, f"{self.name}: outputs", "look at the sizes of W_hh and initial_state")
         return RecurrentOutput(outputs.swapaxes(0, 1) if self.batch_first else outputs, final_state)
 
     def step(self, x_t: Any, state: Any = None) -> Tensor:
@@ -220,10 +221,11 @@ class RecurrentLayer(Module):
 
     def _door(self, value: Any, argument: str) -> Tensor:
         """Return an argument as a Tensor of the layer's dtype."""
-        label = f"{self.name}: {argument}"
-        tensor = value if isinstance(value, Tensor) else Tensor(as_array(value, label, self.dtype))
-        check_finite(tensor.data, label, "look at the data that comes in")
-        return tensor.astype(self.dtype)
+        if not isinstance(value, Tensor):
+            value = wrap(as_array(value, f"{self.name}: {argument}", self.dtype), None)
+        if anomaly():
+            check_finite(value.data, f"{self.name}: {argument}", "look at the data that comes in")
+        return value if value.dtype == self.dtype else value.astype(self.dtype)
 
     def _check_sequence(self, shape: tuple[int, ...]) -> None:
         D = self.input_size
@@ -249,7 +251,7 @@ class RecurrentLayer(Module):
     def _state(self, state: Any, N: int, argument: str) -> Tensor:
         H = self.hidden_size
         if state is None:
-            return Tensor(np.zeros((N, H), self.dtype))
+            return wrap(np.zeros((N, H), self.dtype), None)
         tensor = self._door(state, argument)
         if tensor.shape != (N, H):
             hint = "one state for each row of x"

@@ -186,9 +186,12 @@ def run(
                     heappush(heap, (receiver.number, receiver))
         if not retain_graph:
             node.edges = node.guards = None
-    # Every node has been taken out, so what is left are the leaves.
-    totals = {leaf: g.total(place) if type(g) is Part else g for leaf, g in pending.items()}
-    return totals | {node: g for node, g in captured.items() if g is not None}
+    for leaf, g in pending.items():  # every node has been taken out, so what is left are the leaves
+        if type(g) is Part:
+            pending[leaf] = g.total(place)
+    if captured:
+        pending |= {node: g for node, g in captured.items() if g is not None}
+    return pending
 
 
 def call_hooks(hooks: Sequence[Callable[[Any], Any]], g: Any) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 
 from minirnn import ops, tape
 from minirnn.arguments import as_array, describe
-from minirnn.modes import ANOMALY, MODE, RECORD, check_finite
+from minirnn.modes import ANOMALY, MODE, RECORD, anomaly, check_finite
 from minirnn.op import Array, Axis, Op
 from minirnn.tape import KernelNode, Node, OutputNode
 
@@ -588,7 +588,7 @@ def apply_kernel(
         return tuple(wrap(y, None) for y in outputs)
     arrays = [None if x is None else x._data for x in inputs]
     node = KernelNode(op, (receivers, backward, rerun, arrays), guards_of(inputs))
-    return tuple(wrap(y, OutputNode(node, i)) for i, y in enumerate(outputs))
+    return tuple([wrap(y, OutputNode(node, i)) for i, y in enumerate(outputs)])
 
 
 def _forward(op: Op, arrays: Sequence[Any], settings: dict[str, Any], mode: int) -> Any:
@@ -752,7 +752,7 @@ def seed_of(output: Tensor, gradient: Any, caller: str) -> Array:
 
 def anomaly_check() -> Callable[[Any, Node], None] | None:
     """Return what looks at every gradient of a pass within `detect_anomaly`, elsewhere None."""
-    if not MODE.get() & ANOMALY:
+    if not anomaly():
         return None
 
     def check(g: Any, node: Node) -> None:
@@ -770,17 +770,20 @@ def _accumulate(totals: dict[Any, Any], seed: Array) -> None:
     """Add each leaf's total to its ``grad``: the only thing a pass changes, and it comes last."""
     seen = {id(seed)}
     ready = []
+    watched = anomaly()
     for receiver, g in totals.items():
         tensor = receiver if isinstance(receiver, Tensor) else _RETAINED[receiver]()
         if tensor is None:
             continue
         if tensor._hooks:
             g = tape.call_hooks(tensor._hooks, np.asarray(g))
-        g = np.asarray(g, dtype=tensor._data.dtype)
+        if type(g) is not np.ndarray or g.dtype is not tensor._data.dtype:
+            g = np.asarray(g, dtype=tensor._data.dtype)
         if g.base is not None or id(g) in seen:
             g = g.copy()  # each owns its grad: rules may hand the same array, or views of it, to several inputs
         seen.add(id(g))
-        check_finite(g, f"the gradient of {tensor._label()}", "look at the ops that it goes into")
+        if watched:
+            check_finite(g, f"the gradient of {tensor._label()}", "look at the ops that it goes into")
         ready.append((tensor, g))
     with _ACCUMULATE:
         for tensor, g in ready:

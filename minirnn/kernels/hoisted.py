@@ -32,8 +32,9 @@ class Hoisted:
         self.block = np.empty((C, N, H), dtype)  # forward: S; backward: φ′, which becomes dZ
         self.steps = list(self.block)  # its views: to make one costs as much as a quarter of a small product
         self.side = np.empty((N, H), dtype)  # forward: H_{k-1} W_hh; backward: dH_k
+        self.bias = np.empty((N, H), dtype)  # b_h for every row: added to N·H numbers at a time, not to H
         self.W_back = np.empty((H, H), dtype)  # W_hhᵀ: a product with a transposed view costs up to twice as much
-        self.nbytes = self.block.nbytes + self.side.nbytes + self.W_back.nbytes
+        self.nbytes = sum(a.nbytes for a in (self.block, self.side, self.bias, self.W_back))
 
     def forward(
         self, x: Array, hs: Array, W_xh: Array, W_hh: Array, b_h: Array | None, activation: Activation
@@ -42,12 +43,13 @@ class Hoisted:
         _, N, H = hs.shape
         W_hh, side, add = np.ascontiguousarray(W_hh), self.side, np.add
         phi = activation.at(side.shape, side.dtype)
+        self.bias[...] = 0 if b_h is None else b_h
         h = hs[0]
         for lo, hi in chunks(len(x), self.chunk):
-            S = self.block[: hi - lo].reshape(-1, H)
-            np.dot(x[lo:hi].reshape(len(S), -1), W_xh, out=S)
+            S = self.block[: hi - lo]
+            np.dot(x[lo:hi].reshape(len(S) * N, -1), W_xh, out=S.reshape(len(S) * N, H))
             if b_h is not None:
-                add(S, b_h, S)
+                add(S, self.bias, S)
             for out, s in zip(hs[lo + 1 : hi + 1], self.steps, strict=False):
                 h.dot(W_hh, side)
                 add(side, s, side)

@@ -76,12 +76,13 @@ class Joined:
         _, N, H = hs.shape
         V, side, multiply = self.V, self.side, np.multiply
         V[:H] = W_hh.T
-        carried: Any = 0 if d_final is None else d_final.reshape(side.shape)
+        carried: Any = d_final
         for lo, hi in reversed(list(chunks(len(hs) - 1, self.chunk))):
             n = hi - lo
             activation.slope_into(_squeezed(hs[lo + 1 : hi + 1], side), self.slopes[:n])
             self.entering[1 : n + 1] = 0 if d_outputs is None else _squeezed(d_outputs[lo:hi], side)
-            self.entering[n] += carried
+            if carried is not None:
+                self.entering[n] += carried.reshape(side.shape)
             self.dzs[n] = 0
             for dot, slope, out in self.back[n - 1 :: -1]:
                 dot(V, side)
