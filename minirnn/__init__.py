@@ -42,6 +42,7 @@ from minirnn.module import Module, Parameter
 from minirnn.recurrent import RecurrentLayer, RecurrentOutput, SequenceModel, SequenceOutput
 from minirnn.tape import ChangedParameterError, FreedGraphError
 from minirnn.tensor import Tensor
+from minirnn.threads import get_num_threads, set_num_threads
 
 __all__ = [
     "AnomalyError",
@@ -68,6 +69,7 @@ __all__ = [
     "exp",
     "expand_dims",
     "flip",
+    "get_num_threads",
     "grad",
     "gradcheck",
     "init",
@@ -85,6 +87,7 @@ __all__ = [
     "optim",
     "relu",
     "reshape",
+    "set_num_threads",
     "sigmoid",
     "softmax",
     "split",

@@ -4,14 +4,15 @@ Checked by tests/test_recurrent.py (both backends against each other, the textbo
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from minirnn import counting, ops
-from minirnn.arguments import as_array, as_flag, as_generator, as_size, float_dtype, one_of
+from minirnn import counting, ops, threads
+from minirnn.arguments import as_array, as_flag, as_generator, as_size, describe, float_dtype, one_of
 from minirnn.functions import stack
 from minirnn.init import Initializer, get, initialise
 from minirnn.kernels import unroll
@@ -65,6 +66,10 @@ class RecurrentLayer(Module):
         "irnn": identity W_hh, zero bias, W_xh ~ N(0, 0.001²), for ReLU only (Le, Jaitly, Hinton 2015).
     input_initializer, recurrent_initializer : str or callable (shape, rng) -> array
         Of W_xh and W_hh; see minirnn/init.py. The bias starts at zero.
+    remat : bool or int
+        Activation checkpointing: keep one state of every so many instead of all, and run the steps between again in
+        backward, for about one more forward pass. True keeps √T of T; a number is the length of a segment in steps.
+        The gradients are the same. What the caller holds, such as ``outputs``, is not saved by it.
     dtype : numpy.float32 or numpy.float64
         Of the parameters; whatever comes in is cast to it.
     rng : numpy.random.Generator, int or None
@@ -107,6 +112,7 @@ class RecurrentLayer(Module):
         init: str | None = None,
         input_initializer: str | Initializer = "glorot",
         recurrent_initializer: str | Initializer = "orthogonal",
+        remat: bool | int = False,
         dtype: npt.DTypeLike = np.float32,
         rng: np.random.Generator | int | None = None,
     ) -> None:
@@ -119,6 +125,7 @@ class RecurrentLayer(Module):
         self.backend = one_of(backend, BACKENDS, f"{name}: backend")
         self.reverse = as_flag(reverse, f"{name}: reverse")
         self.batch_first = as_flag(batch_first, f"{name}: batch_first")
+        self.remat = _as_remat(remat, self.backend, name)
         bias = as_flag(bias, f"{name}: bias")
         of_input, of_recurrent = f"{name}: input_initializer", f"{name}: recurrent_initializer"
         get(input_initializer, of_input)
@@ -208,10 +215,14 @@ class RecurrentLayer(Module):
         arrays: list[Any] = [None if tensor is None else tensor.data for tensor in inputs]
         x, h0, W_xh, W_hh, b_h = arrays
         activation, reverse = self.activation, self.reverse
-        states = unroll.forward(x, h0, W_xh, W_hh, b_h, activation, reverse)
+        split: dict[str, Any] = {"parts": threads.parts(x.shape[1], *W_xh.shape), "run": threads.run_all}
+        states = unroll.forward(x, h0, W_xh, W_hh, b_h, activation, reverse, **split)
+        length = _segment_length(self.remat, len(x))
+        kept = states if length is None else unroll.checkpoints(states, length, b_h, reverse)
 
         def backward(received: dict[int, Array], wanted: tuple[bool, ...]) -> unroll.Gradients:
-            return unroll.backward(received.get(0), received.get(1), states, x, W_xh, W_hh, activation, reverse, wanted)
+            d_outputs, d_final = received.get(0), received.get(1)
+            return unroll.backward(d_outputs, d_final, kept, x, W_xh, W_hh, activation, reverse, wanted, **split)
 
         # The final state is a copy: a state carried on must not keep all the states of this sequence alive.
         outputs = (unroll.outputs(states, reverse), unroll.final(states, reverse).copy())
@@ -221,11 +232,12 @@ class RecurrentLayer(Module):
 
     def _door(self, value: Any, argument: str) -> Tensor:
         """Return an argument as a Tensor of the layer's dtype."""
-        if not isinstance(value, Tensor):
-            value = wrap(as_array(value, f"{self.name}: {argument}", self.dtype), None)
+        tensor = value
+        if not isinstance(tensor, Tensor):
+            tensor = wrap(as_array(value, f"{self.name}: {argument}", self.dtype), None)
         if anomaly():
-            check_finite(value.data, f"{self.name}: {argument}", "look at the data that comes in")
-        return value if value.dtype == self.dtype else value.astype(self.dtype)
+            check_finite(tensor.data, f"{self.name}: {argument}", "look at the data that comes in")
+        return tensor.astype(self.dtype)
 
     def _check_sequence(self, shape: tuple[int, ...]) -> None:
         D = self.input_size
@@ -287,6 +299,7 @@ class RecurrentLayer(Module):
         settings = [f"{self.input_size}, {self.hidden_size}, activation={self.activation.name!r}"]
         settings += ["bias=False"] * (self.b_h is None) + [f"backend={self.backend!r}"]
         settings += ["reverse=True"] * self.reverse + ["batch_first=True"] * self.batch_first
+        settings += [f"remat={self.remat}"] * (self.remat is not False)
         return ", ".join([*settings, f"dtype={self.dtype.name}"])
 
 
@@ -402,6 +415,27 @@ def _preset(
     if (input_initializer, recurrent_initializer) != ("glorot", "orthogonal"):
         raise ValueError(f"{name}: init='irnn' sets both initialisers itself: leave them out, or leave init out")
     return "normal", "identity"
+
+
+def _as_remat(remat: Any, backend: str, name: str) -> bool | int:
+    """Check the setting of the same name."""
+    if not isinstance(remat, bool | np.bool_):
+        expected = f"{name}: remat must be True, False or a number of steps ≥ 1"
+        if not isinstance(remat, int | np.integer):
+            raise TypeError(f"{expected}, got {describe(remat)}: try True, which keeps √T of T states")
+        if remat < 1:
+            raise ValueError(f"{expected}, got {remat}: try True, which keeps √T of T states")
+    if remat and backend != "fused":
+        raise ValueError(
+            f"{name}: remat needs backend='fused', got {backend!r}, which keeps every op to be looked into: "
+            "leave one of the two out"
+        )
+    return bool(remat) if isinstance(remat, bool | np.bool_) else int(remat)
+
+
+def _segment_length(remat: bool | int, T: int) -> int | None:
+    """Return how many steps lie between two checkpoints, None to keep every state."""
+    return None if remat is False else math.isqrt(T - 1) + 1 if remat is True else remat  # ⌈√T⌉
 
 
 def _resolve_activation(activation: Any, dtype: np.dtype[Any], name: str) -> tuple[Activation, Op]:

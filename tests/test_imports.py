@@ -16,7 +16,7 @@ PACKAGE = pathlib.Path(minirnn.__file__).parent
 # except for the parts of one subpackage.
 ORDER = [
     ["arguments", "textbook", "counting", "part", "op"],
-    ["init", "tasks", "ops", "kernels"],
+    ["init", "tasks", "ops", "kernels", "threads"],
     ["modes", "tape"],
     ["tensor"],
     ["functions", "gradients"],

@@ -266,7 +266,7 @@ def test_a_wrong_kernel_is_caught(wrong, monkeypatch):
     layer = problem.layer("fused")
     inputs = [*problem.leaves(), *layer.parameters()]
     original = unroll.backward
-    monkeypatch.setattr(unroll, "backward", lambda *arguments: wrong(original, *arguments))
+    monkeypatch.setattr(unroll, "backward", lambda *arguments, **_: wrong(original, *arguments))
     with pytest.raises(mr.GradcheckError, match=r"gradcheck: the gradient of (x|h0|W_xh|W_hh|b_h) is wrong"):
         mr.gradcheck(lambda x, h0, *weights: layer(x, h0), inputs, names=NAMES)
 

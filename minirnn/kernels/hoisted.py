@@ -57,10 +57,19 @@ class Hoisted:
                 h = out
 
     def backward(
-        self, d_outputs: Array | None, d_final: Array | None, hs: Array, W_hh: Array, activation: Activation, sums: Sums
+        self,
+        d_outputs: Array | None,
+        d_final: Array | None,
+        hs: Array,
+        W_hh: Array,
+        activation: Activation,
+        sums: Sums,
+        start: int = 0,
     ) -> Array:
-        """Go back from the last step to the first, hand every dZ to ``sums``, and return dH_0 (N, H), scratch."""
-        _, N, H = hs.shape
+        """Go back from the last step to the first, hand every dZ to ``sums``, and return dH_0 (N, H), scratch.
+
+        ``start`` is the number that the first of these steps has in ``sums``.
+        """
         np.copyto(self.W_back, W_hh.T)
         W_back, side, add, multiply = self.W_back, self.side, np.add, np.multiply
         np.copyto(side, 0 if d_final is None else d_final)
@@ -77,7 +86,7 @@ class Hoisted:
                     add(side, entering, side)
                     multiply(d, side, d)
                     d.dot(W_back, side)
-            sums.add(lo, hs[lo:hi], dz)
+            sums.add(start + lo, hs[lo:hi], dz)
         return side
 
 

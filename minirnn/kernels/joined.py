@@ -70,9 +70,19 @@ class Joined:
             self.hs[0] = self.hs[n]
 
     def backward(
-        self, d_outputs: Array | None, d_final: Array | None, hs: Array, W_hh: Array, activation: Activation, sums: Sums
+        self,
+        d_outputs: Array | None,
+        d_final: Array | None,
+        hs: Array,
+        W_hh: Array,
+        activation: Activation,
+        sums: Sums,
+        start: int = 0,
     ) -> Array:
-        """Go back from the last step to the first, hand every dZ to ``sums``, and return dH_0 (N, H), scratch."""
+        """Go back from the last step to the first, hand every dZ to ``sums``, and return dH_0 (N, H), scratch.
+
+        ``start`` is the number that the first of these steps has in ``sums``.
+        """
         _, N, H = hs.shape
         V, side, multiply = self.V, self.side, np.multiply
         V[:H] = W_hh.T
@@ -88,7 +98,7 @@ class Joined:
                 dot(V, side)
                 multiply(side, slope, out)
             dz = np.ascontiguousarray(self.dzs[:n]).reshape(n, N, H)
-            sums.add(lo, hs[lo:hi], dz)
+            sums.add(start + lo, hs[lo:hi], dz)
             carried = self.dzs[0].dot(V[:H])
         d_h0: Array = carried.reshape(N, H)
         return d_h0

@@ -46,6 +46,13 @@ class Sums:
         if self.wanted[2]:
             self.b_h = _plus(self.b_h, np.ones(n * N, dz.dtype).dot(rows))  # ten times as fast as rows.sum(axis=0)
 
+    def merge(self, other: "Sums") -> None:
+        """Add the sums over other rows of the mini-batch."""
+        for name in ("W_xh", "W_hh", "b_h"):
+            total = getattr(self, name)
+            if total is not None:
+                setattr(self, name, _plus(total, getattr(other, name)))
+
 
 def _plus(total: Array | None, share: Array) -> Array:
     return share if total is None else np.add(total, share, total)

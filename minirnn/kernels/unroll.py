@@ -6,6 +6,9 @@ Shapes: T steps, N rows of the mini-batch, D inputs, H hidden neurons. Checked b
 steps stand in kernels/hoisted.py for a mini-batch, in kernels/joined.py for a few rows: the two lines of equation 14-2.
 """
 
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +16,7 @@ from numpy.typing import NDArray
 
 from minirnn.kernels import scratch
 from minirnn.kernels.cells import Activation
-from minirnn.kernels.hoisted import Hoisted
+from minirnn.kernels.hoisted import Hoisted, chunks
 from minirnn.kernels.joined import Joined
 from minirnn.kernels.sums import Sums
 
@@ -30,13 +33,54 @@ class Gradients(NamedTuple):
     b_h: Array | None
 
 
+class Checkpoints(NamedTuple):
+    """What can be kept of `forward` instead of all its states: enough to make them again, segment by segment.
+
+    Attributes
+    ----------
+    states : (⌈T / length⌉, N, H)
+        In the order of processing: the states before the segments' first steps.
+    length : int
+        Steps in a segment.
+    b_h : (H,) or None
+    """
+
+    states: Array
+    length: int
+    b_h: Array | None
+
+
+def checkpoints(states: Array, length: int, b_h: Array | None, reverse: bool) -> Checkpoints:
+    """Return copies of every ``length``-th of the states that `forward` returned."""
+    hs = states[::-1] if reverse else states
+    return Checkpoints(hs[:-1:length].copy(), length, b_h)
+
+
+Run = Callable[[Sequence[Callable[[], Any]]], list[Any]]
+"""Runs the parts of a mini-batch, one after the other or at once, and returns their results in order."""
+
+
+def in_turn(tasks: Sequence[Callable[[], Any]]) -> list[Any]:
+    """Run the tasks one after the other."""
+    return [task() for task in tasks]
+
+
 def form(N: int, D: int, H: int) -> type[Hoisted] | type[Joined]:
     """Choose the form by the shape: joined while a step is so small that its calls cost more than its arithmetic."""
     return Joined if N == 1 and H <= 64 and D <= 64 else Hoisted
 
 
 def forward(
-    x: Array, h0: Array, W_xh: Array, W_hh: Array, b_h: Array | None, activation: Activation, reverse: bool = False
+    x: Array,
+    h0: Array,
+    W_xh: Array,
+    W_hh: Array,
+    b_h: Array | None,
+    activation: Activation,
+    reverse: bool = False,
+    *,
+    parts: int = 1,
+    run: Run = in_turn,
 ) -> Array:
     """Unroll over all steps and return every state.
 
@@ -47,6 +91,7 @@ def forward(
     W_xh, W_hh, b_h : (D, H), (H, H), (H,) or None
     activation : φ
     reverse : process t = T−1 … 0 instead of 0 … T−1
+    parts, run : split the mini-batch into so many parts, each unrolled on its own; ``run`` may do so at once
 
     Returns
     -------
@@ -58,24 +103,33 @@ def forward(
     T, N, D = x.shape
     H = W_hh.shape[0]
     states = np.empty((T + 1, N, H), np.result_type(x, h0, W_xh, W_hh))
-    hs, xs = (states[::-1], x[::-1]) if reverse else (states, x)
+    turn = slice(None, None, -1 if reverse else 1)
+    xs, hs = x[turn], states[turn]  # from here on in the order of processing
     hs[0] = h0
-    work = scratch.take(form(N, D, H), N, D, H, states.dtype)
-    work.forward(xs, hs, W_xh, W_hh, b_h, activation)
-    scratch.give(work)
+
+    def part(rows: slice) -> None:
+        n = rows.stop - rows.start
+        work = scratch.take(form(n, D, H), n, D, H, states.dtype)
+        work.forward(xs[:, rows], hs[:, rows], W_xh, W_hh, b_h, activation)
+        scratch.give(work)
+
+    _each(part, N, parts, run)
     return states
 
 
 def backward(
     d_outputs: Array | None,
     d_final: Array | None,
-    states: Array,
+    states: Array | Checkpoints,
     x: Array,
     W_xh: Array,
     W_hh: Array,
     activation: Activation,
     reverse: bool = False,
     wanted: tuple[bool, ...] = (True,) * 5,
+    *,
+    parts: int = 1,
+    run: Run = in_turn,
 ) -> Gradients:
     """Go back through `forward`: with dA for ∂L/∂A, from the step processed last to the first::
 
@@ -87,8 +141,8 @@ def backward(
     ----------
     d_outputs : (T, N, H) or None for zeros
     d_final : (N, H) or None for zeros
-    states : (T + 1, N, H), from `forward`
-    x, W_xh, W_hh, activation, reverse : as given to `forward`
+    states : (T + 1, N, H), from `forward`; or Checkpoints, between which the steps are run again
+    x, W_xh, W_hh, activation, reverse, parts, run : as given to `forward`
     wanted : whether to compute the gradient of x, h0, W_xh, W_hh, b_h
 
     Returns
@@ -96,15 +150,49 @@ def backward(
     Gradients : newly made arrays, each in the shape of its input
     """  # noqa: D400
     T, N, D = x.shape
-    H = W_hh.shape[0]
+    H, dtype = W_hh.shape[0], W_hh.dtype
+    d_x = np.empty(x.shape, dtype) if wanted[0] else None
+    d_h0 = np.empty((N, H), dtype)
     turn = slice(None, None, -1 if reverse else 1)
-    dx = np.empty(x.shape, states.dtype) if wanted[0] else None
-    sums = Sums(x[turn], None if dx is None else dx[turn], W_xh, wanted[2:])
-    g = None if d_outputs is None else d_outputs[turn]
-    work = scratch.take(form(N, D, H), N, D, H, states.dtype)
-    d_h0 = work.backward(g, d_final, states[turn], W_hh, activation, sums).copy()
-    scratch.give(work)
-    return Gradients(dx, d_h0 if wanted[1] else None, sums.W_xh, sums.W_hh, sums.b_h)
+    xs = x[turn]
+
+    def segments(rows: slice, work: Hoisted | Joined) -> Iterator[tuple[int, int, Array]]:
+        """Yield, from the last to the first, where a segment begins and ends, and its states with the one before."""
+        if not isinstance(states, Checkpoints):
+            yield 0, T, states[turn, rows]
+            return
+        again = np.empty((min(states.length, T) + 1, rows.stop - rows.start, H), dtype)
+        for i, (lo, hi) in reversed(list(enumerate(chunks(T, states.length)))):
+            hs = again[: hi - lo + 1]
+            hs[0] = states.states[i, rows]
+            work.forward(xs[lo:hi, rows], hs, W_xh, W_hh, states.b_h, activation)
+            yield lo, hi, hs
+
+    def part(rows: slice) -> Sums:
+        n = rows.stop - rows.start
+        sums = Sums(xs[:, rows], None if d_x is None else d_x[turn, rows], W_xh, wanted[2:])
+        entering = None if d_outputs is None else d_outputs[turn, rows]
+        carried = None if d_final is None else d_final[rows]
+        work = scratch.take(form(n, D, H), n, D, H, dtype)
+        for lo, hi, hs in segments(rows, work):
+            g = None if entering is None else entering[lo:hi]
+            d_h0[rows] = work.backward(g, carried, hs, W_hh, activation, sums, lo)
+            carried = d_h0[rows]
+        scratch.give(work)
+        return sums
+
+    first, *others = _each(part, N, parts, run)
+    for sums in others:
+        first.merge(sums)
+    return Gradients(d_x, d_h0 if wanted[1] else None, first.W_xh, first.W_hh, first.b_h)
+
+
+def _each(part: Callable[[slice], Any], N: int, parts: int, run: Run) -> list[Any]:
+    """Call ``part`` with each part of the rows, as even as can be; parts differ by one row at most."""
+    if parts == 1:
+        return [part(slice(0, N))]
+    edges = [N * i // parts for i in range(parts + 1)]
+    return run([partial(part, slice(*edge)) for edge in itertools.pairwise(edges)])
 
 
 def outputs(states: Array, reverse: bool) -> Array:
