@@ -1,18 +1,63 @@
 """The unroll on plain arrays: its backward against the complex step and the textbook, and what it may not touch."""
 
+import functools
 import itertools
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
-from minirnn import textbook
-from minirnn.kernels import unroll
+from minirnn import textbook, threads
+from minirnn.kernels import hoisted, scratch, unroll
 from minirnn.kernels.cells import ACTIVATIONS, Activation
+from minirnn.kernels.hoisted import Hoisted
+from minirnn.kernels.joined import Joined
 
 # z / √(1 + z²), whose derivative is (1 − y²)^(3/2): a pair of callables, as a user would give it, not a ufunc
 PAIR = Activation("isru", lambda z: z / np.sqrt(1 + z * z), lambda y: (1 - y * y) ** 1.5)
 CELLS = {**ACTIVATIONS, "pair": PAIR}
 SHAPES = {"T=1": (1, 3, 2, 4), "N=1": (5, 1, 2, 4), "all differ": (5, 3, 2, 4), "all 1": (1, 1, 1, 1)}  # T, N, D, H
+
+
+class Way(NamedTuple):
+    """One of the ways to come to the same numbers; None leaves the choice to the unroll."""
+
+    form: Any = None
+    chunk: int | None = None
+    remat: int | None = None
+    parts: int = 1
+    run: Any = unroll.in_turn
+
+
+WAYS = {
+    "as it comes": Way(),
+    "hoisted": Way(Hoisted),
+    "joined": Way(Joined),
+    "hoisted in chunks": Way(Hoisted, chunk=2),
+    "joined in chunks": Way(Joined, chunk=2),
+    "remat of one": Way(remat=1),
+    "remat": Way(Hoisted, remat=2),
+    "remat, joined": Way(Joined, remat=3),
+    "remat of more than all": Way(remat=9),
+    "remat in chunks": Way(Hoisted, chunk=2, remat=3),
+    "parts": Way(parts=2),
+    "parts at once": Way(Hoisted, parts=3, run=threads.run_all),
+    "all of it": Way(Hoisted, chunk=1, remat=2, parts=2, run=threads.run_all),
+}
+
+
+@contextmanager
+def going(way):
+    """Within it the unroll goes the way given; it uses no scratch from before, and leaves none."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scratch, "_shelf", scratch._Shelf())
+        if way.form is not None:
+            patch.setattr(unroll, "form", lambda N, D, H: way.form)
+        if way.chunk is not None:
+            patch.setattr(hoisted, "chunk_length", lambda N, H, dtype: way.chunk)
+            patch.setattr(Joined, "chunk", way.chunk)
+        yield
 
 
 def combinations(*axes, **options):
@@ -43,31 +88,152 @@ def loss(inputs, activation, reverse, d_outputs, d_final):
     return (d_outputs * unroll.outputs(states, reverse)).sum() + (d_final * unroll.final(states, reverse)).sum()
 
 
-def gradients(inputs, activation, reverse, d_outputs, d_final, **options):
-    states = unroll.forward(*inputs, activation, reverse)
-    x, _, W_xh, W_hh, _ = inputs
-    return unroll.backward(d_outputs, d_final, states, x, W_xh, W_hh, activation, reverse, **options)
+def gradients(inputs, activation, reverse, d_outputs, d_final, way=WAYS["as it comes"], **options):
+    x, _, W_xh, W_hh, b_h = inputs
+    split = {"parts": min(way.parts, x.shape[1]), "run": way.run}
+    with going(way):
+        kept = unroll.forward(*inputs, activation, reverse, **split)
+        if way.remat is not None:
+            kept = unroll.checkpoints(kept, way.remat, b_h, reverse)
+        return unroll.backward(d_outputs, d_final, kept, x, W_xh, W_hh, activation, reverse, **split, **options)
 
 
 def as_complex(inputs):
     return [None if a is None else a.astype(complex) for a in inputs]
 
 
-@pytest.mark.parametrize(("name", "bias", "reverse", "shape"), GRID)
-def test_every_entry_of_every_gradient_by_complex_step(name, bias, reverse, shape):
-    """Im L(a + ih) / h is ∂L/∂a to the last digits; at the corner of relu no entry of these problems lies."""
+@functools.cache
+def exact_gradients(name, bias, reverse, shape):
+    """Im L(a + ih) / h, entry by entry: ∂L/∂a to the last digits; no entry lies at the corner of relu."""
     inputs, d_outputs, d_final = problem(shape, bias)
-    analytic = gradients(inputs, CELLS[name], reverse, d_outputs, d_final)
-    for k, (argument, g) in enumerate(zip(NAMES, analytic, strict=True)):
-        if inputs[k] is None:
-            continue
-        exact = np.empty_like(g)
-        for entry in np.ndindex(g.shape):
-            moved = as_complex(inputs)
-            moved[k][entry] += 1e-200j
-            exact[entry] = loss(moved, CELLS[name], reverse, d_outputs, d_final).imag / 1e-200
-        assert np.abs(exact).max() > 0, f"{argument}: nothing to compare"
-        np.testing.assert_allclose(g, exact, rtol=0, atol=1e-13 * np.abs(exact).max(), err_msg=argument)
+    exact = [None if a is None else np.empty_like(a) for a in inputs]
+    for k, g in enumerate(exact):
+        for entry in np.ndindex(() if g is None else g.shape):
+            if g is not None:
+                moved = as_complex(inputs)
+                moved[k][entry] += 1e-200j
+                g[entry] = loss(moved, CELLS[name], reverse, d_outputs, d_final).imag / 1e-200
+    return exact
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("name", "bias", "reverse", "shape"), GRID)
+def test_every_entry_of_every_gradient_by_complex_step(name, bias, reverse, shape, way):
+    inputs, d_outputs, d_final = problem(shape, bias)
+    analytic = gradients(inputs, CELLS[name], reverse, d_outputs, d_final, WAYS[way])
+    for argument, g, exact in zip(NAMES, analytic, exact_gradients(name, bias, reverse, shape), strict=True):
+        if exact is not None:
+            assert np.abs(exact).max() > 0, f"{argument}: nothing to compare"
+            np.testing.assert_allclose(g, exact, rtol=0, atol=1e-13 * np.abs(exact).max(), err_msg=argument)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("name", "bias", "reverse", "shape"), GRID)
+def test_every_way_has_the_same_states(name, bias, reverse, shape, way):
+    """Held against the equation, step by step."""
+    inputs, *_ = problem(shape, bias)
+    x, h0, W_xh, W_hh, b_h = inputs
+    split = {"parts": min(WAYS[way].parts, x.shape[1]), "run": WAYS[way].run}
+    with going(WAYS[way]):
+        states = unroll.forward(*inputs, CELLS[name], reverse, **split)
+    before, after = unroll.previous(states, reverse), unroll.outputs(states, reverse)
+    np.testing.assert_array_equal(before[-1 if reverse else 0], h0)
+    z = x @ W_xh + before @ W_hh + (0 if b_h is None else b_h)
+    np.testing.assert_allclose(after, CELLS[name].apply(z), rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", CELLS)
+def test_every_way_keeps_float32(name, way):
+    inputs, d_outputs, d_final = problem("all differ", True, np.float32)
+    for g in gradients(inputs, CELLS[name], False, d_outputs, d_final, WAYS[way]):
+        assert g.dtype == np.float32
+
+
+@pytest.mark.parametrize("way", ["hoisted", "joined", "parts", "all of it"])
+def test_every_way_copes_with_any_memory_order(way):
+    inputs, d_outputs, d_final = problem("all differ", True)
+    strided = [a if a.ndim == 1 else np.asfortranarray(a) for a in inputs]
+    one = gradients(inputs, CELLS["tanh"], False, d_outputs, d_final, WAYS[way])
+    two = gradients(strided, CELLS["tanh"], False, np.asfortranarray(d_outputs), np.asfortranarray(d_final), WAYS[way])
+    for argument, a, b in zip(NAMES, one, two, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-13, err_msg=argument)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("given", ["outputs", "final", "neither"])
+def test_every_way_takes_an_absent_gradient_for_zeros(given, way):
+    inputs, d_outputs, d_final = problem("all differ", True)
+    absent = (d_outputs if given == "outputs" else None, d_final if given == "final" else None)
+    full = [np.zeros_like(a) if b is None else b for a, b in zip((d_outputs, d_final), absent, strict=True)]
+    one = gradients(inputs, CELLS["tanh"], True, *absent, WAYS[way])
+    two = gradients(inputs, CELLS["tanh"], True, *full, WAYS[way])
+    for argument, a, b in zip(NAMES, one, two, strict=True):
+        np.testing.assert_array_equal(a, b, err_msg=argument)
+        assert a.any() == (given != "neither")
+
+
+def test_remat_runs_the_same_steps_again_bit_for_bit():
+    """So the gradients are the same bits too, where a sum over time has one share."""
+    inputs, d_outputs, d_final = problem("all differ", True)
+    plain = gradients(inputs, CELLS["tanh"], False, d_outputs, d_final, Way(Hoisted, chunk=2))
+    remat = gradients(inputs, CELLS["tanh"], False, d_outputs, d_final, Way(Hoisted, chunk=2, remat=2))
+    for argument, a, b in zip(NAMES, plain, remat, strict=True):
+        np.testing.assert_array_equal(a, b, err_msg=argument)
+
+
+def test_checkpoints_are_few_and_copies():
+    inputs, *_ = problem("all differ", True)
+    for reverse in (False, True):
+        states = unroll.forward(*inputs, CELLS["tanh"], reverse)
+        kept = unroll.checkpoints(states, 2, inputs[4], reverse)
+        order = states[::-1] if reverse else states
+        np.testing.assert_array_equal(kept.states, order[[0, 2, 4]])
+        assert not np.shares_memory(kept.states, states)
+
+
+def test_the_form_is_a_matter_of_the_shape():
+    assert unroll.form(1, 10, 20) is Joined
+    assert unroll.form(2, 10, 20) is Hoisted
+    assert unroll.form(1, 10, 200) is Hoisted
+    assert unroll.form(1, 200, 20) is Hoisted
+
+
+def test_an_error_in_the_middle_leaves_nothing_behind():
+    """A φ that raises: the scratch it was working in is not used again, and the next call gets the right numbers."""
+    inputs, d_outputs, d_final = problem("all differ", True)
+    expected = gradients(inputs, CELLS["tanh"], False, d_outputs, d_final)
+    calls = itertools.count()
+
+    def phi(z):
+        if next(calls) == 3:
+            raise ArithmeticError("in the middle")
+        return np.tanh(z)
+
+    broken = Activation("broken", phi, ACTIVATIONS["tanh"].derivative)
+    for way in ("hoisted", "joined", "parts at once"):
+        calls = itertools.count()
+        with pytest.raises(ArithmeticError, match="in the middle"):
+            gradients(inputs, broken, False, d_outputs, d_final, WAYS[way])
+    for argument, a, b in zip(
+        NAMES, gradients(inputs, CELLS["tanh"], False, d_outputs, d_final), expected, strict=True
+    ):
+        np.testing.assert_array_equal(a, b, err_msg=argument)
+
+
+@pytest.mark.parametrize("form", [Hoisted, Joined])
+def test_an_unroll_within_an_unroll_has_scratch_of_its_own(form):
+    """A φ that unrolls another layer of the same shape, as nobody should: the numbers are right all the same."""
+    inputs, *_ = problem("all differ", True)
+    x, h0, W_xh, W_hh, b_h = inputs
+
+    def phi(z):
+        unroll.forward(-x, h0, W_xh, W_hh, b_h, ACTIVATIONS["tanh"])
+        return np.tanh(z)
+
+    with going(Way(form)):
+        nested = unroll.forward(*inputs, Activation("nested", phi, None))
+        np.testing.assert_array_equal(nested, unroll.forward(*inputs, ACTIVATIONS["tanh"]))
 
 
 @pytest.mark.parametrize(("name", "reverse"), combinations(CELLS, [False, True]))
