@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minirnn import ops, textbook
-from minirnn.kernels.cells import ACTIVATIONS
+from minirnn.kernels.cells import ACTIVATIONS, Activation
 
 NAMES = ["tanh", "relu", "sigmoid", "identity"]
 Z = np.concatenate([np.linspace(-5, 5, 101), [-1e-300, 1e-300, -40.0, 40.0]])  # 0.0 itself is among them
@@ -79,3 +79,30 @@ def test_the_op_of_the_graph_backend_is_the_same_function(name):
     g = np.linspace(-1, 1, Z.size)
     rule = op.rules[0]
     np.testing.assert_array_equal(rule.vjp(g, *rule.keep(y, Z)), g * derivative(y))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", NAMES)
+def test_written_into_an_array_they_are_the_same(name, dtype):
+    activation = ACTIVATIONS[name]
+    z = np.linspace(-3, 3, 24).reshape(4, 6).astype(dtype)
+    wide = np.full((4, 9), 7, dtype)
+    out = wide[:, 2:8]  # memory with gaps, as in the joined form
+    activation.at(z.shape, z.dtype)(z, out)
+    y = activation.apply(z)
+    np.testing.assert_allclose(out, y, rtol=4 * np.finfo(dtype).eps, atol=0)
+    slope = np.empty_like(y)
+    activation.slope_into(out, slope)
+    np.testing.assert_allclose(slope, activation.derivative(y), rtol=0, atol=4 * np.finfo(dtype).eps)
+    assert (wide[:, :2] == 7).all()
+    assert (wide[:, 8:] == 7).all()
+
+
+def test_a_pair_of_plain_functions_is_written_into_an_array_too():
+    pair = Activation("pair", lambda z: z * z, lambda y: y + 1)
+    out = np.empty(3)
+    pair.at((3,), float)(np.arange(3.0), out)
+    np.testing.assert_array_equal(out, [0, 1, 4])
+    slope = np.empty(3)
+    pair.slope_into(out, slope)
+    np.testing.assert_array_equal(slope, [1, 2, 5])
