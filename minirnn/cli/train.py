@@ -4,13 +4,10 @@ Checked by tests/cli/test_train.py.
 """
 
 import argparse
-import ctypes
 import math
-import os
 import sys
 import textwrap
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +19,7 @@ from minirnn.kernels.cells import ACTIVATIONS
 from minirnn.layers import Embedding, Linear
 from minirnn.recurrent import BACKENDS, RecurrentLayer, SequenceModel
 from minirnn.tasks import AddingTask, TextTask
+from minirnn.threads import set_num_threads
 from minirnn.training import bits_per_character, evaluate, every, fit, sample
 
 OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {"sgd": optim.SGD, "rmsprop": optim.RMSprop, "adam": optim.Adam}
@@ -82,7 +80,9 @@ def _add_settings(
     add("--lr", type=_positive, default=lr, metavar="RATE", help=f"learning rate{falls}; {default}")
     add("--clip", type=_positive, default=1.0, metavar="NORM", help=f"largest gradient norm, or inf; {default}")
     add("--max-updates", type=_size, default=max_updates, metavar="K", help=f"updates to make at most; {default}")
-    add("--seed", type=_count, default=0, help=f"the same seed gives the same numbers; {default}")
+    # One: the products of a step are mostly too small to share, and the numbers are the same on every machine.
+    add("--threads", type=_size, default=1, metavar="K", help=f"threads that the layer and BLAS may use; {default}")
+    add("--seed", type=_count, default=0, help=f"the same seed and threads give the same numbers; {default}")
     add("--no-progress", action="store_true", help="no bar (there is none either when stderr is not a terminal)")
 
 
@@ -119,7 +119,7 @@ def _positive(text: str) -> float:
 
 def train_adding(arguments: argparse.Namespace) -> int:
     """Train on the adding problem until a held-out batch says that it is solved; return the exit status."""
-    _one_blas_thread()
+    set_num_threads(arguments.threads)
     task = AddingTask(arguments.steps_in_time)
     for_model, for_data = np.random.default_rng(arguments.seed).spawn(2)
     layer = _layer(arguments, task.input_size, for_model)
@@ -144,7 +144,7 @@ def train_adding(arguments: argparse.Namespace) -> int:
 
 def train_text(arguments: argparse.Namespace) -> int:
     """Train on a text for a number of updates, measuring bits per character by the way; return the exit status."""
-    _one_blas_thread()
+    set_num_threads(arguments.threads)
     task = TextTask(path=arguments.file)
     for_model, for_data, for_sample = np.random.default_rng(arguments.seed).spawn(3)
     streams = task.streams(arguments.batch, arguments.chunk, for_data)
@@ -220,22 +220,6 @@ def _settings(arguments: argparse.Namespace, model: SequenceModel) -> dict[str, 
         "clip_norm": arguments.clip,
         "progress": False if arguments.no_progress else None,
     }
-
-
-def _one_blas_thread() -> None:
-    """Hold numpy's own OpenBLAS to one thread, unless the environment says how many there should be.
-
-    The products of one step are too small to share: threads that wait for each other at each of them gain little on an
-    idle machine, and on a busy one an update of the text task takes 40 times as long. With one thread, the numbers do
-    not depend on the machine's number of cores either. Where numpy has another BLAS nothing happens.
-    """
-    if {"OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"} & os.environ.keys():
-        return
-    for file in Path(np.__file__).parents[1].glob("numpy.libs/*openblas*"):  # where numpy's wheels keep it
-        try:
-            ctypes.CDLL(str(file)).scipy_openblas_set_num_threads64_(1)
-        except (OSError, AttributeError):  # it is another one, with other names
-            continue
 
 
 # --- what is printed --------------------------------------------------------------------------------------------------

@@ -1,11 +1,9 @@
-import ctypes
 import math
 import os
 import re
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -305,22 +303,16 @@ def test_seeds_change_the_model_and_the_data(capsys, fitted):
         assert (one != other).any()
 
 
-def test_one_blas_thread_unless_the_environment_says_otherwise(monkeypatch):
-    found = list(Path(np.__file__).parents[1].glob("numpy.libs/*openblas*"))
-    if not found or not hasattr(library := ctypes.CDLL(str(found[0])), "scipy_openblas_get_num_threads64_"):
-        pytest.skip("numpy has another BLAS than its wheels on Linux and Windows have")
-    before = library.scipy_openblas_get_num_threads64_()
-    try:
-        library.scipy_openblas_set_num_threads64_(2)
-        monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
-        train._one_blas_thread()
-        assert library.scipy_openblas_get_num_threads64_() == 2
-        for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
-            monkeypatch.delenv(name, raising=False)
-        train._one_blas_thread()
-        assert library.scipy_openblas_get_num_threads64_() == 1
-    finally:
-        library.scipy_openblas_set_num_threads64_(before)
+@pytest.mark.parametrize("task", ["adding", "text"])
+def test_one_thread_unless_told_otherwise(task, monkeypatch, tmp_path):
+    told = []
+    monkeypatch.setattr(train, "set_num_threads", told.append)
+    file = tmp_path / "text.txt"
+    file.write_text("to be or not to be, " * 100)
+    small = ["--hidden", "4", "--batch", "2", "--max-updates", "2", *(["--file", str(file)] if task == "text" else [])]
+    for arguments, threads in ((small, 1), ([*small, "--threads", "3"], 3)):
+        main(["train", task, *arguments])
+        assert told.pop() == threads
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------
@@ -335,6 +327,8 @@ def test_one_blas_thread_unless_the_environment_says_otherwise(monkeypatch):
         (["adding", "--batch", "0"], "argument --batch: expected a whole number ≥ 1, got '0'"),
         (["adding", "--steps-in-time", "2.5"], "argument --steps-in-time: expected a whole number ≥ 1, got '2.5'"),
         (["adding", "--steps-in-time", "1"], "AddingTask: T must be an int ≥ 2, got 1"),
+        (["adding", "--threads", "0"], "argument --threads: expected a whole number ≥ 1, got '0'"),
+        (["adding", "--threads", "2000"], "set_num_threads: n must be at most 1024, got 2000: try "),
         (["adding", "--seed", "-1"], "argument --seed: expected a whole number ≥ 0, got '-1'"),
         (["adding", "--lr", "0"], "argument --lr: expected a positive number, got '0'"),
         (["adding", "--lr", "nan"], "argument --lr: expected a positive number, got 'nan'"),
