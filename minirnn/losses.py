@@ -38,7 +38,8 @@ def mse(predictions: Any, targets: Any, *, lengths: Any = None) -> Tensor:
     target, mask = target.astype(dtype), _mask(lengths, predictions.shape, "mse")
     if mask is not None:
         predictions, target = where(mask, predictions, 0.0), where(mask, target, 0.0)
-    return _mean((predictions - target) ** 2, mask)
+    difference = predictions - target
+    return _mean(difference * difference, mask)
 
 
 def cross_entropy(logits: Any, ids: Any, *, lengths: Any = None) -> Tensor:

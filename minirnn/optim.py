@@ -135,12 +135,15 @@ class Adam(Optimizer):
         (b1, b2), m, v = self.betas, self.first[i], self.second[i]
         self.steps[i] += 1
         k = self.steps[i]
+        change = np.multiply(g, 1 - b1, out=np.empty_like(v))  # with out= an array even for a Parameter of shape ()
         m *= b1
-        m += (1 - b1) * g
+        m += change
+        np.multiply(g, 1 - b2, out=change)
+        change *= g
         v *= b2
-        v += (1 - b2) * g * g
+        v += change
         # lr/(1 − β₁ᵏ)·m / (√v/√(1 − β₂ᵏ) + ε): the corrections are numbers.
-        change = np.sqrt(v, out=np.empty_like(v))  # with out= an array even for a Parameter of shape ()
+        np.sqrt(v, out=change)
         change /= math.sqrt(1 - b2**k)
         change += self.eps
         np.divide(m, change, out=change)
