@@ -36,9 +36,7 @@ class Hoisted:
         self.W_back = np.empty((H, H), dtype)  # W_hhᵀ: a product with a transposed view costs up to twice as much
         self.nbytes = sum(a.nbytes for a in (self.block, self.side, self.bias, self.W_back))
 
-    def forward(
-        self, x: Array, hs: Array, W_xh: Array, W_hh: Array, b_h: Array | None, activation: Activation
-    ) -> None:
+    def forward(self, x: Array, hs: Array, W_xh: Array, W_hh: Array, b_h: Array | None, activation: Activation) -> None:
         """Fill ``hs[1:]``, the states (T + 1, N, H) whose first one is given, from x (T, N, D)."""
         _, N, H = hs.shape
         W_hh, side, add = np.ascontiguousarray(W_hh), self.side, np.add

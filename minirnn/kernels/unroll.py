@@ -3,7 +3,7 @@
 Shapes: T steps, N rows of the mini-batch, D inputs, H hidden neurons. Checked by tests/kernels/test_unroll.py.
 
 `forward` and `backward` see to the order of time and to what is kept and wanted. The products and the loop over the
-steps stand in kernels/hoisted.py for a mini-batch, in kernels/joined.py for a few rows: the two lines of equation 14-2.
+steps stand in kernels/hoisted.py for a mini-batch, in kernels/joined.py for a single row: equation 14-2's two lines.
 """
 
 import itertools
@@ -66,8 +66,8 @@ def in_turn(tasks: Sequence[Callable[[], Any]]) -> list[Any]:
 
 
 def form(N: int, D: int, H: int) -> type[Hoisted] | type[Joined]:
-    """Choose the form by the shape: joined while a step is so small that its calls cost more than its arithmetic."""
-    return Joined if N == 1 and H <= 64 and D <= 64 else Hoisted
+    """Choose the form by the shape: joined for one row, while its products cost less than the calls that it saves."""
+    return Joined if N == 1 and max(D, H) <= 100 else Hoisted
 
 
 def forward(
