@@ -164,14 +164,14 @@ def can_split() -> bool:
     return any(os.environ.get(v) == "1" for v in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"))
 
 
-MULTIPLICATIONS = float(os.environ.get("MULT", 1 << 18))
+MULTIPLICATIONS = 1 << 18
 """A part is worth a thread if its step has so many multiplications."""
 
 
 def parts(N: int, D: int, H: int) -> int:
     """Return into how many parts a mini-batch of N rows is split: a fixed rule on the shape, for reproducible sums."""
-    n = min(get_num_threads(), N, int(N * (D + H) * H / MULTIPLICATIONS))
-    return n if n > 1 and can_split() else 1
+    worth = min(N, N * (D + H) * H // MULTIPLICATIONS)
+    return min(worth, get_num_threads()) if worth > 1 and get_num_threads() > 1 and can_split() else 1
 
 
 # --- running ---------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@
 Each sum is one product over all the rows of the chunk. Checked by tests/kernels/test_unroll.py.
 """  # noqa: D400
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ class Sums:
         if self.wanted[1]:
             self.W_hh = _plus(self.W_hh, before.reshape(n * N, H).T.dot(rows))
         if self.wanted[2]:
-            self.b_h = _plus(self.b_h, np.ones(n * N, dz.dtype).dot(rows))  # ten times as fast as rows.sum(axis=0)
+            self.b_h = _plus(self.b_h, _ones(n * N, dz.dtype).dot(rows))  # ten times as fast as rows.sum(axis=0)
 
     def merge(self, other: "Sums") -> None:
         """Add the sums over other rows of the mini-batch."""
@@ -52,6 +53,13 @@ class Sums:
             total = getattr(self, name)
             if total is not None:
                 setattr(self, name, _plus(total, getattr(other, name)))
+
+
+@lru_cache(maxsize=16)
+def _ones(n: int, dtype: np.dtype[Any]) -> Array:
+    ones = np.ones(n, dtype)
+    ones.flags.writeable = False
+    return ones
 
 
 def _plus(total: Array | None, share: Array) -> Array:

@@ -86,7 +86,7 @@ def forward(
 
     Parameters
     ----------
-    x : (T, N, D)
+    x : (T, N, D), of one dtype with all the other arrays
     h0 : (N, H), the state before the first step processed
     W_xh, W_hh, b_h : (D, H), (H, H), (H,) or None
     activation : φ
@@ -102,7 +102,7 @@ def forward(
     """
     T, N, D = x.shape
     H = W_hh.shape[0]
-    states = np.empty((T + 1, N, H), np.result_type(x, h0, W_xh, W_hh))
+    states = np.empty((T + 1, N, H), W_hh.dtype)
     turn = slice(None, None, -1 if reverse else 1)
     xs, hs = x[turn], states[turn]  # from here on in the order of processing
     hs[0] = h0
