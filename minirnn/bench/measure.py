@@ -11,43 +11,64 @@ import datetime
 import gc
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+Name = TypeVar("Name", bound=Hashable)
 Times = list[list[float]]  # seconds: a list for each run, of a number for each turn
 
 
+FEWEST = 3
+"""Turns that are taken although time is up: fewer have no quartiles to speak of."""
+
+
 def take_turns(
-    contestants: Mapping[str, Callable[[], Any]], *, turns: int = 60, runs: int = 3, warm_up: int = 5
-) -> dict[str, Times]:
+    contestants: Mapping[Name, Callable[[], Any]],
+    *,
+    turns: int = 60,
+    runs: int = 3,
+    warm_up: int = 5,
+    seconds: float = math.inf,
+    before: Callable[[Name], Any] = lambda name: None,
+) -> dict[Name, Times]:
     """Time each contestant, A B C A B C …; what one leaves to the garbage collector is not charged to the next.
 
     Parameters
     ----------
     contestants : name -> a function to be timed
-    turns : how often each runs in a run
+    turns : how often each runs in a run, at most
     runs : how many runs
-    warm_up : how often each runs before the first run, untimed
+    warm_up : how often each runs before the first run, untimed and in turns too
+    seconds : when it is time to stop, warm-up included; `FEWEST` turns of each run are taken all the same
+    before : called with the name of the contestant before each of its turns, untimed
 
     Returns
     -------
     dict : name -> seconds, by run and turn
     """
-    for function in contestants.values():
-        for _ in range(warm_up):
+    end = time.perf_counter() + seconds
+    for turn in range(warm_up):
+        if turn and time.perf_counter() > end:
+            break
+        for name, function in contestants.items():
+            before(name)
             function()
-    times: dict[str, Times] = {name: [[] for _ in range(runs)] for name in contestants}
+    times: dict[Name, Times] = {name: [[] for _ in range(runs)] for name in contestants}
     gc.collect()
     gc.freeze()  # what has been imported need not be gone through at every turn
     try:
         for run in range(runs):
-            for _ in range(turns):
+            for turn in range(turns):
+                if turn >= FEWEST and time.perf_counter() > end:
+                    break
                 for name, function in contestants.items():
+                    before(name)
                     gc.collect()
                     start = time.perf_counter()
                     function()
@@ -67,7 +88,7 @@ class Spread(NamedTuple):
 
 def spread(times: Times) -> Spread:
     """Return the quartiles of each run, then the median of the runs for each of the three."""
-    quartiles = [statistics.quantiles(run, n=4, method="inclusive") for run in times]
+    quartiles = [statistics.quantiles(run if run[1:] else 2 * run, n=4, method="inclusive") for run in times]
     return Spread(*(statistics.median(column) for column in zip(*quartiles, strict=True)))
 
 
@@ -85,16 +106,18 @@ def machine(packages: Iterable[str] = ()) -> dict[str, str]:
     try:
         from threadpoolctl import threadpool_info
     except ImportError:
-        pass
+        blas += ' (its kernels and threads: pip install "minirnn[threads]")'
     else:  # what is in use, which may be other than what numpy was built for
         for pool in threadpool_info():
             if pool["user_api"] == "blas" and "numpy" in pool["filepath"]:
-                blas += f", {pool.get('architecture', 'unknown')} kernels, {pool['num_threads']} thread(s)"
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+                threads = pool["num_threads"]
+                blas += f", {pool.get('architecture', 'unknown')} kernels, {threads} thread{'s' * (threads != 1)}"
+    usable = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    pinned = "not pinned" if len(usable) == os.cpu_count() else f"pinned to CPU {', '.join(map(str, usable))}"
     described = {
         "date": datetime.date.today().isoformat(),
         "CPU": _cpu_model(),
-        "CPUs": f"{os.cpu_count()}, of which this process uses {usable}",
+        "CPUs": f"{os.cpu_count()}, of which this process uses {len(usable)} ({pinned})",
         "system": f"{platform.system()} {platform.machine()}",
         "Python": f"{platform.python_implementation()} {platform.python_version()}",
         "numpy": np.__version__,
@@ -138,5 +161,11 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def write_json(path: Path, measured: Any) -> None:
-    """Write what was measured, times in seconds and all."""
-    path.write_text(json.dumps(measured, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    """Write what was measured, times in seconds and all; a file that was there stays whole until the new one is."""
+    text = json.dumps(measured, indent=1, ensure_ascii=False) + "\n"
+    if path.exists() and not path.is_file():  # /dev/stdout is written to, not replaced
+        path.write_text(text, "utf-8")
+        return
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, "utf-8")
+    part.replace(path)

@@ -1,0 +1,79 @@
+"""Memory: what a layer keeps for backward, and holds at its peak, against T, with and without activation checkpointing.
+
+Checked by tests/bench/test_memory.py.
+"""
+
+import gc
+import tracemalloc
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from minirnn.bench.measure import markdown
+from minirnn.bench.rows import Row, Settings, text
+from minirnn.bench.shapes import Shape
+from minirnn.bench.trial import Trial
+from minirnn.threads import set_num_threads
+
+DEFAULT, LENGTHS = Shape(16, 1, 10, 64), (100, 400, 1_600, 6_400)
+OBJECTS = 0
+
+
+def plan(shapes: Sequence[Shape], sweeps: Mapping[str, Sequence[int]]) -> list[list[Shape]]:
+    """Return one job for each shape and length T: the shape's at ¼ to 4 times, or those asked for."""
+    jobs = []
+    for shape in shapes or [DEFAULT]:
+        around = sorted({max(1, shape.T * k // 4) for k in (1, 4, 16)}) if shapes else LENGTHS
+        jobs += [[shape._replace(T=T)] for T in sweeps.get("T", around)]
+    return jobs
+
+
+def measure(job: Sequence[Shape], settings: Settings) -> list[Row]:
+    """Measure what a layer with ``remat`` off and on holds, on one thread."""
+    (shape,) = job
+    set_num_threads(1)
+    array = shape.T * shape.N * shape.H * np.dtype(settings.dtype).itemsize
+    found = {("one array", "(T,N,H)"): array}
+    for remat in (False, True):
+        trial = Trial(shape, settings.dtype, remat=remat)
+        trial.check(f"the layer with remat={remat}")
+        with ThreadPoolExecutor(1) as thread:  # a new one has no scratch yet that is kept for reuse
+            peak, kept = thread.submit(_peak_and_kept, trial).result()
+        found |= {(f"remat={remat}", "kept"): kept, (f"remat={remat}", "peak"): peak}
+    return [Row("memory", *key, shape, "bytes", [[number]]) for key, number in found.items()]
+
+
+def _peak_and_kept(trial: Trial) -> tuple[int, int]:
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        trial.both_ways()
+        peak = tracemalloc.get_traced_memory()[1] - before
+        before, _ = tracemalloc.get_traced_memory()
+        final_state = trial.layer(trial.inputs[0]).final_state
+        kept = tracemalloc.get_traced_memory()[0] - before
+        del final_state
+    finally:
+        tracemalloc.stop()
+    return peak, kept
+
+
+NOTE = """\
+On one thread. "kept" is what stands between forward and backward where only the
+final state is read, as by a loss on the last output. "peak" is the most that
+forward and backward hold at any time where all outputs are read: these and all
+gradients, but not the inputs and the gradient that comes in. "arrays" says how
+many (T, N, H) arrays, the size of the outputs, that is. remat=True keeps √T of
+the states and computes the others again."""
+
+
+def report(jobs: Sequence[Sequence[Row]]) -> str:
+    """Return one table."""
+    lines = []
+    for array, *held in jobs:
+        for kept, peak in zip(held[::2], held[1::2], strict=True):
+            numbers = [(text(row), f"{row.spread.median / array.spread.median:.2f}") for row in (kept, peak)]
+            lines.append([str(kept.shape), kept.contestant, *numbers[0], *numbers[1]])
+    return markdown(("N,T,D,H", "", "kept", "arrays", "peak", "arrays"), lines)

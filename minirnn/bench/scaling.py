@@ -1,0 +1,88 @@
+"""Scaling: how the time grows with T, N and H, one at a time, with fitted slopes.
+
+Checked by tests/bench/test_scaling.py.
+"""
+
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from minirnn.bench.measure import markdown, take_turns
+from minirnn.bench.rows import BOTH_WAYS, Row, Settings, seconds_text, text, timed
+from minirnn.bench.shapes import Shape
+from minirnn.bench.trial import Trial
+from minirnn.threads import set_num_threads
+
+DEFAULTS = {
+    "T": (Shape(1, 1, 10, 16), (100, 1_000, 10_000, 100_000)),
+    "N": (Shape(1, 50, 10, 64), (1, 4, 16, 64, 256, 1024)),
+    "H": (Shape(32, 50, 10, 1), (16, 32, 64, 128, 256, 512)),
+}
+OBJECTS = 0
+_SECONDS = 2.5
+_MOMENT = 0.01  # seconds
+
+
+def plan(shapes: Sequence[Shape], sweeps: Mapping[str, Sequence[int]]) -> list[list[Shape]]:
+    """Return one job for each letter and shape: one size goes from ¼ to 4 times the shape's, or to those asked for."""
+    jobs = []
+    for letter in sweeps or DEFAULTS:
+        base, usual = DEFAULTS.get(letter, (DEFAULTS["N"][0], ()))
+        for shape in shapes or [base]:
+            around = sorted({max(1, getattr(shape, letter) * k // 4) for k in (1, 2, 4, 8, 16)})
+            sizes = sweeps.get(letter, around if shapes else usual)
+            jobs.append([shape._replace(**{letter: size}) for size in sizes])
+    return jobs
+
+
+def measure(job: Sequence[Shape], settings: Settings) -> list[Row]:
+    """Measure forward and backward at each shape of a sweep, all in turns."""
+    set_num_threads(settings.threads)
+    trials = [Trial(shape, settings.dtype) for shape in job]
+    for trial in trials:
+        trial.check("the layer")
+    contestants = {trial.shape: trial.both_ways for trial in trials}
+
+    def before(shape: Shape) -> None:
+        """Run it untimed for a moment, once at least: a large one leaves caches empty, the next would pay for that."""
+        end = time.perf_counter() + _MOMENT
+        contestants[shape]()
+        while time.perf_counter() < end:
+            contestants[shape]()
+
+    times = take_turns(contestants, before=before, **settings.turns_within(_SECONDS))
+    return [timed("scaling", f"against {varied(job)}", BOTH_WAYS, shape, own) for shape, own in times.items()]
+
+
+NOTE = """\
+Forward and backward, with all gradients, while one size grows and the others
+stay. "slope" is d log time / d log size, from the line before; the fitted one
+is by least squares over all lines. 1 means proportional, 2 quadratic."""
+
+
+def report(jobs: Sequence[Sequence[Row]]) -> str:
+    """Return a table for each sweep."""
+    return "\n\n".join(map(_table, jobs))
+
+
+def _table(rows: Sequence[Row]) -> str:
+    letter = varied([row.shape for row in rows])
+    sizes, medians = [getattr(row.shape, letter) for row in rows], [row.spread.median for row in rows]
+    slopes = [""] + [f"{slope(sizes[i : i + 2], medians[i : i + 2]):.2f}" for i in range(len(rows) - 1)]
+    each = [seconds_text(median / size) for median, size in zip(medians, sizes, strict=True)]
+    lines = zip([f"{size:,}" for size in sizes], map(text, rows), each, slopes, strict=True)
+    others = ", ".join(f"{name} = {size}" for name, size in rows[0].shape._asdict().items() if name != letter)
+    table = markdown((letter, BOTH_WAYS, f"time / {letter}", "slope"), lines)
+    return f"Against {letter}, with {others}: fitted slope {slope(sizes, medians):.2f}\n\n{table}"
+
+
+def slope(sizes: Sequence[float], values: Sequence[float]) -> float:
+    """Return the slope of the straight line through (log size, log value), by least squares."""
+    return statistics.linear_regression(np.log(sizes), np.log(values)).slope
+
+
+def varied(shapes: Sequence[Shape]) -> str:
+    """Return the letter whose size is not the same everywhere."""
+    return next(letter for i, letter in enumerate(Shape._fields) if len({shape[i] for shape in shapes}) > 1)

@@ -1,0 +1,213 @@
+"""``minirnn bench``: how fast the layer is on this machine, and against what.
+
+Checked by tests/cli/test_bench.py.
+"""
+
+import argparse
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from minirnn.bench.shapes import Shape, refuse_what_does_not_fit, telling_what_does_not_fit, whole_numbers
+from minirnn.threads import available_cpus, get_num_threads, set_num_threads
+
+SECTIONS = {
+    "ladder": "one layer in five ways, from neuron by neuron to fused with threads",
+    "grid": "forward, backward and update at many shapes, against bare products",
+    "scaling": "time against T, N and H, with fitted slopes",
+    "memory": "memory against T, with and without activation checkpointing",
+}
+
+# --- the command line -------------------------------------------------------------------------------------------------
+
+
+def add_command(commands: Any) -> None:
+    """Add ``bench`` to the command line."""
+    about = """\
+Measure the layer on this machine, in under a minute. Before anything is timed,
+its results are held against the textbook's.
+
+sections:
+"""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "bench",
+        help="measure speed and memory",
+        description=about + "\n".join(f"  {name:8} {what}" for name, what in SECTIONS.items()),
+        epilog="example: minirnn bench ladder grid --shape 32,100,64,128 --json today.json",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("sections", nargs="*", type=_section, metavar="SECTION", help="what to measure; default: all four")
+    add(
+        "--shape",
+        action="append",
+        default=[],
+        type=_shape,
+        metavar="N,T,D,H",
+        help="rows, steps, inputs, hidden neurons; may be repeated. scaling and memory vary the sizes around it",
+    )
+    add(
+        "--sweep",
+        action="append",
+        default=[],
+        type=_sweep,
+        metavar="T=SIZE,SIZE,…",
+        help="the sizes of T (or N, D, H) for scaling and memory",
+    )
+    add("--dtype", choices=("float32", "float64"), default="float32", help="default: %(default)s")
+    add(
+        "--threads",
+        type=_at_least(1),
+        metavar="K",
+        help="threads that the layer and BLAS may use; default: the CPUs that may be used",
+    )
+    add("--turns", type=_at_least(2), metavar="K", help="how often each is timed; default: what a minute allows")
+    add("--json", type=Path, metavar="FILE", help="write all measurements there")
+    add("--compare", type=Path, metavar="OLD.json", help="hold this run against a file written by --json")
+    add("--plot", type=Path, metavar="FILE", help="draw a picture, .png or .svg; needs matplotlib")
+    add("--no-progress", action="store_true", help="no bar (there is none either when stderr is not a terminal)")
+    parser.set_defaults(run=run)
+
+
+def _section(text: str) -> str:
+    if text not in SECTIONS:
+        raise argparse.ArgumentTypeError(f"expected any of {', '.join(SECTIONS)}, got {text!r}")
+    return text
+
+
+def _shape(text: str) -> Shape:
+    try:
+        return Shape.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _sweep(text: str) -> tuple[str, list[int]]:
+    letter, _, numbers = text.partition("=")
+    sizes = sorted(set(whole_numbers(numbers)))
+    if letter not in Shape._fields or len(sizes) < 2:
+        expected = "one of N, T, D, H and at least two sizes ≥ 1, such as T=100,1000,10000"
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
+    return letter, sizes
+
+
+def _at_least(minimum: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < minimum:
+            raise argparse.ArgumentTypeError(f"expected a whole number ≥ {minimum}, got {text!r}")
+        return int(text)
+
+    return read
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure what was asked for, printing each section as it is done; return 0."""
+    from minirnn.bench import plot, rows
+
+    old = rows.load(arguments.compare) if arguments.compare else None
+    _check_destinations(arguments)
+    jobs = _plan(arguments)
+    settings = rows.Settings(arguments.dtype, arguments.threads or get_num_threads(), arguments.turns)
+    set_num_threads(settings.threads)
+    header = _header(settings)
+    print("\n".join(f"{name}: {value}" for name, value in header.items()), flush=True)
+    measured = _measure(jobs, settings, progress=not arguments.no_progress)
+    every = [row for done in measured.values() for job in done for row in job]
+    if old:
+        _compare(*old, header, every)
+    if arguments.json:
+        rows.save(arguments.json, header, every)
+        print(f"\nAll measurements: {arguments.json}")
+    if arguments.plot:
+        plot.plot(arguments.plot, measured, f"minirnn {header['minirnn']}, {header['CPU']}, {header['date']}")
+        print(f"\nPicture: {arguments.plot}")
+    return 0
+
+
+def _plan(arguments: argparse.Namespace) -> dict[str, tuple[ModuleType, list[list[Shape]]]]:
+    """Return the jobs of each section, having refused those that do not fit in memory."""
+    from minirnn.bench import grid, ladder, memory, scaling
+
+    modules = {"ladder": ladder, "grid": grid, "scaling": scaling, "memory": memory}
+    sections = list(dict.fromkeys(arguments.sections)) or list(modules)
+    shapes, sweeps = list(dict.fromkeys(arguments.shape)), dict(arguments.sweep)
+    for letter in sweeps:
+        takers = ["scaling", "memory"] if letter == "T" else ["scaling"]
+        if not set(takers) & set(sections):
+            expected = f"--sweep: sizes of {letter} are for {' and '.join(takers)}"
+            raise ValueError(f"{expected}, got them with {' and '.join(sections)}: try --shape")
+    jobs = {name: (modules[name], modules[name].plan(shapes, sweeps)) for name in sections}
+    for module, planned in jobs.values():
+        for job in planned:
+            refuse_what_does_not_fit(job, arguments.dtype, module.OBJECTS)
+    return jobs
+
+
+def _check_destinations(arguments: argparse.Namespace) -> None:
+    """Refuse, before anything is measured, files that could not be written afterwards."""
+    from minirnn.bench import plot
+
+    if arguments.plot:
+        if arguments.plot.suffix.lower() not in plot.SUFFIXES:
+            raise ValueError(f"--plot: expected a file ending in .png or .svg, got {str(arguments.plot)!r}")
+        plot.require_matplotlib()
+    for option, path in (("--json", arguments.json), ("--plot", arguments.plot)):
+        try:
+            if path and (path.is_dir() or not path.name):
+                raise IsADirectoryError("it is a directory")
+            if path and (path.is_file() or not path.exists()):  # not a device, which is written to as it is
+                tempfile.TemporaryFile(dir=path.parent).close()
+        except OSError as error:
+            fault = (error.strerror or str(error)).lower()
+            hint = "try a file in a directory that exists and may be written to"
+            raise ValueError(
+                f"{option}: expected a file that can be written, got {str(path)!r}: {fault}: {hint}"
+            ) from None
+
+
+def _header(settings: Any) -> dict[str, str]:
+    from minirnn.bench import measure
+
+    described = {"minirnn": str(measure.version_of("minirnn")), **measure.machine()}
+    threads, usable = settings.threads, available_cpus()
+    few = f", on {usable} CPU{'s' * (usable > 1)}: such times mean little" if threads > usable else ""
+    return described | {"threads": f"{threads}, for the layer and for BLAS{few}", "dtype": settings.dtype}
+
+
+def _measure(
+    jobs: dict[str, tuple[ModuleType, list[list[Shape]]]], settings: Any, *, progress: bool
+) -> dict[str, list[list[Any]]]:
+    """Measure section by section, each printed when it is done; return the rows of every job of every section."""
+    from tqdm import tqdm
+
+    measured: dict[str, list[list[Any]]] = {}
+    total = sum(len(planned) for _, planned in jobs.values())
+    # Left to itself, tqdm shows nothing on a terminal that does not know its size, such as a container's.
+    size = {"ncols": shutil.get_terminal_size().columns - 1, "nrows": 20}
+    with tqdm(total=total, disable=None if progress else True, leave=False, mininterval=0, **size) as bar:
+        for name, (module, planned) in jobs.items():
+            measured[name] = []
+            for job in planned:
+                bar.set_description(f"{name} {job[-1]}")
+                with telling_what_does_not_fit(job, settings.dtype):
+                    measured[name].append(module.measure(job, settings))
+                bar.update()
+            bar.clear()
+            print(f"\n## {name}\n\n{module.NOTE}\n\n{module.report(measured[name])}", flush=True)
+    return measured
+
+
+def _compare(old_header: dict[str, str], old: Sequence[Any], header: dict[str, str], new: Sequence[Any]) -> None:
+    from minirnn.bench import rows
+
+    print("\n## compared\n")
+    if different := rows.differences(old_header, header):
+        print("warning: not measured under the same conditions, so the ratios tell little:")
+        print("\n".join(f"  {line}" for line in different) + "\n")
+    print(rows.comparison(old, new))

@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from minirnn.bench.floor import _Floor, floor, forward_floor
+
+SHAPE = N, T, D, H = 3, 5, 4, 6
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_floor_makes_the_products_it_is_said_to_make(dtype):
+    work = _Floor(*SHAPE, dtype, np.random.default_rng(0))
+    first, d_first = work.z0.copy(), work.dz0.copy()
+    work.forward()
+    rtol = 1e-4 if dtype == "float32" else 1e-10
+    z = np.array([first @ np.linalg.matrix_power(work.W_hh, t + 1) for t in range(T)])
+    assert_allclose(work.z.reshape(T, N, H), np.tanh(z), rtol=rtol)
+    work.backward()
+    dz = np.array([d_first @ np.linalg.matrix_power(work.W_hh.T, t + 1) for t in range(T)]) * np.tanh(z)
+    assert_allclose(work.dz.reshape(T, N, H), dz, rtol=rtol, atol=rtol)
+    assert_allclose(work.dX, work.dz @ work.W_xh.T, rtol=rtol, atol=rtol)
+    assert_allclose(work.dW_xh, work.X.T @ work.dz, rtol=rtol, atol=rtol)
+    assert_allclose(work.dW_hh, work.z.T @ work.dz, rtol=rtol, atol=rtol)
+    assert {array.dtype for array in vars(work).values() if isinstance(array, np.ndarray)} == {np.dtype(dtype)}
+
+
+def test_the_work_is_the_same_at_every_call():
+    work = _Floor(*SHAPE, "float32", np.random.default_rng(0))
+    results = []
+    for _ in range(3):
+        work.forward()
+        work.backward()
+        results.append([work.z.copy(), work.dz.copy(), work.dX.copy(), work.dW_hh.copy()])
+    for again in results[1:]:
+        for a, b in zip(results[0], again, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_a_long_chain_of_products_neither_overflows_nor_dies_away():
+    work = _Floor(1, 5_000, 2, 8, "float32", np.random.default_rng(0))
+    work.forward()
+    work.backward()
+    for array in (work.z, work.dz):
+        assert 0.1 < np.abs(array[-8:]).max() < 100
+
+
+@pytest.mark.parametrize("make", [floor, forward_floor])
+def test_what_is_made_is_a_function_to_be_timed(make):
+    assert make(*SHAPE, np.float32, np.random.default_rng(0))() is None

@@ -1,0 +1,74 @@
+import pytest
+
+from minirnn import threads
+from minirnn.bench import grid
+from minirnn.bench.rows import Row, Settings
+from minirnn.bench.shapes import Shape
+from minirnn.bench.trial import Trial, UnequalResultsError
+
+SHAPE = Shape(3, 5, 2, 4)
+KEYS = [
+    ("layer", "first call"),
+    ("layer", "forward"),
+    ("layer", "backward"),
+    ("layer", "update"),
+    ("floor", "forward"),
+    ("floor", "both ways"),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_passes_and_the_floor(dtype):
+    rows = grid.measure([SHAPE], Settings(dtype, turns=2))
+    assert [row.key for row in rows] == [("grid", *key, SHAPE, "s") for key in KEYS]
+    assert [[len(run) for run in row.values] for row in rows] == [[1]] + [[2]] * 5
+
+
+def test_the_floor_is_on_one_thread(monkeypatch):
+    seen = []
+
+    def floor(*_):
+        return lambda: seen.append(threads.get_num_threads())
+
+    monkeypatch.setattr(grid, "floor", floor)
+    monkeypatch.setattr(grid, "forward_floor", floor)
+    forward = Trial.forward
+    monkeypatch.setattr(Trial, "forward", lambda self: seen.append(threads.get_num_threads()) or forward(self))
+    grid.measure([SHAPE], Settings(threads=2, turns=2))
+    assert seen == [2] + [2, 1, 1] * 3  # the first call, a warm-up and two turns
+
+
+def test_a_layer_that_is_wrong_is_not_timed(monkeypatch):
+    check = Trial.check
+
+    def changed(self, name):
+        self.layer.forward = lambda x, forward=self.layer.forward: forward(2.0 * x)
+        check(self, name)
+
+    monkeypatch.setattr(Trial, "check", changed)
+    monkeypatch.setattr(grid, "take_turns", lambda *_, **__: pytest.fail("it was timed"))
+    with pytest.raises(UnequalResultsError, match=r"^bench: the layer: outputs must be"):
+        grid.measure([SHAPE], Settings(turns=2))
+
+
+def test_the_tables():
+    seconds = [1e-3, 10e-6, 20e-6, 30e-6, 5e-6, 20e-6]
+    rows = [
+        Row("grid", *key, SHAPE, "s", [[own] * (1 + (key[1] != "first call"))])
+        for key, own in zip(KEYS, seconds, strict=True)
+    ]
+    # 2·T·N·H·(D + H) = 720 operations in 10 µs, 1440 in 20 µs; 3 sequences in 60 µs.
+    assert grid.report([rows]).splitlines() == [
+        "| N,T,D,H |     forward |    backward |      update | first call |",
+        "| ------- | ----------: | ----------: | ----------: | ---------: |",
+        "| 3,5,2,4 | 10.0 µs ±0% | 20.0 µs ±0% | 30.0 µs ±0% |    1.00 ms |",
+        "",
+        "| N,T,D,H | GFLOP/s fwd |  bwd |  seq/s | × floor fwd | both ways |",
+        "| ------- | ----------: | ---: | -----: | ----------: | --------: |",
+        "| 3,5,2,4 |        0.07 | 0.07 | 50,000 |        2.00 |      1.50 |",
+    ]
+
+
+def test_one_job_for_each_shape():
+    assert grid.plan([], {}) == [[shape] for shape in grid.DEFAULTS]
+    assert grid.plan([SHAPE], {}) == [[SHAPE]]
