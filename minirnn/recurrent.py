@@ -215,9 +215,11 @@ class RecurrentLayer(Module):
         arrays: list[Any] = [None if tensor is None else tensor.data for tensor in inputs]
         x, h0, W_xh, W_hh, b_h = arrays
         activation, reverse = self.activation, self.reverse
-        split: dict[str, Any] = {"parts": threads.parts(x.shape[1], *W_xh.shape), "run": threads.run_all}
+        T, N, D = x.shape
+        parts, run = threads.plan(T, N, D, self.hidden_size)
+        split: dict[str, Any] = {"parts": parts, "run": run}
         states = unroll.forward(x, h0, W_xh, W_hh, b_h, activation, reverse, **split)
-        length = _segment_length(self.remat, len(x))
+        length = _segment_length(self.remat, T)
         kept = states if length is None else unroll.checkpoints(states, length, b_h, reverse)
 
         def backward(received: dict[int, Array], wanted: tuple[bool, ...]) -> unroll.Gradients:

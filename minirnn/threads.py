@@ -164,14 +164,32 @@ def can_split() -> bool:
     return any(os.environ.get(v) == "1" for v in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"))
 
 
+# --- the rule --------------------------------------------------------------------------------------------------------
+
 MULTIPLICATIONS = 1 << 18
-"""A part is worth a thread if its step has so many multiplications."""
+"""A part of the rows is worth a thread if its step has so many multiplications.
+
+With less, the threads wait for each other at every step for longer than they work.
+"""
+
+Run = Callable[[Sequence[Callable[[], Any]]], list[Any]]
 
 
-def parts(N: int, D: int, H: int) -> int:
-    """Return into how many parts a mini-batch of N rows is split: a fixed rule on the shape, for reproducible sums."""
-    worth = min(N, N * (D + H) * H // MULTIPLICATIONS)
-    return min(worth, get_num_threads()) if worth > 1 and get_num_threads() > 1 and can_split() else 1
+def plan(T: int, N: int, D: int, H: int) -> tuple[int, Run | None]:
+    """Return into how many parts a mini-batch is split, and what runs them, if not one after the other, as they are.
+
+    It is a fixed rule on the shape, so that sums are split in the same way at every run.
+
+    A mini-batch that is too small to be split runs with BLAS at one thread all the same, since BLAS's own threads would
+    wait for each other too; a row of large steps does not, for there is nothing else to share.
+    """
+    step = N * (D + H) * H
+    if T * step <= MULTIPLICATIONS or get_num_threads() == 1:
+        return 1, None  # BLAS shares out none of its products
+    parts = min(get_num_threads(), N, step // MULTIPLICATIONS)
+    if parts <= 1:
+        return 1, at_once if N > 1 else None
+    return (parts, at_once) if can_split() else (1, None)
 
 
 # --- running ---------------------------------------------------------------------------------------------------------
@@ -194,13 +212,14 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_in_child)
 
 
-def run_all(tasks: Sequence[Callable[[], Any]]) -> list[Any]:
+def at_once(tasks: Sequence[Callable[[], Any]]) -> list[Any]:
     """Run the tasks at once, the first in this thread, with BLAS at one thread; return their results in order.
 
     An error in any of them is raised when all have ended: none still writes anywhere then.
     """
     with _one_blas_thread():
-        others = [_pool(len(tasks) - 1).submit(contextvars.copy_context().run, task) for task in tasks[1:]]
+        rest = tasks[1:]
+        others = [_pool(len(rest)).submit(contextvars.copy_context().run, task) for task in rest]
         try:
             first = tasks[0]()
         finally:

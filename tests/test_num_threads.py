@@ -173,7 +173,7 @@ def test_no_split_while_blas_has_threads_of_its_own_and_cannot_be_held(found, n,
     monkeypatch.setattr(threads, "_blas", lambda: [library])
     threads._state.threads = 2
     assert threads.can_split() == possible
-    assert threads.parts(8, 4, 4) == (2 if possible else 1)
+    assert threads.plan(9, 8, 4, 4) == ((2, threads.at_once) if possible else (1, None))
 
 
 @pytest.mark.parametrize(("value", "possible"), [("1", True), ("2", False), (None, False)])
@@ -192,19 +192,25 @@ def test_a_blas_that_nobody_knows_is_believed_to_follow_its_variables(value, pos
 
 def test_one_thread_never_splits(blas, split_always):
     mr.set_num_threads(1)
-    assert threads.parts(64, 128, 256) == 1
+    assert threads.plan(100, 64, 128, 256) == (1, None)
 
 
 def test_small_steps_are_not_split_and_large_ones_are(blas):
     mr.set_num_threads(2)
-    assert threads.parts(32, 10, 20) == 1
-    assert threads.parts(128, 256, 512) == 2
-    assert threads.parts(1, 4096, 4096) == 1  # there is one row
+    assert threads.plan(100, 128, 256, 512) == (2, threads.at_once)
+    assert threads.plan(400, 16, 2, 100) == (1, threads.at_once)  # BLAS is held at one thread all the same
+    assert threads.plan(2, 32, 10, 20) == (1, None)  # BLAS would share out none of it
+    assert threads.plan(100, 1, 4096, 4096) == (1, None)  # there is one row: BLAS's own threads are all there is
 
 
 def test_there_are_no_more_parts_than_rows(blas, split_always):
     mr.set_num_threads(8)
-    assert threads.parts(3, 5, 5) == 3
+    assert threads.plan(5, 3, 5, 5) == (3, threads.at_once)
+
+
+def test_one_task_is_run_here_with_blas_at_one_thread(blas):
+    assert threads.at_once([lambda: (blas.n, threading.current_thread())]) == [(1, threading.current_thread())]
+    assert blas.n == 4
 
 
 # --- running ---------------------------------------------------------------------------------------------------------
@@ -215,7 +221,7 @@ def test_results_come_in_order_and_the_first_task_runs_here(blas):
         assert blas.n == 1
         return i, threading.current_thread()
 
-    results = threads.run_all([partial(task, i) for i in range(4)])
+    results = threads.at_once([partial(task, i) for i in range(4)])
     assert [i for i, _ in results] == [0, 1, 2, 3]
     assert results[0][1] is threading.current_thread()
     assert all(thread is not threading.current_thread() for _, thread in results[1:])
@@ -233,7 +239,7 @@ def test_an_error_waits_for_all_and_blas_is_put_back(at_fault, blas):
         ended.append(i)
 
     with raises(ArithmeticError, f"task {at_fault}"):
-        threads.run_all([partial(task, i) for i in range(3)])
+        threads.at_once([partial(task, i) for i in range(3)])
     assert sorted(ended) == [i for i in range(3) if i != at_fault]
     assert blas.n == 4
 
@@ -254,7 +260,7 @@ def test_ctrl_c_waits_for_all(blas, monkeypatch):
         ended.append(1)
 
     with pytest.raises(KeyboardInterrupt):
-        threads.run_all([lambda: None, slow])
+        threads.at_once([lambda: None, slow])
     assert ended == [1]
     assert blas.n == 4
 
@@ -264,19 +270,19 @@ def test_the_callers_numpy_settings_hold_in_every_thread(blas):
         return np.float32(1) / np.zeros(1, np.float32)
 
     with np.errstate(divide="ignore"):
-        threads.run_all([task, task])
+        threads.at_once([task, task])
     with np.errstate(divide="raise"), pytest.raises(FloatingPointError):
-        threads.run_all([lambda: None, task])
+        threads.at_once([lambda: None, task])
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
 def test_a_child_process_makes_threads_of_its_own(blas):
-    threads.run_all([lambda: 1, lambda: 2])  # the parent has a worker now, the child will not
+    threads.at_once([lambda: 1, lambda: 2])  # the parent has a worker now, the child will not
     with threads._one_blas_thread():
         child = os.fork()
         if not child:
-            good = blas.n == 4 and threads.run_all([lambda: 1, lambda: 2]) == [1, 2]
+            good = blas.n == 4 and threads.at_once([lambda: 1, lambda: 2]) == [1, 2]
             os._exit(0 if good else 1)
     _, status = os.waitpid(child, 0)
     assert status == 0
@@ -318,7 +324,7 @@ def test_across_thread_counts_the_numbers_are_the_same_to_1e_12(options, split_a
     one = run(**options)
     for n in (2, 3, 8):
         mr.set_num_threads(n)
-        assert threads.parts(N, D, H) == min(n, N)
+        assert threads.plan(T, N, D, H)[0] == min(n, N)
         for a, b in zip(one, run(**options), strict=True):
             np.testing.assert_allclose(b, a, rtol=0, atol=1e-12 * np.abs(a).max())
 

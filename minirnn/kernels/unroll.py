@@ -57,12 +57,7 @@ def checkpoints(states: Array, length: int, b_h: Array | None, reverse: bool) ->
 
 
 Run = Callable[[Sequence[Callable[[], Any]]], list[Any]]
-"""Runs the parts of a mini-batch, one after the other or at once, and returns their results in order."""
-
-
-def in_turn(tasks: Sequence[Callable[[], Any]]) -> list[Any]:
-    """Run the tasks one after the other."""
-    return [task() for task in tasks]
+"""Runs the parts of a mini-batch, for example at once, and returns their results in order."""
 
 
 def form(N: int, D: int, H: int) -> type[Hoisted] | type[Joined]:
@@ -80,7 +75,7 @@ def forward(
     reverse: bool = False,
     *,
     parts: int = 1,
-    run: Run = in_turn,
+    run: Run | None = None,
 ) -> Array:
     """Unroll over all steps and return every state.
 
@@ -91,7 +86,7 @@ def forward(
     W_xh, W_hh, b_h : (D, H), (H, H), (H,) or None
     activation : φ
     reverse : process t = T−1 … 0 instead of 0 … T−1
-    parts, run : split the mini-batch into so many parts, each unrolled on its own; ``run`` may do so at once
+    parts, run : split the mini-batch into so many parts, and let ``run`` unroll them; None: one after the other
 
     Returns
     -------
@@ -129,7 +124,7 @@ def backward(
     wanted: tuple[bool, ...] = (True,) * 5,
     *,
     parts: int = 1,
-    run: Run = in_turn,
+    run: Run | None = None,
 ) -> Gradients:
     """Go back through `forward`: with dA for ∂L/∂A, from the step processed last to the first::
 
@@ -187,12 +182,11 @@ def backward(
     return Gradients(d_x, d_h0 if wanted[1] else None, first.W_xh, first.W_hh, first.b_h)
 
 
-def _each(part: Callable[[slice], Any], N: int, parts: int, run: Run) -> list[Any]:
-    """Call ``part`` with each part of the rows, as even as can be; parts differ by one row at most."""
-    if parts == 1:
-        return [part(slice(0, N))]
+def _each(part: Callable[[slice], Any], N: int, parts: int, run: Run | None) -> list[Any]:
+    """Call ``part`` with each part of the rows; parts differ by one row at most."""
     edges = [N * i // parts for i in range(parts + 1)]
-    return run([partial(part, slice(*edge)) for edge in itertools.pairwise(edges)])
+    tasks = [partial(part, slice(*edge)) for edge in itertools.pairwise(edges)]
+    return [task() for task in tasks] if run is None else run(tasks)
 
 
 def outputs(states: Array, reverse: bool) -> Array:

@@ -33,7 +33,7 @@ class Way(NamedTuple):
     chunk: int | None = None
     remat: int | None = None
     parts: int = 1
-    run: Any = unroll.in_turn
+    run: Any = None
 
 
 WAYS = {
@@ -48,8 +48,8 @@ WAYS = {
     "remat of more than all": Way(remat=9),
     "remat in chunks": Way(Hoisted, chunk=2, remat=3),
     "parts": Way(parts=2),
-    "parts at once": Way(Hoisted, parts=3, run=threads.run_all),
-    "all of it": Way(Hoisted, chunk=1, remat=2, parts=2, run=threads.run_all),
+    "parts at once": Way(Hoisted, parts=3, run=threads.at_once),
+    "all of it": Way(Hoisted, chunk=1, remat=2, parts=2, run=threads.at_once),
 }
 
 
