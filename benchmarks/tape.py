@@ -1,6 +1,6 @@
 """The cost of the tape: one recurrent loop, op by op, in minirnn, torch eager, HIPS autograd and MyGrad.
 
-    python -m benchmarks.tape [--cpu 0] [--json FILE]
+    python -m benchmarks tape [--cpu 0] [--json FILE]
 
 Every contestant runs the same lines, forward and backward, on arrays so small that what is timed is hardly numpy, but
 the recording of ops and the way back::
@@ -18,10 +18,7 @@ each contestant are held against minirnn/textbook.py, which is none of them.
 import argparse
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
-
-from benchmarks.settle import settle
 
 T, D, H = 50, 10, 20
 Loop = Callable[[], tuple[Any, Any, Any]]  # forward and backward, once: the gradients of W_xh, W_hh, b
@@ -108,12 +105,12 @@ def unguarded_mygrad_loop(*arrays: Any) -> Loop:
     return mg.mem_guard_off(mygrad_loop(*arrays))
 
 
-CONTESTANTS: dict[str, tuple[str, Callable[..., Loop]]] = {  # name -> (package, loop)
-    "minirnn": ("minirnn", minirnn_loop),
-    "torch eager": ("torch", torch_loop),
-    "HIPS autograd": ("autograd", autograd_loop),
-    "MyGrad": ("mygrad", mygrad_loop),
-    "MyGrad (unguarded)": ("mygrad", unguarded_mygrad_loop),
+LOOPS: dict[str, Callable[..., Loop]] = {
+    "minirnn": minirnn_loop,
+    "torch-eager": torch_loop,
+    "autograd": autograd_loop,
+    "mygrad": mygrad_loop,
+    "mygrad-unguarded": unguarded_mygrad_loop,
 }
 
 
@@ -127,84 +124,39 @@ def draw(N: int) -> list[Any]:
     return [rng.normal(0.0, s, shape).astype(np.float32) for s, shape in zip(scales, shapes, strict=True)]
 
 
-def check(name: str, loop: Loop, arrays: list[Any]) -> None:
-    """Refuse a contestant whose gradients are wrong, or not float32 as everybody else's."""
+def ready(name: str, label: str, arrays: list[Any]) -> Loop:
+    """Return a contestant's loop; refuse it if its gradients are wrong, or not float32 as everybody else's."""
     import numpy as np
 
+    from benchmarks.cases import Contestant, check
     from minirnn import textbook
 
-    expected = textbook.unroll_backward(*arrays, d_outputs=np.ones((*arrays[0].shape[:2], H)))
-    for label, g, e in zip(("W_xh", "W_hh", "b"), loop(), expected[2:], strict=True):
-        g = np.asarray(g)
-        assert g.dtype == np.float32, f"{name}: the gradient of {label} is {g.dtype}, not float32"
-        error = np.abs(g - e).max() / np.abs(e).max()
-        assert error < 1e-4, f"{name}: the gradient of {label} differs from the textbook's by {error:.0e} of its size"
+    loop = LOOPS[name](*arrays)
+    wanted = textbook.unroll_backward(*arrays, d_outputs=np.ones((*arrays[0].shape[:2], H)))[2:]
+    results = [f"the gradient of {weight}" for weight in ("W_xh", "W_hh", "b")]
+    check(label, Contestant(lambda _: loop(), lambda gradients: gradients), [wanted], results)
+    return loop
 
 
-def compare(N: int, *, turns: int, runs: int) -> tuple[dict[str, Any], list[str]]:
-    """Return the times of the contestants that are installed, and the names of those that are not."""
+def run(options: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
+    """Measure, print as it goes, and return what goes into the JSON file."""
+    from benchmarks import tables
+    from benchmarks.rounds import Measured
     from minirnn.bench import measure
 
-    arrays, loops, absent = draw(N), {}, []
-    for name, (_, make) in CONTESTANTS.items():
-        try:
-            loops[name] = make(*arrays)
-        except ImportError:
-            absent.append(name)
-        else:
-            check(name, loops[name], arrays)
-    return measure.take_turns(loops, turns=turns, runs=runs), absent
-
-
-def table(times: dict[str, Any]) -> str:
-    """Return one row a contestant."""
-    from minirnn.bench import measure
-
-    rows = []
-    for name, own in times.items():
-        low, median, high = (1e6 * seconds / T for seconds in measure.spread(own))
-        r = measure.ratio(own, times["minirnn"])
-        rows.append(
-            (name, f"{median:.1f}", f"{low:.1f} … {high:.1f}", f"{r.median:.2f}", f"{r.low:.2f} … {r.high:.2f}")
-        )
-    return measure.markdown(("", "µs a step", "quartiles", "× minirnn", "quartiles"), rows)
-
-
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.tape", description=__doc__.splitlines()[0])
-    parser.add_argument("--cpu", type=int, help="run on this CPU alone, as under taskset -c CPU (recommended)")
-    parser.add_argument("--turns", type=int, default=60, help="how often each contestant runs in a run (%(default)s)")
-    parser.add_argument("--runs", type=int, default=3, help="the median of so many runs is reported (%(default)s)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all times there too")
-    options = parser.parse_args(argv)
-    if options.turns < 2 or options.runs < 1:
-        parser.error("--turns must be at least 2 and --runs at least 1")
-    try:
-        settled = settle(threads=1, cpu=options.cpu)
-    except ValueError as error:
-        parser.error(str(error))
-
-    from minirnn.bench import measure  # not above: it loads numpy, for which `settle` would come too late
-
-    packages = dict.fromkeys(package for package, _ in CONTESTANTS.values())
-    described = measure.machine(packages) | {"threads": settled}
-    print("\n".join(f"{key}: {value}" for key, value in described.items()))
+    labels = tables.labels_of(options.peers)
+    turns = options.turns or (6 if options.quick else 60)
     results = {}
     for N in (1, 32):
-        times, absent = compare(N, turns=options.turns, runs=options.runs)
-        results[N] = times
-        print(
-            f"\nN = {N}, T = {T}, D = {D}, H = {H}, float32, forward and backward, gradients equal:\n\n{table(times)}"
-        )
-        if absent:
-            print(f'\nNot installed: {", ".join(absent)}. Try pip install ".[peers]"')
-        sys.stdout.flush()
-    if options.json:
-        sizes = {"T": T, "D": D, "H": H, "dtype": "float32"}
-        measure.write_json(options.json, {"machine": described, "sizes": sizes, "seconds a loop, by N": results})
-        print(f"\nAll times: {options.json}")
-    return 0
+        arrays = draw(N)
+        loops = {name: ready(name, label, arrays) for name, label in labels.items()}
+        results[N] = measure.take_turns(loops, turns=turns, runs=options.runs)
+        say(f"\nN = {N}, T = {T}, D = {D}, H = {H}, float32, forward and backward, gradients equal:\n")
+        say(tables.of_contestants(Measured([results[N]]), labels, unit="µs a step", scale=1e6 / T))
+    return {"sizes": {"T": T, "D": D, "H": H, "dtype": "float32"}, "seconds a loop, by N": results}
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from benchmarks.__main__ import main
+
+    sys.exit(main(["tape", *sys.argv[1:]]))

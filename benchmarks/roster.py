@@ -1,0 +1,59 @@
+"""Who can be compared: names for the command line and the tables. Loads nothing, so that names are checked first."""
+
+from typing import NamedTuple
+
+
+class Peer(NamedTuple):
+    """A contestant beside minirnn.
+
+    Attributes
+    ----------
+    name : as given to ``--peers``
+    label : as shown in tables
+    packages : what has to be installed
+    by_op : bool
+        Whether it records the loop op by op: slower by so much that it gets fewer turns.
+    """
+
+    name: str
+    label: str
+    packages: tuple[str, ...]
+    by_op: bool = False
+
+
+FLOOR = Peer("floor", "bare products", ("minirnn",))
+TORCH = Peer("torch", "torch.nn.RNN", ("torch",))
+JAX = Peer("jax", "jax.lax.scan", ("jax",))
+ONNX = Peer("onnxruntime", "onnxruntime", ("onnxruntime", "onnx"))
+GRAPH = Peer("graph", "minirnn, graph", ("minirnn",), by_op=True)
+EAGER = Peer("torch-eager", "torch eager", ("torch",), by_op=True)
+AUTOGRAD = Peer("autograd", "HIPS autograd", ("autograd",), by_op=True)
+MYGRAD = Peer("mygrad", "MyGrad", ("mygrad",), by_op=True)
+UNGUARDED = Peer("mygrad-unguarded", "MyGrad (unguarded)", ("mygrad",), by_op=True)
+
+MINIRNN = "minirnn"  # takes part in everything; the others are divided by it
+
+PEERS: dict[str, tuple[Peer, ...]] = {  # command -> who can take part
+    "layer": (FLOOR, TORCH, JAX, GRAPH, EAGER, AUTOGRAD, MYGRAD),
+    "forward": (FLOOR, TORCH, JAX, ONNX),
+    "step": (TORCH, JAX),
+    "cold": (TORCH,),
+    "slope": (TORCH, JAX),
+    "tape": (EAGER, AUTOGRAD, MYGRAD, UNGUARDED),
+}
+
+
+def choose(command: str, text: str) -> tuple[Peer, ...]:
+    """Return the peers that a list such as ``torch,jax`` names, in the roster's order.
+
+    Raises
+    ------
+    ValueError
+        For a name that is not known to this command.
+    """
+    known = {peer.name: peer for peer in PEERS[command]}
+    wanted = [name.strip() for name in text.split(",")]
+    for name in wanted:
+        if name not in known:
+            raise ValueError(f"{command}: unknown peer {name!r}: known are {', '.join(known)}")
+    return tuple(peer for name, peer in known.items() if name in wanted)

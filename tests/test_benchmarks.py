@@ -1,0 +1,349 @@
+"""benchmarks/: names, tables and verdicts from made-up figures; no contestant is timed whose results are wrong.
+
+Nothing is timed here.
+"""
+
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from error_texts import raises
+
+import minirnn as mr
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks/ is no part of the package, but of the checkout
+
+from benchmarks import __main__ as command_line
+from benchmarks import (
+    adding,
+    bars,
+    cases,
+    cold_adding,
+    contestants,
+    inference,
+    learners,
+    roster,
+    rounds,
+    side_by_side,
+    slope,
+    step,
+    tables,
+    tape,
+)
+
+ROOT = Path(__file__).parents[1]
+TINY = cases.Shape(3, 5, 4, 6)
+
+
+def parsed(line):
+    return command_line.parse(command_line.make_parser(), line.split())
+
+
+def needs(peer):
+    """Skip, with the reason, unless a peer is installed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what a peer warns of while it is imported is not ours to mend
+        for package in peer.packages:
+            pytest.importorskip(package, reason=f"{package} is not installed: pip install -e '.[bench]'")
+
+
+def of_peers(command):
+    """Return one parameter for each peer of a command; those that must be installed are marked."""
+    return [
+        pytest.param(peer, id=peer.name, marks=[pytest.mark.peer] * (peer.packages != ("minirnn",)))
+        for peer in roster.PEERS[command]
+    ]
+
+
+# --- the command line -------------------------------------------------------------------------------------------------
+
+
+def test_without_a_command_it_is_layer():
+    assert [parsed(line).command for line in ("", "--threads 2", "step", "tape --cpu 0")] == [
+        "layer",
+        "layer",
+        "step",
+        "tape",
+    ]
+
+
+def test_peers_are_chosen_by_name_and_all_take_part_otherwise():
+    assert parsed("layer --peers jax,torch").peers == (roster.TORCH, roster.JAX)
+    assert parsed("forward").peers == (roster.FLOOR, roster.TORCH, roster.JAX, roster.ONNX)
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        (
+            "layer --peers torhc",
+            "layer: unknown peer 'torhc': known are floor, torch, jax, graph, torch-eager, autograd, mygrad",
+        ),
+        ("step --peers torch,onnxruntime", "step: unknown peer 'onnxruntime': known are torch, jax"),
+        ("layer --shape 1,2,3", "argument --shape: expected four sizes N,T,D,H, got '1,2,3'"),
+        ("layer --shape 1,2,0,3", "argument --shape: expected a whole number ≥ 1, got '0'"),
+        ("step --turns 1", "argument --turns: expected a whole number ≥ 2, got '1'"),
+        ("step --threads 0", "argument --threads: expected a whole number ≥ 1, got '0'"),
+        ("step --json nowhere/x.json", "cannot write nowhere/x.json: there is no folder nowhere"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_loaded(line, fault, capsys):
+    with pytest.raises(SystemExit) as ended:
+        parsed(line)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.endswith(f"error: {fault}\n")
+
+
+def test_peers_that_are_not_installed_are_named_and_left_out(monkeypatch, capsys):
+    monkeypatch.setattr(command_line, "find_spec", lambda package: None if package in ("torch", "onnx") else "there")
+    options = parsed("forward")
+    command_line.leave_out_absent(options, command_line.Sheet())
+    assert options.peers == [roster.FLOOR, roster.JAX]
+    assert capsys.readouterr().out == ('\nNot installed: torch.nn.RNN, onnxruntime. Try pip install -e ".[bench]"\n')
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("threads=1", "1 thread, the whole process on CPU"),
+        ("threads=2, cpu=0", "settle: cpu is for one thread: leave it out for 2 threads"),
+        ("cpu=4096", "which this process may use, got 4096"),
+    ],
+)
+def test_settle(arguments, said):
+    code = f"from benchmarks.settle import settle\nprint(settle({arguments}))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert said in done.stdout + done.stderr
+
+
+def test_settle_comes_before_numpy():
+    with raises(RuntimeError, "settle: numpy is imported already: call settle before anything that imports it"):
+        command_line.settle()
+
+
+# --- tables and verdicts ----------------------------------------------------------------------------------------------
+
+
+def made_up(**seconds):
+    """Return what would be measured if every turn took just so long."""
+    return rounds.Measured([{name: [[s, s, s]] * 3 for name, s in seconds.items()}])
+
+
+def test_a_table_has_a_row_a_contestant():
+    measured = made_up(minirnn=0.002, torch=0.005)
+    measured.left_out["mygrad"] = "0.7 s a call"
+    labels = tables.labels_of((roster.TORCH, roster.MYGRAD))
+    assert tables.of_contestants(measured, labels) == (
+        "|              |    µs |     quartiles | × minirnn |   quartiles |\n"
+        "| ------------ | ----: | ------------: | --------: | ----------: |\n"
+        "| minirnn      | 2,000 | 2,000 … 2,000 |      1.00 | 1.00 … 1.00 |\n"
+        "| torch.nn.RNN | 5,000 | 5,000 … 5,000 |      2.50 | 2.50 … 2.50 |\n\n"
+        "MyGrad: left out, 0.7 s a call."
+    )
+
+
+def test_the_summary_has_a_row_a_shape_and_a_dash_for_who_did_not_run():
+    results = {TINY: made_up(minirnn=2e-6, floor=1e-6, torch=5e-6), cases.SHAPES[0]: made_up(minirnn=1e-4, floor=5e-5)}
+    assert tables.summary(results) == (
+        "| N, T, D, H    | minirnn, µs | bare products, µs | torch.nn.RNN, µs | torch.nn.RNN ÷ minirnn | "
+        "minirnn ÷ bare products |\n"
+        "| ------------- | ----------: | ----------------: | ---------------: | ---------------------: | "
+        "----------------------: |\n"
+        "| 3, 5, 4, 6    |        2.00 |              1.00 |             5.00 |                   2.50 | "
+        "                   2.00 |\n"
+        "| 1, 50, 10, 20 |         100 |              50.0 |                – |                      – | "
+        "                   2.00 |"
+    )
+
+
+def test_op_by_op_contestants_are_divided_by_the_minirnn_of_their_own_turns():
+    measured = rounds.Measured([{"minirnn": [[1.0, 1.0]]}, {"minirnn": [[2.0, 2.0]], "mygrad": [[8.0, 8.0]]}])
+    assert measured.names() == ["minirnn", "mygrad"]
+    assert measured.spread("minirnn").median == 1.0
+    assert measured.ratio("mygrad").median == 4.0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(1206.4, "1,206"), (89.14, "89.1"), (8.914, "8.91"), (0.01234, "0.0123")]
+)
+def test_times_have_three_figures(seconds, text):
+    assert tables.number(seconds) == text
+
+
+def test_geometric_means():
+    ratios = (8.0, 2.0, 4.5)
+    shapes = cases.SHAPES[:3]  # N = 1, 32, 16
+    results = {shape: made_up(minirnn=1.0, torch=ratio) for shape, ratio in zip(shapes, ratios, strict=True)}
+    assert tables.geometric_means(results) == [
+        "torch.nn.RNN ÷ minirnn, geometric mean: 4.16 over 3 shapes, 3.00 over those with N ≥ 16"
+    ]
+
+
+def everywhere(ratio, **others):
+    return dict.fromkeys(cases.SHAPES, ratio) | {cases.SHAPES[int(i[1:])]: r for i, r in others.items()}
+
+
+def test_bars_that_are_met():
+    judged = bars.of_layer(everywhere(3.0, _4=0.975), everywhere(1.5, _0=0.7), everywhere(1.2, _1=1.9, _0=9.0), 1)
+    assert [bar.met for bar in judged] == [True] * 5
+    assert bars.lines(judged).splitlines()[0] == (
+        "- met: faster than torch.nn.RNN on every shape (a tie within 3 % passes at H ≥ 256): "
+        "least 0.975 × at (64, 100, 128, 256)"
+    )
+
+
+def test_bars_that_are_missed_name_the_shapes():
+    judged = bars.of_layer(everywhere(2.0, _3=0.99), everywhere(1.3, _4=0.99), everywhere(1.2, _1=2.1, _5=1.3), 1)
+    assert [bar.met for bar in judged] == [False] * 5
+    assert bars.lines(judged).splitlines()[-1].endswith("2.100 × at (32, 50, 10, 20); 1.300 × at (128, 64, 256, 512)")
+
+
+def test_bars_without_their_figures_are_not_measured():
+    judged = [*bars.of_layer({}, {}, {}, 1), *bars.of_layer({}, {}, {}, 2), *bars.of_forward({TINY: 2.0})]
+    judged += [bars.at_least("fast", {}, 3.0), bars.of_slope(None)]
+    assert {bar.met for bar in judged} == {None}
+
+
+def test_bars_of_a_step_and_of_the_slope():
+    assert bars.at_least("fast", {"at T = 50": 3.1, "at T = 400": 2.9}, 3.0) == bars.Bar(
+        "fast", False, "3.10 × at T = 50, 2.90 × at T = 400"
+    )
+    assert [bars.of_slope(value).met for value in (0.94, 0.96, 1.04, 1.06)] == [False, True, True, False]
+
+
+def test_a_line_has_slope_1_and_a_parabola_2():
+    lengths = (100, 1000, 10_000)
+    assert slope.slope({T: 3e-6 * T for T in lengths}) == pytest.approx(1)
+    assert slope.slope({T: 3e-6 * T**2 for T in lengths}) == pytest.approx(2)
+
+
+def test_turns_fill_the_time_within_bounds():
+    plan = rounds.Plan(seconds=12.0)
+    assert [plan.turns_for(seconds) for seconds in (0.001, 0.25, 100.0)] == [rounds.MOST, 16, rounds.FEWEST]
+    assert plan._replace(turns=7).turns_for(100.0) == 7
+
+
+def test_inputs_are_taken_in_turn():
+    taken = []
+    times = rounds.alternate({"minirnn": taken.append}, rounds.Plan(0.01, runs=2, turns=2))
+    assert [len(run) for run in times["minirnn"]] == [2, 2]
+    assert abs(taken.count(0) - taken.count(1)) <= 1
+
+
+# --- equal results first ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def case():
+    return cases.draw(TINY)
+
+
+@pytest.fixture(scope="module")
+def wanted(case):
+    return cases.expected(case)
+
+
+def tampered(wanted, change, i):
+    """Return a contestant that is right but for one result of one input."""
+
+    def run(turn):
+        arrays = [array.astype(np.float32) for array in wanted[turn]]
+        if turn == 1:
+            arrays[i] = change(arrays[i])
+        return arrays
+
+    return cases.Contestant(run, lambda arrays: arrays)
+
+
+@pytest.mark.parametrize(
+    ("i", "change", "fault"),
+    [
+        (0, lambda a: a[:-1], "someone, input 1: outputs has shape (4, 3, 6), not (5, 3, 6)"),
+        (2, lambda a: a * 1.01, "someone, input 1: the gradient of h0 differs from the textbook's by 1e-02 of its "),
+        (3, np.zeros_like, "someone, input 1: the gradient of W_xh differs from the textbook's by 1e+00 of its "),
+        (4, lambda a: a * np.nan, "someone, input 1: the gradient of W_hh differs from the textbook's by nan of its "),
+        (5, np.float64, "someone, input 1: the gradient of b_h is float64, not float32"),
+    ],
+)
+def test_a_wrong_contestant_is_not_timed(wanted, i, change, fault):
+    cases.check("someone", tampered(wanted, np.copy, i), wanted)
+    with pytest.raises(cases.WrongResultError) as caught:
+        cases.check("someone", tampered(wanted, change, i), wanted)
+    assert str(caught.value).startswith(fault)
+
+
+def test_minirnn_itself_is_held_against_the_textbook(case, wanted):
+    cases.check("minirnn", contestants.minirnn_layer(case, 1), wanted)
+    cases.check("minirnn", inference.minirnn_layer(case, 1), wanted, cases.RESULTS[:1])
+
+
+@pytest.mark.parametrize("peer", of_peers("layer"))
+def test_peers_of_layer_compute_the_same(peer, case, wanted):
+    needs(peer)
+    contestant = contestants.MAKE[peer.name](case, 1)
+    cases.check(peer.label, contestant, wanted)
+    contestant.run(0)
+
+
+@pytest.mark.parametrize("peer", of_peers("forward"))
+def test_peers_of_forward_compute_the_same(peer, case, wanted):
+    needs(peer)
+    contestant = inference.MAKE[peer.name](case, 1)
+    cases.check(peer.label, contestant, wanted, cases.RESULTS[:1])
+    contestant.run(0)
+
+
+@pytest.mark.parametrize("peer", of_peers("step"))
+def test_peers_of_step_learn_the_same(peer):
+    needs(peer)
+    labels = tables.labels_of([peer])
+    for update in step.ready(10, labels, 1).values():
+        assert 0 < update(0) < 10
+
+
+@pytest.mark.parametrize("peer", of_peers("tape"))
+def test_peers_of_tape_compute_the_same(peer):
+    needs(peer)
+    tape.ready(peer.name, peer.label, tape.draw(1))
+
+
+def test_a_learner_that_goes_elsewhere_is_not_timed():
+    start = adding.start(np.random.default_rng(0))
+    step.check("someone", list(start), list(start))
+    with raises(cases.WrongResultError, "someone: after 3 updates b_h differs from minirnn's by 1e-03"):
+        step.check("someone", list(start._replace(b_h=start.b_h + np.float32(1e-3))), list(start))
+
+
+def test_slow_contestants_are_left_out(case, monkeypatch):
+    monkeypatch.setattr(side_by_side, "TOO_LONG", 0.0)
+    peers = (roster.FLOOR, roster.GRAPH)
+    ready, left_out = side_by_side.prepare(case, peers, contestants.MAKE, 1, gradients=True)
+    assert list(ready) == ["minirnn", "floor"]
+    assert left_out["graph"].endswith(" s a call")
+
+
+# --- the adding problem -----------------------------------------------------------------------------------------------
+
+
+def test_the_copy_of_the_adding_problem_draws_the_same():
+    task = mr.tasks.AddingTask(T=11)
+    for got, want in zip(adding.batch(11, 5, np.random.default_rng(3)), task.batch(5, rng=3), strict=True):
+        np.testing.assert_array_equal(got, want)
+    for got, want in zip(adding.held_out(11, 20, 4), task.evaluation_batch(20, 4), strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
+def test_cold_stops_when_held_out_data_say_so():
+    updates, mse = cold_adding.learn("minirnn", 2, 0, 1)
+    assert updates % cold_adding.WINDOW == 0
+    assert mse < cold_adding.SOLVED
+
+
+def test_every_peer_has_a_contestant():
+    makers = {"layer": contestants.MAKE, "forward": inference.MAKE, "step": learners.MAKE, "tape": tape.LOOPS}
+    for command, peers in roster.PEERS.items():
+        made = makers.get(command, learners.MAKE if command == "cold" else contestants.MAKE)
+        assert {"minirnn", *(peer.name for peer in peers)} <= set(made)
