@@ -2,41 +2,34 @@
 
     S = X W_xh + b_h for all steps of a chunk, then step by step H_k = φ(S_k + H_{k-1} W_hh)
 
-Arrays stand in the order of processing: k = 0 is the step processed first. Checked by tests/kernels/test_unroll.py.
+Steps are in the order of processing: k = 0 is processed first. Checked by tests/kernels/test_unroll.py.
 """  # noqa: D400
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from minirnn.kernels.cells import Activation
+from minirnn.kernels.chunks import chunk_length, chunks
 from minirnn.kernels.sums import Sums
 
 Array = NDArray[Any]
 
 
-class Hoisted:
-    """Scratch for N rows, D inputs and H neurons, and the two loops over the steps that work in it.
-
-    Attributes
-    ----------
-    chunk : int
-        C, how many steps are gone through at a time.
-    """
+class HoistedForward:
+    """Scratch for N rows, D inputs and H neurons, and the loop over the steps that works in it."""
 
     def __init__(self, N: int, D: int, H: int, dtype: np.dtype[Any]) -> None:
         self.key = N, D, H, dtype
         self.chunk = C = chunk_length(N, H, dtype)
-        self.block = np.empty((C, N, H), dtype)  # forward: S; backward: φ′, which becomes dZ
+        self.block = np.empty((C, N, H), dtype)  # S
         self.steps = list(self.block)  # its views: to make one costs as much as a quarter of a small product
-        self.side = np.empty((N, H), dtype)  # forward: H_{k-1} W_hh; backward: dH_k
+        self.side = np.empty((N, H), dtype)  # H_{k-1} W_hh, and what φ is applied to
         self.bias = np.empty((N, H), dtype)  # b_h for every row: added to N·H numbers at a time, not to H
-        self.W_back = np.empty((H, H), dtype)  # W_hhᵀ: a product with a transposed view costs up to twice as much
-        self.nbytes = sum(a.nbytes for a in (self.block, self.side, self.bias, self.W_back))
+        self.nbytes = self.block.nbytes + self.side.nbytes + self.bias.nbytes
 
-    def forward(self, x: Array, hs: Array, W_xh: Array, W_hh: Array, b_h: Array | None, activation: Activation) -> None:
+    def run(self, x: Array, hs: Array, W_xh: Array, W_hh: Array, b_h: Array | None, activation: Activation) -> None:
         """Fill ``hs[1:]``, the states (T + 1, N, H) whose first one is given, from x (T, N, D)."""
         _, N, H = hs.shape
         W_hh, side, add = np.ascontiguousarray(W_hh), self.side, np.add
@@ -54,7 +47,20 @@ class Hoisted:
                 phi(side, out)
                 h = out
 
-    def backward(
+
+class HoistedBackward:
+    """Scratch for N rows and H neurons, and the loop over the steps that works in it."""
+
+    def __init__(self, N: int, H: int, dtype: np.dtype[Any]) -> None:
+        self.key = N, H, dtype
+        self.chunk = C = chunk_length(N, H, dtype)
+        self.block = np.empty((C, N, H), dtype)  # φ′, which becomes dZ
+        self.steps = list(self.block)
+        self.side = np.empty((N, H), dtype)  # dH_k
+        self.W_back = np.empty((H, H), dtype)  # W_hhᵀ: a product with a transposed view costs up to twice as much
+        self.nbytes = self.block.nbytes + self.side.nbytes + self.W_back.nbytes
+
+    def run(
         self,
         d_outputs: Array | None,
         d_final: Array | None,
@@ -86,17 +92,3 @@ class Hoisted:
                     d.dot(W_back, side)
             sums.add(start + lo, hs[lo:hi], dz)
         return side
-
-
-def chunk_length(N: int, H: int, dtype: np.dtype[Any]) -> int:
-    """Return C, how many steps are gone through at a time.
-
-    As many as fill 512 KiB, which then are still in the cache when the loop comes to them, or give a weight gradient's
-    product 1,024 rows, beside which it costs little to add it to the sum.
-    """
-    return min(256, max(1, 2**19 // (N * H * dtype.itemsize), 1024 // N))
-
-
-def chunks(T: int, C: int) -> Iterator[tuple[int, int]]:
-    """Yield where each chunk of at most C of the T steps begins and ends."""
-    return ((lo, min(lo + C, T)) for lo in range(0, T, C))

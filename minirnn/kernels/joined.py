@@ -1,10 +1,11 @@
-"""The unroll for a single row: what a step reads stands side by side in one array, so a step is a product and φ::
+"""The unroll for small steps: what a step reads stands in one array, so that a step is one product and φ::
 
-    h_k = φ([x_k 1 h_{k-1}] W)  with W_xh, b_h, W_hh stacked to W     (note 003, equation 14-2, second line)
-    dz_k = φ′(h_k) ⊙ ([dz_{k+1} e_k] V)  with W_hhᵀ, I stacked to V, and e_k the gradient that enters at step k
+    h_k = φ(W [x_k; 1; h_{k-1}])  with W_xhᵀ, b_h, W_hhᵀ side by side in W     (note 003, equation 14-2, second line)
+    dz_k = φ′(h_k) ⊙ (V [dz_{k+1}; e_k])  with W_hh, I side by side in V, and e_k the gradient that enters at step k
 
-With so few numbers a call costs more than its arithmetic, and two calls instead of three are a third of the time. From
-two rows on it is the other way round, since φ would write to memory with gaps. Arrays stand in the order of processing.
+With so few numbers a call costs more than its arithmetic, and two calls instead of three are a third of the time. The
+arrays hold columns, features first and rows of the mini-batch last: so h_k comes out right where step k + 1 reads it.
+They are copied to and from the order of the layer a chunk at a time, steps in the order of processing.
 Checked by tests/kernels/test_unroll.py.
 """  # noqa: D400
 
@@ -14,57 +15,60 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minirnn.kernels.cells import Activation
-from minirnn.kernels.hoisted import chunks
+from minirnn.kernels.chunks import chunk_length, chunks
 from minirnn.kernels.sums import Sums
 
 Array = NDArray[Any]
 
 
-class Joined:
-    """Scratch for one row of D inputs and H neurons, and the two loops over the steps that work in it.
-
-    Attributes
-    ----------
-    chunk : int
-        C, how many steps are gone through at a time.
-    """
-
-    chunk = 128
+class JoinedForward:
+    """Scratch for N rows, D inputs and H neurons, and the loop over the steps that works in it."""
 
     def __init__(self, N: int, D: int, H: int, dtype: np.dtype[Any]) -> None:
         self.key = N, D, H, dtype
-        C = self.chunk
-        inputs = np.empty((C + 1, D + 1 + H), dtype)  # [x_k 1 h_{k-1}]; h_k goes to the next
+        self.chunk = C = chunk_length(N, D + 1 + H, dtype)
+        columns = (N,) if N > 1 else ()  # vectors make cheaper calls than matrices of one column
+        inputs = np.empty((C + 1, D + 1 + H, *columns), dtype)  # [x_k; 1; h_{k-1}]; h_k goes to the next
         inputs[:, D] = 1
-        gradients = np.empty((C + 1, 2 * H), dtype)  # [dz_{k+1} e_k], one place later; dz_k goes to the one before
-        self.W = np.empty((D + 1 + H, H), dtype)
-        self.V = np.empty((2 * H, H), dtype)
-        self.V[H:] = np.eye(H)
-        self.slopes = np.empty((C, H), dtype)
-        self.side = np.empty(H, dtype)  # a product, before φ or φ′
-        self.xs, self.hs = inputs[:, :D], inputs[:, D + 1 :]
-        self.dzs, self.entering = gradients[:, :H], gradients[:, H:]
-        # What a step needs, looked up beforehand: that costs as much as a quarter of its product.
-        self.forth = [(inputs[k].dot, self.hs[k + 1]) for k in range(C)]
-        self.back = [(gradients[k + 1].dot, self.slopes[k], self.dzs[k]) for k in range(C)]
-        self.nbytes = sum(a.nbytes for a in (inputs, gradients, self.W, self.V, self.slopes, self.side))
+        self.W = np.empty((H, D + 1 + H), dtype)
+        rows_last = inputs.reshape(C + 1, D + 1 + H, N).swapaxes(1, 2)
+        self.xs, self.hs = rows_last[..., :D], rows_last[..., D + 1 :]
+        # What a step reads and writes: to make a view costs as much as a quarter of a small product.
+        self.steps = [(inputs[k], inputs[k + 1, D + 1 :]) for k in range(C)]
+        self.nbytes = inputs.nbytes + self.W.nbytes
 
-    def forward(self, x: Array, hs: Array, W_xh: Array, W_hh: Array, b_h: Array | None, activation: Activation) -> None:
-        """Fill ``hs[1:]``, the states (T + 1, 1, H) whose first one is given, from x (T, 1, D)."""
-        W, side, D = self.W, self.side, x.shape[2]
-        W[:D], W[D], W[D + 1 :] = W_xh, 0 if b_h is None else b_h, W_hh
-        phi = activation.at(side.shape, side.dtype)
-        self.hs[0] = hs[0, 0]
+    def run(self, x: Array, hs: Array, W_xh: Array, W_hh: Array, b_h: Array | None, activation: Activation) -> None:
+        """Fill ``hs[1:]``, the states (T + 1, N, H) whose first one is given, from x (T, N, D)."""
+        W, D = self.W, x.shape[2]
+        W[:, :D], W[:, D], W[:, D + 1 :] = W_xh.T, 0 if b_h is None else b_h, W_hh.T
+        dot, phi = W.dot, activation.at(self.steps[0][1].shape, W.dtype)
+        self.hs[0] = hs[0]
         for lo, hi in chunks(len(x), self.chunk):
             n = hi - lo
-            self.xs[:n] = x[lo:hi, 0]
-            for dot, out in self.forth[:n]:
-                dot(W, side)
-                phi(side, out)
-            hs[lo + 1 : hi + 1, 0] = self.hs[1 : n + 1]
+            self.xs[:n] = x[lo:hi]
+            for inputs, out in self.steps[:n]:
+                dot(inputs, out)
+                phi(out, out)
+            hs[lo + 1 : hi + 1] = self.hs[1 : n + 1]
             self.hs[0] = self.hs[n]
 
-    def backward(
+
+class JoinedBackward:
+    """Scratch for one row and H neurons, and the loop over the steps that works in it."""
+
+    def __init__(self, N: int, H: int, dtype: np.dtype[Any]) -> None:
+        self.key = N, H, dtype
+        self.chunk = C = chunk_length(1, 2 * H, dtype)
+        columns = np.empty((C + 1, 2 * H), dtype)  # [dz_{k+1}; e_k], one place later; dz_k goes to the one before
+        self.V = np.empty((H, 2 * H), dtype)
+        self.V[:, H:] = np.eye(H)
+        self.slopes = np.empty((C, H), dtype)
+        self.side = np.empty(H, dtype)  # dh_k
+        self.dzs, self.entering = columns[:, :H], columns[:, H:]
+        self.steps = [(columns[k + 1], self.slopes[k], self.dzs[k]) for k in range(C)]
+        self.nbytes = sum(a.nbytes for a in (columns, self.V, self.slopes, self.side))
+
+    def run(
         self,
         d_outputs: Array | None,
         d_final: Array | None,
@@ -74,13 +78,13 @@ class Joined:
         sums: Sums,
         start: int = 0,
     ) -> Array:
-        """Go back from the last step to the first, hand every dz to ``sums``, and return dh_0 (1, H), scratch.
+        """Go back from the last step to the first, hand every dz to ``sums``, and return dh_0 (1, H).
 
         ``start`` is the number that the first of these steps has in ``sums``.
         """
-        V, side, H, multiply = self.V, self.side, hs.shape[2], np.multiply
-        V[:H] = W_hh.T
-        carried = d_final
+        V, side, H, multiply = self.V, self.side, len(self.V), np.multiply
+        V[:, :H] = W_hh
+        dot, carried = V.dot, d_final
         for lo, hi in reversed(list(chunks(len(hs) - 1, self.chunk))):
             n = hi - lo
             activation.slope_into(hs[lo + 1 : hi + 1, 0], self.slopes[:n])
@@ -88,10 +92,10 @@ class Joined:
             if carried is not None:
                 self.entering[n] += carried[0]
             self.dzs[n] = 0
-            for dot, slope, out in self.back[n - 1 :: -1]:
-                dot(V, side)
+            for column, slope, out in self.steps[n - 1 :: -1]:
+                dot(column, side)
                 multiply(side, slope, out)
             sums.add(start + lo, hs[lo:hi], np.ascontiguousarray(self.dzs[:n])[:, None])
-            carried = self.dzs[:1].dot(V[:H])
+            carried = self.dzs[:1].dot(W_hh.T)
         d_h0: Any = carried
         return d_h0  # type: ignore[no-any-return]

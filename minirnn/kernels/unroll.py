@@ -3,7 +3,7 @@
 Shapes: T steps, N rows of the mini-batch, D inputs, H hidden neurons. Checked by tests/kernels/test_unroll.py.
 
 `forward` and `backward` see to the order of time and to what is kept and wanted. The products and the loop over the
-steps stand in kernels/hoisted.py for a mini-batch, in kernels/joined.py for a single row: equation 14-2's two lines.
+steps stand in kernels/hoisted.py for a mini-batch, in kernels/joined.py for small steps: equation 14-2's two lines.
 """
 
 import itertools
@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from minirnn.kernels import scratch
 from minirnn.kernels.cells import Activation
-from minirnn.kernels.hoisted import Hoisted, chunks
-from minirnn.kernels.joined import Joined
+from minirnn.kernels.chunks import chunks
+from minirnn.kernels.hoisted import HoistedBackward, HoistedForward
+from minirnn.kernels.joined import JoinedBackward, JoinedForward
 from minirnn.kernels.sums import Sums
 
 Array = NDArray[Any]
@@ -60,9 +61,14 @@ Run = Callable[[Sequence[Callable[[], Any]]], list[Any]]
 """Runs the parts of a mini-batch, for example at once, and returns their results in order."""
 
 
-def form(N: int, D: int, H: int) -> type[Hoisted] | type[Joined]:
-    """Choose the form by the shape: joined for one row, while its products cost less than the calls that it saves."""
-    return Joined if N == 1 and max(D, H) <= 100 else Hoisted
+def forward_form(N: int, D: int, H: int) -> type[HoistedForward] | type[JoinedForward]:
+    """Choose by the shape: joined while the arithmetic of a step costs less than the calls that this form saves."""
+    return JoinedForward if D + H <= 104 and N * (D + H) <= 4096 else HoistedForward
+
+
+def backward_form(N: int, H: int) -> type[HoistedBackward] | type[JoinedBackward]:
+    """Choose by the shape: joined for one row only, since more would have to be copied into columns and out of them."""
+    return JoinedBackward if N == 1 and H <= 100 else HoistedBackward
 
 
 def forward(
@@ -104,8 +110,8 @@ def forward(
 
     def part(rows: slice) -> None:
         n = rows.stop - rows.start
-        work = scratch.take(form(n, D, H), n, D, H, states.dtype)
-        work.forward(xs[:, rows], hs[:, rows], W_xh, W_hh, b_h, activation)
+        work = scratch.take(forward_form(n, D, H), n, D, H, states.dtype)
+        work.run(xs[:, rows], hs[:, rows], W_xh, W_hh, b_h, activation)
         scratch.give(work)
 
     _each(part, N, parts, run)
@@ -151,27 +157,30 @@ def backward(
     turn = slice(None, None, -1 if reverse else 1)
     xs = x[turn]
 
-    def segments(rows: slice, work: Hoisted | Joined) -> Iterator[tuple[int, int, Array]]:
+    def segments(rows: slice) -> Iterator[tuple[int, int, Array]]:
         """Yield, from the last to the first, where a segment begins and ends, and its states with the one before."""
         if not isinstance(states, Checkpoints):
             yield 0, T, states[turn, rows]
             return
-        again = np.empty((min(states.length, T) + 1, rows.stop - rows.start, H), dtype)
+        n = rows.stop - rows.start
+        again = np.empty((min(states.length, T) + 1, n, H), dtype)
+        forth = scratch.take(forward_form(n, D, H), n, D, H, dtype)
         for i, (lo, hi) in reversed(list(enumerate(chunks(T, states.length)))):
             hs = again[: hi - lo + 1]
             hs[0] = states.states[i, rows]
-            work.forward(xs[lo:hi, rows], hs, W_xh, W_hh, states.b_h, activation)
+            forth.run(xs[lo:hi, rows], hs, W_xh, W_hh, states.b_h, activation)
             yield lo, hi, hs
+        scratch.give(forth)
 
     def part(rows: slice) -> Sums:
         n = rows.stop - rows.start
         sums = Sums(xs[:, rows], None if d_x is None else d_x[turn, rows], W_xh, wanted[2:])
         entering = None if d_outputs is None else d_outputs[turn, rows]
         carried = None if d_final is None else d_final[rows]
-        work = scratch.take(form(n, D, H), n, D, H, dtype)
-        for lo, hi, hs in segments(rows, work):
+        work = scratch.take(backward_form(n, H), n, H, dtype)
+        for lo, hi, hs in segments(rows):
             g = None if entering is None else entering[lo:hi]
-            d_h0[rows] = work.backward(g, carried, hs, W_hh, activation, sums, lo)
+            d_h0[rows] = work.run(g, carried, hs, W_hh, activation, sums, lo)
             carried = d_h0[rows]
         scratch.give(work)
         return sums

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from minirnn import textbook, threads
-from minirnn.kernels import hoisted, scratch, unroll
+from minirnn.kernels import hoisted, joined, scratch, unroll
 from minirnn.kernels.cells import ACTIVATIONS, Activation
-from minirnn.kernels.hoisted import Hoisted
-from minirnn.kernels.joined import Joined
+from minirnn.kernels.hoisted import HoistedBackward, HoistedForward
+from minirnn.kernels.joined import JoinedBackward, JoinedForward
 
 # z / √(1 + z²), whose derivative is (1 − y²)^(3/2): a pair of callables, as a user would give it, not a ufunc
 PAIR = Activation("isru", lambda z: z / np.sqrt(1 + z * z), lambda y: (1 - y * y) ** 1.5)
@@ -29,7 +29,8 @@ SHAPES = {
 class Way(NamedTuple):
     """One of the ways to come to the same numbers; None leaves the choice to the unroll."""
 
-    form: Any = None
+    forth: Any = None
+    back: Any = None
     chunk: int | None = None
     remat: int | None = None
     parts: int = 1
@@ -38,18 +39,21 @@ class Way(NamedTuple):
 
 WAYS = {
     "as it comes": Way(),
-    "hoisted": Way(Hoisted),
-    "joined": Way(Joined),
-    "hoisted in chunks": Way(Hoisted, chunk=2),
-    "joined in chunks": Way(Joined, chunk=2),
+    "hoisted": Way(HoistedForward, HoistedBackward),
+    "joined": Way(JoinedForward, JoinedBackward),
+    "joined forward": Way(JoinedForward, HoistedBackward),
+    "hoisted in chunks": Way(HoistedForward, HoistedBackward, chunk=2),
+    "joined in chunks": Way(JoinedForward, JoinedBackward, chunk=2),
+    "joined forward in chunks": Way(JoinedForward, HoistedBackward, chunk=2),
     "remat of one": Way(remat=1),
-    "remat": Way(Hoisted, remat=2),
-    "remat, joined": Way(Joined, remat=3),
+    "remat": Way(HoistedForward, HoistedBackward, remat=2),
+    "remat, joined": Way(JoinedForward, HoistedBackward, remat=3),
     "remat of more than all": Way(remat=9),
-    "remat in chunks": Way(Hoisted, chunk=2, remat=3),
+    "remat in chunks": Way(HoistedForward, HoistedBackward, chunk=2, remat=3),
     "parts": Way(parts=2),
-    "parts at once": Way(Hoisted, parts=3, run=threads.at_once),
-    "all of it": Way(Hoisted, chunk=1, remat=2, parts=2, run=threads.at_once),
+    "parts at once": Way(HoistedForward, HoistedBackward, parts=3, run=threads.at_once),
+    "all of it": Way(HoistedForward, HoistedBackward, chunk=1, remat=2, parts=2, run=threads.at_once),
+    "all of it, joined": Way(JoinedForward, HoistedBackward, chunk=1, remat=2, parts=2, run=threads.at_once),
 }
 
 
@@ -58,11 +62,12 @@ def going(way):
     """Within it the unroll goes the way given; it uses no scratch from before, and leaves none."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scratch, "_shelf", scratch._Shelf())
-        if way.form is not None:
-            patch.setattr(unroll, "form", lambda N, D, H: way.form)
+        if way.forth is not None:
+            patch.setattr(unroll, "forward_form", lambda N, D, H: way.forth)
+            patch.setattr(unroll, "backward_form", lambda N, H: way.back)
         if way.chunk is not None:
-            patch.setattr(hoisted, "chunk_length", lambda N, H, dtype: way.chunk)
-            patch.setattr(Joined, "chunk", way.chunk)
+            for module in (hoisted, joined):
+                patch.setattr(module, "chunk_length", lambda N, width, dtype: way.chunk)
         yield
 
 
@@ -71,8 +76,8 @@ def combinations(*axes, **options):
 
 
 GRID = combinations(CELLS, [True, False], [False, True], SHAPES)
-# Every way but those in the joined form, which is for N = 1, with every shape.
-GRID_OF_WAYS = [(*p, way) for p in GRID for way in WAYS if WAYS[way].form is not Joined or SHAPES[p[3]][1] == 1]
+# Every way with every shape, but that backward in the joined form is for N = 1.
+GRID_OF_WAYS = [(*p, way) for p in GRID for way in WAYS if WAYS[way].back is not JoinedBackward or SHAPES[p[3]][1] == 1]
 NAMES = ("x", "h0", "W_xh", "W_hh", "b_h")
 
 
@@ -111,7 +116,7 @@ def as_complex(inputs):
 
 
 def a_shape_for(way):
-    return "N=1" if WAYS[way].form is Joined else "all differ"
+    return "N=1" if WAYS[way].back is JoinedBackward else "all differ"
 
 
 @functools.cache
@@ -160,7 +165,7 @@ def test_every_way_keeps_float32(name, way):
         assert g.dtype == np.float32
 
 
-@pytest.mark.parametrize("way", ["hoisted", "joined", "parts", "all of it"])
+@pytest.mark.parametrize("way", ["hoisted", "joined", "joined forward", "parts", "all of it"])
 def test_every_way_copes_with_any_memory_order(way):
     inputs, d_outputs, d_final = problem(a_shape_for(way), True)
     strided = [a if a.ndim == 1 else np.asfortranarray(a) for a in inputs]
@@ -186,8 +191,8 @@ def test_every_way_takes_an_absent_gradient_for_zeros(given, way):
 def test_remat_runs_the_same_steps_again_bit_for_bit():
     """So the gradients are the same bits too, where a sum over time has one share."""
     inputs, d_outputs, d_final = problem("all differ", True)
-    plain = gradients(inputs, CELLS["tanh"], False, d_outputs, d_final, Way(Hoisted, chunk=2))
-    remat = gradients(inputs, CELLS["tanh"], False, d_outputs, d_final, Way(Hoisted, chunk=2, remat=2))
+    plain = gradients(inputs, CELLS["tanh"], False, d_outputs, d_final, WAYS["hoisted in chunks"])
+    remat = gradients(inputs, CELLS["tanh"], False, d_outputs, d_final, WAYS["hoisted in chunks"]._replace(remat=2))
     for argument, a, b in zip(NAMES, plain, remat, strict=True):
         np.testing.assert_array_equal(a, b, err_msg=argument)
 
@@ -203,10 +208,14 @@ def test_checkpoints_are_few_and_copies():
 
 
 def test_the_form_is_a_matter_of_the_shape():
-    assert unroll.form(1, 10, 20) is Joined
-    assert unroll.form(2, 10, 20) is Hoisted
-    assert unroll.form(1, 10, 200) is Hoisted
-    assert unroll.form(1, 200, 20) is Hoisted
+    assert unroll.forward_form(1, 10, 20) is JoinedForward
+    assert unroll.forward_form(32, 10, 20) is JoinedForward
+    assert unroll.forward_form(1000, 10, 20) is HoistedForward
+    assert unroll.forward_form(1, 10, 200) is HoistedForward
+    assert unroll.forward_form(1, 200, 10) is HoistedForward
+    assert unroll.backward_form(1, 20) is JoinedBackward
+    assert unroll.backward_form(1, 200) is HoistedBackward
+    assert unroll.backward_form(2, 20) is HoistedBackward
 
 
 @pytest.mark.parametrize("way", ["hoisted", "joined"])

@@ -1,0 +1,20 @@
+"""How the unroll goes through time: in chunks that stay in the cache. Checked by tests/kernels/test_chunks.py."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+
+def chunk_length(N: int, width: int, dtype: np.dtype[Any]) -> int:
+    """Return how many steps of N rows of so many numbers are gone through at a time.
+
+    As many as fill 512 KiB, which then are still in the cache when the loop comes to them, or give the products over
+    all rows of a chunk 1,024 rows, beside which it costs little to start one; 256 at most.
+    """
+    return min(256, max(1, 2**19 // (N * width * dtype.itemsize), 1024 // N))
+
+
+def chunks(T: int, length: int) -> Iterator[tuple[int, int]]:
+    """Yield where each chunk of the T steps begins and ends, the last one shorter where need be."""
+    return ((lo, min(lo + length, T)) for lo in range(0, T, length))
