@@ -11,7 +11,7 @@ from benchmarks.roster import MINIRNN
 from minirnn.bench import measure
 
 ENOUGH = (
-    0.005  # seconds: a turn makes so many calls that it takes about that long, as calls in training follow each other
+    0.02  # seconds: a turn makes so many calls that it takes about that long, as calls in training follow each other
 )
 FEWEST, MOST = 4, 40  # turns in a run
 REST = 0.1  # seconds: with several threads; see `rest`

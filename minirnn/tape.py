@@ -83,7 +83,7 @@ class KernelNode(Node):
     def open(self, g: "Received") -> Iterable[Any]:
         """Run the kernel's backward on the gradients of its outputs; the edges only hand its results on."""
         receivers, backward, _, _ = self.edges
-        gradients = backward(g, tuple(receiver is not None for receiver in receivers))
+        gradients = backward(g, tuple([receiver is not None for receiver in receivers]))
         return edges_with(zip(receivers, gradients, strict=True))
 
     def receivers(self) -> list[Any]:
@@ -102,7 +102,11 @@ class OutputNode(Node):
 
 def edges_with(pairs: Iterable[tuple[Any, Any]]) -> list[Any]:
     """Return edges for gradients that are known already, given with their receivers."""
-    return [(receiver, lambda _, gi: gi, (gi,)) for receiver, gi in pairs if receiver is not None and gi is not None]
+    return [(receiver, _known, (gi,)) for receiver, gi in pairs if receiver is not None and gi is not None]
+
+
+def _known(_: Any, gi: Any) -> Any:
+    return gi
 
 
 class Received(dict[int, Any]):

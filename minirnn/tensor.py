@@ -584,8 +584,8 @@ def apply_kernel(
         The same outputs made of ops; what ``create_graph`` differentiates.
     """
     receivers = [receiver_of(x) for x in inputs]
-    if not MODE.get() & RECORD or not any(receiver is not None for receiver in receivers):
-        return tuple(wrap(y, None) for y in outputs)
+    if not MODE.get() & RECORD or True not in [receiver is not None for receiver in receivers]:
+        return tuple([wrap(y, None) for y in outputs])
     arrays = [None if x is None else x._data for x in inputs]
     node = KernelNode(op, (receivers, backward, rerun, arrays), guards_of(inputs))
     return tuple([wrap(y, OutputNode(node, i)) for i, y in enumerate(outputs)])

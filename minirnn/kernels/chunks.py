@@ -1,6 +1,5 @@
 """How the unroll goes through time: in chunks that stay in the cache. Checked by tests/kernels/test_chunks.py."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,6 @@ def chunk_length(N: int, width: int, dtype: np.dtype[Any]) -> int:
     return min(256, max(1, 2**19 // (N * width * dtype.itemsize), 1024 // N))
 
 
-def chunks(T: int, length: int) -> Iterator[tuple[int, int]]:
-    """Yield where each chunk of the T steps begins and ends, the last one shorter where need be."""
-    return ((lo, min(lo + length, T)) for lo in range(0, T, length))
+def chunks(T: int, length: int) -> list[tuple[int, int]]:
+    """Return where each chunk of the T steps begins and ends, the last one shorter where need be."""
+    return [(lo, min(lo + length, T)) for lo in range(0, T, length)]

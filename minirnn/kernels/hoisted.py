@@ -55,7 +55,7 @@ class HoistedBackward:
         self.key = N, H, dtype
         self.chunk = C = chunk_length(N, H, dtype)
         self.block = np.empty((C, N, H), dtype)  # φ′, which becomes dZ
-        self.steps = list(self.block)
+        self.steps = [(d, d.dot) for d in self.block]
         self.side = np.empty((N, H), dtype)  # dH_k
         self.W_back = np.empty((H, H), dtype)  # W_hhᵀ: a product with a transposed view costs up to twice as much
         self.nbytes = self.block.nbytes + self.side.nbytes + self.W_back.nbytes
@@ -77,18 +77,18 @@ class HoistedBackward:
         np.copyto(self.W_back, W_hh.T)
         W_back, side, add, multiply = self.W_back, self.side, np.add, np.multiply
         np.copyto(side, 0 if d_final is None else d_final)
-        for lo, hi in reversed(list(chunks(len(hs) - 1, self.chunk))):
+        for lo, hi in reversed(chunks(len(hs) - 1, self.chunk)):
             dz = self.block[: hi - lo]
             activation.slope_into(hs[lo + 1 : hi + 1], dz)
             backwards = self.steps[hi - lo - 1 :: -1]
             if d_outputs is None:  # only the final state has a gradient: nothing is added on the way
-                for d in backwards:
+                for d, dot in backwards:
                     multiply(d, side, d)
-                    d.dot(W_back, side)
+                    dot(W_back, side)
             else:
-                for d, entering in zip(backwards, d_outputs[lo:hi][::-1], strict=True):
+                for (d, dot), entering in zip(backwards, d_outputs[lo:hi][::-1], strict=True):
                     add(side, entering, side)
                     multiply(d, side, d)
-                    d.dot(W_back, side)
+                    dot(W_back, side)
             sums.add(start + lo, hs[lo:hi], dz)
         return side

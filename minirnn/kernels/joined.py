@@ -85,7 +85,7 @@ class JoinedBackward:
         V, side, H, multiply = self.V, self.side, len(self.V), np.multiply
         V[:, :H] = W_hh
         dot, carried = V.dot, d_final
-        for lo, hi in reversed(list(chunks(len(hs) - 1, self.chunk))):
+        for lo, hi in reversed(chunks(len(hs) - 1, self.chunk)):
             n = hi - lo
             activation.slope_into(hs[lo + 1 : hi + 1, 0], self.slopes[:n])
             self.entering[1 : n + 1] = 0 if d_outputs is None else d_outputs[lo:hi, 0]

@@ -193,6 +193,8 @@ def backward(
 
 def _each(part: Callable[[slice], Any], N: int, parts: int, run: Run | None) -> list[Any]:
     """Call ``part`` with each part of the rows; parts differ by one row at most."""
+    if run is None and parts == 1:
+        return [part(slice(0, N))]
     edges = [N * i // parts for i in range(parts + 1)]
     tasks = [partial(part, slice(*edge)) for edge in itertools.pairwise(edges)]
     return [task() for task in tasks] if run is None else run(tasks)
