@@ -166,30 +166,35 @@ def can_split() -> bool:
 
 # --- the rule --------------------------------------------------------------------------------------------------------
 
-MULTIPLICATIONS = 1 << 18
-"""A part of the rows is worth a thread if its step has so many multiplications.
-
-With less, the threads wait for each other at every step for longer than they work.
-"""
-
 Run = Callable[[Sequence[Callable[[], Any]]], list[Any]]
+
+ALONE = 1 << 18
+"""Multiplications in a product up to which BLAS does not share it out, so that nothing need be held."""
+
+SMALL = 1 << 20
+"""Multiplications in a step's product H_{t-1} W_hh below which threads wait for each other longer than they work."""
+
+PART = 1 << 21
+"""Multiplications that a step of a part must have, for a thread of ours to be worth more than one of BLAS's own."""
+
+FEWEST_NEURONS, FEWEST_ROWS = 256, 16
+"""With less of one, a part's step is short or its product inefficient, however large N is, or H."""
 
 
 def plan(T: int, N: int, D: int, H: int) -> tuple[int, Run | None]:
     """Return into how many parts a mini-batch is split, and what runs them, if not one after the other, as they are.
 
-    It is a fixed rule on the shape, so that sums are split in the same way at every run.
-
-    A mini-batch that is too small to be split runs with BLAS at one thread all the same, since BLAS's own threads would
-    wait for each other too; a row of large steps does not, for there is nothing else to share.
+    It is a fixed rule on the shape, so that sums are split in the same way at every run. Small steps run with BLAS at
+    one thread; large ones are split, each part with BLAS at one thread; between them, and where BLAS cannot be held at
+    one thread, BLAS uses its own threads as it thinks best.
     """
-    step = N * (D + H) * H
-    if T * step <= MULTIPLICATIONS or get_num_threads() == 1:
-        return 1, None  # BLAS shares out none of its products
-    parts = min(get_num_threads(), N, step // MULTIPLICATIONS)
-    if parts <= 1:
-        return 1, at_once if N > 1 else None
-    return (parts, at_once) if can_split() else (1, None)
+    product = N * H * H
+    if T * N * max(D, H) * H <= ALONE or get_num_threads() == 1:
+        return 1, None
+    if product < SMALL:
+        return 1, at_once
+    parts = min(get_num_threads(), N // FEWEST_ROWS, product // PART) if H >= FEWEST_NEURONS else 1
+    return (parts, at_once) if parts > 1 and can_split() else (1, None)
 
 
 # --- running ---------------------------------------------------------------------------------------------------------

@@ -44,7 +44,8 @@ def blas(monkeypatch):
 @pytest.fixture
 def split_always(monkeypatch):
     """Let every mini-batch be worth splitting."""
-    monkeypatch.setattr(threads, "MULTIPLICATIONS", 1)
+    for constant in ("ALONE", "SMALL", "PART", "FEWEST_NEURONS", "FEWEST_ROWS"):
+        monkeypatch.setattr(threads, constant, 1)
 
 
 # --- the number ------------------------------------------------------------------------------------------------------
@@ -195,12 +196,22 @@ def test_one_thread_never_splits(blas, split_always):
     assert threads.plan(100, 64, 128, 256) == (1, None)
 
 
-def test_small_steps_are_not_split_and_large_ones_are(blas):
-    mr.set_num_threads(2)
-    assert threads.plan(100, 128, 256, 512) == (2, threads.at_once)
-    assert threads.plan(400, 16, 2, 100) == (1, threads.at_once)  # BLAS is held at one thread all the same
-    assert threads.plan(2, 32, 10, 20) == (1, None)  # BLAS would share out none of it
-    assert threads.plan(100, 1, 4096, 4096) == (1, None)  # there is one row: BLAS's own threads are all there is
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((50, 1, 10, 20), (1, None)),  # BLAS shares out none of its products
+        ((400, 16, 2, 100), (1, threads.at_once)),  # small steps: BLAS is held at one thread
+        ((50, 256, 64, 64), (1, None)),  # BLAS's own threads
+        ((100, 64, 128, 256), (2, threads.at_once)),
+        ((64, 128, 256, 512), (4, threads.at_once)),
+        ((50, 16, 256, 512), (1, None)),  # too few rows
+        ((50, 4096, 256, 128), (1, None)),  # too few neurons
+        ((100, 1, 4096, 4096), (1, None)),  # one row
+    ],
+)
+def test_the_rule(shape, expected, blas):
+    mr.set_num_threads(4)
+    assert threads.plan(*shape) == expected
 
 
 def test_there_are_no_more_parts_than_rows(blas, split_always):

@@ -56,7 +56,8 @@ class Shape(NamedTuple):
         N, T, D, H = self
         arrays = itemsize * (10 * T * N * H + 13 * T * N * D + 12 * H * (D + H))
         check = 8 * min(T, CHECKED) * N * (6 * H + 4 * D)  # the textbook computes in float64
-        return arrays + check + objects * T
+        scratch = 2 * min(2**20, 256 * itemsize * N * (D + 1 + H)) + 256 * 1_000  # of the kernels, with its views
+        return arrays + check + scratch + objects * T
 
 
 def whole_numbers(text: str) -> list[int]:
