@@ -71,7 +71,13 @@ def alternate(contestants: Mapping[str, Run], plan: Plan) -> dict[str, measure.T
     calls = {name: _calls(seconds) for name, seconds in estimates.items()}
     turns = plan.turns_for(sum(estimates[name] * calls[name] + plan.rest for name in contestants))
     timed = {name: _repeated(run, calls[name]) for name, run in contestants.items()}
-    times = measure.take_turns(timed, turns=turns, runs=plan.runs, warm_up=1, before=lambda _: time.sleep(plan.rest))
+
+    def before(name: str) -> None:
+        if plan.rest:
+            time.sleep(plan.rest)
+            contestants[name](0)  # untimed: its threads, and a CPU, that have rested must wake up first
+
+    times = measure.take_turns(timed, turns=turns, runs=plan.runs, warm_up=1, before=before)
     return {name: [[seconds / calls[name] for seconds in run] for run in own] for name, own in times.items()}
 
 
