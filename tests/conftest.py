@@ -10,6 +10,19 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
 
+@pytest.fixture(autouse=True)
+def own_threads(monkeypatch):
+    """Each test starts as a process does; afterwards minirnn's number of threads and BLAS's are what they were."""
+    from minirnn import threads  # here, so that BLAS has read the variables above
+
+    monkeypatch.setattr(threads, "_state", threads._State())
+    libraries = threads._blas()
+    before = [library.get_num_threads() for library in libraries]
+    yield
+    for library, n in zip(libraries, before, strict=True):
+        library.set_num_threads(n)
+
+
 def pytest_addoption(parser):
     parser.addoption("--no-skips", action="store_true", help="fail if any test is skipped")
 

@@ -26,12 +26,6 @@ class Blas:
         self.told.append(n)
 
 
-@pytest.fixture(autouse=True)
-def own_state(monkeypatch):
-    """Each test has a state of its own; the number of threads afterwards is what it was."""
-    monkeypatch.setattr(threads, "_state", threads._State())
-
-
 @pytest.fixture
 def blas(monkeypatch):
     """A BLAS of ours instead of numpy's, reached through threadpoolctl."""
@@ -113,16 +107,11 @@ def test_numpys_own_blas_is_found_and_told():
     """Through threadpoolctl, which the extra ``test`` brings."""
     libraries = threads._controlled()
     assert libraries
-    before = [library.get_num_threads() for library in libraries]
-    try:
-        mr.set_num_threads(2)
-        assert {library.get_num_threads() for library in libraries} == {2}
-        with threads._one_blas_thread():
-            assert {library.get_num_threads() for library in libraries} == {1}
-        assert {library.get_num_threads() for library in libraries} == {2}
-    finally:
-        for library, n in zip(libraries, before, strict=True):
-            library.set_num_threads(n)
+    mr.set_num_threads(2)
+    assert {library.get_num_threads() for library in libraries} == {2}
+    with threads._one_blas_thread():
+        assert {library.get_num_threads() for library in libraries} == {1}
+    assert {library.get_num_threads() for library in libraries} == {2}
 
 
 def test_without_threadpoolctl_the_openblas_of_numpys_wheels_is_told(monkeypatch):
@@ -131,12 +120,8 @@ def test_without_threadpoolctl_the_openblas_of_numpys_wheels_is_told(monkeypatch
     if not libraries:
         pytest.skip("numpy has no OpenBLAS of its own here")
     (library,) = libraries
-    before = library.get_num_threads()
-    try:
-        library.set_num_threads(2)
-        assert library.get_num_threads() == 2
-    finally:
-        library.set_num_threads(before)
+    library.set_num_threads(2)
+    assert library.get_num_threads() == 2
 
 
 def test_a_library_with_other_names_is_left_alone(monkeypatch, tmp_path):
