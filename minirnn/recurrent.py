@@ -239,7 +239,7 @@ class RecurrentLayer(Module):
             tensor = wrap(as_array(value, f"{self.name}: {argument}", self.dtype), None)
         if anomaly():
             check_finite(tensor.data, f"{self.name}: {argument}", "look at the data that comes in")
-        return tensor.astype(self.dtype)
+        return tensor if tensor.data.dtype is self.dtype else tensor.astype(self.dtype)
 
     def _check_sequence(self, shape: tuple[int, ...]) -> None:
         D = self.input_size

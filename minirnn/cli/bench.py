@@ -6,12 +6,13 @@ Checked by tests/cli/test_bench.py.
 import argparse
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from minirnn.bench.shapes import Shape, refuse_what_does_not_fit, telling_what_does_not_fit, whole_numbers
+from minirnn.cli.options import whole_number
 from minirnn.threads import available_cpus, get_num_threads, set_num_threads
 
 SECTIONS = {
@@ -60,11 +61,11 @@ sections:
     add("--dtype", choices=("float32", "float64"), default="float32", help="default: %(default)s")
     add(
         "--threads",
-        type=_at_least(1),
+        type=whole_number(1),
         metavar="K",
         help="threads that the layer and BLAS may use; default: the CPUs that may be used",
     )
-    add("--turns", type=_at_least(2), metavar="K", help="how often each is timed; default: what a minute allows")
+    add("--turns", type=whole_number(2), metavar="K", help="how often each is timed; default: what a minute allows")
     add("--json", type=Path, metavar="FILE", help="write all measurements there")
     add("--compare", type=Path, metavar="OLD.json", help="hold this run against a file written by --json")
     add("--plot", type=Path, metavar="FILE", help="draw a picture, .png or .svg; needs matplotlib")
@@ -92,15 +93,6 @@ def _sweep(text: str) -> tuple[str, list[int]]:
         expected = "one of N, T, D, H and at least two sizes ≥ 1, such as T=100,1000,10000"
         raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
     return letter, sizes
-
-
-def _at_least(minimum: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        if not text.isdecimal() or int(text) < minimum:
-            raise argparse.ArgumentTypeError(f"expected a whole number ≥ {minimum}, got {text!r}")
-        return int(text)
-
-    return read
 
 
 # --- the command ------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from minirnn import losses, optim
+from minirnn.cli.options import whole_number
 from minirnn.history import History
 from minirnn.init import PRESETS
 from minirnn.kernels.cells import ACTIVATIONS
@@ -24,6 +25,7 @@ from minirnn.training import bits_per_character, evaluate, every, fit, sample
 
 OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {"sgd": optim.SGD, "rmsprop": optim.RMSprop, "adam": optim.Adam}
 
+_size, _count = whole_number(1), whole_number(0)  # of options
 _HELD_OUT = "held-out"  # the evaluations' name in the History
 _SEQUENCES = 1000  # in the held-out batch of the adding problem
 _WINDOW = 50  # updates over whose mean the training loss must look solved before held-out data are asked
@@ -84,24 +86,6 @@ def _add_settings(
     add("--threads", type=_size, default=1, metavar="K", help=f"threads that the layer and BLAS may use; {default}")
     add("--seed", type=_count, default=0, help=f"the same seed and threads give the same numbers; {default}")
     add("--no-progress", action="store_true", help="no bar (there is none either when stderr is not a terminal)")
-
-
-def _size(text: str) -> int:
-    return _whole(text, 1)
-
-
-def _count(text: str) -> int:
-    return _whole(text, 0)
-
-
-def _whole(text: str, minimum: int) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = minimum - 1
-    if number < minimum:
-        raise argparse.ArgumentTypeError(f"expected a whole number ≥ {minimum}, got {text!r}")
-    return number
 
 
 def _positive(text: str) -> float:

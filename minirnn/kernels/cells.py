@@ -56,7 +56,7 @@ def _copied(phi: Callable[[Array], Array], z: Array, out: Array) -> None:
 
 def _tanh_slope(y: Array, out: Array) -> None:
     np.multiply(y, y, out)
-    np.subtract(1, out, out)
+    np.subtract(1.0, out, out)  # 1.0 and not 1, which numpy would first have to turn into a float
 
 
 def _sigmoid(z: Array) -> Array:

@@ -76,7 +76,7 @@ class HoistedBackward:
         """
         np.copyto(self.W_back, W_hh.T)
         W_back, side, add, multiply = self.W_back, self.side, np.add, np.multiply
-        np.copyto(side, 0 if d_final is None else d_final)
+        side[...] = 0 if d_final is None else d_final
         for lo, hi in reversed(chunks(len(hs) - 1, self.chunk)):
             dz = self.block[: hi - lo]
             activation.slope_into(hs[lo + 1 : hi + 1], dz)

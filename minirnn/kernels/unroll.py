@@ -104,8 +104,7 @@ def forward(
     T, N, D = x.shape
     H = W_hh.shape[0]
     states = np.empty((T + 1, N, H), W_hh.dtype)
-    turn = slice(None, None, -1 if reverse else 1)
-    xs, hs = x[turn], states[turn]  # from here on in the order of processing
+    xs, hs = (x[::-1], states[::-1]) if reverse else (x, states)  # from here on in the order of processing
     hs[0] = h0
 
     def part(rows: slice) -> None:
