@@ -120,7 +120,7 @@ def _at(receiver: Any, value: Array) -> Tensor:
 
 def _rerun(node: KernelNode, received: Any) -> list[tuple[Any, Any]]:
     """Go through a kernel by way of its ops: run them again, and back through them."""
-    receivers, _, rerun, arrays = node.edges
+    receivers, _, _, rerun, arrays = node.edges
     # Identities fence the rerun off: gradients stop at them, so each input gets its own share and no more.
     inputs: list[Tensor | None] = []
     fences: dict[Any, Any] = {}

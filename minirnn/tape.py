@@ -75,15 +75,15 @@ class Node:
 class KernelNode(Node):
     """A kernel as one node: several inputs, several outputs, one backward function on plain arrays.
 
-    ``edges`` is ``(receivers, backward, rerun, arrays)`` as given to `minirnn.tensor.apply_kernel`.
+    ``edges`` is ``(receivers, wanted, backward, rerun, arrays)``; see `minirnn.tensor.apply_kernel`.
     """
 
     __slots__ = ()
 
     def open(self, g: "Received") -> Iterable[Any]:
         """Run the kernel's backward on the gradients of its outputs; the edges only hand its results on."""
-        receivers, backward, _, _ = self.edges
-        gradients = backward(g, tuple([receiver is not None for receiver in receivers]))
+        receivers, wanted, backward, _, _ = self.edges
+        gradients = backward(g, wanted)
         return edges_with(zip(receivers, gradients, strict=True))
 
     def receivers(self) -> list[Any]:

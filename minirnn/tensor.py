@@ -583,11 +583,12 @@ def apply_kernel(
     rerun : callable (*inputs) -> Tensors
         The same outputs made of ops; what ``create_graph`` differentiates.
     """
-    receivers = [receiver_of(x) for x in inputs]
-    if not MODE.get() & RECORD or True not in [receiver is not None for receiver in receivers]:
+    receivers = [receiver_of(x) for x in inputs] if MODE.get() & RECORD else []
+    wanted = tuple([receiver is not None for receiver in receivers])
+    if True not in wanted:
         return tuple([wrap(y, None) for y in outputs])
     arrays = [None if x is None else x._data for x in inputs]
-    node = KernelNode(op, (receivers, backward, rerun, arrays), guards_of(inputs))
+    node = KernelNode(op, (receivers, wanted, backward, rerun, arrays), guards_of(inputs))
     return tuple([wrap(y, OutputNode(node, i)) for i, y in enumerate(outputs)])
 
 

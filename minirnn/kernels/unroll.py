@@ -7,7 +7,7 @@ steps stand in kernels/hoisted.py for a mini-batch, in kernels/joined.py for sma
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -107,10 +107,9 @@ def forward(
     xs, hs = (x[::-1], states[::-1]) if reverse else (x, states)  # from here on in the order of processing
     hs[0] = h0
 
-    def part(rows: slice) -> None:
-        n = rows.stop - rows.start
+    def part(n: int, rows: slice | None) -> None:
         work = scratch.take(forward_form(n, D, H), n, D, H, states.dtype)
-        work.run(xs[:, rows], hs[:, rows], W_xh, W_hh, b_h, activation)
+        work.run(_of(xs, rows), _of(hs, rows), W_xh, W_hh, b_h, activation)
         scratch.give(work)
 
     _each(part, N, parts, run)
@@ -153,34 +152,35 @@ def backward(
     H, dtype = W_hh.shape[0], W_hh.dtype
     d_x = np.empty(x.shape, dtype) if wanted[0] else None
     d_h0 = np.empty((N, H), dtype)
-    turn = slice(None, None, -1 if reverse else 1)
-    xs = x[turn]
+    turn = slice(None, None, -1) if reverse else None
+    xs, d_xs, gs = (a if a is None or turn is None else a[turn] for a in (x, d_x, d_outputs))
+    hs = None if isinstance(states, Checkpoints) else states if turn is None else states[turn]
 
-    def segments(rows: slice) -> Iterator[tuple[int, int, Array]]:
-        """Yield, from the last to the first, where a segment begins and ends, and its states with the one before."""
-        if not isinstance(states, Checkpoints):
-            yield 0, T, states[turn, rows]
-            return
-        n = rows.stop - rows.start
-        again = np.empty((min(states.length, T) + 1, n, H), dtype)
+    def segments(n: int, rows: slice | None) -> Iterable[tuple[int, int, Array]]:
+        """Return, from the last to the first, where a segment begins and ends, and its states with the one before."""
+        return again(states, n, rows) if isinstance(states, Checkpoints) else [(0, T, _of(hs, rows))]
+
+    def again(kept: Checkpoints, n: int, rows: slice | None) -> Iterator[tuple[int, int, Array]]:
+        """Run a segment again from its checkpoint."""
+        whole = np.empty((min(kept.length, T) + 1, n, H), dtype)
+        starts, inputs = _of(kept.states, rows), _of(xs, rows)
         forth = scratch.take(forward_form(n, D, H), n, D, H, dtype)
-        for i, (lo, hi) in reversed(list(enumerate(chunks(T, states.length)))):
-            hs = again[: hi - lo + 1]
-            hs[0] = states.states[i, rows]
-            forth.run(xs[lo:hi, rows], hs, W_xh, W_hh, states.b_h, activation)
+        for i, (lo, hi) in reversed(list(enumerate(chunks(T, kept.length)))):
+            hs = whole[: hi - lo + 1]
+            hs[0] = starts[i]
+            forth.run(inputs[lo:hi], hs, W_xh, W_hh, kept.b_h, activation)
             yield lo, hi, hs
         scratch.give(forth)
 
-    def part(rows: slice) -> Sums:
-        n = rows.stop - rows.start
-        sums = Sums(xs[:, rows], None if d_x is None else d_x[turn, rows], W_xh, wanted[2:])
-        entering = None if d_outputs is None else d_outputs[turn, rows]
-        carried = None if d_final is None else d_final[rows]
+    def part(n: int, rows: slice | None) -> Sums:
+        sums = Sums(_of(xs, rows), _of(d_xs, rows), W_xh, wanted[2:])
+        entering, carried = _of(gs, rows), d_final if d_final is None or rows is None else d_final[rows]
+        d_first = d_h0 if rows is None else d_h0[rows]
         work = scratch.take(backward_form(n, H), n, H, dtype)
-        for lo, hi, hs in segments(rows):
+        for lo, hi, hs in segments(n, rows):
             g = None if entering is None else entering[lo:hi]
-            d_h0[rows] = work.run(g, carried, hs, W_hh, activation, sums, lo)
-            carried = d_h0[rows]
+            d_first[...] = work.run(g, carried, hs, W_hh, activation, sums, lo)
+            carried = d_first
         scratch.give(work)
         return sums
 
@@ -190,13 +190,18 @@ def backward(
     return Gradients(d_x, d_h0 if wanted[1] else None, first.W_xh, first.W_hh, first.b_h)
 
 
-def _each(part: Callable[[slice], Any], N: int, parts: int, run: Run | None) -> list[Any]:
-    """Call ``part`` with each part of the rows; parts differ by one row at most."""
-    if run is None and parts == 1:
-        return [part(slice(0, N))]
+def _each(part: Callable[[int, slice | None], Any], N: int, parts: int, run: Run | None) -> list[Any]:
+    """Call ``part`` with the number of rows of each part, and which they are; parts differ by one row at most."""
+    if parts == 1:
+        return [part(N, None)] if run is None else run([partial(part, N, None)])
     edges = [N * i // parts for i in range(parts + 1)]
-    tasks = [partial(part, slice(*edge)) for edge in itertools.pairwise(edges)]
+    tasks = [partial(part, hi - lo, slice(lo, hi)) for lo, hi in itertools.pairwise(edges)]
     return [task() for task in tasks] if run is None else run(tasks)
+
+
+def _of(a: Any, rows: slice | None) -> Any:
+    """Return the rows of an array (T, N, …), all of them for None; None of None."""
+    return a if a is None or rows is None else a[:, rows]
 
 
 def outputs(states: Array, reverse: bool) -> Array:
