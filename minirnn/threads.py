@@ -1,6 +1,6 @@
 """How many threads minirnn may use: `set_num_threads`, `get_num_threads`, and what runs a layer's rows on them.
 
-The number is process-wide, because BLAS's is. Checked by tests/test_threads.py.
+The number is process-wide, because BLAS's is. Checked by tests/test_num_threads.py.
 """
 
 import contextvars
@@ -33,7 +33,8 @@ def set_num_threads(n: int) -> None:
     """Set how many threads minirnn, and numpy's BLAS, may use in this process.
 
     A recurrent layer with the fused backend then splits its mini-batch over them where that pays, by a fixed rule on
-    the shape: each thread unrolls its own rows, and BLAS is held to one thread meanwhile. That takes threadpoolctl
+    the shape: each thread unrolls its own rows, and BLAS is held to one thread meanwhile. With small steps BLAS is held
+    so without a split; between small and large, BLAS's own threads do the work (`plan`). Holding takes threadpoolctl
     (``pip install "minirnn[threads]"``); without it a layer only splits if BLAS is at one thread anyway, as with
     OPENBLAS_NUM_THREADS=1, and BLAS itself is only told its number if it is the OpenBLAS that numpy's wheels bring.
 
@@ -50,7 +51,7 @@ def set_num_threads(n: int) -> None:
     Notes
     -----
     For one number of threads the results are the same at every run, bit for bit. Between two numbers they differ by
-    rounding: the rows of a weight gradient are summed in another order. Test: tests/test_threads.py.
+    rounding: the rows of a weight gradient are summed in another order. Test: tests/test_num_threads.py.
 
     >>> import minirnn as mr
     >>> before = mr.get_num_threads()
@@ -64,7 +65,7 @@ def set_num_threads(n: int) -> None:
         raise ValueError(f"set_num_threads: n must be at most {MOST}, got {n}: try {available_cpus()}, the CPUs here")
     with _state.lock:
         _state.threads = n
-        if _state.holders:
+        if _state.holders and _controlled():  # without threadpoolctl nothing is held
             _state.before = [n] * len(_state.before)
         else:
             for library in _blas():

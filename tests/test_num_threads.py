@@ -152,6 +152,17 @@ def test_a_number_set_while_blas_is_held_comes_into_force_afterwards(blas):
     assert blas.n == 3
 
 
+def test_without_threadpoolctl_nothing_is_held_so_a_number_comes_into_force_at_once(monkeypatch):
+    library = Blas()
+    monkeypatch.setattr(threads, "_controlled", list)
+    monkeypatch.setattr(threads, "_blas", lambda: [library])
+    with threads._one_blas_thread():
+        assert library.n == 4
+        mr.set_num_threads(3)
+        assert library.n == 3
+    assert library.n == 3
+
+
 @pytest.mark.parametrize(("found", "n", "possible"), [(True, 4, True), (False, 4, False), (False, 1, True)])
 def test_no_split_while_blas_has_threads_of_its_own_and_cannot_be_held(found, n, possible, monkeypatch, split_always):
     library = Blas(n)

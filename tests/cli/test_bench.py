@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from terminal import run_on_a_terminal
 
 from minirnn import threads
 from minirnn.bench import measure, shapes
@@ -284,24 +285,13 @@ def test_without_the_extras_all_but_the_picture_is_there(tmp_path):
     assert 'pip install "minirnn[threads]"' in done.stdout
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals on Windows")
 def test_on_a_terminal_there_is_a_bar_that_says_what_is_measured():
-    import pty
-
-    master, slave = pty.openpty()
     command = [sys.executable, "-m", "minirnn", "bench", "grid", "memory", *QUICK]
     environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=slave, env=environment)
-    os.close(slave)
-    out, _ = process.communicate(timeout=60)
-    shown = b""
-    try:
-        while part := os.read(master, 65536):
-            shown += part
-    except OSError:  # how Linux says that the other end has closed
-        pass
-    os.close(master)
-    assert "grid 3,5,2,4: " in shown.decode()
-    assert " 3/4 " in shown.decode()  # a shape, and three lengths
+    process, out, shown = run_on_a_terminal(
+        lambda stderr: subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, env=environment)
+    )
+    assert "grid 3,5,2,4: " in shown
+    assert " 3/4 " in shown  # a shape, and three lengths
     assert b"\r" not in out
     assert process.returncode == 0

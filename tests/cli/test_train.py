@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from terminal import run_on_a_terminal
 
 from minirnn import losses, optim
 from minirnn.cli import main, train
@@ -442,22 +443,11 @@ def test_ctrl_c_before_the_first_update(capsys, monkeypatch):
     assert re.search(r"^interrupted: .*; 0 updates in 0\.0 s\n\nno updates, no loss curve$", out, re.M)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals on Windows")
 def test_on_a_terminal_there_is_a_bar_with_loss_gradient_norm_and_updates_per_second():
-    import pty
-
-    master, slave = pty.openpty()
-    process = start("adding", *QUICK, stdout=subprocess.PIPE, stderr=slave)
-    os.close(slave)
-    out, _ = process.communicate(timeout=60)
-    shown = b""
-    try:
-        while part := os.read(master, 65536):
-            shown += part
-    except OSError:  # how Linux says that the other end has closed
-        pass
-    os.close(master)
-    last = shown.decode().rstrip().split("\r")[-1]
+    _, out, shown = run_on_a_terminal(
+        lambda stderr: start("adding", *QUICK, stdout=subprocess.PIPE, stderr=stderr),
+    )
+    last = shown.rstrip().split("\r")[-1]
     assert re.match(r"100%\|█+\| 12/12 ", last)  # although this terminal does not know its size
     assert "updates/s" in last
     assert re.search(r"loss \d\.\d{4}, grad norm \d", last)
