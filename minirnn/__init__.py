@@ -36,20 +36,37 @@ from minirnn.functions import (
 )
 from minirnn.gradcheck import GradcheckError, gradcheck
 from minirnn.gradients import grad
-from minirnn.layers import Embedding, Linear, Sequential
+from minirnn.layers import Dropout, Embedding, Linear, Sequential
 from minirnn.modes import AnomalyError, detect_anomaly, no_grad
 from minirnn.module import Module, Parameter
-from minirnn.recurrent import RecurrentLayer, RecurrentOutput, SequenceModel, SequenceOutput
+from minirnn.recurrent import (
+    Bidirectional,
+    Cell,
+    GRULayer,
+    LSTMLayer,
+    LSTMState,
+    RecurrentLayer,
+    RecurrentOutput,
+    SequenceModel,
+    SequenceOutput,
+    Stacked,
+)
 from minirnn.tape import ChangedParameterError, FreedGraphError
 from minirnn.tensor import Tensor
 from minirnn.threads import get_num_threads, set_num_threads
 
 __all__ = [
     "AnomalyError",
+    "Bidirectional",
+    "Cell",
     "ChangedParameterError",
+    "Dropout",
     "Embedding",
     "FreedGraphError",
+    "GRULayer",
     "GradcheckError",
+    "LSTMLayer",
+    "LSTMState",
     "Linear",
     "Module",
     "Parameter",
@@ -58,6 +75,7 @@ __all__ = [
     "SequenceModel",
     "SequenceOutput",
     "Sequential",
+    "Stacked",
     "Tensor",
     "abs",
     "astype",

@@ -4,6 +4,7 @@ Each returns the argument in one form or raises an error that starts with the ar
 expected, what came, and what to try. Checked by tests/test_arguments.py.
 """
 
+import math
 import operator
 import reprlib
 from collections.abc import Sequence
@@ -106,6 +107,54 @@ def float_dtype(dtype: npt.DTypeLike, argument: str) -> np.dtype[Any]:
     if resolved not in (np.float32, np.float64):
         raise TypeError(f"{argument} must be numpy.float32 or numpy.float64, got {dtype!r}")
     return resolved
+
+
+def as_number(value: Any, argument: str) -> float:
+    """Check a setting that is one finite real number; TypeError for anything else."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
+        raise TypeError(f"{argument} must be a finite number, got {describe(value)}")
+    if not math.isfinite(value):
+        raise ValueError(f"{argument} must be a finite number, got {value}")
+    return float(value)
+
+
+def as_probability(value: Any, argument: str) -> float:
+    """Check the probability of dropping something: a number in [0, 1)."""
+    expected = f"{argument} must be a probability, 0 ≤ p < 1"
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
+        raise TypeError(f"{expected}, got {describe(value)}: try 0.5")
+    if not 0 <= value < 1:  # NaN is none either
+        hint = (
+            "with 1 nothing would be left"
+            if value == 1
+            else "it is a part, not a percentage"
+            if value > 1
+            else "try 0.5"
+        )
+        raise ValueError(f"{expected}, got {value}: {hint}")
+    return float(value)
+
+
+def as_lengths(lengths: Any, T: int, N: int, argument: str) -> npt.NDArray[np.integer[Any]]:
+    """Check how many steps of each row count: N integers 1 … T.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Starting with ``argument``; the latter names the first row whose length is out of range.
+    """
+    array = np.asarray(lengths)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{argument} must be integers, one for each row, got {describe(array)}: try [T] * N")
+    if array.shape != (N,):
+        raise ValueError(
+            f"{argument} must have shape (N={N},), one for each row, got {array.shape}: time comes first in (T, N, …)"
+        )
+    if array.min() < 1 or array.max() > T:
+        bad = int(np.flatnonzero((array < 1) | (array > T))[0])
+        hint = "leave empty rows out" if array[bad] < 1 else "they count steps"
+        raise ValueError(f"{argument} must lie between 1 and T={T}, got {array[bad]} for row {bad}: {hint}")
+    return array.astype(np.intp)
 
 
 def class_ids(ids: Any, classes: int, argument: str) -> npt.NDArray[np.integer[Any]]:

@@ -44,6 +44,14 @@ def _matrix(shape: Shape, name: str) -> tuple[int, int]:
     return shape[0], shape[1]
 
 
+def _square(shape: Shape, name: str) -> int:
+    """Check the shape that an initialiser of square matrices was asked for."""
+    inputs, outputs = _matrix(shape, name)
+    if inputs != outputs:
+        raise ValueError(f'{name}: shape must be square, (H, H), got {shape}: try "orthogonal", or blocks= for gates')
+    return inputs
+
+
 # --- initialisers -----------------------------------------------------------------------------------------------------
 
 
@@ -136,10 +144,7 @@ def identity(shape: Shape, rng: np.random.Generator) -> Array:
     Source: Le, Jaitly & Hinton 2015, "A simple way to initialize recurrent networks of rectified linear units".
     Test: ``test_identity_*`` in tests/test_init.py.
     """
-    inputs, outputs = _matrix(shape, "identity")
-    if inputs != outputs:
-        raise ValueError(f'identity: shape must be square, (H, H), got {shape}: try "orthogonal", or blocks= for gates')
-    return np.eye(inputs)
+    return np.eye(_square(shape, "identity"))
 
 
 def zeros(shape: Shape, rng: np.random.Generator) -> Array:
@@ -199,6 +204,64 @@ def uniform(low: float, high: float) -> Callable[[Shape, np.random.Generator], A
     if not a < b:
         raise ValueError(f"uniform: low must be below high, got low={a} and high={b}: try uniform({b}, {a})")
     return lambda shape, rng: rng.uniform(a, b, shape)
+
+
+def spectral(radius: float) -> Callable[[Shape, np.random.Generator], Array]:
+    """Make the initialiser of a random square W with the spectral radius ``radius``: its largest |eigenvalue|.
+
+    W = radius · A / ρ(A) with A_ij ~ N(0, 1), where ρ is the spectral radius; the scale of A drops out. With blocks of
+    gates each block has the radius.
+
+    t steps of ``h W`` multiply a gradient by Wᵗ, whose size goes like ρ(W)ᵗ in the long run: below 1 the gradient
+    vanishes, above 1 it can explode. (The slopes of φ come on top; those of tanh, at most 1, make it smaller.) Over a
+    few steps the radius says less: ‖W‖, the most that one step can do, is about 2 · radius when H is large.
+    `orthogonal` has radius 1 and ‖Wᵗ‖ = 1 for every t.
+
+    The radius is that of W in float64, to rounding. There is no preset of this name: no radius is the usual one.
+
+    Parameters
+    ----------
+    radius : float
+        At least 0; 0 makes W = 0.
+
+    Returns
+    -------
+    callable taking ``(shape, rng)``, for shapes (H, H), that gives a float64 array of ``shape``
+        It computes all eigenvalues, in a time of order H³.
+
+    Raises
+    ------
+    TypeError
+        When ``radius`` is not one finite number.
+    ValueError
+        When ``radius`` is negative; from the initialiser, when ``shape`` is not square, or A has no eigenvalue but 0
+        (no Generator draws such an A).
+
+    Notes
+    -----
+    Source: Jaeger 2001, "The echo state approach to analysing and training recurrent neural networks", GMD Report 148;
+    ρ and the gradients: Pascanu, Mikolov & Bengio 2013, "On the difficulty of training recurrent neural networks",
+    section 2.1, where the linear network is the one above. Test: ``test_spectral_*`` in tests/test_init.py.
+
+    Examples
+    --------
+    >>> W_hh = spectral(0.9)((5, 5), np.random.default_rng(0))
+    >>> round(float(max(abs(np.linalg.eigvals(W_hh)))), 12)
+    0.9
+    """
+    target = _number(radius, "spectral: radius", "spectral(0.9) makes an initialiser")
+    if target < 0:
+        raise ValueError(f"spectral: radius must be ≥ 0, got {target}: try spectral({-target})")
+
+    def draw(shape: Shape, rng: np.random.Generator) -> Array:
+        H = _square(shape, "spectral")
+        A = rng.standard_normal((H, H))
+        largest = float(np.abs(np.linalg.eigvals(A)).max())
+        if largest == 0:
+            raise ValueError("spectral: rng must draw a matrix with an eigenvalue other than 0: try a numpy Generator")
+        return target * (A / largest) + 0.0  # + 0.0 turns the -0.0 of radius 0 into 0.0
+
+    return draw
 
 
 PRESETS: dict[str, Initializer] = {

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from minirnn.arguments import as_array, as_flag, as_generator, as_size, class_ids, float_dtype
+from minirnn.arguments import as_array, as_flag, as_generator, as_probability, as_size, class_ids, float_dtype
 from minirnn.init import Initializer, initialise
 from minirnn.modes import check_finite
 from minirnn.module import Module, Parameter
+from minirnn.op import Array
 from minirnn.tensor import Tensor
 
 
@@ -125,6 +126,62 @@ class Embedding(Module):
     def extra_repr(self) -> str:
         """Return the settings shown between the brackets of ``repr``."""
         return f"{self.num_embeddings}, {self.embedding_dim}"
+
+
+class Dropout(Module):
+    """Entries set to 0 at random while training, the others scaled up: y = x ⊙ m / (1 − p), m ~ Bernoulli(1 − p).
+
+    Each entry has its own m, drawn anew in every call. Since E[y] = x, nothing has to be scaled afterwards: in
+    evaluation mode y = x.
+
+    Parameters
+    ----------
+    p : float
+        The probability of dropping an entry, 0 < p < 1.
+    rng : numpy.random.Generator, int or None
+        Where the masks come from. It moves on with every call in training mode, and is not part of `state_dict`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a ``p`` out of its range; when called, for what is not floats.
+
+    Notes
+    -----
+    Source: Hinton et al. 2012 (arXiv:1207.0580) and Srivastava et al. 2014 (JMLR 15:1929), who scale the weights by
+    1 − p in evaluation instead. In a recurrent net it belongs between the layers, not between the steps: see `Stacked`.
+
+    >>> layer = Dropout(0.5, rng=0)
+    >>> layer(np.ones((2, 4))).numpy()
+    array([[2., 0., 0., 0.],
+           [2., 2., 2., 2.]])
+    >>> layer.eval()(np.ones((1, 4))).numpy()
+    array([[1., 1., 1., 1.]])
+    """
+
+    def __init__(self, p: float, rng: np.random.Generator | int | None = None) -> None:
+        super().__init__()
+        self.p = as_probability(p, "Dropout: p")
+        if not self.p:
+            raise ValueError("Dropout: p=0 would do nothing: leave it out")
+        self.rng = as_generator(rng)
+
+    def forward(self, x: Any) -> Tensor:
+        """Drop entries of ``x``, an array or a Tensor of any shape; in evaluation mode return it as it is."""
+        y: Tensor = x if isinstance(x, Tensor) else Tensor(as_array(x, "Dropout: x"))
+        if y.dtype.kind != "f":
+            hint = "try x.astype(numpy.float32); class ids go through an Embedding first"
+            raise TypeError(f"Dropout: x must be floats, got an array of shape {y.shape} and dtype {y.dtype}: {hint}")
+        check_finite(y.data, "Dropout: x", "look at the data that comes in")
+        if not self.training:
+            return y
+        kept = self.rng.random(y.shape) >= self.p  # drawn in float64: the same entries in every dtype
+        mask: Array = kept * y.dtype.type(1 / (1 - self.p))
+        return y * mask
+
+    def extra_repr(self) -> str:
+        """Return the settings shown between the brackets of ``repr``."""
+        return f"{self.p}"
 
 
 class Sequential(Module):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from minirnn import ops
-from minirnn.arguments import as_array, class_ids, describe
+from minirnn.arguments import as_array, as_lengths, class_ids
 from minirnn.functions import where
 from minirnn.op import Array
 from minirnn.tensor import Tensor, apply
@@ -141,17 +141,7 @@ def valid_steps(lengths: Any, shape: tuple[int, ...], argument: str) -> Array:
     if len(shape) < 2:
         raise ValueError(f"{argument} can mask targets of shape (T, N, …) only, got {shape}: leave it out")
     T, N = shape[:2]
-    array = np.asarray(lengths)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"{argument} must be integers, one for each row, got {describe(array)}: try [T] * N")
-    if array.shape != (N,):
-        raise ValueError(
-            f"{argument} must have shape (N={N},), one for each row, got {array.shape}: time comes first in (T, N, …)"
-        )
-    if array.min() < 1 or array.max() > T:
-        bad = int(np.flatnonzero((array < 1) | (array > T))[0])
-        hint = "leave empty rows out" if array[bad] < 1 else "they count steps"
-        raise ValueError(f"{argument} must lie between 1 and T={T}, got {array[bad]} for row {bad}: {hint}")
+    array = as_lengths(lengths, T, N, argument)
     mask: Array = np.arange(T)[:, None] < array
     return mask
 

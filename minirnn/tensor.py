@@ -562,6 +562,11 @@ def binary(op: Op, a: Any, b: Any) -> Tensor:
     return wrap(y, Node(op, (a_edge, b_edge), guards_of([(a, b)[j] for j in read]) if read else None))
 
 
+def will_record(inputs: Sequence[Any]) -> bool:
+    """Whether a node made of these inputs, Tensors or None, would be recorded."""
+    return bool(MODE.get() & RECORD) and any(receiver_of(x) is not None for x in inputs)
+
+
 def apply_kernel(
     op: Any,
     inputs: Sequence[Any],

@@ -182,15 +182,17 @@ FEWEST_NEURONS, FEWEST_ROWS = 256, 16
 """With less of one, a part's step is short or its product inefficient, however large N is, or H."""
 
 
-def plan(T: int, N: int, D: int, H: int) -> tuple[int, Run | None]:
+def plan(T: int, N: int, D: int, H: int, G: int = 1) -> tuple[int, Run | None]:
     """Return into how many parts a mini-batch is split, and what runs them, if not one after the other, as they are.
+
+    G is the number of gates.
 
     It is a fixed rule on the shape, so that sums are split in the same way at every run. Small steps run with BLAS at
     one thread; large ones are split, each part with BLAS at one thread; between them, and where BLAS cannot be held at
     one thread, BLAS uses its own threads as it thinks best.
     """
-    product = N * H * H
-    if T * N * max(D, H) * H <= ALONE or get_num_threads() == 1:
+    product = N * H * H * G
+    if T * N * max(D, H) * H * G <= ALONE or get_num_threads() == 1:
         return 1, None
     if product < SMALL:
         return 1, at_once

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from error_texts import raises
 
+import minirnn as mr
 from minirnn import init
 
 NAMES = ["glorot", "orthogonal", "identity", "normal", "zeros", "ones"]
@@ -136,9 +137,120 @@ def test_uniform_fills_its_interval():
     assert W.mean() == pytest.approx(0.2, abs=4 * 0.8 / math.sqrt(12 * W.size))
 
 
+def radius_of(W):
+    return np.abs(np.linalg.eigvals(W)).max()
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 8, 50])
+@pytest.mark.parametrize("radius", [1e-3, 0.5, 0.9, 1, 1.25, 30.0])
+def test_spectral_has_its_radius(size, radius):
+    for seed in range(5):  # eigenvalues real and in pairs
+        W = init.spectral(radius)((size, size), generator(seed))
+        assert W.shape == (size, size)
+        assert W.dtype == np.float64
+        assert radius_of(W) == pytest.approx(radius, rel=1e-12)
+
+
+def test_spectral_of_one_by_one_takes_both_signs():
+    rng = generator()
+    assert {float(init.spectral(0.9)((1, 1), rng)[0, 0]) for _ in range(50)} == {-0.9, 0.9}
+
+
+def test_spectral_scales_a_normal_draw():
+    """All entries by one factor; a matrix scaled by another norm would fail `test_spectral_has_its_radius`."""
+    W, A = init.spectral(0.7)((6, 6), generator(4)), generator(4).standard_normal((6, 6))
+    np.testing.assert_allclose(W / A, np.full((6, 6), 0.7 / radius_of(A)), rtol=1e-12)
+    np.testing.assert_allclose(init.spectral(1.4)((6, 6), generator(4)), 2 * W, rtol=1e-14)
+    assert np.linalg.norm(W, 2) > 1.05 * 0.7  # the largest singular value is another number
+
+
+def test_spectral_is_the_same_for_the_same_seed_and_moves_the_generator():
+    first, second = init.spectral(0.9)((7, 7), generator(1)), init.spectral(0.9)((7, 7), generator(1))
+    np.testing.assert_array_equal(first, second)
+    rng = generator(1)
+    assert np.abs(init.spectral(0.9)((7, 7), rng) - init.spectral(0.9)((7, 7), rng)).max() > 0.1
+
+
+def test_spectral_of_radius_zero_is_zero_and_draws_as_any_other():
+    rng, other = generator(2), generator(2)
+    W = init.spectral(0)((4, 4), rng)
+    np.testing.assert_array_equal(W, np.zeros((4, 4)))
+    assert not np.signbit(W).any()
+    init.spectral(0.5)((4, 4), other)
+    assert rng.random() == other.random()
+
+
+def test_spectral_grows_by_its_radius_in_the_long_run_and_by_up_to_twice_that_in_one_step():
+    W = init.spectral(0.9)((300, 300), generator(3))
+    assert np.linalg.norm(W, 2) == pytest.approx(2 * 0.9, rel=0.1)
+    size = [np.linalg.norm(np.linalg.matrix_power(W, t), 2) for t in (200, 1000)]
+    assert (size[1] / size[0]) ** (1 / 800) == pytest.approx(0.9, rel=0.01)
+
+
+def test_spectral_refuses_what_is_not_square():
+    message = 'spectral: shape must be square, (H, H), got (4, 8): try "orthogonal", or blocks= for gates'
+    with raises(ValueError, message):
+        init.spectral(0.9)((4, 8), generator())
+
+
+@pytest.mark.parametrize("shape", [(4,), (2, 3, 4), (0, 0)])
+def test_spectral_refuses_what_is_no_matrix(shape):
+    with raises(ValueError, f"spectral: shape must be (inputs ≥ 1, outputs ≥ 1), got {shape}: for a bias try zeros"):
+        init.spectral(0.9)(shape, generator())
+
+
+def test_spectral_does_not_divide_by_the_radius_of_a_nilpotent_draw():
+    class Nilpotent:
+        def standard_normal(self, shape):
+            return np.triu(np.ones(shape), 1)
+
+    message = "spectral: rng must draw a matrix with an eigenvalue other than 0: try a numpy Generator"
+    with raises(ValueError, message):
+        init.spectral(0.9)((3, 3), Nilpotent())
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-5), (np.float64, 1e-12)])
+def test_spectral_block_by_block(dtype, tolerance):
+    H = 6
+    W = init.initialise(init.spectral(0.8), (H, 3 * H), generator(), dtype, "w", blocks=3)
+    assert W.shape == (H, 3 * H)
+    assert W.dtype == dtype
+    blocks = np.split(W.astype(np.float64), 3, axis=1)
+    for block in blocks:
+        assert radius_of(block) == pytest.approx(0.8, rel=tolerance)
+    assert np.abs(blocks[0] - blocks[1]).max() > 0.1
+
+
+def test_spectral_in_a_layer():
+    layer = mr.RecurrentLayer(3, 10, recurrent_initializer=init.spectral(1.1), dtype=np.float64, rng=5)
+    assert radius_of(layer.W_hh.data) == pytest.approx(1.1, rel=1e-12)
+    rng = generator(5)
+    np.testing.assert_array_equal(layer.W_xh.data, init.glorot_uniform((3, 10), rng))
+    np.testing.assert_array_equal(layer.W_hh.data, init.spectral(1.1)((10, 10), rng))
+    message = 'spectral: shape must be square, (H, H), got (3, 10): try "orthogonal", or blocks= for gates'
+    with raises(ValueError, message):
+        mr.RecurrentLayer(3, 10, input_initializer=init.spectral(1.1))
+
+
 @pytest.mark.parametrize(
     ("make", "kind", "message"),
     [
+        (lambda: init.spectral(-0.9), ValueError, "spectral: radius must be ≥ 0, got -0.9: try spectral(0.9)"),
+        (
+            lambda: init.spectral(math.inf),
+            TypeError,
+            "spectral: radius must be a finite number, got inf (float): spectral(0.9) makes an initialiser",
+        ),
+        (
+            lambda: init.spectral(True),
+            TypeError,
+            "spectral: radius must be a finite number, got True (bool): spectral(0.9) makes an initialiser",
+        ),
+        (
+            lambda: init.spectral((4, 4)),
+            TypeError,
+            "spectral: radius must be a finite number, got (4, 4) (tuple): spectral(0.9) makes an initialiser",
+        ),
         (lambda: init.normal(-0.1), ValueError, "normal: std must be ≥ 0, got -0.1: try normal(0.1)"),
         (
             lambda: init.normal(math.nan),

@@ -1,12 +1,15 @@
-"""Linear, Embedding, Sequential."""
+"""Linear, Embedding, Dropout, Sequential."""
 
+import copy
 import itertools
+import math
 
 import numpy as np
 import pytest
 from error_texts import raises
 
 import minirnn as mr
+from minirnn.layers import Dropout
 
 # --- Linear -----------------------------------------------------------------------------------------------------------
 
@@ -232,6 +235,175 @@ def test_ids_that_are_none(ids, kind, message):
 def test_what_an_embedding_is_not_made_of(arguments, options, kind, message):
     with raises(kind, message):
         mr.Embedding(*arguments, **options)
+
+
+# --- Dropout ----------------------------------------------------------------------------------------------------------
+
+
+def mask_of(p, shape, seed):
+    """Return the mask that a Dropout with this seed draws first, as its docstring has it: m / (1 − p)."""
+    return (np.random.default_rng(seed).random(shape) >= p) / (1 - p)
+
+
+@pytest.mark.parametrize("shape", [(), (4,), (5, 3), (5, 2, 3)])
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
+def test_dropout_multiplies_with_a_mask_and_so_does_its_gradient(p, shape):
+    rng = np.random.default_rng(0)
+    x = mr.Tensor(rng.standard_normal(shape), requires_grad=True)
+    v, mask = rng.standard_normal(shape), mask_of(p, shape, 3)
+    y = Dropout(p, rng=3)(x)
+    np.testing.assert_array_equal(y.numpy(), x.numpy() * mask)
+    (y * v).sum().backward()
+    np.testing.assert_array_equal(x.grad, v * mask)
+
+
+def test_dropout_by_central_differences_and_to_the_second_order():
+    x = mr.Tensor(np.random.default_rng(0).standard_normal((4, 3)), requires_grad=True)
+    assert mr.gradcheck(lambda x: Dropout(0.4, rng=1)(x) ** 3, [x])
+
+    def gradient(x):
+        return mr.grad((Dropout(0.4, rng=1)(x) ** 3).sum(), x, create_graph=True)[0]
+
+    assert mr.gradcheck(gradient, [x])
+    np.testing.assert_allclose(gradient(x).numpy(), 3 * x.numpy() ** 2 * mask_of(0.4, (4, 3), 1) ** 3, rtol=1e-14)
+
+
+@pytest.mark.parametrize("p", [0.05, 0.5, 0.8])
+def test_dropout_drops_its_share_and_keeps_the_expectation(p):
+    """Within four standard deviations of the mean of n entries, with a seed that is fixed."""
+    n = 200_000
+    y = Dropout(p, rng=0)(np.ones((n // 100, 100))).numpy()
+    assert set(np.unique(y)) == {0.0, 1 / (1 - p)}
+    assert abs((y == 0).mean() - p) < 4 * math.sqrt(p * (1 - p) / n)
+    assert abs(y.mean() - 1) < 4 * math.sqrt(p / (1 - p) / n)
+    dropped = y == 0
+    for one, two in [(dropped[1:], dropped[:-1]), (dropped[:, 1:], dropped[:, :-1])]:  # each entry for itself
+        assert abs((one & two).mean() - p * p) < 4 * math.sqrt(p * p / n)
+
+
+def test_dropout_is_switched_off_for_evaluation_and_on_again():
+    layer = Dropout(0.5, rng=0)
+    x = mr.Tensor(np.ones((50, 4)), requires_grad=True)
+    before = layer.rng.bit_generator.state
+    assert layer.eval()(x) is x
+    assert isinstance(layer(np.ones(3)), mr.Tensor)
+    assert layer.rng.bit_generator.state == before  # nothing is drawn
+    assert (layer.train()(x).numpy() == 0).any()
+    model = mr.Sequential(mr.Linear(4, 3, rng=0), layer).eval()
+    np.testing.assert_array_equal(model(x).numpy(), model(x).numpy())
+    with mr.no_grad():  # which is no mode of the model's
+        assert (model.train()(x).numpy() == 0).any()
+
+
+def test_dropouts_masks_differ_from_call_to_call_and_a_seed_repeats_them():
+    x = np.ones((6, 7))
+    one, two = Dropout(0.5, rng=4), Dropout(0.5, rng=np.random.default_rng(4))
+    first = [one(x).numpy() for _ in range(3)]
+    for a, b in itertools.combinations(first, 2):
+        assert not np.array_equal(a, b)
+    for a in first:
+        np.testing.assert_array_equal(two(x).numpy(), a)
+    assert not np.array_equal(Dropout(0.5)(x).numpy(), Dropout(0.5)(x).numpy())
+    rng = np.random.default_rng(0)
+    assert Dropout(0.5, rng=rng).rng is rng
+    twin = copy.deepcopy(one)
+    np.testing.assert_array_equal(twin(x).numpy(), one(x).numpy())  # a copy goes on alike, from a Generator of its own
+    assert twin.rng is not one.rng
+
+
+def test_dropout_leaves_its_input_and_numpys_global_state_alone():
+    x = np.ones((6, 7))
+    x.flags.writeable = False
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    Dropout(0.5)(x)
+    np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
+
+
+@pytest.mark.parametrize(("given", "dtype"), [(np.float32, np.float32), (np.float64, np.float64), (list, np.float32)])
+def test_dropout_keeps_the_dtype_and_drops_the_same_entries_in_each(given, dtype):
+    x = np.full((5, 3), 3.0)
+    y = Dropout(0.3, rng=0)(x.tolist() if given is list else x.astype(given))
+    assert y.dtype == dtype
+    np.testing.assert_array_equal(y.numpy() != 0, mask_of(0.3, (5, 3), 0) != 0)
+    t = mr.Tensor(x.astype(dtype), requires_grad=True)
+    Dropout(0.3, rng=0)(t).sum().backward()
+    assert t.grad.dtype == dtype
+
+
+def test_dropout_has_no_parameters_and_says_its_p():
+    layer = Dropout(np.float32(0.25), rng=0)
+    assert layer.parameters() == []
+    assert layer.state_dict() == {}
+    assert (layer.p, type(layer.p), repr(layer)) == (0.25, float, "Dropout(0.25)")
+    assert repr(mr.Sequential(mr.Linear(3, 2), layer)).splitlines()[2] == "  (1): Dropout(0.25)"
+
+
+DROP = "Dropout: p must be a probability, 0 ≤ p < 1, got"
+
+
+@pytest.mark.parametrize(
+    ("p", "kind", "message"),
+    [
+        (0, ValueError, "Dropout: p=0 would do nothing: leave it out"),
+        (-0.0, ValueError, "Dropout: p=0 would do nothing: leave it out"),
+        (1, ValueError, f"{DROP} 1: with 1 nothing would be left"),
+        (-0.1, ValueError, f"{DROP} -0.1: try 0.5"),
+        (30, ValueError, f"{DROP} 30: it is a part, not a percentage"),
+        (math.nan, ValueError, f"{DROP} nan: try 0.5"),
+        (True, TypeError, f"{DROP} True (bool): try 0.5"),
+        (np.True_, TypeError, f"{DROP} np.True_ (bool): try 0.5"),
+        ("0.5", TypeError, f"{DROP} '0.5' (str): try 0.5"),
+        (None, TypeError, f"{DROP} None (NoneType): try 0.5"),
+        (0.5j, TypeError, f"{DROP} 0.5j (complex): try 0.5"),
+        (np.array([0.5]), TypeError, f"{DROP} an array of shape (1,) and dtype float64: try 0.5"),
+    ],
+)
+def test_what_dropout_is_not_made_of(p, kind, message):
+    with raises(kind, message):
+        Dropout(p, rng=0)
+
+
+def test_what_is_no_generator_for_dropout():
+    with pytest.raises(TypeError, match=r"^rng must be a numpy\.random\.Generator, an int ≥ 0"):
+        Dropout(0.5, rng="seed")
+
+
+@pytest.mark.parametrize(
+    ("x", "kind", "message"),
+    [
+        (
+            np.zeros((4, 2), int),
+            TypeError,
+            "Dropout: x must be floats, got an array of shape (4, 2) and dtype int64: try x.astype(numpy.float32); "
+            "class ids go through an Embedding first",
+        ),
+        (
+            mr.Tensor(np.array([True])),
+            TypeError,
+            "Dropout: x must be floats, got an array of shape (1,) and dtype bool: try x.astype(numpy.float32); "
+            "class ids go through an Embedding first",
+        ),
+        (
+            [mr.Tensor([1.0])],
+            TypeError,
+            "Dropout: x must be one array or Tensor, got a list that holds Tensors: pass one of them, or join them "
+            "with minirnn.stack, which keeps their gradients",
+        ),
+    ],
+)
+@pytest.mark.parametrize("training", [True, False])
+def test_what_dropout_does_not_take(training, x, kind, message):
+    layer = Dropout(0.5, rng=0).train(training)
+    before = layer.rng.bit_generator.state
+    with raises(kind, message):
+        layer(x)
+    assert layer.rng.bit_generator.state == before  # a call that is refused draws nothing
+
+
+def test_dropout_names_what_came_in_within_detect_anomaly():
+    message = "detect_anomaly: Dropout: x holds inf at [1] (1 of 2 entries not finite): look at the data that comes in"
+    with mr.detect_anomaly(), raises(mr.AnomalyError, message):
+        Dropout(0.5)(np.array([0.0, np.inf]))
 
 
 # --- Sequential -------------------------------------------------------------------------------------------------------

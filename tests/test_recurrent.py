@@ -20,7 +20,7 @@ from error_texts import raises
 
 import minirnn as mr
 from minirnn import counting, init, textbook
-from minirnn.kernels import unroll
+from minirnn.kernels import elman
 
 # z / √(1 + z²), whose derivative is (1 − y²)^(3/2): only operators, so that it serves arrays and Tensors
 ISRU = (lambda z: z / (1 + z * z) ** 0.5, lambda y: (1 - y * y) ** 1.5)
@@ -183,7 +183,7 @@ def test_the_backends_are_two_ways_indeed(monkeypatch):
     fused, graph = (problem.layer(backend) for backend in BACKENDS)
     assert repr(fused(problem.x).outputs).endswith("op=RecurrentLayer)")
     assert repr(graph(problem.x).outputs).endswith("op=stack)")
-    monkeypatch.setattr(unroll, "forward", None)
+    monkeypatch.setattr(elman, "forward", None)
     graph(problem.x).outputs.sum().backward()
     with pytest.raises(TypeError, match="'NoneType' object is not callable"):
         fused(problem.x)
@@ -265,8 +265,8 @@ def test_a_wrong_kernel_is_caught(wrong, monkeypatch):
     problem = Problem(Config("tanh", True, False, False, "D≠H≠N≠T"))
     layer = problem.layer("fused")
     inputs = [*problem.leaves(), *layer.parameters()]
-    original = unroll.backward
-    monkeypatch.setattr(unroll, "backward", lambda *arguments, **_: wrong(original, *arguments))
+    original = elman.backward
+    monkeypatch.setattr(elman, "backward", lambda *arguments, **_: wrong(original, *arguments))
     with pytest.raises(mr.GradcheckError, match=r"gradcheck: the gradient of (x|h0|W_xh|W_hh|b_h) is wrong"):
         mr.gradcheck(lambda x, h0, *weights: layer(x, h0), inputs, names=NAMES)
 

@@ -240,9 +240,400 @@ def test_unroll_backward_is_linear_in_the_upstream_gradients():
     compare(textbook.unroll_backward(*arguments, d_outputs), both, 1e-12)
 
 
+# -- LSTM and GRU: the steps -------------------------------------------------------------------------------------------
+
+SIZES = [(T, N, D, H), (1, N, D, H), (T, 1, D, H), (2, 5, 4, 1), (3, 2, 1, 4)]  # T, N, D, H
+FORMS = [True, False]  # reset_after
+
+
+def draw_lstm(seed, sizes=(T, N, D, H)):
+    """x, h_0, c_0, W_xh, W_hh, b_h at random, the states not zero."""
+    rng = np.random.default_rng(seed)
+    T, N, D, H = sizes
+    shapes = [(T, N, D), (N, H), (N, H), (D, 4 * H), (H, 4 * H), (4 * H,)]
+    return [rng.normal(size=shape) for shape in shapes]
+
+
+def draw_gru(seed, reset_after, sizes=(T, N, D, H)):
+    """x, h_0, W_xh, W_hh, b_h and, for reset_after, b_hn."""
+    rng = np.random.default_rng(seed)
+    T, N, D, H = sizes
+    shapes = [(T, N, D), (N, H), (D, 3 * H), (H, 3 * H), (3 * H,), (H,)]
+    return [rng.normal(size=shape) for shape in shapes[: 6 if reset_after else 5]]
+
+
+def draw_states(seed, count, sizes=(T, N, D, H)):
+    """d_outputs (T, N, H) and `count` times (N, H)."""
+    rng = np.random.default_rng(1000 + seed)
+    T, N, _, H = sizes
+    return [rng.normal(size=(T, N, H)), *(rng.normal(size=(N, H)) for _ in range(count))]
+
+
+def sigmoid(a):
+    return 1.0 / (1.0 + np.exp(-a))
+
+
+def test_lstm_step():
+    # neuron by neuron, each gate with its own columns, as the equations stand in the docstring
+    x, h, c, W_xh, W_hh, b = draw_lstm(20)
+    h_t, c_t = textbook.lstm_step(x[0], h, c, W_xh, W_hh, b)
+    assert h_t.shape == c_t.shape == (N, H)
+    for row in range(N):
+        for j in range(H):
+            a = [x[0, row] @ W_xh[:, k * H + j] + h[row] @ W_hh[:, k * H + j] + b[k * H + j] for k in range(4)]
+            i, f, g, o = sigmoid(a[0]), sigmoid(a[1]), np.tanh(a[2]), sigmoid(a[3])
+            new = f * c[row, j] + i * g
+            assert c_t[row, j] == pytest.approx(new, rel=1e-12)
+            assert h_t[row, j] == pytest.approx(o * np.tanh(new), rel=1e-12)
+
+
+@pytest.mark.parametrize("reset_after", FORMS)
+def test_gru_step(reset_after):
+    x, h, W_xh, W_hh, b, *b_hn = draw_gru(21, reset_after)
+    step = textbook.gru_step if reset_after else textbook.gru_reset_before_step
+    h_t = step(x[0], h, W_xh, W_hh, b, *b_hn)
+    assert h_t.shape == (N, H)
+    for row in range(N):
+        from_x = x[0, row] @ W_xh + b
+        r = sigmoid(from_x[:H] + h[row] @ W_hh[:, :H])
+        for j in range(H):
+            z = sigmoid(from_x[H + j] + h[row] @ W_hh[:, H + j])
+            w = W_hh[:, 2 * H + j]
+            recurrent = r[j] * (h[row] @ w + b_hn[0][j]) if reset_after else (r * h[row]) @ w
+            n = np.tanh(from_x[2 * H + j] + recurrent)
+            assert h_t[row, j] == pytest.approx((1.0 - z) * n + z * h[row, j], rel=1e-12)
+
+
+def test_gated_steps_by_hand():
+    zero = np.zeros
+    # every gate 1/2, the candidate tanh(1): c = 0.5 · 0.4 + 0.5 · tanh(1)
+    h, c = textbook.lstm_step([[0.0]], [[3.0]], [[0.4]], zero((1, 4)), zero((1, 4)), [0, 0, 1, 0])
+    close(c, np.array([[0.2 + 0.5 * np.tanh(1.0)]]))
+    close(h, 0.5 * np.tanh(c))
+    # one gate at a time: 3/4 = σ(log 3)
+    _, c = textbook.lstm_step([[0.0]], [[0.0]], [[0.4]], zero((1, 4)), zero((1, 4)), [np.log(3), 0, 1, 0])
+    close(c, np.array([[0.2 + 0.75 * np.tanh(1.0)]]))
+    _, c = textbook.lstm_step([[0.0]], [[0.0]], [[0.4]], zero((1, 4)), zero((1, 4)), [0, np.log(3), 1, 0])
+    close(c, np.array([[0.3 + 0.5 * np.tanh(1.0)]]))
+    # z = 3/4 keeps three quarters of h = 0.8; r = 1/2 of (0.8 · 2 + 0.6) = 1.1
+    weights = zero((1, 3)), np.array([[0.0, 0.0, 2.0]]), np.array([0.0, np.log(3), 0.1])
+    close(textbook.gru_step([[0.0]], [[0.8]], *weights, [0.6]), np.array([[0.6 + 0.25 * np.tanh(0.1 + 1.1)]]))
+    close(textbook.gru_step([[0.0]], [[0.8]], *weights), np.array([[0.6 + 0.25 * np.tanh(0.1 + 0.8)]]))
+    close(textbook.gru_reset_before_step([[0.0]], [[0.8]], *weights), np.array([[0.6 + 0.25 * np.tanh(0.1 + 0.8)]]))
+
+
+def set_gate(b, block, value):
+    """Return a copy of b whose block is so large or small that its gate is 0 or 1 to the last bit."""
+    b = b.copy()
+    b[block * H : (block + 1) * H] = value
+    return b
+
+
+OPEN, SHUT = 1000.0, -1000.0
+
+
+def test_lstm_keeps_its_cell_when_it_forgets_nothing_and_lets_nothing_in():
+    x, h_0, c_0, W_xh, W_hh, b = draw_lstm(22)
+    b = set_gate(set_gate(b, 0, SHUT), 1, OPEN)
+    hs, cs = textbook.unroll_lstm(x, h_0, c_0, W_xh, W_hh, b)
+    np.testing.assert_array_equal(cs, np.broadcast_to(c_0, cs.shape))
+    assert np.abs(hs[0] - hs[1]).max() > 0.1  # what is shown still changes
+    # and the gradient of the last cell arrives at the first one as it is: the constant error carousel
+    d_final_c = draw_states(22, 1)[1]
+    g = textbook.unroll_lstm_backward(x, h_0, c_0, W_xh, W_hh, b, np.zeros_like(hs), d_final_c=d_final_c)
+    np.testing.assert_array_equal(g.c_0, d_final_c)
+
+
+def test_lstm_forgets_everything_when_its_forget_gate_is_shut():
+    x, h_0, c_0, W_xh, W_hh, b = draw_lstm(23)
+    b = set_gate(b, 1, SHUT)
+    one, other = (textbook.lstm_step(x[0], h_0, c, W_xh, W_hh, b) for c in (c_0, 5.0 * c_0))
+    np.testing.assert_array_equal(one, other)
+    hs, _ = textbook.unroll_lstm(x, h_0, c_0, W_xh, W_hh, set_gate(b, 3, SHUT))  # the output gate shut
+    np.testing.assert_array_equal(hs, np.zeros_like(hs))
+
+
+@pytest.mark.parametrize("reset_after", FORMS)
+def test_gru_keeps_its_state_when_z_is_one(reset_after):
+    x, h_0, W_xh, W_hh, b, *b_hn = draw_gru(24, reset_after)
+    b = set_gate(b, 1, OPEN)
+    hs = textbook.unroll_gru(x, h_0, W_xh, W_hh, b, *b_hn, reset_after=reset_after)
+    np.testing.assert_array_equal(hs, np.broadcast_to(h_0, hs.shape))
+    d_outputs, d_final = draw_states(24, 1)
+    g = textbook.unroll_gru_backward(x, h_0, W_xh, W_hh, b, *(b_hn or [None]), d_outputs, d_final, reset_after)
+    close(g.h_0, d_final + d_outputs.sum(axis=0))
+
+
+@pytest.mark.parametrize("reset_after", FORMS)
+def test_gru_is_the_plain_layer_when_r_is_one_and_z_is_zero(reset_after):
+    x, h_0, W_xh, W_hh, b, *b_hn = draw_gru(25, reset_after)
+    b = set_gate(set_gate(b, 0, OPEN), 1, SHUT)
+    hs = textbook.unroll_gru(x, h_0, W_xh, W_hh, b, *b_hn, reset_after=reset_after)
+    bias = b[2 * H :] + (b_hn[0] if reset_after else 0.0)
+    plain = textbook.unroll(textbook.layer_step_batch, x, h_0, W_xh[:, 2 * H :], W_hh[:, 2 * H :], bias)
+    close(hs, plain)
+
+
+@pytest.mark.parametrize("reset_after", FORMS)
+def test_gru_sees_nothing_of_its_state_when_r_and_z_are_zero(reset_after):
+    x, h_0, W_xh, W_hh, b, *b_hn = draw_gru(26, reset_after)
+    b = set_gate(set_gate(b, 0, SHUT), 1, SHUT)
+    hs = textbook.unroll_gru(x, h_0, W_xh, W_hh, b, *b_hn, reset_after=reset_after)
+    close(hs, np.tanh(x @ W_xh[:, 2 * H :] + b[2 * H :]))
+
+
+def test_both_forms_of_gru_are_one_when_r_is_one():
+    x, h_0, W_xh, W_hh, b, b_hn = draw_gru(27, True)
+    opened = set_gate(b, 0, OPEN)
+    after = textbook.unroll_gru(x, h_0, W_xh, W_hh, opened)
+    close(textbook.unroll_gru(x, h_0, W_xh, W_hh, opened, reset_after=False), after)
+    close(textbook.unroll_gru(x, h_0, W_xh, W_hh, opened, np.zeros(H)), after)  # None is zeros
+    # b_hn, no longer under a gate, can then be folded into b_n; while r moves, the forms differ
+    folded = opened.copy()
+    folded[2 * H :] += b_hn
+    close(
+        textbook.unroll_gru(x, h_0, W_xh, W_hh, folded, reset_after=False),
+        textbook.unroll_gru(x, h_0, W_xh, W_hh, opened, b_hn),
+    )
+    differ = textbook.unroll_gru(x, h_0, W_xh, W_hh, b) - textbook.unroll_gru(x, h_0, W_xh, W_hh, b, reset_after=False)
+    assert np.abs(differ).max() > 0.1
+
+
+def test_unroll_lstm():
+    x, h_0, c_0, *weights = draw_lstm(28)
+    hs, cs = textbook.unroll_lstm(x, h_0, c_0, *weights)
+    assert hs.shape == cs.shape == (T, N, H)
+    h, c = h_0, c_0
+    for t in range(T):
+        h, c = textbook.lstm_step(x[t], h, c, *weights)
+        np.testing.assert_array_equal(hs[t], h)
+        np.testing.assert_array_equal(cs[t], c)
+    first = textbook.unroll_lstm(x[:2], h_0, c_0, *weights)
+    second = textbook.unroll_lstm(x[2:], first[0][-1], first[1][-1], *weights)
+    close(np.concatenate([first, second], axis=1), np.stack([hs, cs]))
+
+
+@pytest.mark.parametrize("reset_after", FORMS)
+def test_unroll_gru(reset_after):
+    x, h_0, *weights = draw_gru(29, reset_after)
+    hs = textbook.unroll_gru(x, h_0, *weights, reset_after=reset_after)
+    assert hs.shape == (T, N, H)
+    step = textbook.gru_step if reset_after else textbook.gru_reset_before_step
+    h = h_0
+    for t in range(T):
+        h = step(x[t], h, *weights)
+        np.testing.assert_array_equal(hs[t], h)
+    first = textbook.unroll_gru(x[:2], h_0, *weights, reset_after=reset_after)
+    second = textbook.unroll_gru(x[2:], first[-1], *weights, reset_after=reset_after)
+    close(np.concatenate([first, second]), hs)
+
+
+def test_gates_make_float64_of_what_comes_and_write_nothing():
+    calls = {
+        lambda *a: [*textbook.unroll_lstm(*a), *textbook.unroll_lstm_backward(*a, np.ones((T, N, H)))]: draw_lstm(30),
+        lambda *a: [textbook.unroll_gru(*a), *textbook.unroll_gru_backward(*a, np.ones((T, N, H)))]: draw_gru(30, True),
+    }
+    for call, drawn in calls.items():
+        arguments = [a.astype(np.float32) for a in drawn]
+        before = [a.copy() for a in arguments]
+        assert {a.dtype for a in call(*arguments)} == {np.dtype(np.float64)}
+        complex_x = [arguments[0].astype(np.complex64), *arguments[1:]]  # one complex array makes all of them complex
+        assert {a.dtype for a in call(*complex_x)} == {np.dtype(np.complex128)}
+        for a, old in zip(arguments, before, strict=True):
+            np.testing.assert_array_equal(a, old)
+
+
+# -- LSTM and GRU: backward --------------------------------------------------------------------------------------------
+
+LAYERS = {  # name -> the gradients it has
+    "lstm": textbook.LSTMGradients._fields,
+    "gru, reset after": textbook.GRUGradients._fields,
+    "gru, reset before": textbook.GRUGradients._fields[:-1],
+}
+
+
+def pose(layer, seed, sizes=(T, N, D, H)):
+    """Return arguments, a loss L of them, and the function that gives its gradients by name."""
+    if layer == "lstm":
+        arguments, (d_outputs, d_h, d_c) = draw_lstm(seed, sizes), draw_states(seed, 2, sizes)
+
+        def loss(arguments):
+            hs, cs = textbook.unroll_lstm(*arguments)
+            return np.sum(d_outputs * hs) + np.sum(d_h * hs[-1]) + np.sum(d_c * cs[-1])
+
+        return arguments, loss, lambda a: textbook.unroll_lstm_backward(*a, d_outputs, d_h, d_c)._asdict()
+
+    reset_after = layer == "gru, reset after"
+    arguments, (d_outputs, d_final) = draw_gru(seed, reset_after, sizes), draw_states(seed, 1, sizes)
+
+    def loss(arguments):
+        hs = textbook.unroll_gru(*arguments, reset_after=reset_after)
+        return np.sum(d_outputs * hs) + np.sum(d_final * hs[-1])
+
+    return arguments, loss, lambda a: gru_gradients(a, d_outputs, d_final, reset_after)
+
+
+def gru_gradients(arguments, d_outputs, d_final, reset_after):
+    if reset_after:
+        return textbook.unroll_gru_backward(*arguments, d_outputs, d_final)._asdict()
+    found = textbook.unroll_gru_backward(*arguments, None, d_outputs, d_final, reset_after=False)._asdict()
+    assert found.pop("b_hn") is None
+    return found
+
+
+def complex_step(loss, arguments, eps=1e-30):
+    """Im L(a + iε)/ε for every entry: nothing is subtracted, so nothing cancels."""
+    gradients = []
+    for k, array in enumerate(arguments):
+        gradient = np.empty_like(array)
+        for index in np.ndindex(array.shape):
+            moved = array.astype(complex)
+            moved[index] += 1j * eps
+            gradient[index] = loss([*arguments[:k], moved, *arguments[k + 1 :]]).imag / eps
+        gradients.append(gradient)
+    return gradients
+
+
+def compare_named(found, expected, tolerance=1e-12):
+    for (name, got), want in zip(found.items(), expected, strict=True):
+        np.testing.assert_allclose(got, want, rtol=tolerance, atol=tolerance, err_msg=f"{name}:", strict=True)
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("layer", LAYERS)
+def test_unroll_lstm_backward_and_unroll_gru_backward(layer, sizes):
+    arguments, loss, backward = pose(layer, 31, sizes)
+    found = backward(arguments)
+    assert tuple(found) == LAYERS[layer]
+    compare_named(found, complex_step(loss, arguments))
+    assert all(np.abs(g).min() > 0.0 for g in found.values())  # no entry is compared with nothing
+
+
+def test_unroll_gru_backward_gives_b_hn_a_gradient_even_where_it_is_none():
+    (*arguments, _), loss, backward = pose("gru, reset after", 33)
+    compare_named(backward([*arguments, None]), complex_step(loss, [*arguments, np.zeros(H)]))
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_gated_gradients_against_central_differences(layer):
+    """Another way than the complex step, which needs the textbook's own functions to be right for complex numbers."""
+    arguments, loss, backward = pose(layer, 34)
+    rng = np.random.default_rng(0)
+    for k, (name, gradient) in enumerate(backward(arguments).items()):
+        step = 1e-5 * rng.normal(size=gradient.shape)
+        ends = [loss([*arguments[:k], arguments[k] + sign * step, *arguments[k + 1 :]]) for sign in (1.0, -1.0)]
+        expected = (ends[0] - ends[1]) / 2e-5
+        np.testing.assert_allclose(np.sum(gradient * step) / 1e-5, expected, rtol=1e-7, atol=1e-7, err_msg=name)
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_the_gated_backward_takes_complex_numbers_too(layer):
+    """Its complex step is a Hessian times a vector, and a Hessian is symmetric: ⟨v, H u⟩ = ⟨u, H v⟩."""
+    arguments, _, backward = pose(layer, 35)
+    rng = np.random.default_rng(0)
+    u, v = ([rng.normal(size=a.shape) for a in arguments] for _ in range(2))
+
+    def hessian_times(direction):
+        moved = [a + 1e-30j * d for a, d in zip(arguments, direction, strict=True)]
+        return [g.imag / 1e-30 for g in backward(moved).values()]
+
+    def inner(left, right):
+        return sum(np.sum(a * b) for a, b in zip(left, right, strict=True))
+
+    v_H_u = inner(v, hessian_times(u))
+    assert abs(v_H_u) > 0.1
+    assert v_H_u == pytest.approx(inner(u, hessian_times(v)), rel=1e-11)
+
+
+@pytest.mark.parametrize("wrong", ["scaled", "one entry", "zero"])
+@pytest.mark.parametrize(("layer", "name"), [(layer, name) for layer, names in LAYERS.items() for name in names])
+def test_the_complex_step_catches_a_wrong_gradient(layer, name, wrong):
+    arguments, loss, backward = pose(layer, 36, (2, 3, 1, 2))
+    found, expected = backward(arguments), complex_step(loss, arguments)
+    compare_named(found, expected)
+    bad = found[name].copy()
+    if wrong == "scaled":
+        bad *= 1.0 + 1e-9
+    elif wrong == "one entry":
+        bad.flat[-1] += 1e-9
+    else:
+        bad[...] = 0.0
+    with pytest.raises(AssertionError, match=f"{name}:"):
+        compare_named({**found, name: bad}, expected)
+
+
+def test_the_complex_step_catches_a_dropped_term_of_a_gated_layer():
+    arguments, loss, _ = pose("lstm", 38)
+    d_outputs, d_h, d_c = draw_states(38, 2)
+    expected = complex_step(loss, arguments)
+    nothing = np.zeros_like(d_outputs)
+    for upstream in [(d_outputs, d_h), (d_outputs, None, d_c), (nothing, d_h, d_c), (d_outputs, d_c, d_h)]:
+        with pytest.raises(AssertionError):
+            compare_named(textbook.unroll_lstm_backward(*arguments, *upstream)._asdict(), expected)
+    arguments, loss, _ = pose("gru, reset before", 38)
+    d_outputs, d_final = draw_states(38, 1)
+    expected = complex_step(loss, arguments)
+    other_form = textbook.unroll_gru_backward(*arguments, None, d_outputs, d_final)._asdict()
+    del other_form["b_hn"]
+    for bad in (other_form, gru_gradients(arguments, d_outputs, None, False)):
+        with pytest.raises(AssertionError):
+            compare_named(bad, expected)
+
+
+# -- LSTM and GRU: torch's ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.peer
+def test_it_is_torchs_lstm(torch):
+    arguments, upstream = draw_lstm(39), draw_states(39, 2)
+    x, h_0, c_0, *weights = arguments
+    rnn = torch_layer(torch, torch.nn.LSTM, *weights, np.zeros(4 * H))
+    leaves = [torch.from_numpy(a).requires_grad_() for a in (x, h_0[None], c_0[None])]
+    outputs, (h_n, c_n) = rnn(leaves[0], (leaves[1], leaves[2]))
+    terms = zip(upstream, (outputs, h_n[0], c_n[0]), strict=True)
+    sum((torch.from_numpy(d) * value).sum() for d, value in terms).backward()
+    hs, cs = textbook.unroll_lstm(*arguments)
+    close(hs, outputs.detach().numpy())
+    close(cs[-1], c_n[0].detach().numpy())
+    W_xh, W_hh, b_h, _ = torch_gradients(rnn)
+    dx, dh_0, dc_0 = (leaf.grad.numpy() for leaf in leaves)
+    found = textbook.unroll_lstm_backward(*arguments, *upstream)._asdict()
+    compare_named(found, [dx, dh_0[0], dc_0[0], W_xh, W_hh, b_h])
+
+
+@pytest.mark.peer
+def test_it_is_torchs_gru(torch):
+    arguments, upstream = draw_gru(40, True), draw_states(40, 1)
+    x, h_0, W_xh, W_hh, b_h, b_hn = arguments
+    rnn = torch_layer(torch, torch.nn.GRU, W_xh, W_hh, b_h, np.concatenate([np.zeros(2 * H), b_hn]))
+    leaves = [torch.from_numpy(a).requires_grad_() for a in (x, h_0[None])]
+    outputs, h_n = rnn(*leaves)
+    terms = zip(upstream, (outputs, h_n[0]), strict=True)
+    sum((torch.from_numpy(d) * value).sum() for d, value in terms).backward()
+    close(textbook.unroll_gru(*arguments), outputs.detach().numpy())
+    W_xh, W_hh, b_h, second = torch_gradients(rnn)
+    found = gru_gradients(arguments, *upstream, reset_after=True)
+    compare_named(found, [leaves[0].grad.numpy(), leaves[1].grad.numpy()[0], W_xh, W_hh, b_h, second[2 * H :]])
+
+
+def torch_layer(torch, kind, W_xh, W_hh, b_ih, b_hh):
+    rnn = kind(D, H, dtype=torch.float64)
+    with torch.no_grad():
+        for parameter, value in zip(rnn.parameters(), (W_xh.T, W_hh.T, b_ih, b_hh), strict=True):
+            parameter.copy_(torch.from_numpy(value.copy()))
+    return rnn
+
+
+def torch_gradients(rnn):
+    return [parameter.grad.numpy().T for parameter in rnn.parameters()]  # W_xh, W_hh and the two biases
+
+
 # -- errors -----------------------------------------------------------------------------------------------------------
 
 x_t, y_prev, W_x, W_y, b = np.zeros((N, D)), np.zeros((N, H)), np.zeros((D, H)), np.zeros((H, H)), np.zeros((1, H))
+W_4x, W_4h, b_4h = np.zeros((D, 4 * H)), np.zeros((H, 4 * H)), np.zeros(4 * H)
+W_3x, W_3h, b_3h = np.zeros((D, 3 * H)), np.zeros((H, 3 * H)), np.zeros(3 * H)
+x_1, y_1 = x_t[None], y_prev[None]  # T = 1
 one_size = "a letter is the same size in every argument"
 
 
@@ -294,6 +685,58 @@ one_size = "a letter is the same size in every argument"
             "unroll_backward: d_final must have shape (m=2, l=4), got (4, 2): pass d_final.T?",
         ),
         (
+            lambda: textbook.lstm_step(x_t, y_prev, y_prev, W_4x.T, W_4h, b_4h),
+            "lstm_step: W_xh must have shape (D, 4H=16), got (16, 3): pass W_xh.T?",
+        ),
+        (
+            lambda: textbook.lstm_step(x_t, y_prev, y_prev, W_4x, W_3h, b_4h),
+            f"lstm_step: W_hh must have shape (H, 4H), got (4, 12): {one_size}",
+        ),
+        (
+            lambda: textbook.lstm_step(x_t, y_prev, y_prev[:1], W_4x, W_4h, b_4h),
+            f"lstm_step: c must have shape (N=2, H=4), got (1, 4): {one_size}",
+        ),
+        (
+            lambda: textbook.unroll_lstm(np.zeros((0, N, D)), y_prev, y_prev, W_4x, W_4h, b_4h),
+            "unroll_lstm: x must have shape (T, N, D) with T ≥ 1, got (0, 2, 3): put time first",
+        ),
+        (
+            lambda: textbook.unroll_lstm(x_t, y_prev, y_prev, W_4x, W_4h, b_4h),
+            f"unroll_lstm: x must have shape (T, N, D=3), got (2, 3): {one_size}",
+        ),
+        (
+            lambda: textbook.unroll_lstm_backward(x_1, y_prev, y_prev, W_4x, W_4h, b_4h, y_1, None, y_prev.T),
+            "unroll_lstm_backward: d_final_c must have shape (N=2, H=4), got (4, 2): pass d_final_c.T?",
+        ),
+        (
+            lambda: textbook.gru_step(x_t, y_prev, W_3x, W_3h.T, b_3h),
+            "gru_step: W_hh must have shape (H, 3H), got (12, 4): pass W_hh.T?",
+        ),
+        (
+            lambda: textbook.gru_step(x_t, y_prev, W_3x, W_3h, b_3h, b_3h),
+            f"gru_step: b_hn must have shape (H=4,), got (12,): {one_size}",
+        ),
+        (
+            lambda: textbook.gru_reset_before_step(x_t, y_prev, W_3x, W_3h, b_3h[None]),
+            f"gru_reset_before_step: b_h must have shape (3H=12,), got (1, 12): {one_size}",
+        ),
+        (
+            lambda: textbook.unroll_gru(np.zeros((0, N, D)), y_prev, W_3x, W_3h, b_3h),
+            "unroll_gru: x must have shape (T, N, D) with T ≥ 1, got (0, 2, 3): put time first",
+        ),
+        (
+            lambda: textbook.unroll_gru(x_1, y_prev, W_3x, W_3h, b_3h, np.zeros(H), reset_after=False),
+            "unroll_gru: b_hn must be None with reset_after=False, got ndarray: add it to b_h's last H entries",
+        ),
+        (
+            lambda: textbook.unroll_gru_backward(x_1, y_prev, W_3x, W_3h, b_3h, [0.0], y_1, None, False),
+            "unroll_gru_backward: b_hn must be None with reset_after=False, got list: add it to b_h's last H entries",
+        ),
+        (
+            lambda: textbook.unroll_gru_backward(x_1, y_prev, W_3x, W_3h, b_3h, None, y_1[0]),
+            f"unroll_gru_backward: d_outputs must have shape (T=1, N=2, H=4), got (2, 4): {one_size}",
+        ),
+        (
             lambda: textbook.layer_step_batch(x_t, y_prev, W_x, W_y, b, "swish"),
             "layer_step_batch: activation must be one of 'tanh', 'relu', 'sigmoid', 'identity' or a pair (φ, φ′) of "
             "callables, got 'swish'",
@@ -313,3 +756,12 @@ def test_errors_of_kind(bad):
     kind = type(bad).__name__
     with pytest.raises(TypeError, match=f"^layer_step_batch: X_t must be an array of real numbers, got {kind}: "):
         textbook.layer_step_batch(bad, y_prev, W_x, W_y, b)
+
+
+@pytest.mark.parametrize("bad", [[["a", "b", "c"]] * N, [[1.0], [1.0, 2.0]], np.array([[None] * D]), None])
+def test_errors_of_kind_with_gates(bad):
+    kind = type(bad).__name__
+    with pytest.raises(TypeError, match=f"^lstm_step: x_t must be an array of real numbers, got {kind}: "):
+        textbook.lstm_step(bad, y_prev, y_prev, W_4x, W_4h, b_4h)
+    with pytest.raises(TypeError, match=f"^unroll_gru: h_0 must be an array of real numbers, got {kind}: "):
+        textbook.unroll_gru(x_1, bad, W_3x, W_3h, b_3h)

@@ -2,7 +2,7 @@
 
     dX_k = dZ_k W_xhᵀ        dW_xh = Σ X_kᵀ dZ_k        dW_hh = Σ H_{k-1}ᵀ dZ_k        db_h = Σ dZ_k
 
-Each sum is one product over all the rows of the chunk. Checked by tests/kernels/test_unroll.py.
+Each sum is one product over all the rows of the chunk. Checked by tests/kernels/test_elman.py.
 """  # noqa: D400
 
 from functools import lru_cache
@@ -23,33 +23,51 @@ class Sums:
     dx : (T, N, D) or None
         Where dX goes.
     W_xh : (D, H)
+        For dX: one block beside the other as the columns ``of_x`` stand.
     wanted : (bool, bool, bool), of W_xh, W_hh, b_h
+    of_x, of_h : slices
+        Which columns of dZ have an x side, and an h side: those of W_xh and W_hh. All unless told otherwise.
     """
 
-    def __init__(self, x: Array, dx: Array | None, W_xh: Array, wanted: tuple[bool, ...]) -> None:
+    def __init__(
+        self,
+        x: Array,
+        dx: Array | None,
+        W_xh: Array,
+        wanted: tuple[bool, ...],
+        of_x: slice = slice(None),
+        of_h: slice = slice(None),
+    ) -> None:
         self.x, self.dx = x, dx
-        self.wanted = wanted
+        self.wanted, self.of_x, self.of_h = wanted, of_x, of_h
         self.W_xh: Array | None = None
         self.W_hh: Array | None = None
         self.b_h: Array | None = None
+        self.stage: Array | None = None
         self._back = None if dx is None else np.ascontiguousarray(W_xh.T)
 
-    def add(self, lo: int, before: Array, dz: Array) -> None:
-        """Take dZ (n, N, H) of the steps from ``lo`` on, with the states before them (n, N, H)."""
-        n, N, H = dz.shape
-        rows = dz.reshape(n * N, H)
+    def add(self, lo: int, before: Array, dz: Array, staged: Array | None = None) -> None:
+        """Take dZ (n, N, H) of the steps from ``lo`` on, with the states before them (n, N, H).
+
+        For a cell with a stage, ``staged`` (n, N, H) is what its product is made with; its dZ are the first H columns.
+        """
+        n, N, width = dz.shape
+        rows = dz.reshape(n * N, width)
         if self.dx is not None:
-            _product(rows, self._back, self.dx[lo : lo + n])
+            _product(rows[:, self.of_x], self._back, self.dx[lo : lo + n])
         if self.wanted[0]:
-            self.W_xh = _plus(self.W_xh, self.x[lo : lo + n].reshape(n * N, -1).T.dot(rows))
+            self.W_xh = _plus(self.W_xh, self.x[lo : lo + n].reshape(n * N, -1).T.dot(rows[:, self.of_x]))
         if self.wanted[1]:
-            self.W_hh = _plus(self.W_hh, before.reshape(n * N, H).T.dot(rows))
+            self.W_hh = _plus(self.W_hh, before.reshape(n * N, -1).T.dot(rows[:, self.of_h]))
+            if staged is not None:
+                H = staged.shape[2]
+                self.stage = _plus(self.stage, staged.reshape(n * N, H).T.dot(rows[:, :H]))
         if self.wanted[2]:
             self.b_h = _plus(self.b_h, _ones(n * N, dz.dtype).dot(rows))  # ten times as fast as rows.sum(axis=0)
 
     def merge(self, other: "Sums") -> None:
         """Add the sums over other rows of the mini-batch."""
-        for name in ("W_xh", "W_hh", "b_h"):
+        for name in ("W_xh", "W_hh", "b_h", "stage"):
             total = getattr(self, name)
             if total is not None:
                 setattr(self, name, _plus(total, getattr(other, name)))

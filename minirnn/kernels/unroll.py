@@ -1,220 +1,308 @@
-"""The unrolled recurrent layer, H_t = φ(X_t W_xh + H_{t-1} W_hh + b_h), forward and backward, on plain arrays.
+"""The unroll of a recurrent layer, for any cell: sequences of one length or of many, forward and backward.
 
-Shapes: T steps, N rows of the mini-batch, D inputs, H hidden neurons. Checked by tests/kernels/test_unroll.py.
+Shapes: T steps, N rows of the mini-batch, D inputs, H hidden neurons, G gates. Checked by tests/kernels/test_unroll.py.
 
-`forward` and `backward` see to the order of time and to what is kept and wanted. The products and the loop over the
-steps stand in kernels/hoisted.py for a mini-batch, in kernels/joined.py for small steps: equation 14-2's two lines.
+The loop over the steps and the products stand in kernels/columns.py, what a cell does between them in kernels/lstm.py,
+gru.py and simple.py. Elman's plain layer has a faster unroll of its own, kernels/elman.py: with one block, what the
+columns save between the products is less than it costs to turn the arrays, and its derivative needs only its outputs.
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from minirnn.kernels import scratch
-from minirnn.kernels.cells import Activation
-from minirnn.kernels.chunks import chunks
-from minirnn.kernels.hoisted import HoistedBackward, HoistedForward
-from minirnn.kernels.joined import JoinedBackward, JoinedForward
+from minirnn.kernels import layout, scratch
+from minirnn.kernels.columns import Backward, Ends, Forward
+from minirnn.kernels.lanes import Lanes
+from minirnn.kernels.layout import Weights
 from minirnn.kernels.sums import Sums
+from minirnn.kernels.views import Packed, Whole
 
 Array = NDArray[Any]
-
-
-class Gradients(NamedTuple):
-    """∂L/∂ each input of the unroll; None where it was not wanted."""
-
-    x: Array | None
-    h0: Array | None
-    W_xh: Array | None
-    W_hh: Array | None
-    b_h: Array | None
-
-
-class Checkpoints(NamedTuple):
-    """What can be kept of `forward` instead of all its states: enough to make them again, segment by segment.
-
-    Attributes
-    ----------
-    states : (⌈T / length⌉, N, H)
-        In the order of processing: the states before the segments' first steps.
-    length : int
-        Steps in a segment.
-    b_h : (H,) or None
-    """
-
-    states: Array
-    length: int
-    b_h: Array | None
-
-
-def checkpoints(states: Array, length: int, b_h: Array | None, reverse: bool) -> Checkpoints:
-    """Return copies of every ``length``-th of the states that `forward` returned."""
-    hs = states[::-1] if reverse else states
-    return Checkpoints(hs[:-1:length].copy(), length, b_h)
-
 
 Run = Callable[[Sequence[Callable[[], Any]]], list[Any]]
 """Runs the parts of a mini-batch, for example at once, and returns their results in order."""
 
 
-def forward_form(N: int, D: int, H: int) -> type[HoistedForward] | type[JoinedForward]:
-    """Choose by the shape: joined while the arithmetic of a step costs less than the calls that this form saves."""
-    return JoinedForward if D + H <= 104 and N * (D + H) <= 4096 else HoistedForward
+class Settings(NamedTuple):
+    """How a layer is unrolled.
+
+    Attributes
+    ----------
+    cell : pointwise pair
+    reverse : process t = T−1 … 0
+    lanes : for sequences of unequal length, or several to a row; None for whole rows
+    mask : (sequences, H), by which the h that is fed back is multiplied; None for none
+    clip : the largest norm of a row of dL/dH_t; None for any
+    segment : how many steps lie between two states that are kept; None to keep all that backward needs
+    parts, run : split the rows into so many parts, and let ``run`` unroll them; only without lanes
+    """
+
+    cell: Any
+    reverse: bool = False
+    lanes: Lanes | None = None
+    mask: Array | None = None
+    clip: float | None = None
+    segment: int | None = None
+    parts: int = 1
+    run: Run | None = None
 
 
-def backward_form(N: int, H: int) -> type[HoistedBackward] | type[JoinedBackward]:
-    """Choose by the shape: joined for one row only, since more would have to be copied into columns and out of them."""
-    return JoinedBackward if N == 1 and H <= 100 else HoistedBackward
+class Kept(NamedTuple):
+    """What forward leaves of a piece for backward.
+
+    Attributes
+    ----------
+    hs : (L + 1, N, H), or with ``segment`` (1, N, H)
+    extras : list of (N, H)
+        The other states before the first step.
+    first : list of (sequences, H)
+        The states before the first steps of all sequences.
+    own : what the cell keeps, or None with ``segment``
+    fed : (L, N, H), what was fed back, or None where that is hs
+    """
+
+    hs: Array
+    extras: list[Array]
+    first: Sequence[Array]
+    own: Any
+    fed: Array | None
 
 
-def forward(
-    x: Array,
-    h0: Array,
-    W_xh: Array,
-    W_hh: Array,
-    b_h: Array | None,
-    activation: Activation,
-    reverse: bool = False,
-    *,
-    parts: int = 1,
-    run: Run | None = None,
-) -> Array:
-    """Unroll over all steps and return every state.
+class Unrolled(NamedTuple):
+    """What `forward` returns.
+
+    Attributes
+    ----------
+    outputs : (T, N, H), in time order; 0 where no sequence is
+    final : list of (sequences, H)
+        Each array of the state after the last step processed.
+    kept : list of lists of Kept
+        For each part, its pieces.
+    """
+
+    outputs: Array
+    final: list[Array]
+    kept: list[list[Kept]]
+
+
+class Wanted(NamedTuple):
+    """Whether to compute the gradient of each; those of the states always are."""
+
+    x: bool
+    W_xh: bool
+    W_hh: bool
+    b_h: bool
+    b_hn: bool
+
+
+class Gradients(NamedTuple):
+    """∂L/∂ each input; None where it was not wanted."""
+
+    x: Array | None
+    state: list[Array]
+    W_xh: Array | None
+    W_hh: Array | None
+    b_h: Array | None
+    b_hn: Array | None
+
+
+def forward(x: Array, state: Sequence[Array], weights: Weights, settings: Settings, keep: bool = True) -> Unrolled:
+    """Unroll.
 
     Parameters
     ----------
     x : (T, N, D), of one dtype with all the other arrays
-    h0 : (N, H), the state before the first step processed
-    W_xh, W_hh, b_h : (D, H), (H, H), (H,) or None
-    activation : φ
-    reverse : process t = T−1 … 0 instead of 0 … T−1
-    parts, run : split the mini-batch into so many parts, and let ``run`` unroll them; None: one after the other
+    state : (sequences, H) each
+        Before the first step processed.
+    weights : Weights
+    settings : Settings
+    keep : whether backward is to follow
 
     Returns
     -------
-    states : (T + 1, N, H)
-        In time order. Processing forward, ``states[0]`` is h0 and ``states[t + 1]`` the output of step t; in reverse,
-        ``states[T]`` is h0 and ``states[t]`` the output of step t. One buffer for both, because backward needs the
-        states before and after each step as two contiguous (T, N, H) blocks: `outputs` and `previous`.
+    Unrolled
     """
-    T, N, D = x.shape
-    H = W_hh.shape[0]
-    states = np.empty((T + 1, N, H), W_hh.dtype)
-    xs, hs = (x[::-1], states[::-1]) if reverse else (x, states)  # from here on in the order of processing
-    hs[0] = h0
+    T, N, _ = x.shape
+    H, dtype = len(weights.W_hh), weights.W_hh.dtype
+    final = [np.empty_like(s) for s in state]
+    # One buffer for the states before the steps and after them; packed, for the outputs and what is nobody's.
+    states = np.empty((T + 1, N, H), dtype) if settings.lanes is None else np.zeros((T * N + 1, H), dtype)
 
-    def part(n: int, rows: slice | None) -> None:
-        work = scratch.take(forward_form(n, D, H), n, D, H, states.dtype)
-        work.run(_of(xs, rows), _of(hs, rows), W_xh, W_hh, b_h, activation)
-        scratch.give(work)
+    def part(rows: slice) -> list[Kept]:
+        ends = Ends([s[rows] for s in state], [s[rows] for s in final])
+        return _forward(_view(T, settings, rows), x, states, ends, weights, settings, keep)
 
-    _each(part, N, parts, run)
-    return states
+    kept = _each([partial(part, rows) for rows in _rows(N, settings.parts)], settings.run)
+    if settings.lanes is not None:
+        return Unrolled(states[:-1].reshape(T, N, H), final, kept)
+    return Unrolled(states[:-1] if settings.reverse else states[1:], final, kept)
 
 
 def backward(
     d_outputs: Array | None,
-    d_final: Array | None,
-    states: Array | Checkpoints,
+    d_final: Sequence[Array | None],
+    kept: list[list[Kept]],
     x: Array,
-    W_xh: Array,
-    W_hh: Array,
-    activation: Activation,
-    reverse: bool = False,
-    wanted: tuple[bool, ...] = (True,) * 5,
-    *,
-    parts: int = 1,
-    run: Run | None = None,
+    weights: Weights,
+    settings: Settings,
+    wanted: Wanted,
 ) -> Gradients:
-    """Go back through `forward`: with dA for ∂L/∂A, from the step processed last to the first::
-
-        dH_t = d_outputs_t + dZ_{t+1} W_hhᵀ        d_final instead of dZ_{t+1} W_hhᵀ at the last step
-        dZ_t = dH_t ⊙ φ′(H_t)
-        dX_t = dZ_t W_xhᵀ        dW_xh = Σ X_tᵀ dZ_t        dW_hh = Σ H_{t-1}ᵀ dZ_t        db_h = Σ dZ_t
+    """Go back through `forward`.
 
     Parameters
     ----------
     d_outputs : (T, N, H) or None for zeros
-    d_final : (N, H) or None for zeros
-    states : (T + 1, N, H), from `forward`; or Checkpoints, between which the steps are run again
-    x, W_xh, W_hh, activation, reverse, parts, run : as given to `forward`
-    wanted : whether to compute the gradient of x, h0, W_xh, W_hh, b_h
+    d_final : (sequences, H) or None for zeros, for each array of the state
+    kept, x, weights, settings : of `forward`
+    wanted : Wanted
 
     Returns
     -------
     Gradients : newly made arrays, each in the shape of its input
-    """  # noqa: D400
+    """
     T, N, D = x.shape
-    H, dtype = W_hh.shape[0], W_hh.dtype
-    d_x = np.empty(x.shape, dtype) if wanted[0] else None
-    d_h0 = np.empty((N, H), dtype)
-    turn = slice(None, None, -1) if reverse else None
-    xs, d_xs, gs = (a if a is None or turn is None else a[turn] for a in (x, d_x, d_outputs))
-    hs = None if isinstance(states, Checkpoints) else states if turn is None else states[turn]
+    H, dtype, plan, lanes = len(weights.W_hh), weights.W_hh.dtype, settings.cell.layout, settings.lanes
+    d_state = [np.empty((N if lanes is None else lanes.sequences, H), dtype) for _ in d_final]
+    d_x = None
+    if wanted.x:
+        d_x = np.empty(x.shape, dtype) if lanes is None else np.zeros((T * N + 1, D), dtype)
 
-    def segments(n: int, rows: slice | None) -> Iterable[tuple[int, int, Array]]:
-        """Return, from the last to the first, where a segment begins and ends, and its states with the one before."""
-        return again(states, n, rows) if isinstance(states, Checkpoints) else [(0, T, _of(hs, rows))]
+    def part(rows: slice, pieces: list[Kept]) -> Sums:
+        ends = Ends([d[rows] for d in d_state], [None if d is None else d[rows] for d in d_final])
+        return _backward(_view(T, settings, rows), x, d_x, d_outputs, ends, pieces, weights, settings, wanted)
 
-    def again(kept: Checkpoints, n: int, rows: slice | None) -> Iterator[tuple[int, int, Array]]:
-        """Run a segment again from its checkpoint."""
-        whole = np.empty((min(kept.length, T) + 1, n, H), dtype)
-        starts, inputs = _of(kept.states, rows), _of(xs, rows)
-        forth = scratch.take(forward_form(n, D, H), n, D, H, dtype)
-        for i, (lo, hi) in reversed(list(enumerate(chunks(T, kept.length)))):
-            hs = whole[: hi - lo + 1]
-            hs[0] = starts[i]
-            forth.run(inputs[lo:hi], hs, W_xh, W_hh, kept.b_h, activation)
-            yield lo, hi, hs
-        scratch.give(forth)
-
-    def part(n: int, rows: slice | None) -> Sums:
-        sums = Sums(_of(xs, rows), _of(d_xs, rows), W_xh, wanted[2:])
-        entering, carried = _of(gs, rows), d_final if d_final is None or rows is None else d_final[rows]
-        d_first = d_h0 if rows is None else d_h0[rows]
-        work = scratch.take(backward_form(n, H), n, H, dtype)
-        for lo, hi, hs in segments(n, rows):
-            g = None if entering is None else entering[lo:hi]
-            d_first[...] = work.run(g, carried, hs, W_hh, activation, sums, lo)
-            carried = d_first
-        scratch.give(work)
-        return sums
-
-    first, *others = _each(part, N, parts, run)
+    rows = _rows(N, settings.parts)
+    total, *others = _each([partial(part, *own) for own in zip(rows, kept, strict=True)], settings.run)
     for sums in others:
-        first.merge(sums)
-    return Gradients(d_x, d_h0 if wanted[1] else None, first.W_xh, first.W_hh, first.b_h)
+        total.merge(sums)
+    if d_x is not None and lanes is not None:
+        d_x = d_x[:-1].reshape(x.shape)
+    return Gradients(d_x, d_state, *_in_order(total, plan, H, wanted))
 
 
-def _each(part: Callable[[int, slice | None], Any], N: int, parts: int, run: Run | None) -> list[Any]:
-    """Call ``part`` with the number of rows of each part, and which they are; parts differ by one row at most."""
-    if parts == 1:
-        return [part(N, None)] if run is None else run([partial(part, N, None)])
+def _in_order(sums: Sums, plan: layout.Layout, H: int, wanted: Wanted) -> tuple[Array | None, ...]:
+    """Return the gradients of the parameters, gate by gate as the parameters have them."""
+    W_xh, W_hh, b_h, b_hn = sums.W_xh, sums.W_hh, sums.b_h, None
+    if W_xh is not None:
+        W_xh = layout.in_order(W_xh, plan.x, H)
+    if W_hh is not None:
+        gates = plan.h
+        if plan.stage is not None:
+            assert sums.stage is not None, "the sum with a stage"
+            W_hh, gates = np.concatenate([W_hh, sums.stage], axis=1), (*gates, plan.stage)
+        W_hh = layout.in_order(W_hh, gates, H)
+    if b_h is not None:
+        b_hn = b_h[plan.of_x(H).stop :].copy() if wanted.b_hn else None
+        b_h = layout.in_order(b_h[plan.of_x(H)], plan.x, H) if wanted.b_h else None
+    return W_xh, W_hh, b_h, b_hn
+
+
+def _forward(
+    view: Any, x: Array, states: Array, ends: Ends, weights: Weights, settings: Settings, keep: bool
+) -> list[Kept]:
+    """Unroll piece by piece; write the outputs, and the final states to ``ends.last``."""
+    keeps = keep and settings.segment is None
+    current, pieces = view.begin(ends.first), []
+    for i in range(len(view.pieces)):
+        hs = view.states(states, i)
+        hs[0], *extras = (s[: view.width(i)] for s in current)
+        after, own, fed = _run(view, i, view.read(x, i), hs, extras, weights, ends, settings, keeps)
+        if keep:
+            pieces.append(Kept(hs if keeps else hs[:1].copy(), extras, ends.first, own, fed))
+        view.write(states, i, hs[1:])
+        current = [hs[-1], *after]
+        view.leave(i, current, ends.last)
+    return pieces
+
+
+def _run(
+    view: Any,
+    i: int,
+    inputs: Array,
+    hs: Array,
+    extras: Sequence[Array],
+    weights: Weights,
+    ends: Ends,
+    settings: Settings,
+    keeps: bool,
+) -> tuple[list[Array], Any, Array | None]:
+    """Unroll piece ``i``; return the states beside h after it, what the cell keeps, and what was fed back."""
+    cell, switches, (L, n, D), H, dtype = settings.cell, view.pieces[i].switches, inputs.shape, hs.shape[2], hs.dtype
+    own = cell.keep(L, H, (n,) if n > 1 else (), dtype) if keeps else None
+    fed = np.empty((L, n, H), dtype) if keeps and (settings.mask is not None or switches) else None
+    work = scratch.take(Forward, cell, n, D, H, dtype, settings.mask is not None)
+    after = work.run(inputs, hs, extras, weights, ends, switches, own, view.mask(settings.mask, i), fed)
+    after = [s.copy() for s in after]
+    scratch.give(work)
+    return after, own, fed
+
+
+def _backward(
+    view: Any,
+    x: Array,
+    d_x: Array | None,
+    d_outputs: Array | None,
+    ends: Ends,
+    pieces: Sequence[Kept],
+    weights: Weights,
+    settings: Settings,
+    wanted: Wanted,
+) -> Sums:
+    """Go back piece by piece; write dX and the gradients of the first states, and return the sums over time."""
+    cell, plan, H = settings.cell, settings.cell.layout, len(weights.W_hh)
+    of_x = layout.x_side(weights.W_xh, plan, H)
+    which = wanted.W_xh, wanted.W_hh, wanted.b_h or wanted.b_hn
+    total: Sums | None = None
+    current: list[Array] = []
+    for i in reversed(range(len(view.pieces))):
+        inputs, room = view.read(x, i), None if d_x is None else view.room(d_x, i)
+        sums = Sums(inputs, room, of_x, which, plan.of_x(H), plan.of_h(H))
+        kept = pieces[i] if settings.segment is None else _again(view, i, inputs, pieces[i], weights, settings)
+        entering = None if d_outputs is None else view.entering(d_outputs, i)
+        arriving = view.arrive(i, current, ends.last, kept.hs[-1])
+        mask, switches = view.mask(settings.mask, i, end=True), view.pieces[i].switches
+        work = scratch.take(Backward, cell, inputs.shape[1], x.shape[2], H, x.dtype)
+        before = work.run(
+            entering, arriving, kept.hs, weights, ends, switches, kept.own, mask, kept.fed, settings.clip, sums
+        )
+        current = [d.copy() for d in before]
+        scratch.give(work)
+        if d_x is not None:
+            view.write(d_x, i, room)
+        if total is None:
+            total = sums
+        else:
+            total.merge(sums)
+    view.finish(ends.first, current)
+    assert total is not None, "there is a piece"
+    return total
+
+
+def _again(view: Any, i: int, inputs: Array, kept: Kept, weights: Weights, settings: Settings) -> Kept:
+    """Unroll piece ``i`` once more, from the states before it, and keep everything."""
+    hs = np.empty((len(inputs) + 1, *kept.hs.shape[1:]), kept.hs.dtype)
+    hs[0] = kept.hs[0]
+    ends = Ends(kept.first, [np.empty_like(s) for s in kept.first])
+    _, own, fed = _run(view, i, inputs, hs, kept.extras, weights, ends, settings, True)
+    return kept._replace(hs=hs, own=own, fed=fed)
+
+
+def _view(T: int, settings: Settings, rows: slice) -> Any:
+    if settings.lanes is not None:
+        return Packed(settings.lanes)
+    return Whole(T, rows, settings.reverse, settings.segment)
+
+
+def _rows(N: int, parts: int) -> list[slice]:
+    """Return the rows of each part; they differ by one row at most."""
     edges = [N * i // parts for i in range(parts + 1)]
-    tasks = [partial(part, hi - lo, slice(lo, hi)) for lo, hi in itertools.pairwise(edges)]
+    return [slice(lo, hi) for lo, hi in itertools.pairwise(edges)] if parts > 1 else [slice(None)]
+
+
+def _each(tasks: Sequence[Callable[[], Any]], run: Run | None) -> list[Any]:
     return [task() for task in tasks] if run is None else run(tasks)
-
-
-def _of(a: Any, rows: slice | None) -> Any:
-    """Return the rows of an array (T, N, …), all of them for None; None of None."""
-    return a if a is None or rows is None else a[:, rows]
-
-
-def outputs(states: Array, reverse: bool) -> Array:
-    """Return the (T, N, H) states after each step, a view."""
-    return states[:-1] if reverse else states[1:]
-
-
-def previous(states: Array, reverse: bool) -> Array:
-    """Return the (T, N, H) states before each step, a view."""
-    return states[1:] if reverse else states[:-1]
-
-
-def final(states: Array, reverse: bool) -> Array:
-    """Return the (N, H) state after the step processed last, a view."""
-    h: Array = states[0] if reverse else states[-1]
-    return h

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from minirnn import textbook, threads
-from minirnn.kernels import hoisted, joined, scratch, unroll
+from minirnn.kernels import elman, hoisted, joined, scratch
 from minirnn.kernels.cells import ACTIVATIONS, Activation
 from minirnn.kernels.hoisted import HoistedBackward, HoistedForward
 from minirnn.kernels.joined import JoinedBackward, JoinedForward
@@ -63,8 +63,8 @@ def going(way):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scratch, "_shelf", scratch._Shelf())
         if way.forth is not None:
-            patch.setattr(unroll, "forward_form", lambda N, D, H: way.forth)
-            patch.setattr(unroll, "backward_form", lambda N, H: way.back)
+            patch.setattr(elman, "forward_form", lambda N, D, H: way.forth)
+            patch.setattr(elman, "backward_form", lambda N, H: way.back)
         if way.chunk is not None:
             for module in (hoisted, joined):
                 patch.setattr(module, "chunk_length", lambda N, width, dtype: way.chunk)
@@ -97,18 +97,18 @@ def problem(shape, bias, dtype=np.float64, seed=0):
 
 def loss(inputs, activation, reverse, d_outputs, d_final):
     """Return L = Σ d_outputs·outputs + Σ d_final·final, whose gradients are those that `backward` is to return."""
-    states = unroll.forward(*inputs, activation, reverse)
-    return (d_outputs * unroll.outputs(states, reverse)).sum() + (d_final * unroll.final(states, reverse)).sum()
+    states = elman.forward(*inputs, activation, reverse)
+    return (d_outputs * elman.outputs(states, reverse)).sum() + (d_final * elman.final(states, reverse)).sum()
 
 
 def gradients(inputs, activation, reverse, d_outputs, d_final, way=WAYS["as it comes"], **options):
     x, _, W_xh, W_hh, b_h = inputs
     split = {"parts": min(way.parts, x.shape[1]), "run": way.run}
     with going(way):
-        kept = unroll.forward(*inputs, activation, reverse, **split)
+        kept = elman.forward(*inputs, activation, reverse, **split)
         if way.remat is not None:
-            kept = unroll.checkpoints(kept, way.remat, b_h, reverse)
-        return unroll.backward(d_outputs, d_final, kept, x, W_xh, W_hh, activation, reverse, **split, **options)
+            kept = elman.checkpoints(kept, way.remat, b_h, reverse)
+        return elman.backward(d_outputs, d_final, kept, x, W_xh, W_hh, activation, reverse, **split, **options)
 
 
 def as_complex(inputs):
@@ -150,8 +150,8 @@ def test_every_way_has_the_same_states(name, bias, reverse, shape, way):
     x, h0, W_xh, W_hh, b_h = inputs
     split = {"parts": min(WAYS[way].parts, x.shape[1]), "run": WAYS[way].run}
     with going(WAYS[way]):
-        states = unroll.forward(*inputs, CELLS[name], reverse, **split)
-    before, after = unroll.previous(states, reverse), unroll.outputs(states, reverse)
+        states = elman.forward(*inputs, CELLS[name], reverse, **split)
+    before, after = elman.previous(states, reverse), elman.outputs(states, reverse)
     np.testing.assert_array_equal(before[-1 if reverse else 0], h0)
     z = x @ W_xh + before @ W_hh + (0 if b_h is None else b_h)
     np.testing.assert_allclose(after, CELLS[name].apply(z), rtol=0, atol=1e-14)
@@ -200,22 +200,22 @@ def test_remat_runs_the_same_steps_again_bit_for_bit():
 def test_checkpoints_are_few_and_copies():
     inputs, *_ = problem("all differ", True)
     for reverse in (False, True):
-        states = unroll.forward(*inputs, CELLS["tanh"], reverse)
-        kept = unroll.checkpoints(states, 2, inputs[4], reverse)
+        states = elman.forward(*inputs, CELLS["tanh"], reverse)
+        kept = elman.checkpoints(states, 2, inputs[4], reverse)
         order = states[::-1] if reverse else states
         np.testing.assert_array_equal(kept.states, order[[0, 2, 4]])
         assert not np.shares_memory(kept.states, states)
 
 
 def test_the_form_is_a_matter_of_the_shape():
-    assert unroll.forward_form(1, 10, 20) is JoinedForward
-    assert unroll.forward_form(32, 10, 20) is JoinedForward
-    assert unroll.forward_form(1000, 10, 20) is HoistedForward
-    assert unroll.forward_form(1, 10, 200) is HoistedForward
-    assert unroll.forward_form(1, 200, 10) is HoistedForward
-    assert unroll.backward_form(1, 20) is JoinedBackward
-    assert unroll.backward_form(1, 200) is HoistedBackward
-    assert unroll.backward_form(2, 20) is HoistedBackward
+    assert elman.forward_form(1, 10, 20) is JoinedForward
+    assert elman.forward_form(32, 10, 20) is JoinedForward
+    assert elman.forward_form(1000, 10, 20) is HoistedForward
+    assert elman.forward_form(1, 10, 200) is HoistedForward
+    assert elman.forward_form(1, 200, 10) is HoistedForward
+    assert elman.backward_form(1, 20) is JoinedBackward
+    assert elman.backward_form(1, 200) is HoistedBackward
+    assert elman.backward_form(2, 20) is HoistedBackward
 
 
 @pytest.mark.parametrize("way", ["hoisted", "joined"])
@@ -230,12 +230,12 @@ def test_an_error_in_the_middle_leaves_nothing_behind(way):
         return np.tanh(z)
 
     with going(WAYS[way]):
-        expected = unroll.forward(*inputs, CELLS["tanh"])
+        expected = elman.forward(*inputs, CELLS["tanh"])
         assert scratch._shelf.kept
         with pytest.raises(ArithmeticError, match="in the middle"):
-            unroll.forward(*inputs, Activation("broken", phi, None))
+            elman.forward(*inputs, Activation("broken", phi, None))
         assert not scratch._shelf.kept
-        np.testing.assert_array_equal(unroll.forward(*inputs, CELLS["tanh"]), expected)
+        np.testing.assert_array_equal(elman.forward(*inputs, CELLS["tanh"]), expected)
 
 
 @pytest.mark.parametrize("way", ["hoisted", "joined"])
@@ -245,12 +245,12 @@ def test_an_unroll_within_an_unroll_has_scratch_of_its_own(way):
     x, h0, W_xh, W_hh, b_h = inputs
 
     def phi(z):
-        unroll.forward(-x, h0, W_xh, W_hh, b_h, ACTIVATIONS["tanh"])
+        elman.forward(-x, h0, W_xh, W_hh, b_h, ACTIVATIONS["tanh"])
         return np.tanh(z)
 
     with going(WAYS[way]):
-        nested = unroll.forward(*inputs, Activation("nested", phi, None))
-        np.testing.assert_array_equal(nested, unroll.forward(*inputs, ACTIVATIONS["tanh"]))
+        nested = elman.forward(*inputs, Activation("nested", phi, None))
+        np.testing.assert_array_equal(nested, elman.forward(*inputs, ACTIVATIONS["tanh"]))
 
 
 @pytest.mark.parametrize(("name", "reverse"), combinations(CELLS, [False, True]))
@@ -272,9 +272,9 @@ def test_it_is_the_textbook(name, bias, shape):
     x, h0, W_xh, W_hh, b_h = inputs
     b = np.zeros(W_hh.shape[0]) if b_h is None else b_h
     pair = CELLS[name].apply, CELLS[name].derivative
-    states = unroll.forward(*inputs, CELLS[name])
+    states = elman.forward(*inputs, CELLS[name])
     expected = textbook.unroll(textbook.layer_step_batch, x, h0, W_xh, W_hh, b, activation=pair)
-    np.testing.assert_allclose(unroll.outputs(states, False), expected, rtol=0, atol=1e-13)
+    np.testing.assert_allclose(elman.outputs(states, False), expected, rtol=0, atol=1e-13)
     oracle = textbook.unroll_backward(x, h0, W_xh, W_hh, b, d_outputs, d_final, activation=pair)
     for argument, g, exact in zip(
         NAMES, gradients(inputs, CELLS[name], False, d_outputs, d_final), oracle, strict=True
@@ -287,8 +287,8 @@ def test_it_is_the_textbook(name, bias, shape):
 def test_reverse_is_forward_with_time_turned_round(name):
     inputs, d_outputs, d_final = problem("all differ", True, seed=6)
     turned = [inputs[0][::-1], *inputs[1:]]
-    there = unroll.forward(*inputs, CELLS[name], True)
-    back = unroll.forward(*turned, CELLS[name], False)
+    there = elman.forward(*inputs, CELLS[name], True)
+    back = elman.forward(*turned, CELLS[name], False)
     np.testing.assert_allclose(there, back[::-1], rtol=0, atol=1e-14)
     one = gradients(inputs, CELLS[name], True, d_outputs, d_final)
     two = gradients(turned, CELLS[name], False, d_outputs[::-1], d_final)
@@ -299,16 +299,16 @@ def test_reverse_is_forward_with_time_turned_round(name):
 @pytest.mark.parametrize("reverse", [False, True])
 def test_where_the_states_lie(reverse):
     inputs, *_ = problem("all differ", True)
-    states = unroll.forward(*inputs, CELLS["tanh"], reverse)
+    states = elman.forward(*inputs, CELLS["tanh"], reverse)
     x, h0, W_xh, W_hh, b_h = inputs
-    outputs, previous = unroll.outputs(states, reverse), unroll.previous(states, reverse)
+    outputs, previous = elman.outputs(states, reverse), elman.previous(states, reverse)
     assert states.shape == (6, 3, 4)
     assert outputs.flags.c_contiguous
     assert previous.flags.c_contiguous
     assert np.shares_memory(outputs, states)
     first, last = (4, 0) if reverse else (0, 4)
     np.testing.assert_array_equal(previous[first], h0)
-    np.testing.assert_array_equal(unroll.final(states, reverse), outputs[last])
+    np.testing.assert_array_equal(elman.final(states, reverse), outputs[last])
     for t in range(5):  # every step, from its own state before
         np.testing.assert_allclose(outputs[t], np.tanh(x[t] @ W_xh + previous[t] @ W_hh + b_h), rtol=0, atol=1e-15)
 
@@ -357,12 +357,12 @@ def test_nothing_is_written_into_and_every_result_is_new(name, reverse):
     inputs, d_outputs, d_final = problem("all differ", True)
     given = [*inputs, d_outputs, d_final]
     before = [a.tobytes() for a in given]
-    states = unroll.forward(*inputs, CELLS[name], reverse)
+    states = elman.forward(*inputs, CELLS[name], reverse)
     kept = states.copy()
     states.flags.writeable = False  # backward may be called again: it must not use up what forward saved
     x, _, W_xh, W_hh, _ = inputs
-    g = unroll.backward(d_outputs, d_final, states, x, W_xh, W_hh, CELLS[name], reverse)
-    again = unroll.backward(d_outputs, d_final, states, x, W_xh, W_hh, CELLS[name], reverse)
+    g = elman.backward(d_outputs, d_final, states, x, W_xh, W_hh, CELLS[name], reverse)
+    again = elman.backward(d_outputs, d_final, states, x, W_xh, W_hh, CELLS[name], reverse)
     assert before == [a.tobytes() for a in given]
     np.testing.assert_array_equal(states, kept)
     for i, a in enumerate(g):
@@ -373,9 +373,9 @@ def test_nothing_is_written_into_and_every_result_is_new(name, reverse):
 
 def test_two_unrolls_share_no_memory():
     inputs, *_ = problem("all differ", True)
-    one = unroll.forward(*inputs, CELLS["tanh"])
+    one = elman.forward(*inputs, CELLS["tanh"])
     kept = one.copy()
-    two = unroll.forward(-inputs[0], *inputs[1:], CELLS["tanh"])
+    two = elman.forward(-inputs[0], *inputs[1:], CELLS["tanh"])
     assert not np.shares_memory(one, two)
     np.testing.assert_array_equal(one, kept)
 
@@ -400,7 +400,7 @@ def test_memory_order_does_not_matter(reverse):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_dtype_is_kept(name, dtype):
     inputs, d_outputs, d_final = problem("all differ", True, dtype)
-    assert unroll.forward(*inputs, CELLS[name]).dtype == dtype
+    assert elman.forward(*inputs, CELLS[name]).dtype == dtype
     for g in gradients(inputs, CELLS[name], False, d_outputs, d_final):
         assert g.dtype == dtype
 
@@ -409,14 +409,14 @@ def test_an_activation_that_is_no_ufunc_gives_the_same_numbers():
     """A ufunc is applied in place, any other function is not."""
     inputs, *_ = problem("all differ", True)
     wrapped = Activation("tanh", lambda z: np.tanh(z), ACTIVATIONS["tanh"].derivative)
-    np.testing.assert_array_equal(unroll.forward(*inputs, wrapped), unroll.forward(*inputs, ACTIVATIONS["tanh"]))
+    np.testing.assert_array_equal(elman.forward(*inputs, wrapped), elman.forward(*inputs, ACTIVATIONS["tanh"]))
 
 
 def test_a_zero_recurrent_matrix_forgets_and_an_identity_remembers():
     T, N, D, H = 4, 2, 3, 5
     rng = np.random.default_rng(0)
     x, h0, W_xh = rng.standard_normal((T, N, D)), rng.random((N, H)), rng.standard_normal((D, H))
-    forgetful = unroll.forward(x, h0, W_xh, np.zeros((H, H)), None, ACTIVATIONS["relu"])
+    forgetful = elman.forward(x, h0, W_xh, np.zeros((H, H)), None, ACTIVATIONS["relu"])
     np.testing.assert_allclose(forgetful[1:], np.maximum(x @ W_xh, 0), rtol=0, atol=1e-15)
-    steady = unroll.forward(np.zeros_like(x), h0, W_xh, np.eye(H), None, ACTIVATIONS["relu"])
+    steady = elman.forward(np.zeros_like(x), h0, W_xh, np.eye(H), None, ACTIVATIONS["relu"])
     np.testing.assert_array_equal(steady, np.broadcast_to(h0, (T + 1, N, H)))

@@ -1,0 +1,316 @@
+"""The loop over the steps, and every matrix product in it, for any cell: what a step reads stands in one array::
+
+    Z_k = W [x_k; 1; h_{k-1}]     (note 003, equation 14-2, second line)  and the cell makes h_k of it, entry by entry
+    dh_{k-1} = V dZ_k             with the dZ_k that the cell makes of dh_k
+
+Arrays hold columns, features first and the rows of the mini-batch last: so each gate is contiguous, and h_k comes out
+right where step k + 1 reads it. They are copied from and to the order of the layer a chunk at a time. Steps are in the
+order of processing, and rows are *lanes* (kernels/lanes.py): where a sequence ends in one, another may begin.
+Checked by tests/kernels/test_unroll.py.
+"""  # noqa: D400
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minirnn.kernels import layout
+from minirnn.kernels.chunks import chunk_length, chunks
+from minirnn.kernels.clip import clipped
+from minirnn.kernels.lanes import Switch
+from minirnn.kernels.layout import Weights
+from minirnn.kernels.sums import Sums
+
+Array = NDArray[Any]
+
+JOINED = 100_000
+"""From so many multiplications by zero on, a step makes two products, one with x and one with h, instead of one."""
+
+SLOPES = 1 << 18
+"""Bytes of pre-activations whose derivatives are made at a time."""
+
+
+class Ends(NamedTuple):
+    """The states of all sequences: where they start from, and where they are left; backward, their gradients.
+
+    Each is a list with an array (sequences, H) for each array of a state.
+    """
+
+    first: Sequence[Any]
+    last: Sequence[Any]
+
+
+class Mask(NamedTuple):
+    """By what the h that is fed back is multiplied.
+
+    Attributes
+    ----------
+    lanes : (N, H)
+        For the sequences that are in the lanes when a run starts.
+    all : (sequences, H)
+    """
+
+    lanes: Array
+    all: Array
+
+
+class Forward:
+    """Scratch for one cell, N lanes, D inputs and H neurons, and the loop over the steps that works in it."""
+
+    def __init__(self, cell: Any, N: int, D: int, H: int, dtype: np.dtype[Any], masked: bool = False) -> None:
+        self.key = cell, N, D, H, dtype, masked
+        self.cell, self.N, self.D, self.H = cell, N, D, H
+        R, K = cell.layout.blocks, D + 1 + H
+        self.chunk = C = chunk_length(N, max(K, R * H), dtype)
+        columns = (N,) if N > 1 else ()  # vectors make cheaper calls than matrices of one column
+        self.inputs = inputs = np.empty((C + 1, K, *columns), dtype)  # [x_k; 1; h_{k-1}]; h_k goes to the next
+        inputs[:, D] = 1
+        self.fed = inputs[:, D + 1 :]
+        self.outs = np.empty((C + 1, H, *columns), dtype) if masked else self.fed
+        self.steps = [(inputs[k], self.fed[k], self.outs[k], self.outs[k + 1], self.fed[k + 1]) for k in range(C)]
+        self.W = np.zeros((R * H, K), dtype)
+        self.side = np.empty((R * H, *columns), dtype)
+        self.spare = cell.keep(C, H, columns, dtype)
+        self.spare_steps = list(cell.steps(self.spare, 0, C))
+        self.point = cell.Forward(H, columns, dtype)
+        self.mask = np.empty((H, *columns), dtype) if masked else None
+        self.nbytes = dtype.itemsize * (C * N * (K + (R + 3) * H) + R * H * K)
+
+    def run(
+        self,
+        x: Array,
+        hs: Array,
+        extras: Sequence[Array],
+        weights: Weights,
+        ends: Ends,
+        switches: Sequence[Switch] = (),
+        kept: Any = None,
+        mask: Mask | None = None,
+        fed: Array | None = None,
+    ) -> list[Array]:
+        """Unroll x (L, N, D) from hs[0] and ``extras`` on, and write hs[1:].
+
+        Parameters
+        ----------
+        hs : (L + 1, N, H)
+        extras : (N, H) each, the states beside h before the first step
+        ends : for the sequences that begin or end between two steps
+        kept : from ``cell.keep`` for L steps; None to keep nothing
+        mask : None for none
+        fed : (L, N, H), to be told what was fed back; None not to be
+
+        Returns
+        -------
+        list of (N, H) arrays : the states beside h after the last step; views of scratch, or of ``kept``
+        """
+        N, H = self.N, self.H
+        layout.fill_forward(self.W, weights, self.cell.layout)
+        product, stage, step = self._product(), self._stage(weights), self.point.step
+        _, rows_fed, rows_out = (a.reshape(len(a), -1, N).swapaxes(1, 2) for a in (self.inputs, self.fed, self.outs))
+        xs = self.inputs.reshape(len(self.inputs), -1, N).swapaxes(1, 2)[..., : self.D]
+        carried = self.spare[0] if kept is None else kept[0]
+        for state, given in zip(carried, extras, strict=True):
+            state[0].reshape(H, N)[...] = given.T
+        rows_out[0] = hs[0]
+        if mask is not None and self.mask is not None:
+            self.mask.reshape(H, N)[...] = mask.lanes.T
+            np.multiply(self.outs[0], self.mask, self.fed[0])
+        factor, multiply = self.mask, np.multiply
+        for lo, hi in chunks(len(x), self.chunk):
+            n, base = hi - lo, 0 if kept is None else lo
+            xs[:n] = x[lo:hi]
+            own = self.spare_steps if kept is None else self.cell.steps(kept, lo, hi)
+            steps = list(zip(self.steps[:n], own, strict=False))
+            for a, b, now in spans(lo, hi, switches):
+                for switch in now:
+                    self._switch(switch, a - lo, [s[a - lo + base] for s in carried], ends, mask)
+                for (u, h, before, out, feed), (z, *others) in steps[a - lo : b - lo]:
+                    product(u, z)
+                    if stage is not None:
+                        stage(h, z, *others)
+                    step(before, out, z, *others)
+                    if factor is not None:
+                        multiply(out, factor, feed)
+            if fed is not None:
+                fed[lo:hi] = rows_fed[:n]
+            hs[lo + 1 : hi + 1] = rows_out[1 : n + 1]
+            for switch in switches:
+                if lo < switch.k < hi:  # its place was needed for the sequence after it
+                    hs[switch.k, switch.lane] = ends.last[0][switch.old]
+            self.inputs[0] = self.inputs[n]
+            if factor is not None:
+                self.outs[0] = self.outs[n]
+            if kept is None:
+                for state in carried:
+                    state[0] = state[n]
+        return [state[0 if kept is None else len(x)].reshape(H, N).T for state in carried]
+
+    def _switch(self, switch: Switch, k: int, carried: Sequence[Array], ends: Ends, mask: Mask | None) -> None:
+        """Leave the states of the sequence that has ended; start from those of the one that begins."""
+        _, lane, old, new = switch
+        states = [s.reshape(self.H, self.N) for s in (self.outs[k], *carried)]
+        for state, first, last in zip(states, ends.first, ends.last, strict=True):
+            last[old] = state[:, lane]
+            state[:, lane] = first[new] if new >= 0 else state[:, 0]  # what idles does what lane 0 does
+        if mask is not None and self.mask is not None:
+            masks, fed = self.mask.reshape(self.H, self.N), self.fed[k].reshape(self.H, self.N)
+            masks[:, lane] = mask.all[new] if new >= 0 else masks[:, 0]
+            fed[:, lane] = states[0][:, lane] * masks[:, lane]
+
+    def _product(self) -> Callable[[Array, Array], Any]:
+        """Return what makes Z_k of [x_k; 1; h_{k-1}]."""
+        plan, W, D, H, side = self.cell.layout, self.W, self.D, self.H, self.side
+        start, zeros = plan.start * H, plan.blocks * H - len(plan.h) * H
+        if not plan.start or zeros * H * self.N < JOINED:
+            return W.dot
+        of_x, of_h = plan.of_x(H), plan.of_h(H)
+        from_x, from_h = W[of_x, : D + 1].copy(), W[of_h, D + 1 :].copy()
+        side, both, rest = side[: len(from_h)], of_x.stop - start, slice(of_x.stop, None)
+        of_both, bias = slice(start, of_x.stop), W[rest, D].reshape(-1, *[1] * (self.inputs.ndim - 2))
+
+        def two(u: Array, z: Array) -> None:
+            from_x.dot(u[: D + 1], z[of_x])
+            from_h.dot(u[D + 1 :], side)
+            np.add(z[of_both], side[:both], z[of_both])
+            if both < len(side):
+                np.add(side[both:], bias, z[rest])
+
+        return two
+
+    def _stage(self, weights: Weights) -> Callable[..., None] | None:
+        """Return what makes a stage's product, None where the cell has none."""
+        make = self.point.stage
+        if make is None:
+            return None
+        W, side = np.ascontiguousarray(layout.stage_of(weights.W_hh, self.cell.layout).T), self.side[: self.H]
+
+        def stage(h: Array, *own: Array) -> None:
+            source, target = make(h, *own)
+            W.dot(source, side)
+            np.add(target, side, target)
+
+        return stage
+
+
+class Backward:
+    """Scratch for one cell, N lanes, D inputs and H neurons, and the loop back over the steps that works in it."""
+
+    def __init__(self, cell: Any, N: int, D: int, H: int, dtype: np.dtype[Any]) -> None:
+        self.key = cell, N, D, H, dtype
+        self.cell, self.N, self.H = cell, N, H
+        width = cell.layout.blocks * H
+        self.chunk = C = chunk_length(N, width, dtype)
+        self.slopes = S = min(C, max(1, SLOPES // (N * width * dtype.itemsize)))
+        columns = (N,) if N > 1 else ()
+        self.entering = np.empty((C, H, *columns), dtype)
+        self.entering_views = list(self.entering)
+        self.output = np.empty((S, H, *columns), dtype)
+        self.rows = np.empty((C, N, width), dtype)  # dZ
+        self.V = np.empty((H, len(cell.layout.h) * H), dtype)
+        self.dh = np.empty((H, *columns), dtype)
+        self.point = cell.Backward(S, H, columns, dtype)
+        # One row is the same in both orders: then dZ is made where it is wanted.
+        dzs = [np.empty((width, *columns), dtype)] * C if columns else list(self.rows[:, 0])
+        of_h = cell.layout.of_h(H)
+        self.steps = [(dz, self.point.parts(dz), dz[of_h], row.T) for dz, row in zip(dzs, self.rows, strict=True)]
+        self.nbytes = dtype.itemsize * (C * N * (width + H) + S * N * (width + 3 * H) + self.V.size)
+
+    def run(
+        self,
+        d_outputs: Array | None,
+        d_states: Sequence[Array | None],
+        hs: Array,
+        weights: Weights,
+        ends: Ends,
+        switches: Sequence[Switch],
+        kept: Any,
+        mask: Mask | None,
+        fed: Array | None,
+        clip: float | None,
+        sums: Sums,
+        start: int = 0,
+    ) -> list[Array]:
+        """Go back from the last step to the first, and hand every dZ to ``sums``.
+
+        Parameters
+        ----------
+        d_outputs : (L, N, H) or None for zeros
+        d_states : (N, H) or None each, the gradients of the states after the last step
+        hs, weights, switches, kept, mask, fed : as with `Forward.run`, but that ``mask.lanes`` are those at the end
+        ends : gradients: ``last`` is given, or None, and ``first`` is written
+        clip : the largest norm that a column of dh may have at a step, None for any
+        start : the number that the first of these steps has in ``sums``
+
+        Returns
+        -------
+        list of (N, H) arrays : the gradients of the states before the first step, views of scratch
+        """
+        N, H, point, dh = self.N, self.H, self.point, self.dh
+        layout.fill_back(self.V, weights.W_hh, self.cell.layout)
+        states = [d.reshape(H, N) for d in (dh, *point.extras)]
+        for d, given in zip(states, d_states, strict=True):
+            d[...] = 0 if given is None else given.T
+        factor = None if mask is None else mask.lanes.T.reshape(dh.shape).copy()
+        stage = None
+        if self.cell.layout.stage is not None:
+            stage = np.ascontiguousarray(layout.stage_of(weights.W_hh, self.cell.layout))
+        dot, add, step, direct = self.V.dot, np.add, point.step, point.direct
+        entering = self.entering.reshape(len(self.entering), H, N).swapaxes(1, 2)
+        output = self.output.reshape(len(self.output), H, N).swapaxes(1, 2)
+        for lo, hi in reversed(chunks(len(hs) - 1, self.chunk)):
+            if d_outputs is not None:
+                entering[: hi - lo] = d_outputs[lo:hi]
+            for first, last in reversed(chunks(hi - lo, self.slopes)):
+                first, last = lo + first, lo + last
+                if self.cell.slopes_of_output:
+                    output[: last - first] = hs[first + 1 : last + 1]
+                point.slopes(kept, first, last, self.output[: last - first])
+                for a, b, now in reversed(list(spans(first, last, switches))):
+                    for k in range(b - 1, a - 1, -1):
+                        dz, parts, of_h, rows = self.steps[k - lo]
+                        if d_outputs is not None:
+                            add(dh, self.entering_views[k - lo], dh)
+                        if clip is not None:
+                            dh[...] = clipped(dh, clip, 0)
+                        source = step(k - first, dh, parts)
+                        if stage is not None:
+                            stage.dot(source, point.staged)
+                            point.stage(k - first, parts)
+                        dot(of_h, dh)
+                        if stage is not None:
+                            add(dh, point.staged, dh)
+                        if factor is not None:
+                            np.multiply(dh, factor, dh)
+                        if direct is not None:
+                            add(dh, direct, dh)
+                        if N > 1:
+                            rows[...] = dz
+                    for switch in now:
+                        self._switch(switch, states, ends, factor, mask)
+            staged = self.cell.staged(kept, lo, hi, N) if stage is not None else None
+            sums.add(start + lo, hs[lo:hi] if fed is None else fed[lo:hi], self.rows[: hi - lo], staged)
+        return [d.T for d in states]
+
+    def _switch(self, switch: Switch, states: Sequence[Array], ends: Ends, factor: Any, mask: Mask | None) -> None:
+        """Leave the gradients of the sequence that begins; go on with those of the one that ends."""
+        _, lane, old, new = switch
+        for d, first, last in zip(states, ends.first, ends.last, strict=True):
+            if new >= 0:
+                first[new] = d[:, lane]
+            d[:, lane] = 0 if last is None else last[old]
+        if mask is not None:
+            factor.reshape(self.H, self.N)[:, lane] = mask.all[old]
+
+
+def spans(lo: int, hi: int, switches: Sequence[Switch]) -> Iterator[tuple[int, int, list[Switch]]]:
+    """Yield the parts of the steps ``lo`` … ``hi`` between switches, each with the switches before its first step."""
+    now: list[Switch] = []
+    a = lo
+    for switch in switches:
+        if lo <= switch.k < hi:
+            if switch.k > a:
+                yield a, switch.k, now
+                a, now = switch.k, []
+            now.append(switch)
+    yield a, hi, now

@@ -1,0 +1,207 @@
+"""The GRU between the matrix products, on columns: features first, the rows of the mini-batch last::
+
+    r, z = σ(Z_r), σ(Z_z)        n = tanh(X_n + r ⊙ Z_n)             reset after the product
+                                 n = tanh(X_n + (r ⊙ H_{t-1}) W_hn)  reset before it: a stage
+    H_t = (1 − z) ⊙ n + z ⊙ H_{t-1} = n + z ⊙ (H_{t-1} − n)
+
+Checked by tests/kernels/test_unroll.py.
+"""  # noqa: D400
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minirnn.kernels.layout import Layout
+
+Array = NDArray[Any]
+
+
+class GRU:
+    """Cho et al. 2014 (arXiv:1406.1078v1): the reset gate works on the product."""
+
+    layout = Layout((2, 0, 1), (0, 1, 2), start=1, halved=2)  # n from x, r, z, n from h
+    extras = 0
+    slopes_of_output = False
+
+    def keep(self, L: int, H: int, columns: tuple[int, ...], dtype: Any) -> Any:
+        """Return what forward fills for L steps: n, r, z, Z_n, and H_{t-1} − n."""
+        return [], np.empty((L, 4 * H, *columns), dtype), np.empty((L, H, *columns), dtype)
+
+    def steps(self, kept: Any, lo: int, hi: int) -> Iterable[tuple[Any, ...]]:
+        """Return what `Forward.step` gets at each step, Z first."""
+        _, gates, rest = kept
+        H = rest.shape[1]
+        z = gates[lo:hi]
+        n, r, u, side = (z[:, j * H : (j + 1) * H] for j in range(4))
+        return zip(z, z[:, H : 3 * H], n, r, u, side, rest[lo:hi], strict=True)
+
+    class Forward:
+        """One step, in scratch for (H, N)."""
+
+        stage = None
+
+        def __init__(self, H: int, columns: tuple[int, ...], dtype: Any) -> None:
+            self.t = np.empty((H, *columns), dtype)
+            self.half = np.full((2 * H, *columns), 0.5, dtype)
+
+        def step(self, h: Any, out: Any, z: Any, sigmoids: Any, n: Any, r: Any, u: Any, side: Any, rest: Any) -> None:
+            """Turn Z into the gates and the candidate, in place, and write H_t."""
+            t, half, multiply, add, tanh = self.t, self.half, np.multiply, np.add, np.tanh
+            tanh(sigmoids, sigmoids)  # their Z come halved
+            multiply(sigmoids, half, sigmoids)
+            add(sigmoids, half, sigmoids)
+            multiply(r, side, t)
+            add(n, t, n)
+            tanh(n, n)
+            np.subtract(h, n, rest)
+            multiply(u, rest, out)
+            add(out, n, out)
+
+    class Backward:
+        """The derivatives of a few steps at once, and one step of the chain."""
+
+        def __init__(self, S: int, H: int, columns: tuple[int, ...], dtype: Any) -> None:
+            self.local = np.empty((S, 4 * H, *columns), dtype)  # ∂H/∂X_n, ∂H/∂Z of r, z and n
+            self.views = list(self.local.reshape(S, 4, H, *columns))
+            self.t = np.empty((S, H, *columns), dtype)
+            self.direct = np.empty((H, *columns), dtype)  # what of dH goes to H_{t-1} past the products
+            self.extras: list[Any] = []
+            self.keeping: list[Any] = []
+
+        def parts(self, dz: Array) -> tuple[Any, ...]:
+            """Return the views of dZ that `step` writes to."""
+            return (dz.reshape(4, *self.direct.shape),)
+
+        def slopes(self, kept: Any, lo: int, hi: int, output: Any) -> None:
+            """Make the derivatives of the steps ``lo`` … ``hi``."""
+            _, gates, rest = kept
+            n_steps, H = hi - lo, rest.shape[1]
+            z, J, t = gates[lo:hi], self.local[:n_steps], self.t[:n_steps]
+            n, r, u, side = (z[:, j * H : (j + 1) * H] for j in range(4))
+            Jn, Jr, Ju, Jside = (J[:, j * H : (j + 1) * H] for j in range(4))
+            gated, J_gated = z[:, H : 3 * H], J[:, H : 3 * H]
+            np.multiply(gated, gated, J_gated)
+            np.subtract(gated, J_gated, J_gated)  # σ′ = σ − σ²
+            np.multiply(n, n, Jn)
+            np.subtract(1.0, Jn, Jn)  # tanh′ = 1 − tanh²
+            np.subtract(1.0, u, t)
+            np.multiply(Jn, t, Jn)
+            np.multiply(Jn, r, Jside)
+            np.multiply(Jn, side, t)
+            np.multiply(Jr, t, Jr)
+            np.multiply(Ju, rest[lo:hi], Ju)
+            self.keeping = list(u)
+
+        def step(self, k: int, dh: Any, parts: Any) -> None:
+            """Write dZ, and the direct part of dH of the step before, from dH."""
+            np.multiply(self.views[k], dh, parts[0])
+            np.multiply(self.keeping[k], dh, self.direct)
+
+
+class GRUResetBefore:
+    """Cho et al. 2014 (arXiv:1406.1078v3): the reset gate works on H_{t-1}, before its product with W_hn."""
+
+    layout = Layout((2, 0, 1), (0, 1), start=1, halved=2, stage=2)  # n, r, z
+    extras = 0
+    slopes_of_output = False
+
+    def keep(self, L: int, H: int, columns: tuple[int, ...], dtype: Any) -> Any:
+        """Return what forward fills for L steps: n, r, z, then H_{t-1} − n, H_{t-1} and r ⊙ H_{t-1}."""
+        each = (L, H, *columns)
+        return (
+            [],
+            np.empty((L, 3 * H, *columns), dtype),
+            np.empty(each, dtype),
+            np.empty(each, dtype),
+            np.empty(each, dtype),
+        )
+
+    def steps(self, kept: Any, lo: int, hi: int) -> Iterable[tuple[Any, ...]]:
+        """Return what `Forward.step` gets at each step, Z first."""
+        _, gates, rest, before, staged = kept
+        H = rest.shape[1]
+        z = gates[lo:hi]
+        n, r, u = (z[:, j * H : (j + 1) * H] for j in range(3))
+        return zip(z, z[:, H:], n, r, u, rest[lo:hi], before[lo:hi], staged[lo:hi], strict=True)
+
+    def staged(self, kept: Any, lo: int, hi: int, N: int) -> Array:
+        """Return r ⊙ H_{t-1} of the steps ``lo`` … ``hi``, rows first: (steps, N, H)."""
+        columns: Array = kept[4][lo:hi]
+        return columns.reshape(*columns.shape[:2], N).swapaxes(1, 2)
+
+    class Forward:
+        """One step, in scratch for (H, N)."""
+
+        def __init__(self, H: int, columns: tuple[int, ...], dtype: Any) -> None:
+            self.half = np.full((2 * H, *columns), 0.5, dtype)
+
+        def stage(
+            self, h: Any, z: Any, sigmoids: Any, n: Any, r: Any, u: Any, rest: Any, before: Any, staged: Any
+        ) -> Any:
+            """Make the gates, and return r ⊙ H_{t-1}, whose product is added to n."""
+            np.tanh(sigmoids, sigmoids)
+            np.multiply(sigmoids, self.half, sigmoids)
+            np.add(sigmoids, self.half, sigmoids)
+            np.copyto(before, h)
+            np.multiply(r, h, staged)
+            return staged, n
+
+        def step(
+            self, h: Any, out: Any, z: Any, sigmoids: Any, n: Any, r: Any, u: Any, rest: Any, before: Any, staged: Any
+        ) -> None:
+            """Make the candidate, and write H_t."""
+            np.tanh(n, n)
+            np.subtract(h, n, rest)
+            np.multiply(u, rest, out)
+            np.add(out, n, out)
+
+    class Backward:
+        """The derivatives of a few steps at once, and one step of the chain, in two halves around the product."""
+
+        def __init__(self, S: int, H: int, columns: tuple[int, ...], dtype: Any) -> None:
+            self.local = np.empty((S, 3 * H, *columns), dtype)  # ∂H/∂Z_n, ∂(r ⊙ H)/∂Z_r, ∂H/∂Z_z
+            self.views = [(J[:H], J[H : 2 * H], J[2 * H :]) for J in self.local]
+            self.t = np.empty((S, H, *columns), dtype)
+            self.staged = np.empty((H, *columns), dtype)
+            self.direct = np.empty((H, *columns), dtype)
+            self.extras: list[Any] = []
+            self.keeping: list[Any] = []
+            self.reset: list[Any] = []
+
+        def parts(self, dz: Array) -> tuple[Any, ...]:
+            """Return the views of dZ that `step` writes to."""
+            H = len(self.direct)
+            return dz[:H], dz[H : 2 * H], dz[2 * H :]
+
+        def slopes(self, kept: Any, lo: int, hi: int, output: Any) -> None:
+            """Make the derivatives of the steps ``lo`` … ``hi``."""
+            _, gates, rest, before, _ = kept
+            n_steps, H = hi - lo, rest.shape[1]
+            z, J, t = gates[lo:hi], self.local[:n_steps], self.t[:n_steps]
+            n, r, u = (z[:, j * H : (j + 1) * H] for j in range(3))
+            Jn, Jr, Ju = (J[:, j * H : (j + 1) * H] for j in range(3))
+            gated, J_gated = z[:, H:], J[:, H:]
+            np.multiply(gated, gated, J_gated)
+            np.subtract(gated, J_gated, J_gated)
+            np.multiply(n, n, Jn)
+            np.subtract(1.0, Jn, Jn)
+            np.subtract(1.0, u, t)
+            np.multiply(Jn, t, Jn)
+            np.multiply(Jr, before[lo:hi], Jr)
+            np.multiply(Ju, rest[lo:hi], Ju)
+            self.keeping, self.reset = list(u), list(r)
+
+        def step(self, k: int, dh: Any, parts: Any) -> Any:
+            """Write dZ_n and dZ_z; return dZ_n, whose product with W_hn is the gradient of r ⊙ H_{t-1}."""
+            Jn, _, Ju = self.views[k]
+            np.multiply(Jn, dh, parts[0])
+            np.multiply(Ju, dh, parts[2])
+            np.multiply(self.keeping[k], dh, self.direct)
+            return parts[0]
+
+        def stage(self, k: int, parts: Any) -> None:
+            """Take ``staged``, the gradient of r ⊙ H_{t-1}, on to Z_r and, in place, to H_{t-1}."""
+            np.multiply(self.views[k][1], self.staged, parts[1])
+            np.multiply(self.staged, self.reset[k], self.staged)

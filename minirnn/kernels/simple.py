@@ -1,0 +1,198 @@
+"""Elman's cell on columns (features first, rows of the mini-batch last), and the adaptor for a cell of the user's own.
+
+Checked by tests/kernels/test_unroll.py.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minirnn.kernels.cells import Activation
+from minirnn.kernels.layout import Layout
+
+Array = NDArray[Any]
+
+
+class Elman:
+    """H_t = φ(Z_t)."""
+
+    layout = Layout((0,), (0,))
+    extras = 0
+    slopes_of_output = True
+
+    def __init__(self, activation: Activation) -> None:
+        self.activation = activation
+
+    def keep(self, L: int, H: int, columns: tuple[int, ...], dtype: Any) -> Any:
+        """Return scratch for one Z; the outputs are all that backward needs."""
+        return [], np.empty((H, *columns), dtype)
+
+    def steps(self, kept: Any, lo: int, hi: int) -> Iterable[tuple[Any, ...]]:
+        """Return the same Z for each step."""
+        return [(kept[1],)] * (hi - lo)
+
+    def Forward(self, H: int, columns: tuple[int, ...], dtype: Any) -> "ElmanForward":
+        """Return the pointwise half of a step."""
+        return ElmanForward(self.activation.at((H, *columns), dtype))
+
+    def Backward(self, S: int, H: int, columns: tuple[int, ...], dtype: Any) -> "ElmanBackward":
+        """Return the pointwise half of a step backward."""
+        return ElmanBackward(self.activation, S, H, columns, dtype)
+
+
+class ElmanForward:
+    """φ."""
+
+    stage = None
+
+    def __init__(self, phi: Any) -> None:
+        self.phi = phi
+
+    def step(self, h: Any, out: Any, z: Any) -> None:
+        """Write φ(Z) to ``out``."""
+        self.phi(z, out)
+
+
+class ElmanBackward:
+    """φ′ of a few steps at once, and its product with dH at one step."""
+
+    direct = None
+
+    def __init__(self, activation: Activation, S: int, H: int, columns: tuple[int, ...], dtype: Any) -> None:
+        self.activation = activation
+        self.local = np.empty((S, H, *columns), dtype)
+        self.views = list(self.local)
+        self.extras: list[Any] = []
+
+    def parts(self, dz: Array) -> tuple[Any, ...]:
+        """Return what `step` writes to: dZ as it is."""
+        return (dz,)
+
+    def slopes(self, kept: Any, lo: int, hi: int, output: Any) -> None:
+        """Make φ′ from the outputs of the steps ``lo`` … ``hi``."""
+        self.activation.slope_into(output, self.local[: hi - lo])
+
+    def step(self, k: int, dh: Any, parts: Any) -> None:
+        """Write dZ = φ′ ⊙ dH."""
+        np.multiply(self.views[k], dh, parts[0])
+
+
+class Pair(Protocol):
+    """What a user's cell gives to the fused unroll; see `minirnn.Cell`."""
+
+    blocks: int
+    states: int
+
+    def step(self, z: Array, *state: Array) -> tuple[Any, Any]:
+        """Return the new state, a tuple, and what `step_backward` needs."""
+
+    def step_backward(self, d_state: tuple[Array, ...], kept: Any) -> tuple[Any, Any]:
+        """Return dZ and the gradients of the state before."""
+
+
+class Custom:
+    """The adaptor: it hands over views with the rows first, and checks what comes back."""
+
+    slopes_of_output = False
+
+    def __init__(self, cell: Pair) -> None:
+        gates = tuple(range(cell.blocks))
+        self.cell, self.layout, self.extras = cell, Layout(gates, gates), cell.states - 1
+
+    def keep(self, L: int, H: int, columns: tuple[int, ...], dtype: Any) -> Any:
+        """Return what forward fills for L steps: the states but for H, and whatever the cell keeps; Z is scratch."""
+        states = [np.empty((L + 1, H, *columns), dtype) for _ in range(self.extras)]
+        return states, np.empty((self.layout.blocks * H, *columns), dtype), [None] * L
+
+    def steps(self, kept: Any, lo: int, hi: int) -> Iterable[tuple[Any, ...]]:
+        """Return what `CustomForward.step` gets at each step, Z first."""
+        states, z, objects = kept
+        return [(z, [s[k] for s in states], [s[k + 1] for s in states], objects, k) for k in range(lo, hi)]
+
+    def Forward(self, H: int, columns: tuple[int, ...], dtype: Any) -> "CustomForward":
+        """Return the pointwise half of a step."""
+        return CustomForward(self.cell, H)
+
+    def Backward(self, S: int, H: int, columns: tuple[int, ...], dtype: Any) -> "CustomBackward":
+        """Return the pointwise half of a step backward."""
+        return CustomBackward(self.cell, H, columns, dtype)
+
+
+class CustomForward:
+    """One step of a user's cell."""
+
+    stage = None
+
+    def __init__(self, cell: Pair, H: int) -> None:
+        self.cell, self.H = cell, H
+
+    def step(self, h: Any, out: Any, z: Any, before: list[Any], after: list[Any], objects: list[Any], k: int) -> None:
+        """Hand over Z (N, G·H) and the states (N, H), read-only; write the new states."""
+        name = type(self.cell).__name__
+        given = [_rows(z.copy(), len(z)), *(_rows(s.copy(), self.H) for s in (h, *before))]
+        answer = self.cell.step(*given)
+        if not isinstance(answer, tuple) or len(answer) != 2:
+            kind = type(answer).__name__
+            raise TypeError(f"{name}.step must return (new state, kept), got {kind}: try return (h,), (z, h)")
+        state, objects[k] = answer
+        shape = given[1].shape
+        for target, new in zip(
+            (out, *after), _checked(state, 1 + len(after), shape, z.dtype, f"{name}.step: new state"), strict=True
+        ):
+            _rows(target, self.H)[...] = new
+
+
+class CustomBackward:
+    """One step of a user's cell backward."""
+
+    def __init__(self, cell: Pair, H: int, columns: tuple[int, ...], dtype: Any) -> None:
+        self.cell, self.H = cell, H
+        self.direct = np.empty((H, *columns), dtype)
+        self.extras = [np.empty((H, *columns), dtype) for _ in range(cell.states - 1)]
+        self.objects: list[Any] = []
+
+    def parts(self, dz: Array) -> tuple[Any, ...]:
+        """Return what `step` writes to: dZ as it is."""
+        return (dz,)
+
+    def slopes(self, kept: Any, lo: int, hi: int, output: Any) -> None:
+        """Find what the cell kept at the steps ``lo`` … ``hi``."""
+        self.objects = kept[2][lo:hi]
+
+    def step(self, k: int, dh: Any, parts: Any) -> None:
+        """Let the cell make dZ and the gradients of the states before; that of H goes past the products."""
+        name, H = type(self.cell).__name__, self.H
+        d_state = tuple(_rows(d.copy(), H) for d in (dh, *self.extras))
+        answer = self.cell.step_backward(d_state, self.objects[k])
+        if not isinstance(answer, tuple) or len(answer) != 2:
+            kind = type(answer).__name__
+            raise TypeError(f"{name}.step_backward must return (dz, d_state), got {kind}: try return dz, (d_h,)")
+        dz, before = answer
+        target, shape = parts[0], d_state[0].shape
+        wanted = shape[0], len(target)
+        _rows(target, len(target))[...] = _checked((dz,), 1, wanted, target.dtype, f"{name}.step_backward: dz")[0]
+        arrays = _checked(before, len(d_state), shape, target.dtype, f"{name}.step_backward: d_state")
+        for to, d in zip((self.direct, *self.extras), arrays, strict=True):
+            _rows(to, H)[...] = d
+
+
+def _rows(a: Array, features: int) -> Array:
+    """Return columns (features, N) or (features,) as rows (N, features), a view."""
+    return a.reshape(features, -1).T
+
+
+def _checked(arrays: Any, count: int, shape: tuple[int, ...], dtype: Any, what: str) -> Sequence[Any]:
+    if not isinstance(arrays, tuple | list) or len(arrays) != count:
+        got = f"{len(arrays)} of them" if isinstance(arrays, tuple | list) else type(arrays).__name__
+        raise TypeError(
+            f"{what} must be a tuple of {count} array{'s' * (count > 1)}, got {got}: try a comma, as in (h,)"
+        )
+    for a in arrays:
+        if getattr(a, "shape", None) != shape or a.dtype != dtype:
+            got = f"{getattr(a, 'shape', type(a).__name__)} {getattr(a, 'dtype', '')}".strip()
+            raise ValueError(
+                f"{what} must have shape {shape} and dtype {dtype}, got {got}: a cell works entry by entry"
+            )
+    return arrays

@@ -1,0 +1,167 @@
+"""How the pieces of an unroll lie in the arrays of a layer: rows as they are, or packed in lanes.
+
+In a view steps are in the order of processing. Checked by tests/kernels/test_unroll.py.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minirnn.kernels.chunks import chunks
+from minirnn.kernels.columns import Mask
+from minirnn.kernels.lanes import Lanes, Switch
+
+Array = NDArray[Any]
+
+
+class Span(NamedTuple):
+    """Steps of whole rows."""
+
+    lo: int
+    hi: int
+    switches: Sequence[Switch] = ()
+
+
+class Whole:
+    """Rows of a mini-batch, all T steps long, forward or in reverse, in pieces of ``segment`` steps."""
+
+    def __init__(self, T: int, rows: slice, reverse: bool, segment: int | None) -> None:
+        self.rows, self.turn = rows, slice(None, None, -1) if reverse else slice(None)
+        self.pieces = [Span(lo, hi) for lo, hi in chunks(T, segment or T)]
+
+    def _of(self, a: Array) -> Array:
+        turned: Array = a[self.turn, self.rows]
+        return turned
+
+    def width(self, i: int) -> int | None:
+        """Return the number of rows in piece ``i``: None for all."""
+        return None
+
+    def read(self, a: Array, i: int) -> Array:
+        """Return (L, n, …) of an array (T, N, …)."""
+        piece = self.pieces[i]
+        return self._of(a)[piece.lo : piece.hi]
+
+    entering = room = read
+
+    def states(self, states: Array, i: int) -> Array:
+        """Return where the states of piece ``i`` go, (L + 1, n, H) of (T + 1, N, H)."""
+        piece = self.pieces[i]
+        return self._of(states)[piece.lo : piece.hi + 1]
+
+    def write(self, a: Array, i: int, values: Array) -> None:
+        """Do nothing: `room` and `states` are views."""
+
+    def begin(self, first: Sequence[Array]) -> list[Array]:
+        """Return the states before piece 0."""
+        return list(first)
+
+    def leave(self, i: int, current: Sequence[Array], last: Sequence[Array]) -> None:
+        """Write the states of what ends with piece ``i``."""
+        if i == len(self.pieces) - 1:
+            for to, state in zip(last, current, strict=True):
+                to[...] = state
+
+    def arrive(self, i: int, current: Sequence[Any], last: Sequence[Any], like: Array) -> Sequence[Any]:
+        """Return the gradients of the states after piece ``i``; ``current`` are those before the next piece."""
+        return last if i == len(self.pieces) - 1 else current
+
+    def finish(self, first: Sequence[Array], current: Sequence[Array]) -> None:
+        """Write the gradients of the states before piece 0."""
+        for to, d in zip(first, current, strict=True):
+            to[...] = d
+
+    def mask(self, mask: Array | None, i: int, *, end: bool = False) -> Mask | None:
+        """Return the mask of what is in piece ``i``."""
+        if mask is None:
+            return None
+        return Mask(mask[self.rows], mask)
+
+
+class Packed:
+    """Sequences in lanes."""
+
+    def __init__(self, lanes: Lanes) -> None:
+        self.lanes, self.pieces = lanes, lanes.pieces
+        widths = [len(piece.first) for piece in lanes.pieces]
+        self.ending: list[
+            tuple[list[int], list[int]]
+        ] = []  # with each piece: lanes that end with it, and what is in them
+        for piece, after in zip(lanes.pieces, [*widths[1:], 0], strict=True):
+            ending = [lane for lane in range(after, len(piece.last)) if piece.last[lane] >= 0]
+            self.ending.append((ending, [piece.last[lane] for lane in ending]))
+
+    def _indices(self, index: Array, i: int) -> Array:
+        piece = self.pieces[i]
+        return index[piece.lo : piece.hi, : len(piece.first)]
+
+    def width(self, i: int) -> int:
+        """Return the number of lanes in piece ``i``."""
+        return len(self.pieces[i].first)
+
+    def read(self, a: Array, i: int) -> Array:
+        """Return (L, n, …) of an array (T, N, …)."""
+        rows: Array = a.reshape(-1, a.shape[-1])
+        return rows.take(self._indices(self.lanes.source, i), axis=0)
+
+    def entering(self, a: Array, i: int) -> Array:
+        """Return the gradients of the outputs, (L, n, H): 0 in lanes that idle."""
+        found = self.read(a, i)
+        for k, lane, _, new in self.pieces[i].switches:
+            if new < 0:
+                found[k:, lane] = 0
+        for lane, sequence in enumerate(self.pieces[i].first):
+            if sequence < 0:
+                found[:, lane] = 0
+        return found
+
+    def room(self, a: Array, i: int) -> Array:
+        """Return room for what `write` is to write into ``a`` (T·N + 1, …)."""
+        return np.empty((*self._indices(self.lanes.target, i).shape, a.shape[-1]), a.dtype)
+
+    def states(self, states: Array, i: int) -> Array:
+        """Return room for the states of piece ``i``, (L + 1, n, H)."""
+        L, n = self._indices(self.lanes.target, i).shape
+        return np.empty((L + 1, n, states.shape[-1]), states.dtype)
+
+    def write(self, a: Array, i: int, values: Array) -> None:
+        """Write (L, n, …) where it belongs in ``a`` (T·N + 1, …)."""
+        a[self._indices(self.lanes.target, i)] = values
+
+    def begin(self, first: Sequence[Array]) -> list[Array]:
+        """Return the states before piece 0."""
+        return [s[self.pieces[0].first] for s in first]
+
+    def leave(self, i: int, current: Sequence[Array], last: Sequence[Array]) -> None:
+        """Write the states of what ends with piece ``i``."""
+        lanes, sequences = self.ending[i]
+        for to, state in zip(last, current, strict=True):
+            to[sequences] = state[lanes]
+
+    def arrive(self, i: int, current: Sequence[Any], last: Sequence[Any], like: Array) -> list[Any]:
+        """Return the gradients of the states after piece ``i``; ``current`` are those before the next piece."""
+        lanes, sequences = self.ending[i]
+        found = []
+        for k, of_sequences in enumerate(last):
+            d = np.zeros_like(like)
+            if current:
+                d[: len(current[k])] = current[k]
+            if of_sequences is not None:
+                d[lanes] = of_sequences[sequences]
+            found.append(d)
+        return found
+
+    def finish(self, first: Sequence[Array], current: Sequence[Array]) -> None:
+        """Write the gradients of the states before piece 0."""
+        for to, d in zip(first, current, strict=True):
+            to[self.pieces[0].first] = d
+
+    def mask(self, mask: Array | None, i: int, *, end: bool = False) -> Mask | None:
+        """Return the mask of what is in the lanes when piece ``i`` starts, or when it ends."""
+        if mask is None:
+            return None
+        piece = self.pieces[i]
+        sequences = piece.last if end else piece.first
+        return Mask(mask[[sequence if sequence >= 0 else sequences[0] for sequence in sequences]], mask)

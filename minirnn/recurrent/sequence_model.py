@@ -1,0 +1,118 @@
+"""SequenceModel: a recurrent module and a head that reads its outputs.
+
+Checked by tests/test_recurrent.py and tests/test_sequence_model.py.
+"""
+
+from typing import Any, NamedTuple
+
+from minirnn.arguments import one_of
+from minirnn.module import Module
+from minirnn.recurrent.recurrence import Recurrence
+from minirnn.tensor import Tensor
+
+
+class SequenceOutput(NamedTuple):
+    """What a `SequenceModel` returns.
+
+    Attributes
+    ----------
+    predictions : Tensor
+        (T, N, P) for ``readout="all"``, (N, P) for "last".
+    final_state : state
+        As the recurrent module has it: a Tensor (N, H), (h, c) of an LSTM, a tuple of a composite.
+    """
+
+    predictions: Tensor
+    final_state: Any
+
+
+class SequenceModel(Module):
+    """A recurrent module and a head that reads its outputs: O_t = head(H_t).
+
+    Parameters
+    ----------
+    recurrent : recurrent module
+        A layer, or what is composed of layers: `Bidirectional`, `Stacked`.
+    head : Module
+        Usually `Linear` (H → P), H being the ``output_size`` of the recurrent module.
+    readout : "all" or "last"
+        Whether the head reads every step's output or that of the last step processed: in each row its own, where
+        lengths are given; in each direction its own, where there are two.
+    embedding : Module, optional
+        Applied first, to turn class ids (T, N) into vectors (T, N, D); see `Embedding`.
+
+    Notes
+    -----
+    Source: note 000, H_t = φ(X_t W_xh + H_{t-1} W_hh + b_h) and O_t = H_t W_hy + b_y.
+
+    >>> import minirnn as mr
+    >>> exam = mr.SequenceModel(mr.RecurrentLayer(10, 20, bias=False), mr.Linear(20, 5, bias=False))
+    >>> exam.count_params()
+    700
+    """
+
+    carries_state = True
+
+    def __init__(
+        self, recurrent: Recurrence, head: Module, readout: str = "all", *, embedding: Module | None = None
+    ) -> None:
+        super().__init__()
+        if not isinstance(recurrent, Recurrence):
+            raise TypeError(f"SequenceModel: recurrent must be a recurrent layer, got {type(recurrent).__name__}")
+        if not isinstance(head, Module):
+            raise TypeError(f"SequenceModel: head must be a Module such as Linear, got {type(head).__name__}")
+        if head.carries_state:
+            raise TypeError(
+                f"SequenceModel: head must not carry a state, got {type(head).__name__}: its state would be lost; "
+                "call the two layers one after the other in a Module of your own"
+            )
+        if embedding is not None and not isinstance(embedding, Module):
+            kind = type(embedding).__name__
+            raise TypeError(f"SequenceModel: embedding must be a Module such as Embedding, or None, got {kind}")
+        gives = getattr(embedding, "embedding_dim", recurrent.input_size)
+        if gives != recurrent.input_size:
+            raise ValueError(
+                f"SequenceModel: embedding gives {gives} features and recurrent takes D={recurrent.input_size}: "
+                f"try Embedding(…, {recurrent.input_size})"
+            )
+        takes = getattr(head, "in_features", recurrent.output_size)
+        if takes != recurrent.output_size:
+            raise ValueError(
+                f"SequenceModel: head takes {takes} features and recurrent gives H={recurrent.output_size}: "
+                f"try Linear({recurrent.output_size}, …)"
+            )
+        gives_dtype = getattr(head, "dtype", recurrent.dtype)
+        if gives_dtype != recurrent.dtype:
+            raise ValueError(
+                f"SequenceModel: recurrent is {recurrent.dtype} and head {gives_dtype}: "
+                f"make both with dtype=numpy.{recurrent.dtype}"
+            )
+        self.embedding = embedding
+        self.recurrent = recurrent
+        self.head = head
+        self.readout = one_of(readout, ("all", "last"), "SequenceModel: readout")
+
+    def forward(self, x: Any, initial_state: Any = None, lengths: Any = None, *, reset: Any = None) -> SequenceOutput:
+        """Run the recurrent module over a mini-batch of sequences, and the head over its outputs.
+
+        Parameters
+        ----------
+        x : array_like or Tensor (T, N, D)
+            Ids (T, N) with an embedding; the first two axes exchanged for ``batch_first``.
+        initial_state, lengths, reset
+            As the recurrent module takes them; see `RecurrentLayer.forward`. Predictions past a row's end are
+            head(0): a loss should be given the lengths too.
+
+        Returns
+        -------
+        SequenceOutput : (predictions, final_state)
+        """
+        if self.embedding is not None:
+            x = self.embedding(x)
+        outputs, final_state = self.recurrent(x, initial_state, lengths, reset=reset)
+        read = outputs if self.readout == "all" else self.recurrent.last_output(final_state)
+        return SequenceOutput(self.head(read), final_state)
+
+    def extra_repr(self) -> str:
+        """Return the settings shown between the brackets of ``repr``."""
+        return f"readout={self.readout!r}"
