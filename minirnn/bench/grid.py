@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from minirnn.bench.cells import KINDS, Kind
 from minirnn.bench.floor import floor, forward_floor
 from minirnn.bench.measure import Times, markdown, ratio, spread, take_turns
 from minirnn.bench.rows import BOTH_WAYS, Row, Settings, seconds_text, text, timed
@@ -39,7 +40,8 @@ def measure(job: Sequence[Shape], settings: Settings) -> list[Row]:
     (shape,) = job
     set_num_threads(settings.threads)
     rng = np.random.default_rng(0)
-    trial = Trial(shape, settings.dtype)
+    trial = Trial(shape, settings.dtype, settings.cell)
+    gates = settings.kind.gates
     start = time.perf_counter()
     trial.both_ways()
     first = time.perf_counter() - start  # before the check, which would leave nothing cold; told only if that is passed
@@ -48,8 +50,8 @@ def measure(job: Sequence[Shape], settings: Settings) -> list[Row]:
         ("layer", "forward"): trial.forward,
         ("layer", "backward"): trial.backward,
         ("layer", "update"): trial.update,
-        ("floor", "forward"): forward_floor(*shape, settings.dtype, rng),
-        ("floor", BOTH_WAYS): floor(*shape, settings.dtype, rng),
+        ("floor", "forward"): forward_floor(*shape, settings.dtype, rng, gates),
+        ("floor", BOTH_WAYS): floor(*shape, settings.dtype, rng, gates),
     }
 
     def before(key: tuple[str, str]) -> None:
@@ -57,13 +59,15 @@ def measure(job: Sequence[Shape], settings: Settings) -> list[Row]:
 
     times = take_turns(contestants, before=before, **settings.turns_within(_SECONDS))
     rows = {("layer", "first call"): [[first]]} | times
-    return [timed("grid", *key, shape, values) for key, values in rows.items()]
+    return [timed("grid", *key, shape, values, settings.cell) for key, values in rows.items()]
 
 
-NOTE = """\
-A layer in training: forward, backward with all gradients, update (clip, Adam).
-"first call" is forward and backward of a new layer, cold, once. GFLOP/s count
-the matrix products: 2·T·N·H·(D + H) operations forward, twice that backward.
+def note(kind: Kind) -> str:
+    """Return what the tables show."""
+    return f"""\
+{kind.name} in training: forward, backward with all gradients, update (clip,
+Adam). "first call" is forward and backward of a new layer, cold, once. GFLOP/s
+count the matrix products: {2 * kind.gates}·T·N·H·(D + H) operations forward, twice that backward.
 seq/s are the sequences of whole training steps. × floor is the time over that
 of the same products and one activation pass over all steps, bare and on one
 thread, in the same turns."""
@@ -77,12 +81,13 @@ def report(jobs: Sequence[Sequence[Row]]) -> str:
         forward, backward, update = (own["layer", what] for what in ("forward", "backward", "update"))
         first, both = own["layer", "first call"], add(forward.values, backward.values)
         times.append([shape, text(forward), text(backward), text(update), seconds_text(first.spread.median)])
+        flops = forward.shape.flops(KINDS[forward.cell].gates)
         step = spread(add(both, update.values)).median
         rates.append(
             [
                 shape,
-                three_digits(forward.shape.flops / forward.spread.median / 1e9),
-                three_digits(2 * forward.shape.flops / backward.spread.median / 1e9),
+                three_digits(flops / forward.spread.median / 1e9),
+                three_digits(2 * flops / backward.spread.median / 1e9),
                 three_digits(forward.shape.N / step),
                 f"{ratio(forward.values, own['floor', 'forward'].values).median:.2f}",
                 f"{ratio(both, own['floor', BOTH_WAYS].values).median:.2f}",

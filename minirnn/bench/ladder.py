@@ -1,4 +1,4 @@
-"""The ladder: one layer on one shape, computed in five ways, each a step further from a loop in Python.
+"""The ladder: one layer on one shape, computed in several ways, each a step further from a loop in Python.
 
 Checked by tests/bench/test_ladder.py.
 """
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from minirnn import textbook
+from minirnn.bench.cells import KINDS, Kind
 from minirnn.bench.measure import Spread, markdown, ratio, take_turns
 from minirnn.bench.rows import BOTH_WAYS, Row, Settings, find, plus_minus, timed
 from minirnn.bench.shapes import Shape, three_digits
@@ -30,32 +31,38 @@ def plan(shapes: Sequence[Shape], sweeps: Mapping[str, Sequence[int]]) -> list[l
 def measure(job: Sequence[Shape], settings: Settings) -> list[Row]:
     """Measure the rungs, from the slowest to the fastest, when all have given the textbook's numbers."""
     (shape,) = job
-    slow = _slow_rungs(Trial(shape, settings.dtype))
-    layers = {"mini-batch, graph": (Trial(shape, settings.dtype, backend="graph"), 1)}
-    layers["mini-batch, fused"] = (Trial(shape, settings.dtype), 1)
+    trial = functools.partial(Trial, shape, settings.dtype, settings.cell)
+    slow = _slow_rungs(trial())
+    layers = {"mini-batch, graph": (trial(backend="graph"), 1), "mini-batch, fused": (trial(), 1)}
     if settings.threads > 1:
-        layers[f"fused, {settings.threads} threads"] = (Trial(shape, settings.dtype), settings.threads)
-    for name, (trial, threads) in layers.items():
+        layers[f"fused, {settings.threads} threads"] = (trial(), settings.threads)
+    for name, (layer, threads) in layers.items():
         set_num_threads(threads)
-        trial.check(name)
+        layer.check(name)
 
     contestants: dict[tuple[str, str], Callable[[], Any]] = {(name, "forward"): run for name, (run, _) in slow.items()}
-    contestants |= {(name, "forward"): trial.infer for name, (trial, _) in layers.items()}
-    contestants |= {(name, BOTH_WAYS): trial.both_ways for name, (trial, _) in layers.items()}
+    contestants |= {(name, "forward"): layer.infer for name, (layer, _) in layers.items()}
+    contestants |= {(name, BOTH_WAYS): layer.both_ways for name, (layer, _) in layers.items()}
 
     def before(key: tuple[str, str]) -> None:
         set_num_threads(layers[key[0]][1] if key[0] in layers else 1)
 
     times = take_turns(contestants, before=before, **settings.turns_within(_SECONDS))
-    steps = {name: steps for name, (_, steps) in slow.items()}
-    return [timed("ladder", *key, shape._replace(T=steps.get(key[0], shape.T)), own) for key, own in times.items()]
+    shapes = {name: shape._replace(T=steps) for name, (_, steps) in slow.items()}
+    return [timed("ladder", *key, shapes.get(key[0], shape), own, settings.cell) for key, own in times.items()]
 
 
 def _slow_rungs(trial: Trial) -> dict[str, tuple[Callable[[], Any], int]]:
-    """Return the textbook's two, and over how many steps they are timed: these cost the same from first to last."""
+    """Return the textbook's, and over how many steps they are timed: these cost the same from first to last."""
     N, T, _, H = trial.shape
     rungs: dict[str, tuple[Callable[[], Any], int]] = {}
-    for name, loop, calls in (("neuron by neuron", neuron_by_neuron, N * H), ("instance by instance", by_instance, N)):
+    loops: list[tuple[str, Callable[..., Any], int]] = [
+        ("neuron by neuron", neuron_by_neuron, N * H),
+        ("instance by instance", by_instance, N),
+    ]
+    if trial.kind is not KINDS["elman"]:
+        loops = [("instance by instance", functools.partial(row_by_row, trial.kind), N)]
+    for name, loop, calls in loops:
         steps = min(T, max(1, _CALLS // calls))
         x = trial.inputs[0].data[:steps]
         run = functools.partial(loop, x, *trial.weights)
@@ -86,12 +93,28 @@ def by_instance(x: Any, W_xh: Any, W_hh: Any, b_h: Any) -> Any:
     return np.stack(outputs)
 
 
-NOTE = """\
-One layer in several ways. Each gave the textbook's numbers before it was timed.
+def row_by_row(kind: Kind, x: Any, *weights: Any) -> Any:
+    """Unroll by the textbook's step for a mini-batch, one row at a time: it has no other for layers with gates."""
+    zeros = [np.zeros((1, len(weights[1]))) for _ in kind.states]
+    rows = [kind.outputs(x[:, n : n + 1], *zeros, *weights) for n in range(x.shape[1])]
+    return np.concatenate(rows, axis=1)
+
+
+def note(kind: Kind) -> str:
+    """Return what the tables show."""
+    slow = """\
+first two are textbook.neuron_step and textbook.layer_step_instance, in float64,
+over the first steps only."""
+    if kind is not KINDS["elman"]:
+        step = "lstm_step" if kind is KINDS["lstm"] else "gru_step"
+        slow = f"""\
+first is textbook.{step}, a row at a time, in float64, over the first steps
+only."""
+    return f"""\
+{kind.name} in several ways. Each gave the textbook's numbers before it was timed.
 × is how many times as fast it is as the line before. "forward" keeps nothing
 for a gradient; "both ways" is forward and backward, with all gradients. The
-first two are textbook.neuron_step and textbook.layer_step_instance, in float64,
-over the first steps only. ± is half the distance between the quartiles."""
+{slow} ± is half the distance between the quartiles."""
 
 
 def report(jobs: Sequence[Sequence[Row]]) -> str:

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from minirnn.bench.cells import Kind
 from minirnn.bench.measure import markdown
 from minirnn.bench.rows import Row, Settings, text
 from minirnn.bench.shapes import Shape
@@ -36,12 +37,12 @@ def measure(job: Sequence[Shape], settings: Settings) -> list[Row]:
     array = shape.T * shape.N * shape.H * np.dtype(settings.dtype).itemsize
     found = {("one array", "(T,N,H)"): array}
     for remat in (False, True):
-        trial = Trial(shape, settings.dtype, remat=remat)
+        trial = Trial(shape, settings.dtype, settings.cell, remat=remat)
         trial.check(f"the layer with remat={remat}")
         with ThreadPoolExecutor(1) as thread:  # a new one has no scratch yet that is kept for reuse
             peak, kept = thread.submit(_peak_and_kept, trial).result()
         found |= {(f"remat={remat}", "kept"): kept, (f"remat={remat}", "peak"): peak}
-    return [Row("memory", *key, shape, "bytes", [[number]]) for key, number in found.items()]
+    return [Row("memory", *key, shape, "bytes", [[number]], settings.cell) for key, number in found.items()]
 
 
 def _peak_and_kept(trial: Trial) -> tuple[int, int]:
@@ -60,13 +61,15 @@ def _peak_and_kept(trial: Trial) -> tuple[int, int]:
     return peak, kept
 
 
-NOTE = """\
-On one thread. "kept" is what stands between forward and backward where only the
-final state is read, as by a loss on the last output. "peak" is the most that
-forward and backward hold at any time where all outputs are read: these and all
-gradients, but not the inputs and the gradient that comes in. "arrays" says how
-many (T, N, H) arrays, the size of the outputs, that is. remat=True keeps √T of
-the states and computes the others again."""
+def note(kind: Kind) -> str:
+    """Return what the table shows."""
+    return f"""\
+{kind.name} on one thread. "kept" is what stands between forward and
+backward where only the final state is read, as by a loss on the last output.
+"peak" is the most that forward and backward hold at any time where all outputs
+are read: these and all gradients, but not the inputs and the gradient that
+comes in. "arrays" says how many (T, N, H) arrays, the size of the outputs, that
+is. remat=True keeps √T of the states and computes the others again."""
 
 
 def report(jobs: Sequence[Sequence[Row]]) -> str:

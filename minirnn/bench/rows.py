@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from minirnn.bench.cells import KINDS, Kind
 from minirnn.bench.measure import Spread, Times, markdown, spread, write_json
 from minirnn.bench.shapes import Shape, bytes_text, three_digits
 
@@ -26,11 +27,18 @@ class Settings(NamedTuple):
         Over how many the layer may split the mini-batch.
     turns : int or None
         How often each contestant is timed; None: as often as its share of the time allows.
+    cell : a name of `minirnn.bench.cells.KINDS`
     """
 
     dtype: str = "float32"
     threads: int = 1
     turns: int | None = None
+    cell: str = "elman"
+
+    @property
+    def kind(self) -> Kind:
+        """Return the kind of layer."""
+        return KINDS[self.cell]
 
     def turns_within(self, seconds: float) -> dict[str, Any]:
         """Return the arguments of `take_turns`: so many turns, or as many as fit into ``seconds``."""
@@ -51,6 +59,7 @@ class Row(NamedTuple):
     shape : Shape
     unit : "s" or "bytes"
     values : list of runs, each a list of what every turn gave
+    cell : a name of `minirnn.bench.cells.KINDS`
     """
 
     section: str
@@ -59,11 +68,12 @@ class Row(NamedTuple):
     shape: Shape
     unit: str
     values: Times
+    cell: str = "elman"
 
     @property
     def key(self) -> tuple[Any, ...]:
         """Return what makes this row the same as a row of another day."""
-        return self[:5]
+        return (*self[:5], self.cell)
 
     @property
     def spread(self) -> Spread:
@@ -71,9 +81,9 @@ class Row(NamedTuple):
         return spread(self.values)
 
 
-def timed(section: str, contestant: str, what: str, shape: Shape, values: Times) -> Row:
+def timed(section: str, contestant: str, what: str, shape: Shape, values: Times, cell: str) -> Row:
     """Return a row of seconds."""
-    return Row(section, contestant, what, shape, "s", values)
+    return Row(section, contestant, what, shape, "s", values, cell)
 
 
 def find(rows: Iterable[Row], **wanted: Any) -> Row | None:
@@ -144,7 +154,7 @@ def comparison(old: Sequence[Row], new: Sequence[Row]) -> str:
     before = {row.key: row for row in old}
     both = [(before[row.key], row) for row in new if row.key in before]
     if not both:
-        return "The old file and this run have no measurement in common: the same sections and shapes?"
+        return "The old file and this run have no measurement in common: the same cell, sections and shapes?"
     tables = [_side_by_side(section, both) for section in dict.fromkeys(row.section for _, row in both)]
     if others := len(old) + len(new) - 2 * len(both):
         tables.append(f"{others} measurements are in one of the two only.")
@@ -162,6 +172,6 @@ def _side_by_side(section: str, pairs: Sequence[tuple[Row, Row]]) -> str:
 
 
 def differences(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
-    """Return what of two machines is not the same, in words."""
-    names = [name for name in {**old, **new} if name not in ("date", "load", "minirnn")]
+    """Return what of two machines is not the same, in words; rows of another layer are other rows anyway."""
+    names = [name for name in {**old, **new} if name not in ("date", "load", "minirnn", "layer")]
     return [f"{name}: {old.get(name)} → {new.get(name)}" for name in names if old.get(name) != new.get(name)]

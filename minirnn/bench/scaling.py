@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from minirnn.bench.cells import Kind
 from minirnn.bench.measure import markdown, take_turns
 from minirnn.bench.rows import BOTH_WAYS, Row, Settings, seconds_text, text, timed
 from minirnn.bench.shapes import Shape
@@ -40,7 +41,7 @@ def plan(shapes: Sequence[Shape], sweeps: Mapping[str, Sequence[int]]) -> list[l
 def measure(job: Sequence[Shape], settings: Settings) -> list[Row]:
     """Measure forward and backward at each shape of a sweep, all in turns."""
     set_num_threads(settings.threads)
-    trials = [Trial(shape, settings.dtype) for shape in job]
+    trials = [Trial(shape, settings.dtype, settings.cell) for shape in job]
     for trial in trials:
         trial.check("the layer")
     contestants = {trial.shape: trial.both_ways for trial in trials}
@@ -53,13 +54,16 @@ def measure(job: Sequence[Shape], settings: Settings) -> list[Row]:
             contestants[shape]()
 
     times = take_turns(contestants, before=before, **settings.turns_within(_SECONDS))
-    return [timed("scaling", f"against {varied(job)}", BOTH_WAYS, shape, own) for shape, own in times.items()]
+    contestant = f"against {varied(job)}"
+    return [timed("scaling", contestant, BOTH_WAYS, shape, own, settings.cell) for shape, own in times.items()]
 
 
-NOTE = """\
-Forward and backward, with all gradients, while one size grows and the others
-stay. "slope" is d log time / d log size, from the line before; the fitted one
-is by least squares over all lines. 1 means proportional, 2 quadratic."""
+def note(kind: Kind) -> str:
+    """Return what the tables show."""
+    return f"""\
+{kind.name}, forward and backward with all gradients, while one size grows and
+the others stay. "slope" is d log time / d log size, from the line before; the
+fitted one is by least squares over all lines. 1 means proportional, 2 quadratic."""
 
 
 def report(jobs: Sequence[Sequence[Row]]) -> str:

@@ -37,21 +37,21 @@ class Shape(NamedTuple):
             raise ValueError(f"expected N,T,D,H, four whole numbers ≥ 1 such as 32,100,64,128, got {text!r}")
         return cls(*sizes)
 
-    @property
-    def flops(self) -> int:
-        """Return what forward costs, 2·T·N·H·(D + H): the multiplications and additions of its matrix products.
+    def flops(self, gates: int = 1) -> int:
+        """Return what forward costs, 2·T·N·G·H·(D + H): the multiplications and additions of its matrix products.
 
         Backward has twice as many: for each product of forward one for either factor's gradient.
         """
-        return 2 * self.T * self.N * self.H * (self.D + self.H)
+        return 2 * self.T * self.N * gates * self.H * (self.D + self.H)
 
-    def bytes_needed(self, itemsize: int, objects: int = 0) -> int:
+    def bytes_needed(self, itemsize: int, objects: int = 0, gates: int = 1) -> int:
         """Return about how many bytes it takes to measure this shape, rather too many than too few.
 
         Parameters
         ----------
         itemsize : bytes of one number, 4 or 8
         objects : bytes of Python's own objects for each step
+        gates : G of the layer
         """
         N, T, D, H = self
         arrays = itemsize * (10 * T * N * H + 13 * T * N * D + 12 * H * (D + H))
@@ -80,10 +80,10 @@ def bytes_available() -> int | None:
         return None
 
 
-def refuse_what_does_not_fit(shapes: Sequence[Shape], dtype: str, objects: int = 0) -> None:
+def refuse_what_does_not_fit(shapes: Sequence[Shape], dtype: str, objects: int = 0, gates: int = 1) -> None:
     """Raise MemoryError if the shapes together take more memory than there is, before any of it is taken."""
     itemsize, available = np.dtype(dtype).itemsize, bytes_available()
-    needed = sum(shape.bytes_needed(itemsize, objects) for shape in shapes)
+    needed = sum(shape.bytes_needed(itemsize, objects, gates) for shape in shapes)
     if available is not None and needed > available:
         taken = f"it takes about {bytes_text(needed)}, and {bytes_text(available)} are available"
         raise MemoryError(_does_not_fit(shapes, dtype, taken))

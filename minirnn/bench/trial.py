@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from minirnn import textbook
+from minirnn.bench.cells import KINDS
 from minirnn.bench.shapes import CHECKED, Shape
 from minirnn.modes import no_grad
 from minirnn.optim import Adam, clip_grad_norm
-from minirnn.recurrent import RecurrentLayer
 from minirnn.tensor import Tensor
 
 TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
@@ -32,19 +31,21 @@ class Trial:
     ----------
     shape : Shape
     dtype : "float32" or "float64"
-    settings : those of `RecurrentLayer`
+    cell : a name of `KINDS`
+    settings : those of the layer
     """
 
-    def __init__(self, shape: Shape, dtype: str, **settings: Any) -> None:
+    def __init__(self, shape: Shape, dtype: str, cell: str = "elman", **settings: Any) -> None:
         N, T, D, H = shape
         rng = np.random.default_rng(N)
 
         def draw(*sizes: int) -> Any:
             return rng.standard_normal(sizes, np.dtype(dtype).type)
 
-        self.shape, self.dtype = shape, dtype
-        self.layer = RecurrentLayer(D, H, dtype=dtype, rng=rng, **settings)
-        self.layer.b_h.data = 0.1 * draw(H)  # type: ignore[union-attr]
+        self.shape, self.dtype, self.kind = shape, dtype, KINDS[cell]
+        self.layer = self.kind.layer(D, H, dtype=dtype, rng=rng, **settings)
+        for bias in self.layer.parameters()[2:]:
+            bias.data = 0.1 * draw(*bias.shape)
         self.inputs = [Tensor(draw(T, N, D), requires_grad=True) for _ in range(2)]
         self.gradient = draw(T, N, H)
         self._in_turn = itertools.cycle(self.inputs)
@@ -53,7 +54,7 @@ class Trial:
 
     @property
     def weights(self) -> list[Any]:
-        """Return W_xh (D, H), W_hh (H, H) and b_h (H,)."""
+        """Return W_xh (D, G·H), W_hh (H, G·H), b_h (G·H,), and of a GRU b_hn (H,)."""
         return [p.data for p in self.layer.parameters()]
 
     def infer(self) -> Any:
@@ -93,23 +94,25 @@ class Trial:
         UnequalResultsError
             Naming the contestant, what differs and by how much.
         """
-        gradient, zeros = self.gradient[:CHECKED], np.zeros((self.shape.N, self.shape.H))
+        gradient, states = self.gradient[:CHECKED], self._zeros()
         for whole in self.inputs:
             x = Tensor(whole.data[:CHECKED], requires_grad=True)
             self.layer.zero_grad()
             outputs = self.layer(x).outputs
             outputs.backward(gradient)
-            expected = textbook.unroll_backward(*(x.data, zeros, *self.weights, gradient))
+            expected = self.kind.gradients(x.data, *states, *self.weights, gradient)
             equal(name, "outputs", outputs.data, self.by_the_book(x.data), self.dtype)
-            equal(name, "gradient of x", x.grad, expected.x, self.dtype)
-            for p, want in zip(self.layer.parameters(), expected[2:], strict=True):
+            equal(name, "gradient of x", x.grad, expected[0], self.dtype)
+            for p, want in zip(self.layer.parameters(), expected[1 + len(states) :], strict=True):
                 equal(name, f"gradient of {p.name}", p.grad, want, self.dtype)
         self.layer.zero_grad()
 
     def by_the_book(self, x: Any) -> Any:
         """Return the textbook's outputs for x, in float64."""
-        zeros = np.zeros((self.shape.N, self.shape.H))
-        return textbook.unroll(textbook.layer_step_batch, x, zeros, *self.weights)
+        return self.kind.outputs(x, *self._zeros(), *self.weights)
+
+    def _zeros(self) -> list[Any]:
+        return [np.zeros((self.shape.N, self.shape.H)) for _ in self.kind.states]
 
 
 def equal(name: str, what: str, got: Any, expected: Any, dtype: str) -> None:

@@ -11,12 +11,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from minirnn.bench.cells import KINDS
 from minirnn.bench.shapes import Shape, refuse_what_does_not_fit, telling_what_does_not_fit, whole_numbers
 from minirnn.cli.options import whole_number
 from minirnn.threads import available_cpus, get_num_threads, set_num_threads
 
 SECTIONS = {
-    "ladder": "one layer in five ways, from neuron by neuron to fused with threads",
+    "ladder": "one layer in several ways, from a loop in Python to fused with threads",
     "grid": "forward, backward and update at many shapes, against bare products",
     "scaling": "time against T, N and H, with fitted slopes",
     "memory": "memory against T, with and without activation checkpointing",
@@ -42,6 +43,8 @@ sections:
     )
     add = parser.add_argument
     add("sections", nargs="*", type=_section, metavar="SECTION", help="what to measure; default: all four")
+    layers = ", ".join(f"{cell}: {kind.name}" for cell, kind in KINDS.items())
+    add("--cell", choices=tuple(KINDS), default="elman", help=f"the layer: {layers}; default: %(default)s")
     add(
         "--shape",
         action="append",
@@ -105,7 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
     old = rows.load(arguments.compare) if arguments.compare else None
     _check_destinations(arguments)
     jobs = _plan(arguments)
-    settings = rows.Settings(arguments.dtype, arguments.threads or get_num_threads(), arguments.turns)
+    settings = rows.Settings(arguments.dtype, arguments.threads or get_num_threads(), arguments.turns, arguments.cell)
     set_num_threads(settings.threads)
     header = _header(settings)
     print("\n".join(f"{name}: {value}" for name, value in header.items()), flush=True)
@@ -117,7 +120,8 @@ def run(arguments: argparse.Namespace) -> int:
         rows.save(arguments.json, header, every)
         print(f"\nAll measurements: {arguments.json}")
     if arguments.plot:
-        plot.plot(arguments.plot, measured, f"minirnn {header['minirnn']}, {header['CPU']}, {header['date']}")
+        title = f"minirnn {header['minirnn']}, {settings.kind.name}, {header['CPU']}, {header['date']}"
+        plot.plot(arguments.plot, measured, title)
         print(f"\nPicture: {arguments.plot}")
     return 0
 
@@ -137,7 +141,7 @@ def _plan(arguments: argparse.Namespace) -> dict[str, tuple[ModuleType, list[lis
     jobs = {name: (modules[name], modules[name].plan(shapes, sweeps)) for name in sections}
     for module, planned in jobs.values():
         for job in planned:
-            refuse_what_does_not_fit(job, arguments.dtype, module.OBJECTS)
+            refuse_what_does_not_fit(job, arguments.dtype, module.OBJECTS, KINDS[arguments.cell].gates)
     return jobs
 
 
@@ -169,7 +173,8 @@ def _header(settings: Any) -> dict[str, str]:
     described = {"minirnn": str(measure.version_of("minirnn")), **measure.machine()}
     threads, usable = settings.threads, available_cpus()
     few = f", on {usable} CPU{'s' * (usable > 1)}: such times mean little" if threads > usable else ""
-    return described | {"threads": f"{threads}, for the layer and for BLAS{few}", "dtype": settings.dtype}
+    described |= {"threads": f"{threads}, for the layer and for BLAS{few}", "dtype": settings.dtype}
+    return described | {"layer": f"{settings.kind.name} (--cell {settings.cell})"}
 
 
 def _measure(
@@ -191,7 +196,7 @@ def _measure(
                     measured[name].append(module.measure(job, settings))
                 bar.update()
             bar.clear()
-            print(f"\n## {name}\n\n{module.NOTE}\n\n{module.report(measured[name])}", flush=True)
+            print(f"\n## {name}\n\n{module.note(settings.kind)}\n\n{module.report(measured[name])}", flush=True)
     return measured
 
 

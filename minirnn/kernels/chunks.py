@@ -17,3 +17,8 @@ def chunk_length(N: int, width: int, dtype: np.dtype[Any]) -> int:
 def chunks(T: int, length: int) -> list[tuple[int, int]]:
     """Return where each chunk of the T steps begins and ends, the last one shorter where need be."""
     return [(lo, min(lo + length, T)) for lo in range(0, T, length)]
+
+
+def power_of_two(n: int) -> int:
+    """Return the smallest power of two that is not less than n: scratch of few sizes serves for all."""
+    return 1 << (n - 1).bit_length()

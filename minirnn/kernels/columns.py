@@ -56,13 +56,13 @@ class Mask(NamedTuple):
 
 
 class Forward:
-    """Scratch for one cell, N lanes, D inputs and H neurons, and the loop over the steps that works in it."""
+    """Scratch for one cell, N lanes, D inputs, H neurons and so many steps at most, and the loop that works in it."""
 
-    def __init__(self, cell: Any, N: int, D: int, H: int, dtype: np.dtype[Any], masked: bool = False) -> None:
-        self.key = cell, N, D, H, dtype, masked
+    def __init__(self, cell: Any, N: int, D: int, H: int, dtype: np.dtype[Any], steps: int, masked: bool) -> None:
+        self.key = cell, N, D, H, dtype, steps, masked
         self.cell, self.N, self.D, self.H = cell, N, D, H
         R, K = cell.layout.blocks, D + 1 + H
-        self.chunk = C = chunk_length(N, max(K, R * H), dtype)
+        self.chunk = C = min(steps, chunk_length(N, max(K, R * H), dtype))
         columns = (N,) if N > 1 else ()  # vectors make cheaper calls than matrices of one column
         self.inputs = inputs = np.empty((C + 1, K, *columns), dtype)  # [x_k; 1; h_{k-1}]; h_k goes to the next
         inputs[:, D] = 1
@@ -136,7 +136,7 @@ class Forward:
                 fed[lo:hi] = rows_fed[:n]
             hs[lo + 1 : hi + 1] = rows_out[1 : n + 1]
             for switch in switches:
-                if lo < switch.k < hi:  # its place was needed for the sequence after it
+                if lo < switch.k < hi and switch.old >= 0:  # its place was needed for the sequence after it
                     hs[switch.k, switch.lane] = ends.last[0][switch.old]
             self.inputs[0] = self.inputs[n]
             if factor is not None:
@@ -151,7 +151,8 @@ class Forward:
         _, lane, old, new = switch
         states = [s.reshape(self.H, self.N) for s in (self.outs[k], *carried)]
         for state, first, last in zip(states, ends.first, ends.last, strict=True):
-            last[old] = state[:, lane]
+            if old >= 0:
+                last[old] = state[:, lane]
             state[:, lane] = first[new] if new >= 0 else state[:, 0]  # what idles does what lane 0 does
         if mask is not None and self.mask is not None:
             masks, fed = self.mask.reshape(self.H, self.N), self.fed[k].reshape(self.H, self.N)
@@ -194,13 +195,13 @@ class Forward:
 
 
 class Backward:
-    """Scratch for one cell, N lanes, D inputs and H neurons, and the loop back over the steps that works in it."""
+    """Scratch for one cell, N lanes, D inputs, H neurons and so many steps at most, and the loop back over them."""
 
-    def __init__(self, cell: Any, N: int, D: int, H: int, dtype: np.dtype[Any]) -> None:
-        self.key = cell, N, D, H, dtype
+    def __init__(self, cell: Any, N: int, D: int, H: int, dtype: np.dtype[Any], steps: int) -> None:
+        self.key = cell, N, D, H, dtype, steps
         self.cell, self.N, self.H = cell, N, H
         width = cell.layout.blocks * H
-        self.chunk = C = chunk_length(N, width, dtype)
+        self.chunk = C = min(steps, chunk_length(N, width, dtype))
         self.slopes = S = min(C, max(1, SLOPES // (N * width * dtype.itemsize)))
         columns = (N,) if N > 1 else ()
         self.entering = np.empty((C, H, *columns), dtype)
@@ -298,8 +299,8 @@ class Backward:
         for d, first, last in zip(states, ends.first, ends.last, strict=True):
             if new >= 0:
                 first[new] = d[:, lane]
-            d[:, lane] = 0 if last is None else last[old]
-        if mask is not None:
+            d[:, lane] = 0 if old < 0 or last is None else last[old]
+        if mask is not None and old >= 0:
             factor.reshape(self.H, self.N)[:, lane] = mask.all[old]
 
 

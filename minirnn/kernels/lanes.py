@@ -6,6 +6,7 @@ the padding is never read. Checked by tests/kernels/test_lanes.py.
 
 from bisect import bisect_left, insort
 from collections.abc import Sequence
+from heapq import heapreplace
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -14,12 +15,15 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
+LONGER, SLACK = 1.15, 1.04
+"""How many times as long as the longest sequence lanes may be, and what may be left empty in them, to be 16 or 32."""
+
 
 class Switch(NamedTuple):
     """Before step ``k`` in the order of processing, sequence ``old`` has ended in a lane, and ``new`` begins there.
 
-    −1 for ``new``: nothing does. The lane idles from here on as a double of lane 0, which carries the longest sequence
-    and no other: so it has nothing but numbers that stand there too.
+    −1 for ``new``: nothing does. The lane idles from here on as a double of lane 0, so that it has nothing but numbers
+    that stand there too. −1 for ``old``: it has idled, and lane 0 begins another sequence.
     """
 
     k: int
@@ -70,7 +74,7 @@ class Lanes(NamedTuple):
 
 
 def pack(start: Array, lengths: Array, stride: int, nowhere: int, worth: float, segment: int | None = None) -> Lanes:
-    """Pack sequences into lanes as long as the longest of them.
+    """Pack sequences into lanes.
 
     Parameters
     ----------
@@ -90,32 +94,65 @@ def pack(start: Array, lengths: Array, stride: int, nowhere: int, worth: float, 
     -------
     Lanes
     """
-    T = int(lengths.max())
-    lanes = _fit(lengths.tolist(), T)
+    steps = lengths.tolist()
+    lanes, loads = _fill(steps)
+    T = loads[0]
     source = _indices(lanes, start, lengths, stride, T)
     idle, target = source < 0, source
     if idle.any():
         source, target = np.where(idle, source[:, :1], source), np.where(idle, nowhere, source)
-    return Lanes(len(lengths), _pieces(lanes, lengths.tolist(), T, worth, segment), source, target)
+    return Lanes(len(steps), _pieces(lanes, loads, steps, worth, segment), source, target)
 
 
-def _fit(lengths: list[int], T: int) -> list[list[int]]:
-    """Return which sequences each lane carries, fullest lane first: the longest is placed first, where it fits best."""
+def _fill(lengths: list[int]) -> tuple[list[list[int]], list[int]]:
+    """Return which sequences each lane carries, and how many steps it takes, the longest lane first.
+
+    A product with 16 columns costs little more than one with 12, and less than one with 15: the number of lanes is a
+    multiple of 16 if they can be filled with little waste, even if that takes a few steps more; else a multiple of 8,
+    the longest sequences first and each where fewest steps are, so that many end early and lanes can be given up.
+    """
+    order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
+    total, longest = sum(lengths), lengths[order[0]]
+    blocks = total // (16 * longest)
+    lanes = None
+    if blocks and total < 16 * blocks * longest * LONGER:
+        lanes = _fit(lengths, order, max(longest, int(total / (16 * blocks) * SLACK)), 16 * blocks)
+    if lanes is None:
+        lanes = _spread(lengths, order, min(len(lengths), 8 * -(-total // (8 * longest))))
+    loads = [sum([lengths[i] for i in lane]) for lane in lanes]
+    by_load = sorted(range(len(lanes)), key=loads.__getitem__, reverse=True)
+    return [lanes[lane] for lane in by_load], [loads[lane] for lane in by_load]
+
+
+def _spread(lengths: list[int], order: list[int], n: int) -> list[list[int]]:
+    """Return the sequences in n lanes, each where fewest steps are."""
+    heap = [(0, lane) for lane in range(n)]
+    lanes: list[list[int]] = [[] for _ in heap]
+    for i in order:
+        load, lane = heap[0]
+        lanes[lane].append(i)
+        heapreplace(heap, (load + lengths[i], lane))
+    return lanes
+
+
+def _fit(lengths: list[int], order: list[int], capacity: int, n: int) -> list[list[int]] | None:
+    """Return the sequences in n lanes of so many steps, each where it leaves least room; None if they do not fit."""
     lanes: list[list[int]] = []
     free: list[tuple[int, int]] = []  # room, lane
-    for i in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
+    for i in order:
         length = lengths[i]
         at = bisect_left(free, (length, -1))
         if at < len(free):
             room, lane = free.pop(at)
             lanes[lane].append(i)
         else:
-            room, lane = T, len(lanes)
+            room, lane = capacity, len(lanes)
+            if lane == n:
+                return None
             lanes.append([i])
         if room > length:
             insort(free, (room - length, lane))
-    room_of = dict.fromkeys(range(len(lanes)), 0) | {lane: room for room, lane in free}
-    return [lanes[lane] for lane in sorted(room_of, key=room_of.__getitem__)]
+    return lanes
 
 
 def _indices(lanes: list[list[int]], start: Array, lengths: Array, stride: int, T: int) -> Array:
@@ -133,38 +170,39 @@ def _indices(lanes: list[list[int]], start: Array, lengths: Array, stride: int, 
     return np.ascontiguousarray(whole.reshape(len(lanes), T).T)
 
 
-def _pieces(lanes: list[list[int]], lengths: list[int], T: int, worth: float, segment: int | None) -> list[Piece]:
+def _pieces(
+    lanes: list[list[int]], loads: list[int], lengths: list[int], worth: float, segment: int | None
+) -> list[Piece]:
     """Return where lanes are given up, and who follows whom in those that go on."""
-    switches, ends = [], []
+    T, switches = loads[0], []
     for lane, carried in enumerate(lanes):
         k = 0
         for old, new in pairwise(carried):
             k += lengths[old]
             switches.append(Switch(k, lane, old, new))
-        ends.append(k + lengths[carried[-1]])
-    cuts = _cuts(ends, T, worth, segment)
+    idle = [Switch(load, lane, lanes[lane][-1], -1) for lane, load in enumerate(loads) if load < T]
+    # What idles as a double of lane 0 stays one where another sequence begins there.
+    idle += [Switch(s.k, i.lane, -1, -1) for s in switches if s.lane == 0 for i in idle if i.k < s.k]
+    switches = sorted(switches + idle)
+    cuts = _cuts(loads, T, worth, segment)
     busy = [lane[0] for lane in lanes]
     pieces = []
     for (lo, width), (hi, _) in zip(cuts, [*cuts[1:], (T, 0)], strict=True):
-        own = [s for s in switches if lo <= s.k < hi]
-        own += [Switch(end, lane, lanes[lane][-1], -1) for lane, end in enumerate(ends[:width]) if lo <= end < hi]
-        own.sort()
+        own = [Switch(k - lo, lane, old, new) for k, lane, old, new in switches if lo <= k < hi and lane < width]
         first = busy[:width]
         for s in own:
             busy[s.lane] = s.new
-        pieces.append(Piece(lo, hi, first, busy[:width], [s._replace(k=s.k - lo) for s in own]))
+        pieces.append(Piece(lo, hi, first, busy[:width], own))
     return pieces
 
 
-def _cuts(ends: Sequence[int], T: int, worth: float, segment: int | None) -> list[tuple[int, int]]:
-    """Return the first step and the number of lanes of each piece; ``ends`` fall."""
-    cuts, width = [(0, len(ends))], len(ends)
-    alive = len(ends)
-    for end in sorted(set(ends))[:-1]:
-        while ends[alive - 1] <= end:
-            alive -= 1
-        if (width - alive) * (T - end) > worth:
-            width = alive
+def _cuts(loads: Sequence[int], T: int, worth: float, segment: int | None) -> list[tuple[int, int]]:
+    """Return the first step and the number of lanes of each piece; ``loads`` fall. The numbers are multiples of 8."""
+    cuts, width = [(0, len(loads))], len(loads)
+    for narrower in range(8 * ((width - 1) // 8), 0, -8):
+        end = loads[narrower]  # from here on no more than these go on
+        if (width - narrower) * (T - end) > worth:
+            width = narrower
             cuts.append((end, width))
     if segment is not None:
         steps = {lo for lo, _ in cuts} | set(range(0, T, segment))

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 LARGEST = 1 << 24
 """A workspace of more bytes than this is not kept."""
 
-KEPT = 8
+KEPT = 16
 """How many of them a thread keeps, those used last: at most KEPT · LARGEST bytes, and mostly far less."""
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minirnn.kernels import layout, scratch
+from minirnn.kernels.chunks import power_of_two
 from minirnn.kernels.columns import Backward, Ends, Forward
 from minirnn.kernels.lanes import Lanes
 from minirnn.kernels.layout import Weights
@@ -235,7 +236,7 @@ def _run(
     cell, switches, (L, n, D), H, dtype = settings.cell, view.pieces[i].switches, inputs.shape, hs.shape[2], hs.dtype
     own = cell.keep(L, H, (n,) if n > 1 else (), dtype) if keeps else None
     fed = np.empty((L, n, H), dtype) if keeps and (settings.mask is not None or switches) else None
-    work = scratch.take(Forward, cell, n, D, H, dtype, settings.mask is not None)
+    work = scratch.take(Forward, cell, n, D, H, dtype, power_of_two(L), settings.mask is not None)
     after = work.run(inputs, hs, extras, weights, ends, switches, own, view.mask(settings.mask, i), fed)
     after = [s.copy() for s in after]
     scratch.give(work)
@@ -266,7 +267,7 @@ def _backward(
         entering = None if d_outputs is None else view.entering(d_outputs, i)
         arriving = view.arrive(i, current, ends.last, kept.hs[-1])
         mask, switches = view.mask(settings.mask, i, end=True), view.pieces[i].switches
-        work = scratch.take(Backward, cell, inputs.shape[1], x.shape[2], H, x.dtype)
+        work = scratch.take(Backward, cell, inputs.shape[1], x.shape[2], H, x.dtype, power_of_two(len(inputs)))
         before = work.run(
             entering, arriving, kept.hs, weights, ends, switches, kept.own, mask, kept.fed, settings.clip, sums
         )

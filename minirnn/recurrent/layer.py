@@ -26,7 +26,7 @@ from minirnn.recurrent.sequences import Sequences, find
 from minirnn.recurrent.settings import BACKENDS, as_message_clip, as_remat, segment_length
 from minirnn.tensor import Tensor, apply_kernel, unary, will_record, wrap
 
-IDLE = 6e-5, 60.0
+IDLE = 6e-5, 200.0
 """What a step of a lane costs for each multiplication, and to go on with fewer lanes, in µs: to weigh one against the
 other, not to measure."""
 

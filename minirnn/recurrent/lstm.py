@@ -117,7 +117,7 @@ class LSTMLayer(Layer):
         rng: np.random.Generator | int | None = None,
     ) -> None:
         self._forget_bias = as_number(forget_bias, f"{self.name}: forget_bias")
-        if bias is False and forget_bias != 1.0:
+        if isinstance(bias, bool | np.bool_) and not bias and forget_bias != 1.0:
             raise ValueError(
                 f"{self.name}: forget_bias={forget_bias} is where b_h starts, and with bias=False there is none: "
                 "leave one of the two out"
