@@ -11,14 +11,17 @@ from benchmarks import roster
 from benchmarks.settle import settle
 
 COMMANDS = {  # name -> (module that has `run`, help)
-    "layer": ("side_by_side", "forward and backward of the layer, all gradients, on eight shapes (about 3 minutes)"),
-    "forward": ("side_by_side", "forward alone, nothing recorded, on the same shapes"),
+    "layer": ("side_by_side", "forward and backward of the layer, all gradients, shape by shape (about 3 minutes)"),
+    "ragged": ("ragged", "rows of unequal lengths against padding, forward and backward, all gradients"),
+    "forward": ("side_by_side", "forward alone, nothing recorded, on eight shapes"),
     "step": ("step", "a whole training step: layer, head, loss, clipping, Adam"),
     "cold": ("cold", "a whole process, from its start to the adding problem solved"),
     "slope": ("slope", "time against the number of steps, T = 10² … 10⁶"),
     "tape": ("tape", "what recording an op costs: one loop, op by op"),
 }
-WITH_SHAPES = ("layer", "forward")
+WITH_SHAPES = ("layer", "ragged", "forward")
+WITH_PLOT = ("layer", "forward")
+WITH_CELL = ("layer", "ragged")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -33,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     from minirnn.bench import measure  # not above: it loads numpy, for which `settle` would come too late
 
     sheet = Sheet()
-    packages = dict.fromkeys(package for peer in roster.PEERS[options.command] for package in peer.packages)
+    packages = dict.fromkeys(package for peer in roster.of(options.command, options.cell) for package in peer.packages)
     machine = {"command": options.line} | measure.machine(["minirnn", *packages]) | {"threads": settled}
     sheet("\n".join(f"- {key}: {value}" for key, value in machine.items()))
     leave_out_absent(options, sheet)
@@ -79,11 +82,10 @@ def parse(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespac
     options.line = " ".join(["python -m benchmarks", *argv])
     options.named = options.peers is not None
     options.runs = options.runs or (1 if options.quick else 3)
-    options.plot = getattr(options, "plot", None)
+    options.plot, options.cell = getattr(options, "plot", None), getattr(options, "cell", None)
+    who = options.command, options.cell
     try:
-        options.peers = (
-            roster.PEERS[options.command] if not options.named else roster.choose(options.command, options.peers)
-        )
+        options.peers = roster.choose(*who, options.peers) if options.named else roster.of(*who)
     except ValueError as error:
         parser.error(str(error))
     for file in _files(options):  # better now than after minutes of measuring
@@ -132,8 +134,12 @@ def _add_options(parser: argparse.ArgumentParser, command: str) -> None:
             type=_shape,
             action="append",
             metavar="N,T,D,H",
-            help="this shape (again for more), not the eight",
+            help="this shape (again for more), not the usual ones",
         )
+    if command in WITH_CELL:
+        usual, said = ("elman", "elman") if command == "layer" else (None, "all three")
+        add("--cell", choices=tuple(roster.CELLS), default=usual, help=f"of the layer; default: {said}")
+    if command in WITH_PLOT:
         add("--plot", type=Path, metavar="FILE", help="draw the times ÷ minirnn's there: .svg, .png or .pdf")
 
 

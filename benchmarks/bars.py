@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from benchmarks.cases import SHAPES, Shape
+from benchmarks.cases import OF_CELLS, SHAPES, Shape
 from benchmarks.tables import geometric_mean
 
 TIE = 0.97  # a tie within 3 % passes where H ≥ 256: torch itself is hardly above the bare products there
@@ -25,7 +25,7 @@ class Bar(NamedTuple):
     figure: str
 
 
-NOT_MEASURED = "needs all eight shapes and this peer"
+NOT_MEASURED = "needs all shapes and this peer"
 
 
 def lines(bars: Iterable[Bar]) -> str:
@@ -49,6 +49,23 @@ def of_layer(torch: Ratios, jax: Ratios, floor: Ratios, threads: int) -> list[Ba
     ]
 
 
+NEARER = (Shape(16, 400, 2, 100), Shape(64, 100, 128, 256))  # where an LSTM is to come nearer to torch's
+
+
+def of_gated(cell: str, torch: Ratios, threads: int) -> list[Bar]:
+    """Return the bars of forward and backward with gates: torch ÷ minirnn, by shape; there are none for threads."""
+    shapes = OF_CELLS[cell]
+    if threads != 1:
+        return []
+    if cell == "gru":
+        return [_faster("faster than torch.nn.GRU on every shape", torch, shapes, tie=1.0)]
+    return [
+        _all("at least 0.65 of torch.nn.LSTM's speed on every shape", torch, shapes, 0.65),
+        _all(f"at least 0.9 of it at {' and '.join(f'({shape})' for shape in NEARER)}", torch, NEARER, 0.9),
+        _some("stretch: at least its speed on three shapes", torch, shapes, 3),
+    ]
+
+
 def of_forward(torch: Ratios) -> list[Bar]:
     """Return the bar of the forward pass alone: torch.no_grad ÷ minirnn."""
     return [_faster("faster than torch.no_grad on every shape (a tie within 3 % passes at H ≥ 256)", torch, SHAPES)]
@@ -61,6 +78,23 @@ def _faster(text: str, ratios: Ratios, shapes: Iterable[Shape], tie: float = TIE
     slower = [shape for shape in shapes if not ratios[shape] > (tie if shape.H >= 256 else 1.0)]
     least = min(shapes, key=ratios.__getitem__)
     return Bar(text, not slower, _at(ratios, slower) if slower else f"least {_at(ratios, [least])}")
+
+
+def _all(text: str, ratios: Ratios, shapes: Iterable[Shape], wanted: float) -> Bar:
+    shapes = list(shapes)
+    if not set(shapes) <= set(ratios):
+        return Bar(text, None, NOT_MEASURED)
+    under = [shape for shape in shapes if not ratios[shape] >= wanted]
+    least = min(shapes, key=ratios.__getitem__)
+    return Bar(text, not under, _at(ratios, under) if under else f"least {_at(ratios, [least])}")
+
+
+def _some(text: str, ratios: Ratios, shapes: Iterable[Shape], wanted: int) -> Bar:
+    shapes = list(shapes)
+    if not set(shapes) <= set(ratios):
+        return Bar(text, None, NOT_MEASURED)
+    as_fast = [shape for shape in shapes if ratios[shape] >= 1.0]
+    return Bar(text, len(as_fast) >= wanted, f"on {len(as_fast)}" + f": {_at(ratios, as_fast)}" * bool(as_fast))
 
 
 def _mean(text: str, ratios: Ratios, shapes: Iterable[Shape], wanted: float) -> Bar:
@@ -100,6 +134,17 @@ def at_least(text: str, ratios: Mapping[str, float], wanted: float) -> Bar:
         return Bar(text, None, "needs this peer, and no --quick")
     figure = ", ".join(f"{ratio:.2f} × {where}".rstrip() for where, ratio in ratios.items())
     return Bar(text, min(ratios.values()) >= wanted, figure)
+
+
+def of_ragged(layer: str, ratios: Ratios, shapes: Iterable[Shape]) -> Bar:
+    """Return the bar of lengths drawn from 1 … T: the time with them ÷ the time without."""
+    text = f"{layer}: with lengths at most 0.65 of the padded time"
+    shapes = list(shapes)
+    if not set(shapes) <= set(ratios):
+        return Bar(text, None, "needs all shapes")
+    over = [shape for shape in shapes if not ratios[shape] <= 0.65]
+    most = max(shapes, key=ratios.__getitem__)
+    return Bar(text, not over, _at(ratios, over) if over else f"most {_at(ratios, [most])}")
 
 
 def of_slope(slope: float | None) -> Bar:

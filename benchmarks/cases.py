@@ -1,11 +1,11 @@
-"""What is computed: eight shapes, their arrays, the textbook's results, and the check that every contestant passes."""
+"""What is computed: the shapes, their arrays, the textbook's results, and the check that every contestant passes."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from minirnn import textbook
+from minirnn.bench.cells import KINDS, Kind
 
 TOLERANCE = 1e-4  # the largest error, as a part of the largest entry: what float32 leaves after 784 steps, and a margin
 
@@ -35,22 +35,45 @@ SHAPES = tuple(
         (256, 50, 64, 64),
     )
 )
+OF_CELLS = {"elman": SHAPES, "lstm": SHAPES[:5], "gru": SHAPES[:5]}
 
 
 class Input(NamedTuple):
-    """What changes from call to call: x (T, N, D), h0 (N, H), and the gradient g of the outputs, (T, N, H)."""
+    """What changes from call to call.
+
+    Attributes
+    ----------
+    x : (T, N, D)
+    state : tuple of (N, H)
+        h0, and for an LSTM c0.
+    g : (T, N, H)
+        The gradient of the outputs.
+    """
 
     x: Any
-    h0: Any
+    state: tuple[Any, ...]
     g: Any
 
 
 class Case(NamedTuple):
-    """A shape, two inputs that are taken in turn, and the weights W_xh (D, H), W_hh (H, H), b_h (H,). All float32."""
+    """A layer of one shape, and what it reads. All float32.
+
+    Attributes
+    ----------
+    shape : Shape
+    inputs : two, that are taken in turn
+    weights : W_xh (D, G·H), W_hh (H, G·H), b_h (G·H,), and for a GRU b_hn (H,)
+    cell : a name of `minirnn.bench.cells.KINDS`
+    """
 
     shape: Shape
-    inputs: tuple[Input, Input]
-    weights: tuple[Any, Any, Any]
+    inputs: Sequence[Input]
+    weights: tuple[Any, ...]
+    cell: str = "elman"
+
+    @property
+    def kind(self) -> Kind:
+        return KINDS[self.cell]
 
 
 class Contestant(NamedTuple):
@@ -59,19 +82,23 @@ class Contestant(NamedTuple):
     Attributes
     ----------
     run : i -> anything
-        One call with input ``i``, 0 or 1: this is what is timed.
+        One call with input ``i``, 0 or 1: this is what is timed. Some take ``lengths`` (N,) too.
     read : what run returned -> arrays in the textbook's order and orientation
         Not timed; None for one that computes nothing to be compared.
     """
 
-    run: Callable[[int], Any]
+    run: Callable[..., Any]
     read: Callable[[Any], Sequence[Any]] | None
 
 
-RESULTS = ("outputs", *(f"the gradient of {name}" for name in ("x", "h0", "W_xh", "W_hh", "b_h")))
+def results_of(cell: str = "elman") -> tuple[str, ...]:
+    """Return what a contestant of ``layer`` computes: the textbook's order."""
+    kind = KINDS[cell]
+    of = ("x", *(f"{letter}0" for letter in kind.states), *kind.weights)
+    return "outputs", *(f"the gradient of {name}" for name in of)
 
 
-def draw(shape: Shape) -> Case:
+def draw(shape: Shape, cell: str = "elman") -> Case:
     """Return a case; the same at every call."""
     N, T, D, H = shape
     rng = np.random.default_rng(N)
@@ -79,17 +106,24 @@ def draw(shape: Shape) -> Case:
     def normal(scale: float, *sizes: int) -> Any:
         return rng.normal(0.0, scale, sizes).astype(np.float32)
 
-    weights = normal(D**-0.5, D, H), normal(0.9 * H**-0.5, H, H), normal(0.1, H)
-    first, second = (Input(normal(1.0, T, N, D), normal(1.0, N, H), normal(1.0, T, N, H)) for _ in range(2))
-    return Case(shape, (first, second), weights)
+    kind = KINDS[cell]
+    G = kind.gates
+    sizes = {"W_xh": (D, G * H), "W_hh": (H, G * H), "b_h": (G * H,), "b_hn": (H,)}
+    scales = {"W_xh": D**-0.5, "W_hh": 0.9 * H**-0.5}
+    weights = tuple(normal(scales.get(name, 0.1), *sizes[name]) for name in kind.weights)
+
+    def one() -> Input:
+        return Input(normal(1.0, T, N, D), tuple(normal(1.0, N, H) for _ in kind.states), normal(1.0, T, N, H))
+
+    return Case(shape, (one(), one()), weights, cell)
 
 
 def expected(case: Case, *, gradients: bool = True) -> list[tuple[Any, ...]]:
     """Return for each input what the textbook computes in float64: the outputs, then all gradients if asked for."""
     found = []
-    for x, h0, g in case.inputs:
-        outputs = textbook.unroll(textbook.layer_step_batch, x, h0, *case.weights)
-        backward = textbook.unroll_backward(x, h0, *case.weights, d_outputs=g) if gradients else ()
+    for x, state, g in case.inputs:
+        outputs = case.kind.outputs(x, *state, *case.weights)
+        backward = case.kind.gradients(x, *state, *case.weights, g) if gradients else ()
         found.append((outputs, *backward))
     return found
 
@@ -99,9 +133,16 @@ class WrongResultError(Exception):
 
 
 def check(
-    label: str, contestant: Contestant, wanted: Sequence[Sequence[Any]], results: Sequence[str] = RESULTS
+    label: str, contestant: Contestant, wanted: Sequence[Sequence[Any]], names: Sequence[str] | None = None
 ) -> None:
     """Refuse a contestant whose results are wrong, or not float32 as everybody else's.
+
+    Parameters
+    ----------
+    label : of the contestant
+    contestant : Contestant
+    wanted : for each input the right results
+    names : what the results are called; left out: those of ``layer`` with Elman's cell
 
     Raises
     ------
@@ -111,9 +152,14 @@ def check(
     if contestant.read is None:
         return
     for i, truth in enumerate(wanted):
-        for result, got, want in zip(results, contestant.read(contestant.run(i)), truth, strict=False):
-            if fault := _fault(np.asarray(got), want):
-                raise WrongResultError(f"{label}, input {i}: {result} {fault}")
+        compare(f"{label}, input {i}", contestant.read(contestant.run(i)), truth, names or results_of())
+
+
+def compare(label: str, got: Sequence[Any], wanted: Sequence[Any], names: Sequence[str]) -> None:
+    """Refuse results that are wrong, or not float32: see `check`."""
+    for name, ours, truth in zip(names, got, wanted, strict=False):
+        if fault := _fault(np.asarray(ours), truth):
+            raise WrongResultError(f"{label}: {name} {fault}")
 
 
 def _fault(got: Any, want: Any) -> str | None:

@@ -11,29 +11,42 @@ from benchmarks.cases import Case, Contestant
 
 
 def minirnn_layer(case: Case, threads: int, backend: str = "fused") -> Contestant:
-    """The public layer, from ``layer(x, h0)`` to ``backward(g)``."""
+    """The public layer, from ``layer(x, state)`` to ``backward(g)``."""
     import minirnn as mr
 
     mr.set_num_threads(threads)
-    layer = mr.RecurrentLayer(case.shape.D, case.shape.H, backend=backend)
-    weights = layer.W_xh, layer.W_hh, layer.b_h
-    for parameter, array in zip(weights, case.weights, strict=True):
-        parameter.data = array.copy()
-    inputs = [(mr.Tensor(x, requires_grad=True), mr.Tensor(h0, requires_grad=True), g) for x, h0, g in case.inputs]
+    layer = minirnn_of(case, backend)
+    inputs = []
+    for x, state, g in case.inputs:
+        tensors = [mr.Tensor(array, requires_grad=True) for array in (x, *state)]
+        inputs.append((tensors, _one_or_pair(tensors[1:]), g))
 
-    def run(i: int) -> Any:
-        x, h0, g = inputs[i]
-        x.grad = h0.grad = None
+    def run(i: int, lengths: Any = None) -> Any:
+        tensors, state, g = inputs[i]
+        for tensor in tensors:
+            tensor.grad = None
         layer.zero_grad()
-        outputs, _ = layer(x, h0)
+        outputs, _ = layer(tensors[0], state, lengths)
         outputs.backward(g)
-        return outputs, x, h0
+        return outputs, *tensors
 
     def read(result: Any) -> Any:
         outputs, *others = result
-        return outputs.numpy(), *(tensor.grad for tensor in (*others, *weights))
+        return outputs.numpy(), *(tensor.grad for tensor in (*others, *layer.parameters()))
 
     return Contestant(run, read)
+
+
+def minirnn_of(case: Case, backend: str = "fused") -> Any:
+    """Return the layer of a case, with its weights."""
+    layer = case.kind.layer(case.shape.D, case.shape.H, backend=backend)
+    for parameter, array in zip(layer.parameters(), case.weights, strict=True):
+        parameter.data = array.copy()
+    return layer
+
+
+def _one_or_pair(state: Any) -> Any:
+    return state[0] if len(state) == 1 else tuple(state)
 
 
 def minirnn_graph(case: Case, threads: int) -> Contestant:
@@ -47,47 +60,64 @@ def floor(case: Case, threads: int) -> Contestant:
 
     from minirnn.bench.floor import floor as make
 
-    run = make(*case.shape, np.float32, np.random.default_rng(0))
+    run = make(*case.shape, np.float32, np.random.default_rng(0), case.kind.gates)
     return Contestant(lambda _: run(), None)
 
 
 def torch_layer(case: Case, threads: int) -> Contestant:
-    """torch.nn.RNN as it comes: with its second bias, which is zero here."""
+    """torch.nn.RNN, LSTM or GRU as it comes: with its second bias, which is zero here but for b_hn.
+
+    With lengths, packing and padding are part of the call.
+    """
     import torch
+    from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
     torch.set_num_threads(threads)
-    N, _, D, H = case.shape
-    layer = torch.nn.RNN(D, H)
-    torch_weights(layer, case)
-    inputs = [
-        (torch.tensor(x, requires_grad=True), torch.tensor(h0[None], requires_grad=True), torch.tensor(g))
-        for x, h0, g in case.inputs
-    ]
+    T, H = case.shape.T, case.shape.H
+    layer = torch_of(case)
+    inputs = []
+    for x, state, g in case.inputs:
+        tensors = [torch.tensor(array, requires_grad=True) for array in (x, *(s[None] for s in state))]
+        inputs.append((tensors, _one_or_pair(tensors[1:]), torch.tensor(g)))
 
-    def run(i: int) -> Any:
-        x, h0, g = inputs[i]
-        x.grad = h0.grad = None
+    def run(i: int, lengths: Any = None) -> Any:
+        tensors, state, g = inputs[i]
+        for tensor in tensors:
+            tensor.grad = None
         layer.zero_grad()
-        outputs, _ = layer(x, h0)
+        if lengths is None:
+            outputs, _ = layer(tensors[0], state)
+        else:
+            packed, _ = layer(pack_padded_sequence(tensors[0], lengths, enforce_sorted=False), state)
+            outputs, _ = pad_packed_sequence(packed, total_length=T)
         outputs.backward(g)
-        return outputs, x, h0
+        return outputs, *tensors
 
     def read(result: Any) -> Any:
-        outputs, x, h0 = result
-        of_weights = layer.weight_ih_l0.grad.T, layer.weight_hh_l0.grad.T, layer.bias_ih_l0.grad
-        return outputs.detach().numpy(), x.grad.numpy(), h0.grad.numpy().reshape(N, H), *(g.numpy() for g in of_weights)
+        outputs, x, *state = result
+        of_weights = [layer.weight_ih_l0.grad.T, layer.weight_hh_l0.grad.T, layer.bias_ih_l0.grad]
+        if case.cell == "gru":
+            of_weights.append(layer.bias_hh_l0.grad[2 * H :])
+        gradients = x.grad, *(s.grad[0] for s in state), *of_weights
+        return outputs.detach().numpy(), *(gradient.numpy() for gradient in gradients)
 
     return Contestant(run, read)
 
 
-def torch_weights(layer: Any, case: Case) -> None:
-    """Give a torch.nn.RNN the weights of a case; torch keeps them transposed."""
+def torch_of(case: Case) -> Any:
+    """Return torch's layer with the weights of a case; torch keeps them transposed, its gates in the same order."""
     import torch
 
-    W_xh, W_hh, b_h = map(torch.tensor, case.weights)
+    kind = {"elman": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[case.cell]
+    layer = kind(case.shape.D, case.shape.H)
+    W_xh, W_hh, b_h, *b_hn = map(torch.tensor, case.weights)
+    second = torch.zeros_like(b_h)
+    if b_hn:
+        second[-case.shape.H :] = b_hn[0]
     with torch.no_grad():
-        for parameter, value in zip(layer.parameters(), (W_xh.T, W_hh.T, b_h, torch.zeros_like(b_h)), strict=True):
+        for parameter, value in zip(layer.parameters(), (W_xh.T, W_hh.T, b_h, second), strict=True):
             parameter.copy_(value)
+    return layer
 
 
 def torch_eager(case: Case, threads: int) -> Contestant:
@@ -98,7 +128,7 @@ def torch_eager(case: Case, threads: int) -> Contestant:
     W_xh, W_hh, b_h = weights = [torch.tensor(w, requires_grad=True) for w in case.weights]
     inputs = [
         (torch.tensor(x, requires_grad=True), torch.tensor(h0, requires_grad=True), torch.tensor(g))
-        for x, h0, g in case.inputs
+        for x, (h0,), g in case.inputs
     ]
 
     def run(i: int) -> Any:
@@ -125,17 +155,19 @@ def jax_scan(case: Case, threads: int) -> Contestant:
     import jax
     import jax.numpy as jnp
 
+    unroll = JAX_UNROLLS[case.cell]
+
     @jax.jit
-    def value_and_gradients(x: Any, h0: Any, g: Any, *weights: Any) -> Any:
-        outputs, backward = jax.vjp(jax_unroll, x, h0, *weights)
+    def value_and_gradients(g: Any, *arrays: Any) -> Any:
+        outputs, backward = jax.vjp(unroll, *arrays)
         return outputs, *backward(g)
 
     weights = [jnp.asarray(w) for w in case.weights]
-    inputs = [tuple(map(jnp.asarray, input_)) for input_ in case.inputs]
+    inputs = [tuple(map(jnp.asarray, (g, x, *state))) for x, state, g in case.inputs]
     return Contestant(lambda i: jax.block_until_ready(value_and_gradients(*inputs[i], *weights)), _as_it_is)
 
 
-def jax_unroll(x: Any, h0: Any, W_xh: Any, W_hh: Any, b_h: Any) -> Any:
+def jax_elman(x: Any, h0: Any, W_xh: Any, W_hh: Any, b_h: Any) -> Any:
     """Return the outputs. x W_xh stands inside the scan: taken out, jax was slower on most shapes."""
     import jax
     import jax.numpy as jnp
@@ -145,6 +177,40 @@ def jax_unroll(x: Any, h0: Any, W_xh: Any, W_hh: Any, b_h: Any) -> Any:
         return h, h
 
     return jax.lax.scan(step, h0, x)[1]
+
+
+def jax_lstm(x: Any, h0: Any, c0: Any, W_xh: Any, W_hh: Any, b_h: Any) -> Any:
+    """Return the outputs; all gates in one product."""
+    import jax
+    import jax.numpy as jnp
+
+    def step(state: Any, x_t: Any) -> Any:
+        h, c = state
+        i, f, g, o = jnp.split(x_t @ W_xh + h @ W_hh + b_h, 4, axis=1)
+        c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+        h = jax.nn.sigmoid(o) * jnp.tanh(c)
+        return (h, c), h
+
+    return jax.lax.scan(step, (h0, c0), x)[1]
+
+
+def jax_gru(x: Any, h0: Any, W_xh: Any, W_hh: Any, b_h: Any, b_hn: Any) -> Any:
+    """Return the outputs; all gates in one product."""
+    import jax
+    import jax.numpy as jnp
+
+    def step(h: Any, x_t: Any) -> Any:
+        x_r, x_z, x_n = jnp.split(x_t @ W_xh + b_h, 3, axis=1)
+        h_r, h_z, h_n = jnp.split(h @ W_hh, 3, axis=1)
+        z = jax.nn.sigmoid(x_z + h_z)
+        n = jnp.tanh(x_n + jax.nn.sigmoid(x_r + h_r) * (h_n + b_hn))
+        h = (1 - z) * n + z * h
+        return h, h
+
+    return jax.lax.scan(step, h0, x)[1]
+
+
+JAX_UNROLLS = {"elman": jax_elman, "lstm": jax_lstm, "gru": jax_gru}
 
 
 def hips_autograd(case: Case, threads: int) -> Contestant:
@@ -162,7 +228,7 @@ def hips_autograd(case: Case, threads: int) -> Contestant:
     forward = make_vjp(unroll, argnum=(0, 1, 2, 3, 4))
 
     def run(i: int) -> Any:
-        x, h0, g = case.inputs[i]
+        x, (h0,), g = case.inputs[i]
         backward, outputs = forward(x, h0, *case.weights)
         return outputs, *backward(g)
 
@@ -174,7 +240,7 @@ def mygrad(case: Case, threads: int) -> Contestant:
     import mygrad as mg
 
     W_xh, W_hh, b_h = weights = [mg.tensor(w) for w in case.weights]
-    inputs = [(mg.tensor(x), mg.tensor(h0), g) for x, h0, g in case.inputs]
+    inputs = [(mg.tensor(x), mg.tensor(h0), g) for x, (h0,), g in case.inputs]
 
     def run(i: int) -> Any:
         x, h0, g = inputs[i]

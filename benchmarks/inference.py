@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.cases import Case, Contestant
-from benchmarks.contestants import jax_unroll, torch_weights
+from benchmarks.contestants import jax_elman, minirnn_of, torch_of
 
 
 def minirnn_layer(case: Case, threads: int) -> Contestant:
@@ -12,12 +12,10 @@ def minirnn_layer(case: Case, threads: int) -> Contestant:
     import minirnn as mr
 
     mr.set_num_threads(threads)
-    layer = mr.RecurrentLayer(case.shape.D, case.shape.H)
-    for parameter, array in zip((layer.W_xh, layer.W_hh, layer.b_h), case.weights, strict=True):
-        parameter.data = array.copy()
+    layer = minirnn_of(case)
 
     def run(i: int) -> Any:
-        x, h0, _ = case.inputs[i]
+        x, (h0,), _ = case.inputs[i]
         with mr.no_grad():
             return layer(x, h0)[0]
 
@@ -39,9 +37,8 @@ def torch_layer(case: Case, threads: int) -> Contestant:
     import torch
 
     torch.set_num_threads(threads)
-    layer = torch.nn.RNN(case.shape.D, case.shape.H)
-    torch_weights(layer, case)
-    inputs = [(torch.tensor(x), torch.tensor(h0[None])) for x, h0, _ in case.inputs]
+    layer = torch_of(case)
+    inputs = [(torch.tensor(x), torch.tensor(h0[None])) for x, (h0,), _ in case.inputs]
 
     def run(i: int) -> Any:
         with torch.no_grad():
@@ -55,9 +52,9 @@ def jax_scan(case: Case, threads: int) -> Contestant:
     import jax
     import jax.numpy as jnp
 
-    unroll = jax.jit(jax_unroll)
+    unroll = jax.jit(jax_elman)
     weights = [jnp.asarray(w) for w in case.weights]
-    inputs = [(jnp.asarray(x), jnp.asarray(h0)) for x, h0, _ in case.inputs]
+    inputs = [(jnp.asarray(x), jnp.asarray(h0)) for x, (h0,), _ in case.inputs]
     return Contestant(lambda i: jax.block_until_ready(unroll(*inputs[i], *weights)), lambda outputs: [outputs])
 
 
@@ -69,7 +66,7 @@ def onnx_node(case: Case, threads: int) -> Contestant:
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     session = ort.InferenceSession(onnx_model(case), options, providers=["CPUExecutionProvider"])
-    feeds = [{"x": x, "h0": h0[None]} for x, h0, _ in case.inputs]
+    feeds = [{"x": x, "h0": h0[None]} for x, (h0,), _ in case.inputs]
 
     def run(i: int) -> Any:
         return session.run(["outputs"], feeds[i])[0]

@@ -35,6 +35,7 @@ MINIRNN = "minirnn"  # takes part in everything; the others are divided by it
 
 PEERS: dict[str, tuple[Peer, ...]] = {  # command -> who can take part
     "layer": (FLOOR, TORCH, JAX, GRAPH, EAGER, AUTOGRAD, MYGRAD),
+    "ragged": (TORCH,),
     "forward": (FLOOR, TORCH, JAX, ONNX),
     "step": (TORCH, JAX),
     "cold": (TORCH,),
@@ -43,17 +44,30 @@ PEERS: dict[str, tuple[Peer, ...]] = {  # command -> who can take part
 }
 
 
-def choose(command: str, text: str) -> tuple[Peer, ...]:
+CELLS = {"elman": "torch.nn.RNN", "lstm": "torch.nn.LSTM", "gru": "torch.nn.GRU"}  # cell -> what it is called in torch
+OF_GATED = (FLOOR, TORCH, JAX, GRAPH)  # who can take part in ``layer`` with --cell lstm or gru
+
+
+def of(command: str, cell: str | None) -> tuple[Peer, ...]:
+    """Return who can take part in a command with this cell, torch's layer called by its name."""
+    peers = OF_GATED if command == "layer" and cell != "elman" else PEERS[command]
+    return tuple(peer._replace(label=CELLS[cell]) if peer == TORCH and cell else peer for peer in peers)
+
+
+def choose(command: str, cell: str | None, text: str) -> tuple[Peer, ...]:
     """Return the peers that a list such as ``torch,jax`` names, in the roster's order.
 
     Raises
     ------
     ValueError
-        For a name that is not known to this command.
+        For a name that is not known to this command, or not with this cell.
     """
-    known = {peer.name: peer for peer in PEERS[command]}
+    known = {peer.name: peer for peer in of(command, cell)}
     wanted = [name.strip() for name in text.split(",")]
     for name in wanted:
         if name not in known:
-            raise ValueError(f"{command}: unknown peer {name!r}: known are {', '.join(known)}")
+            unknown = (
+                f"peer {name!r} has no {cell}" if name in {p.name for p in PEERS[command]} else f"unknown peer {name!r}"
+            )
+            raise ValueError(f"{command}: {unknown}: known are {', '.join(known)}")
     return tuple(peer for name, peer in known.items() if name in wanted)

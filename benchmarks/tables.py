@@ -38,37 +38,35 @@ def number(value: float) -> str:
 
 # --- all shapes together ----------------------------------------------------------------------------------------------
 
-FAST = (FLOOR, TORCH, JAX, ONNX)
-BY_OP = (GRAPH, EAGER, AUTOGRAD, MYGRAD)
+FAST = (FLOOR.name, TORCH.name, JAX.name, ONNX.name)
+BY_OP = (GRAPH.name, EAGER.name, AUTOGRAD.name, MYGRAD.name)
 
 
-def summary(results: Mapping[Shape, Measured]) -> str:
+def summary(results: Mapping[Shape, Measured], labels: Labels) -> str:
     """Return one row a shape: µs of each, then the ratios."""
     ran = {name for measured in results.values() for name in measured.names()}
-    fast = [peer for peer in FAST if peer.name in ran]
-    others = [peer for peer in fast if peer is not FLOOR]
-    header = ["N, T, D, H", "minirnn, µs", *(f"{peer.label}, µs" for peer in fast)]
-    header += [f"{peer.label} ÷ minirnn" for peer in others]
-    header += ["minirnn ÷ bare products"] * (FLOOR in fast)
+    fast = [name for name in FAST if name in ran]
+    others = [name for name in fast if name != FLOOR.name]
+    header = ["N, T, D, H", "minirnn, µs", *(f"{labels[name]}, µs" for name in fast)]
+    header += [f"{labels[name]} ÷ minirnn" for name in others]
+    header += ["minirnn ÷ bare products"] * (FLOOR.name in fast)
     rows = []
     for shape, measured in results.items():
-        times = [_time(measured, name) for name in (MINIRNN, *(peer.name for peer in fast))]
-        ratios = [_ratio(measured, peer.name, MINIRNN) for peer in others]
-        ratios += [_ratio(measured, MINIRNN, FLOOR.name)] * (FLOOR in fast)
+        times = [_time(measured, name) for name in (MINIRNN, *fast)]
+        ratios = [_ratio(measured, name, MINIRNN) for name in others]
+        ratios += [_ratio(measured, MINIRNN, FLOOR.name)] * (FLOOR.name in fast)
         rows.append((str(shape), *times, *ratios))
     return measure.markdown(header, rows)
 
 
-def by_op(results: Mapping[Shape, Measured]) -> str | None:
+def by_op(results: Mapping[Shape, Measured], labels: Labels) -> str | None:
     """Return one row a shape: how many times minirnn's time the op-by-op loops take; None if there were none."""
     ran = {name for measured in results.values() for name in measured.names()}
-    peers = [peer for peer in BY_OP if peer.name in ran]
-    if not peers:
+    slow = [name for name in BY_OP if name in ran]
+    if not slow:
         return None
-    rows = [
-        (str(shape), *(_ratio(measured, peer.name, MINIRNN) for peer in peers)) for shape, measured in results.items()
-    ]
-    return measure.markdown(["N, T, D, H", *(f"{peer.label} ÷ minirnn" for peer in peers)], rows)
+    rows = [(str(shape), *(_ratio(measured, name, MINIRNN) for name in slow)) for shape, measured in results.items()]
+    return measure.markdown(["N, T, D, H", *(f"{labels[name]} ÷ minirnn" for name in slow)], rows)
 
 
 def _time(measured: Measured, name: str) -> str:
@@ -81,17 +79,17 @@ def _ratio(measured: Measured, name: str, base: str) -> str:
     return f"{measured.ratio(name, base).median:.2f}"
 
 
-def geometric_means(results: Mapping[Shape, Measured]) -> list[str]:
+def geometric_means(results: Mapping[Shape, Measured], labels: Labels) -> list[str]:
     """Return a line for each fast peer: over all shapes, and over those with N ≥ 16."""
     lines = []
-    for peer in (TORCH, JAX, ONNX):
-        ratios = medians(results, peer.name)
+    for name in (TORCH.name, JAX.name, ONNX.name):
+        ratios = medians(results, name)
         if not ratios:
             continue
         batches = [r for shape, r in ratios.items() if shape.N >= 16]
         over = f"{geometric_mean(list(ratios.values())):.2f} over {len(ratios)} shape{'s' * (len(ratios) != 1)}"
         over += f", {geometric_mean(batches):.2f} over those with N ≥ 16" if batches else ""
-        lines.append(f"{peer.label} ÷ minirnn, geometric mean: {over}")
+        lines.append(f"{labels[name]} ÷ minirnn, geometric mean: {over}")
     return lines
 
 

@@ -54,10 +54,11 @@ class Shape(NamedTuple):
         gates : G of the layer
         """
         N, T, D, H = self
-        arrays = itemsize * (10 * T * N * H + 13 * T * N * D + 12 * H * (D + H))
-        check = 8 * min(T, CHECKED) * N * (6 * H + 4 * D)  # the textbook computes in float64
-        scratch = 2 * min(2**20, 256 * itemsize * N * (D + 1 + H)) + 256 * 1_000  # of the kernels, with its views
-        return arrays + check + scratch + objects * T
+        arrays = itemsize * (T * N * ((13 * gates - 3) * H + 13 * D) + 12 * gates * H * (D + H))
+        check = 8 * min(T, CHECKED) * N * (6 * gates * H + 4 * D)  # the textbook computes in float64
+        scratch = 2 * min(2**20, 256 * itemsize * N * (D + 1 + gates * H))  # of the kernels
+        views = 256 * 1_000 * gates  # of the scratch
+        return arrays + check + scratch + views + objects * gates * T
 
 
 def whole_numbers(text: str) -> list[int]:

@@ -9,7 +9,7 @@ order of processing, and rows are *lanes* (kernels/lanes.py): where a sequence e
 Checked by tests/kernels/test_unroll.py.
 """  # noqa: D400
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from minirnn.kernels import layout
 from minirnn.kernels.chunks import chunk_length, chunks
 from minirnn.kernels.clip import clipped
-from minirnn.kernels.lanes import Switch
+from minirnn.kernels.lanes import Ends, Switch, spans
 from minirnn.kernels.layout import Weights
 from minirnn.kernels.sums import Sums
 
@@ -27,18 +27,8 @@ Array = NDArray[Any]
 JOINED = 100_000
 """From so many multiplications by zero on, a step makes two products, one with x and one with h, instead of one."""
 
-SLOPES = 1 << 18
+SLOPES = 1 << 19
 """Bytes of pre-activations whose derivatives are made at a time."""
-
-
-class Ends(NamedTuple):
-    """The states of all sequences: where they start from, and where they are left; backward, their gradients.
-
-    Each is a list with an array (sequences, H) for each array of a state.
-    """
-
-    first: Sequence[Any]
-    last: Sequence[Any]
 
 
 class Mask(NamedTuple):
@@ -302,16 +292,3 @@ class Backward:
             d[:, lane] = 0 if old < 0 or last is None else last[old]
         if mask is not None and old >= 0:
             factor.reshape(self.H, self.N)[:, lane] = mask.all[old]
-
-
-def spans(lo: int, hi: int, switches: Sequence[Switch]) -> Iterator[tuple[int, int, list[Switch]]]:
-    """Yield the parts of the steps ``lo`` … ``hi`` between switches, each with the switches before its first step."""
-    now: list[Switch] = []
-    a = lo
-    for switch in switches:
-        if lo <= switch.k < hi:
-            if switch.k > a:
-                yield a, switch.k, now
-                a, now = switch.k, []
-            now.append(switch)
-    yield a, hi, now

@@ -57,13 +57,16 @@ def checkpoints(states: Array, length: int, b_h: Array | None, reverse: bool) ->
     return Checkpoints(hs[:-1:length].copy(), length, b_h)
 
 
+JOINED_UP_TO = 104
+"""Inputs and neurons together, up to which a step is so small that the joined form pays."""
+
 Run = Callable[[Sequence[Callable[[], Any]]], list[Any]]
 """Runs the parts of a mini-batch, for example at once, and returns their results in order."""
 
 
 def forward_form(N: int, D: int, H: int) -> type[HoistedForward] | type[JoinedForward]:
     """Choose by the shape: joined while the arithmetic of a step costs less than the calls that this form saves."""
-    return JoinedForward if D + H <= 104 and N * (D + H) <= 4096 else HoistedForward
+    return JoinedForward if D + H <= JOINED_UP_TO and N * (D + H) <= 4096 else HoistedForward
 
 
 def backward_form(N: int, H: int) -> type[HoistedBackward] | type[JoinedBackward]:

@@ -4,8 +4,7 @@ The cost of an unroll is that of its lanes times its steps; packed, it follows t
 the padding is never read. Checked by tests/kernels/test_lanes.py.
 """
 
-from bisect import bisect_left, insort
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from heapq import heapreplace
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -15,8 +14,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-LONGER, SLACK = 1.15, 1.04
-"""How many times as long as the longest sequence lanes may be, and what may be left empty in them, to be 16 or 32."""
+LONGER = 1.1
+"""How many times as long as the longest sequence lanes may become, so that 8 of them are saved."""
 
 
 class Switch(NamedTuple):
@@ -30,6 +29,16 @@ class Switch(NamedTuple):
     lane: int
     old: int
     new: int
+
+
+class Ends(NamedTuple):
+    """The states of all sequences: where they start from, and where they are left; backward, their gradients.
+
+    Each is a list with an array (sequences, H) for each array of a state.
+    """
+
+    first: Sequence[Any]
+    last: Sequence[Any]
 
 
 class Piece(NamedTuple):
@@ -107,52 +116,21 @@ def pack(start: Array, lengths: Array, stride: int, nowhere: int, worth: float, 
 def _fill(lengths: list[int]) -> tuple[list[list[int]], list[int]]:
     """Return which sequences each lane carries, and how many steps it takes, the longest lane first.
 
-    A product with 16 columns costs little more than one with 12, and less than one with 15: the number of lanes is a
-    multiple of 16 if they can be filled with little waste, even if that takes a few steps more; else a multiple of 8,
-    the longest sequences first and each where fewest steps are, so that many end early and lanes can be given up.
+    The number of lanes is a multiple of 8: a product with 16 columns takes less time than one with 15. The longest
+    sequences come first, and each goes where fewest steps are; so the short lanes end at about the same time.
     """
-    order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
-    total, longest = sum(lengths), lengths[order[0]]
-    blocks = total // (16 * longest)
-    lanes = None
-    if blocks and total < 16 * blocks * longest * LONGER:
-        lanes = _fit(lengths, order, max(longest, int(total / (16 * blocks) * SLACK)), 16 * blocks)
-    if lanes is None:
-        lanes = _spread(lengths, order, min(len(lengths), 8 * -(-total // (8 * longest))))
-    loads = [sum([lengths[i] for i in lane]) for lane in lanes]
-    by_load = sorted(range(len(lanes)), key=loads.__getitem__, reverse=True)
-    return [lanes[lane] for lane in by_load], [loads[lane] for lane in by_load]
-
-
-def _spread(lengths: list[int], order: list[int], n: int) -> list[list[int]]:
-    """Return the sequences in n lanes, each where fewest steps are."""
-    heap = [(0, lane) for lane in range(n)]
+    total, longest = sum(lengths), max(lengths)
+    n = 8 * (total // (8 * longest))
+    if total > LONGER * n * longest:
+        n += 8
+    heap = [(0, lane) for lane in range(min(n, len(lengths)))]
     lanes: list[list[int]] = [[] for _ in heap]
-    for i in order:
+    for i in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
         load, lane = heap[0]
         lanes[lane].append(i)
         heapreplace(heap, (load + lengths[i], lane))
-    return lanes
-
-
-def _fit(lengths: list[int], order: list[int], capacity: int, n: int) -> list[list[int]] | None:
-    """Return the sequences in n lanes of so many steps, each where it leaves least room; None if they do not fit."""
-    lanes: list[list[int]] = []
-    free: list[tuple[int, int]] = []  # room, lane
-    for i in order:
-        length = lengths[i]
-        at = bisect_left(free, (length, -1))
-        if at < len(free):
-            room, lane = free.pop(at)
-            lanes[lane].append(i)
-        else:
-            room, lane = capacity, len(lanes)
-            if lane == n:
-                return None
-            lanes.append([i])
-        if room > length:
-            insort(free, (room - length, lane))
-    return lanes
+    heap.sort(key=lambda entry: (-entry[0], entry[1]))
+    return [lanes[lane] for _, lane in heap], [load for load, _ in heap]
 
 
 def _indices(lanes: list[list[int]], start: Array, lengths: Array, stride: int, T: int) -> Array:
@@ -208,3 +186,16 @@ def _cuts(loads: Sequence[int], T: int, worth: float, segment: int | None) -> li
         steps = {lo for lo, _ in cuts} | set(range(0, T, segment))
         cuts = [(lo, min(width for first, width in cuts if first <= lo)) for lo in sorted(steps)]
     return cuts
+
+
+def spans(lo: int, hi: int, switches: Sequence[Switch]) -> Iterator[tuple[int, int, list[Switch]]]:
+    """Yield the parts of the steps ``lo`` … ``hi`` between switches, each with the switches before its first step."""
+    now: list[Switch] = []
+    a = lo
+    for switch in switches:
+        if lo <= switch.k < hi:
+            if switch.k > a:
+                yield a, switch.k, now
+                a, now = switch.k, []
+            now.append(switch)
+    yield a, hi, now

@@ -17,9 +17,12 @@ from numpy.typing import NDArray
 
 from minirnn.kernels import layout, scratch
 from minirnn.kernels.chunks import power_of_two
-from minirnn.kernels.columns import Backward, Ends, Forward
-from minirnn.kernels.lanes import Lanes
+from minirnn.kernels.columns import Backward, Forward
+from minirnn.kernels.elman import JOINED_UP_TO
+from minirnn.kernels.hoisted import HoistedBackward, HoistedForward
+from minirnn.kernels.lanes import Ends, Lanes
 from minirnn.kernels.layout import Weights
+from minirnn.kernels.simple import Elman
 from minirnn.kernels.sums import Sums
 from minirnn.kernels.views import Packed, Whole
 
@@ -64,14 +67,14 @@ class Kept(NamedTuple):
     first : list of (sequences, H)
         The states before the first steps of all sequences.
     own : what the cell keeps, or None with ``segment``
-    fed : (L, N, H), what was fed back, or None where that is hs
+    fed : (L, N, H), what was fed back, or None where that is hs; from Elman's form what `HoistedForward.run` returns
     """
 
     hs: Array
     extras: list[Array]
     first: Sequence[Array]
     own: Any
-    fed: Array | None
+    fed: Any
 
 
 class Unrolled(NamedTuple):
@@ -231,9 +234,14 @@ def _run(
     ends: Ends,
     settings: Settings,
     keeps: bool,
-) -> tuple[list[Array], Any, Array | None]:
+) -> tuple[list[Array], Any, Any]:
     """Unroll piece ``i``; return the states beside h after it, what the cell keeps, and what was fed back."""
     cell, switches, (L, n, D), H, dtype = settings.cell, view.pieces[i].switches, inputs.shape, hs.shape[2], hs.dtype
+    if _hoists(settings, D, H):
+        forth = scratch.take(HoistedForward, n, D, H, dtype)
+        changed = forth.run(inputs, hs, weights.W_xh, weights.W_hh, weights.b_h, cell.activation, switches, ends)
+        scratch.give(forth)
+        return [], None, changed
     own = cell.keep(L, H, (n,) if n > 1 else (), dtype) if keeps else None
     fed = np.empty((L, n, H), dtype) if keeps and (settings.mask is not None or switches) else None
     work = scratch.take(Forward, cell, n, D, H, dtype, power_of_two(L), settings.mask is not None)
@@ -255,7 +263,7 @@ def _backward(
     wanted: Wanted,
 ) -> Sums:
     """Go back piece by piece; write dX and the gradients of the first states, and return the sums over time."""
-    cell, plan, H = settings.cell, settings.cell.layout, len(weights.W_hh)
+    plan, H = settings.cell.layout, len(weights.W_hh)
     of_x = layout.x_side(weights.W_xh, plan, H)
     which = wanted.W_xh, wanted.W_hh, wanted.b_h or wanted.b_hn
     total: Sums | None = None
@@ -266,13 +274,7 @@ def _backward(
         kept = pieces[i] if settings.segment is None else _again(view, i, inputs, pieces[i], weights, settings)
         entering = None if d_outputs is None else view.entering(d_outputs, i)
         arriving = view.arrive(i, current, ends.last, kept.hs[-1])
-        mask, switches = view.mask(settings.mask, i, end=True), view.pieces[i].switches
-        work = scratch.take(Backward, cell, inputs.shape[1], x.shape[2], H, x.dtype, power_of_two(len(inputs)))
-        before = work.run(
-            entering, arriving, kept.hs, weights, ends, switches, kept.own, mask, kept.fed, settings.clip, sums
-        )
-        current = [d.copy() for d in before]
-        scratch.give(work)
+        current = _run_back(view, i, entering, arriving, kept, weights, ends, settings, sums)
         if d_x is not None:
             view.write(d_x, i, room)
         if total is None:
@@ -282,6 +284,41 @@ def _backward(
     view.finish(ends.first, current)
     assert total is not None, "there is a piece"
     return total
+
+
+def _run_back(
+    view: Any,
+    i: int,
+    entering: Array | None,
+    arriving: Sequence[Any],
+    kept: Kept,
+    weights: Weights,
+    ends: Ends,
+    settings: Settings,
+    sums: Sums,
+) -> list[Array]:
+    """Go back through piece ``i``; return the gradients of the states before it."""
+    cell, switches, (L, n, D), H = settings.cell, view.pieces[i].switches, sums.x.shape, kept.hs.shape[2]
+    if _hoists(settings, D, H):
+        back = scratch.take(HoistedBackward, n, H, kept.hs.dtype)
+        (last,), hs, W_hh = arriving, kept.hs, weights.W_hh
+        before = [back.run(entering, last, hs, W_hh, cell.activation, sums, 0, switches, ends, kept.fed).copy()]
+        scratch.give(back)
+        return before
+    mask = view.mask(settings.mask, i, end=True)
+    work = scratch.take(Backward, cell, n, D, H, kept.hs.dtype, power_of_two(L))
+    found = work.run(
+        entering, arriving, kept.hs, weights, ends, switches, kept.own, mask, kept.fed, settings.clip, sums
+    )
+    before = [d.copy() for d in found]
+    scratch.give(work)
+    return before
+
+
+def _hoists(settings: Settings, D: int, H: int) -> bool:
+    """Whether Elman's faster form does: with lanes, and steps that are not small."""
+    plain = isinstance(settings.cell, Elman) and settings.mask is None and settings.clip is None
+    return plain and D + H > JOINED_UP_TO
 
 
 def _again(view: Any, i: int, inputs: Array, kept: Kept, weights: Weights, settings: Settings) -> Kept:

@@ -118,7 +118,7 @@ class RecurrentLayer(Layer):
             self._kernel = Elman(self.activation)
             label = self.activation.name
         else:
-            self._use(cell, backend, activation)
+            self._use(cell, backend, activation, init)
             label = type(cell).__name__
         get(input_initializer, f"{name}: input_initializer")
         get(recurrent_initializer, f"{name}: recurrent_initializer")
@@ -132,8 +132,13 @@ class RecurrentLayer(Layer):
             ),
         )  # fmt: skip
 
-    def _use(self, cell: Cell, backend: str, activation: Any) -> None:
+    def _use(self, cell: Cell, backend: str, activation: Any, init: Any) -> None:
         """Take a cell of the user's own."""
+        if init == "irnn":
+            raise ValueError(
+                f"{self.name}: init='irnn' is a layer of rectifiers, got cell={type(cell).__name__}: leave one of the "
+                "two out"
+            )
         if activation != "tanh":
             raise ValueError(
                 f"{self.name}: activation={activation!r} would do nothing beside cell={type(cell).__name__}, which "
