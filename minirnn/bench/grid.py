@@ -64,13 +64,14 @@ def measure(job: Sequence[Shape], settings: Settings) -> list[Row]:
 
 def note(kind: Kind) -> str:
     """Return what the tables show."""
-    return f"""\
-{kind.name} in training: forward, backward with all gradients, update (clip,
-Adam). "first call" is forward and backward of a new layer, cold, once. GFLOP/s
-count the matrix products: {2 * kind.gates}·T·N·H·(D + H) operations forward, twice that backward.
-seq/s are the sequences of whole training steps. × floor is the time over that
-of the same products and one activation pass over all steps, bare and on one
-thread, in the same turns."""
+    return (
+        f"{kind.name} in training: forward, backward with all gradients, update (clip, Adam). "
+        '"first call" is forward and backward of a new layer, cold, once. '
+        f"GFLOP/s count the matrix products: {2 * kind.gates}·T·N·H·(D + H) operations forward, twice that backward. "
+        "seq/s are the sequences of whole training steps. "
+        "× floor is the time over that of the same products and one activation pass over all steps, bare and on one "
+        "thread, in the same turns."
+    )
 
 
 def report(jobs: Sequence[Sequence[Row]]) -> str:

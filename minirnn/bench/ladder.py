@@ -102,19 +102,15 @@ def row_by_row(kind: Kind, x: Any, *weights: Any) -> Any:
 
 def note(kind: Kind) -> str:
     """Return what the tables show."""
-    slow = """\
-first two are textbook.neuron_step and textbook.layer_step_instance, in float64,
-over the first steps only."""
+    slow = "first two are textbook.neuron_step and textbook.layer_step_instance"
     if kind is not KINDS["elman"]:
-        step = "lstm_step" if kind is KINDS["lstm"] else "gru_step"
-        slow = f"""\
-first is textbook.{step}, a row at a time, in float64, over the first steps
-only."""
-    return f"""\
-{kind.name} in several ways. Each gave the textbook's numbers before it was timed.
-× is how many times as fast it is as the line before. "forward" keeps nothing
-for a gradient; "both ways" is forward and backward, with all gradients. The
-{slow} ± is half the distance between the quartiles."""
+        slow = f"first is textbook.{'lstm' if kind is KINDS['lstm'] else 'gru'}_step, a row at a time"
+    return (
+        f"{kind.name} in several ways. Each gave the textbook's numbers before it was timed. "
+        "× is how many times as fast it is as the line before. "
+        '"forward" keeps nothing for a gradient; "both ways" is forward and backward, with all gradients. '
+        f"The {slow}, in float64, over the first steps only. ± is half the distance between the quartiles."
+    )
 
 
 def report(jobs: Sequence[Sequence[Row]]) -> str:

@@ -60,10 +60,11 @@ def measure(job: Sequence[Shape], settings: Settings) -> list[Row]:
 
 def note(kind: Kind) -> str:
     """Return what the tables show."""
-    return f"""\
-{kind.name}, forward and backward with all gradients, while one size grows and
-the others stay. "slope" is d log time / d log size, from the line before; the
-fitted one is by least squares over all lines. 1 means proportional, 2 quadratic."""
+    return (
+        f"{kind.name}, forward and backward with all gradients, while one size grows and the others stay. "
+        '"slope" is d log time / d log size, from the line before; the fitted one is by least squares over all lines. '
+        "1 means proportional, 2 quadratic."
+    )
 
 
 def report(jobs: Sequence[Sequence[Row]]) -> str:

@@ -6,6 +6,7 @@ Checked by tests/cli/test_bench.py.
 import argparse
 import shutil
 import tempfile
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -29,7 +30,7 @@ SECTIONS = {
 def add_command(commands: Any) -> None:
     """Add ``bench`` to the command line."""
     about = """\
-Measure the layer on this machine, in under a minute. Before anything is timed,
+Measure a layer on this machine, in about a minute. Before anything is timed,
 its results are held against the textbook's.
 
 sections:
@@ -196,7 +197,10 @@ def _measure(
                     measured[name].append(module.measure(job, settings))
                 bar.update()
             bar.clear()
-            print(f"\n## {name}\n\n{module.note(settings.kind)}\n\n{module.report(measured[name])}", flush=True)
+            print(
+                f"\n## {name}\n\n{textwrap.fill(module.note(settings.kind), 80)}\n\n{module.report(measured[name])}",
+                flush=True,
+            )
     return measured
 
 

@@ -15,11 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from minirnn.kernels import layout
 from minirnn.kernels.chunks import chunk_length, chunks
 from minirnn.kernels.clip import clipped
 from minirnn.kernels.lanes import Ends, Switch, spans
-from minirnn.kernels.layout import Weights
+from minirnn.kernels.layout import Matrices
 from minirnn.kernels.sums import Sums
 
 Array = NDArray[Any]
@@ -59,20 +58,19 @@ class Forward:
         self.fed = inputs[:, D + 1 :]
         self.outs = np.empty((C + 1, H, *columns), dtype) if masked else self.fed
         self.steps = [(inputs[k], self.fed[k], self.outs[k], self.outs[k + 1], self.fed[k + 1]) for k in range(C)]
-        self.W = np.zeros((R * H, K), dtype)
         self.side = np.empty((R * H, *columns), dtype)
         self.spare = cell.keep(C, H, columns, dtype)
         self.spare_steps = list(cell.steps(self.spare, 0, C))
         self.point = cell.Forward(H, columns, dtype)
         self.mask = np.empty((H, *columns), dtype) if masked else None
-        self.nbytes = dtype.itemsize * (C * N * (K + (R + 3) * H) + R * H * K)
+        self.nbytes = dtype.itemsize * (C * N * (K + (R + 3) * H))
 
     def run(
         self,
         x: Array,
         hs: Array,
         extras: Sequence[Array],
-        weights: Weights,
+        matrices: Matrices,
         ends: Ends,
         switches: Sequence[Switch] = (),
         kept: Any = None,
@@ -95,8 +93,7 @@ class Forward:
         list of (N, H) arrays : the states beside h after the last step; views of scratch, or of ``kept``
         """
         N, H = self.N, self.H
-        layout.fill_forward(self.W, weights, self.cell.layout)
-        product, stage, step = self._product(), self._stage(weights), self.point.step
+        product, stage, step = self._product(matrices.forward), self._stage(matrices), self.point.step
         _, rows_fed, rows_out = (a.reshape(len(a), -1, N).swapaxes(1, 2) for a in (self.inputs, self.fed, self.outs))
         xs = self.inputs.reshape(len(self.inputs), -1, N).swapaxes(1, 2)[..., : self.D]
         carried = self.spare[0] if kept is None else kept[0]
@@ -149,9 +146,9 @@ class Forward:
             masks[:, lane] = mask.all[new] if new >= 0 else masks[:, 0]
             fed[:, lane] = states[0][:, lane] * masks[:, lane]
 
-    def _product(self) -> Callable[[Array, Array], Any]:
+    def _product(self, W: Array) -> Callable[[Array, Array], Any]:
         """Return what makes Z_k of [x_k; 1; h_{k-1}]."""
-        plan, W, D, H, side = self.cell.layout, self.W, self.D, self.H, self.side
+        plan, D, H, side = self.cell.layout, self.D, self.H, self.side
         start, zeros = plan.start * H, plan.blocks * H - len(plan.h) * H
         if not plan.start or zeros * H * self.N < JOINED:
             return W.dot
@@ -169,12 +166,12 @@ class Forward:
 
         return two
 
-    def _stage(self, weights: Weights) -> Callable[..., None] | None:
+    def _stage(self, matrices: Matrices) -> Callable[..., None] | None:
         """Return what makes a stage's product, None where the cell has none."""
         make = self.point.stage
         if make is None:
             return None
-        W, side = np.ascontiguousarray(layout.stage_of(weights.W_hh, self.cell.layout).T), self.side[: self.H]
+        W, side = matrices.stage_forward, self.side[: self.H]
 
         def stage(h: Array, *own: Array) -> None:
             source, target = make(h, *own)
@@ -198,21 +195,20 @@ class Backward:
         self.entering_views = list(self.entering)
         self.output = np.empty((S, H, *columns), dtype)
         self.rows = np.empty((C, N, width), dtype)  # dZ
-        self.V = np.empty((H, len(cell.layout.h) * H), dtype)
         self.dh = np.empty((H, *columns), dtype)
         self.point = cell.Backward(S, H, columns, dtype)
         # One row is the same in both orders: then dZ is made where it is wanted.
         dzs = [np.empty((width, *columns), dtype)] * C if columns else list(self.rows[:, 0])
         of_h = cell.layout.of_h(H)
         self.steps = [(dz, self.point.parts(dz), dz[of_h], row.T) for dz, row in zip(dzs, self.rows, strict=True)]
-        self.nbytes = dtype.itemsize * (C * N * (width + H) + S * N * (width + 3 * H) + self.V.size)
+        self.nbytes = dtype.itemsize * (C * N * (width + H) + S * N * (width + 3 * H))
 
     def run(
         self,
         d_outputs: Array | None,
         d_states: Sequence[Array | None],
         hs: Array,
-        weights: Weights,
+        matrices: Matrices,
         ends: Ends,
         switches: Sequence[Switch],
         kept: Any,
@@ -228,7 +224,7 @@ class Backward:
         ----------
         d_outputs : (L, N, H) or None for zeros
         d_states : (N, H) or None each, the gradients of the states after the last step
-        hs, weights, switches, kept, mask, fed : as with `Forward.run`, but that ``mask.lanes`` are those at the end
+        hs, matrices, switches, kept, mask, fed : as with `Forward.run`, but that ``mask.lanes`` are those at the end
         ends : gradients: ``last`` is given, or None, and ``first`` is written
         clip : the largest norm that a column of dh may have at a step, None for any
         start : the number that the first of these steps has in ``sums``
@@ -238,15 +234,12 @@ class Backward:
         list of (N, H) arrays : the gradients of the states before the first step, views of scratch
         """
         N, H, point, dh = self.N, self.H, self.point, self.dh
-        layout.fill_back(self.V, weights.W_hh, self.cell.layout)
         states = [d.reshape(H, N) for d in (dh, *point.extras)]
         for d, given in zip(states, d_states, strict=True):
             d[...] = 0 if given is None else given.T
         factor = None if mask is None else mask.lanes.T.reshape(dh.shape).copy()
-        stage = None
-        if self.cell.layout.stage is not None:
-            stage = np.ascontiguousarray(layout.stage_of(weights.W_hh, self.cell.layout))
-        dot, add, step, direct = self.V.dot, np.add, point.step, point.direct
+        stage = None if self.cell.layout.stage is None else matrices.stage
+        dot, add, step, direct = matrices.back.dot, np.add, point.step, point.direct
         entering = self.entering.reshape(len(self.entering), H, N).swapaxes(1, 2)
         output = self.output.reshape(len(self.output), H, N).swapaxes(1, 2)
         for lo, hi in reversed(chunks(len(hs) - 1, self.chunk)):

@@ -175,8 +175,10 @@ def backward(
             yield lo, hi, hs
         scratch.give(forth)
 
+    back = np.ascontiguousarray(W_xh.T) if wanted[0] else None
+
     def part(n: int, rows: slice | None) -> Sums:
-        sums = Sums(_of(xs, rows), _of(d_xs, rows), W_xh, wanted[2:])
+        sums = Sums(_of(xs, rows), _of(d_xs, rows), back, wanted[2:])
         entering, carried = _of(gs, rows), d_final if d_final is None or rows is None else d_final[rows]
         d_first = d_h0 if rows is None else d_h0[rows]
         work = scratch.take(backward_form(n, H), n, H, dtype)

@@ -3,6 +3,7 @@
 Checked by tests/kernels/test_layout.py.
 """
 
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,38 +66,57 @@ class Layout(NamedTuple):
         return slice(self.start * H, (self.start + len(self.h)) * H)
 
 
-def fill_forward(W: Array, weights: Weights, layout: Layout) -> None:
-    """Write W (R·H, D + 1 + H), zeros where a block has no such side: Z = W [x; 1; h], features first."""
-    W_xh, W_hh, b_h, b_hn = weights
-    D, H = W_xh.shape[0], W_hh.shape[0]
-    blocks = W.reshape(layout.blocks, H, D + 1 + H)
-    of_x, of_h = blocks[: len(layout.x)], blocks[layout.start : layout.start + len(layout.h)]
-    of_x[..., :D] = _gates(W_xh, layout.x, H).transpose(1, 2, 0)
-    of_x[..., D] = 0 if b_h is None else _gates(b_h, layout.x, H)
-    of_h[..., D + 1 :] = _gates(W_hh, layout.h, H).transpose(1, 2, 0)
-    if layout.start + len(layout.h) > len(layout.x):
-        blocks[-1, :, D] = 0 if b_hn is None else b_hn
-    if layout.halved:
-        halved = blocks[layout.start : layout.start + layout.halved]
-        np.multiply(halved, 0.5, halved)
+class Matrices:
+    """The weights as the products of one unroll need them, each made when it is first asked for."""
 
+    def __init__(self, weights: Weights, layout: Layout) -> None:
+        self.weights, self.layout = weights, layout
+        self.H = len(weights.W_hh)
 
-def fill_back(V: Array, W_hh: Array, layout: Layout) -> None:
-    """Write V (H, h blocks · H): dH = V dZ, features first."""
-    H = len(V)
-    V.reshape(H, len(layout.h), H)[...] = _gates(W_hh, layout.h, H)
+    @cached_property
+    def forward(self) -> Array:
+        """W (R·H, D + 1 + H), zeros where a block has no such side: Z = W [x; 1; h], features first."""
+        (W_xh, W_hh, b_h, b_hn), plan, H = self.weights, self.layout, self.H
+        D, start, nx = len(W_xh), plan.start, len(plan.x)
+        made = np.zeros if start else np.empty
+        W: Array = made((plan.blocks * H, D + 1 + H), W_hh.dtype)
+        blocks = W.reshape(plan.blocks, H, D + 1 + H)
+        of_x, of_h = blocks[:nx], blocks[start : start + len(plan.h)]
+        of_x[..., :D] = _gates(W_xh, plan.x, H).transpose(1, 2, 0)
+        of_x[..., D] = 0 if b_h is None else _gates(b_h, plan.x, H)
+        of_h[..., D + 1 :] = _gates(W_hh, plan.h, H).transpose(1, 2, 0)
+        if b_hn is not None:
+            blocks[-1, :, D] = b_hn
+        if plan.halved:
+            halved = blocks[start : start + plan.halved]
+            np.multiply(halved, 0.5, halved)
+        return W
 
+    @cached_property
+    def back(self) -> Array:
+        """V (H, h blocks · H): dH = V dZ, features first."""
+        found: Array = np.ascontiguousarray(_gates(self.weights.W_hh, self.layout.h, self.H).reshape(self.H, -1))
+        return found
 
-def x_side(W_xh: Array, layout: Layout, H: int) -> Array:
-    """Return W_xh (D, x blocks · H), in the order of the blocks."""
-    return _gates(W_xh, layout.x, H).reshape(len(W_xh), -1)
+    @cached_property
+    def back_to_x(self) -> Array:
+        """(x blocks · H, D): dX = dZ times it, rows first."""
+        turned = _gates(self.weights.W_xh, self.layout.x, self.H).transpose(1, 2, 0)
+        found: Array = np.ascontiguousarray(turned).reshape(len(self.layout.x) * self.H, -1)
+        return found
 
+    @cached_property
+    def stage(self) -> Array:
+        """The part (H, H) of W_hh that belongs to the stage, features first: as it stands for backward."""
+        gate = self.layout.stage
+        assert gate is not None, "the layout has a stage"
+        found: Array = np.ascontiguousarray(self.weights.W_hh[:, gate * self.H : (gate + 1) * self.H])
+        return found
 
-def stage_of(W_hh: Array, layout: Layout) -> Array:
-    """Return the (H, H) part of W_hh that belongs to the stage."""
-    assert layout.stage is not None
-    H = len(W_hh)
-    return W_hh[:, layout.stage * H : (layout.stage + 1) * H]
+    @cached_property
+    def stage_forward(self) -> Array:
+        """The same, transposed, for forward."""
+        return np.ascontiguousarray(self.stage.T)
 
 
 def in_order(blocks: Array, gates: tuple[int, ...], H: int) -> Array:

@@ -22,8 +22,8 @@ class Sums:
     x : (T, N, D), in the order of processing, as all arrays here
     dx : (T, N, D) or None
         Where dX goes.
-    W_xh : (D, H)
-        For dX: one block beside the other as the columns ``of_x`` stand.
+    back : (columns, D)
+        W_xhᵀ, contiguous, its rows in the order of the columns ``of_x`` of dZ; None without dX.
     wanted : (bool, bool, bool), of W_xh, W_hh, b_h
     of_x, of_h : slices
         Which columns of dZ have an x side, and an h side: those of W_xh and W_hh. All unless told otherwise.
@@ -33,7 +33,7 @@ class Sums:
         self,
         x: Array,
         dx: Array | None,
-        W_xh: Array,
+        back: Array | None,
         wanted: tuple[bool, ...],
         of_x: slice = slice(None),
         of_h: slice = slice(None),
@@ -44,7 +44,7 @@ class Sums:
         self.W_hh: Array | None = None
         self.b_h: Array | None = None
         self.stage: Array | None = None
-        self._back = None if dx is None else np.ascontiguousarray(W_xh.T)
+        self._back = back
 
     def add(self, lo: int, before: Array, dz: Array, staged: Array | None = None) -> None:
         """Take dZ (n, N, H) of the steps from ``lo`` on, with the states before them (n, N, H).

@@ -21,7 +21,7 @@ from minirnn.kernels.columns import Backward, Forward
 from minirnn.kernels.elman import JOINED_UP_TO
 from minirnn.kernels.hoisted import HoistedBackward, HoistedForward
 from minirnn.kernels.lanes import Ends, Lanes
-from minirnn.kernels.layout import Weights
+from minirnn.kernels.layout import Matrices, Weights
 from minirnn.kernels.simple import Elman
 from minirnn.kernels.sums import Sums
 from minirnn.kernels.views import Packed, Whole
@@ -133,13 +133,13 @@ def forward(x: Array, state: Sequence[Array], weights: Weights, settings: Settin
     """
     T, N, _ = x.shape
     H, dtype = len(weights.W_hh), weights.W_hh.dtype
-    final = [np.empty_like(s) for s in state]
+    matrices, final = Matrices(weights, settings.cell.layout), [np.empty_like(s) for s in state]
     # One buffer for the states before the steps and after them; packed, for the outputs and what is nobody's.
     states = np.empty((T + 1, N, H), dtype) if settings.lanes is None else np.zeros((T * N + 1, H), dtype)
 
     def part(rows: slice) -> list[Kept]:
         ends = Ends([s[rows] for s in state], [s[rows] for s in final])
-        return _forward(_view(T, settings, rows), x, states, ends, weights, settings, keep)
+        return _forward(_view(T, settings, rows), x, states, ends, matrices, settings, keep)
 
     kept = _each([partial(part, rows) for rows in _rows(N, settings.parts)], settings.run)
     if settings.lanes is not None:
@@ -171,6 +171,7 @@ def backward(
     """
     T, N, D = x.shape
     H, dtype, plan, lanes = len(weights.W_hh), weights.W_hh.dtype, settings.cell.layout, settings.lanes
+    matrices = Matrices(weights, plan)
     d_state = [np.empty((N if lanes is None else lanes.sequences, H), dtype) for _ in d_final]
     d_x = None
     if wanted.x:
@@ -178,7 +179,7 @@ def backward(
 
     def part(rows: slice, pieces: list[Kept]) -> Sums:
         ends = Ends([d[rows] for d in d_state], [None if d is None else d[rows] for d in d_final])
-        return _backward(_view(T, settings, rows), x, d_x, d_outputs, ends, pieces, weights, settings, wanted)
+        return _backward(_view(T, settings, rows), x, d_x, d_outputs, ends, pieces, matrices, settings, wanted)
 
     rows = _rows(N, settings.parts)
     total, *others = _each([partial(part, *own) for own in zip(rows, kept, strict=True)], settings.run)
@@ -207,7 +208,7 @@ def _in_order(sums: Sums, plan: layout.Layout, H: int, wanted: Wanted) -> tuple[
 
 
 def _forward(
-    view: Any, x: Array, states: Array, ends: Ends, weights: Weights, settings: Settings, keep: bool
+    view: Any, x: Array, states: Array, ends: Ends, matrices: Matrices, settings: Settings, keep: bool
 ) -> list[Kept]:
     """Unroll piece by piece; write the outputs, and the final states to ``ends.last``."""
     keeps = keep and settings.segment is None
@@ -215,7 +216,7 @@ def _forward(
     for i in range(len(view.pieces)):
         hs = view.states(states, i)
         hs[0], *extras = (s[: view.width(i)] for s in current)
-        after, own, fed = _run(view, i, view.read(x, i), hs, extras, weights, ends, settings, keeps)
+        after, own, fed = _run(view, i, view.read(x, i), hs, extras, matrices, ends, settings, keeps)
         if keep:
             pieces.append(Kept(hs if keeps else hs[:1].copy(), extras, ends.first, own, fed))
         view.write(states, i, hs[1:])
@@ -230,7 +231,7 @@ def _run(
     inputs: Array,
     hs: Array,
     extras: Sequence[Array],
-    weights: Weights,
+    matrices: Matrices,
     ends: Ends,
     settings: Settings,
     keeps: bool,
@@ -239,13 +240,13 @@ def _run(
     cell, switches, (L, n, D), H, dtype = settings.cell, view.pieces[i].switches, inputs.shape, hs.shape[2], hs.dtype
     if _hoists(settings, D, H):
         forth = scratch.take(HoistedForward, n, D, H, dtype)
-        changed = forth.run(inputs, hs, weights.W_xh, weights.W_hh, weights.b_h, cell.activation, switches, ends)
+        changed = forth.run(inputs, hs, *matrices.weights[:3], cell.activation, switches, ends)
         scratch.give(forth)
         return [], None, changed
     own = cell.keep(L, H, (n,) if n > 1 else (), dtype) if keeps else None
     fed = np.empty((L, n, H), dtype) if keeps and (settings.mask is not None or switches) else None
     work = scratch.take(Forward, cell, n, D, H, dtype, power_of_two(L), settings.mask is not None)
-    after = work.run(inputs, hs, extras, weights, ends, switches, own, view.mask(settings.mask, i), fed)
+    after = work.run(inputs, hs, extras, matrices, ends, switches, own, view.mask(settings.mask, i), fed)
     after = [s.copy() for s in after]
     scratch.give(work)
     return after, own, fed
@@ -258,23 +259,23 @@ def _backward(
     d_outputs: Array | None,
     ends: Ends,
     pieces: Sequence[Kept],
-    weights: Weights,
+    matrices: Matrices,
     settings: Settings,
     wanted: Wanted,
 ) -> Sums:
     """Go back piece by piece; write dX and the gradients of the first states, and return the sums over time."""
-    plan, H = settings.cell.layout, len(weights.W_hh)
-    of_x = layout.x_side(weights.W_xh, plan, H)
+    plan, H = settings.cell.layout, matrices.H
     which = wanted.W_xh, wanted.W_hh, wanted.b_h or wanted.b_hn
+    back = None if d_x is None else matrices.back_to_x
     total: Sums | None = None
     current: list[Array] = []
     for i in reversed(range(len(view.pieces))):
         inputs, room = view.read(x, i), None if d_x is None else view.room(d_x, i)
-        sums = Sums(inputs, room, of_x, which, plan.of_x(H), plan.of_h(H))
-        kept = pieces[i] if settings.segment is None else _again(view, i, inputs, pieces[i], weights, settings)
+        sums = Sums(inputs, room, back, which, plan.of_x(H), plan.of_h(H))
+        kept = pieces[i] if settings.segment is None else _again(view, i, inputs, pieces[i], matrices, settings)
         entering = None if d_outputs is None else view.entering(d_outputs, i)
         arriving = view.arrive(i, current, ends.last, kept.hs[-1])
-        current = _run_back(view, i, entering, arriving, kept, weights, ends, settings, sums)
+        current = _run_back(view, i, entering, arriving, kept, matrices, ends, settings, sums)
         if d_x is not None:
             view.write(d_x, i, room)
         if total is None:
@@ -292,7 +293,7 @@ def _run_back(
     entering: Array | None,
     arriving: Sequence[Any],
     kept: Kept,
-    weights: Weights,
+    matrices: Matrices,
     ends: Ends,
     settings: Settings,
     sums: Sums,
@@ -301,14 +302,14 @@ def _run_back(
     cell, switches, (L, n, D), H = settings.cell, view.pieces[i].switches, sums.x.shape, kept.hs.shape[2]
     if _hoists(settings, D, H):
         back = scratch.take(HoistedBackward, n, H, kept.hs.dtype)
-        (last,), hs, W_hh = arriving, kept.hs, weights.W_hh
+        (last,), hs, W_hh = arriving, kept.hs, matrices.weights.W_hh
         before = [back.run(entering, last, hs, W_hh, cell.activation, sums, 0, switches, ends, kept.fed).copy()]
         scratch.give(back)
         return before
     mask = view.mask(settings.mask, i, end=True)
     work = scratch.take(Backward, cell, n, D, H, kept.hs.dtype, power_of_two(L))
     found = work.run(
-        entering, arriving, kept.hs, weights, ends, switches, kept.own, mask, kept.fed, settings.clip, sums
+        entering, arriving, kept.hs, matrices, ends, switches, kept.own, mask, kept.fed, settings.clip, sums
     )
     before = [d.copy() for d in found]
     scratch.give(work)
@@ -321,12 +322,12 @@ def _hoists(settings: Settings, D: int, H: int) -> bool:
     return plain and D + H > JOINED_UP_TO
 
 
-def _again(view: Any, i: int, inputs: Array, kept: Kept, weights: Weights, settings: Settings) -> Kept:
+def _again(view: Any, i: int, inputs: Array, kept: Kept, matrices: Matrices, settings: Settings) -> Kept:
     """Unroll piece ``i`` once more, from the states before it, and keep everything."""
     hs = np.empty((len(inputs) + 1, *kept.hs.shape[1:]), kept.hs.dtype)
     hs[0] = kept.hs[0]
     ends = Ends(kept.first, [np.empty_like(s) for s in kept.first])
-    _, own, fed = _run(view, i, inputs, hs, kept.extras, weights, ends, settings, True)
+    _, own, fed = _run(view, i, inputs, hs, kept.extras, matrices, ends, settings, True)
     return kept._replace(hs=hs, own=own, fed=fed)
 
 
