@@ -25,6 +25,7 @@ from benchmarks import (
     contestants,
     inference,
     learners,
+    ragged,
     roster,
     rounds,
     side_by_side,
@@ -36,6 +37,7 @@ from benchmarks import (
 
 ROOT = Path(__file__).parents[1]
 TINY = cases.Shape(3, 5, 4, 6)
+LABELS = tables.labels_of(dict.fromkeys(peer for peers in roster.PEERS.values() for peer in peers))
 
 
 def parsed(line):
@@ -73,6 +75,20 @@ def test_without_a_command_it_is_layer():
 def test_peers_are_chosen_by_name_and_all_take_part_otherwise():
     assert parsed("layer --peers jax,torch").peers == (roster.TORCH, roster.JAX)
     assert parsed("forward").peers == (roster.FLOOR, roster.TORCH, roster.JAX, roster.ONNX)
+    assert parsed("ragged").peers == (roster.TORCH,)
+
+
+def test_the_cell():
+    assert [parsed(line).cell for line in ("layer", "layer --cell gru", "ragged", "step")] == [
+        "elman",
+        "gru",
+        None,
+        None,
+    ]
+    peers = parsed("layer --cell lstm").peers
+    assert [peer.label for peer in peers] == ["bare products", "torch.nn.LSTM", "jax.lax.scan", "minirnn, graph"]
+    assert parsed("layer --cell gru --peers torch").peers[0].label == "torch.nn.GRU"
+    assert parsed("layer").peers == roster.PEERS["layer"]
 
 
 @pytest.mark.parametrize(
@@ -83,6 +99,13 @@ def test_peers_are_chosen_by_name_and_all_take_part_otherwise():
             "layer: unknown peer 'torhc': known are floor, torch, jax, graph, torch-eager, autograd, mygrad",
         ),
         ("step --peers torch,onnxruntime", "step: unknown peer 'onnxruntime': known are torch, jax"),
+        (
+            "layer --cell lstm --peers torch,mygrad",
+            "layer: peer 'mygrad' has no lstm: known are floor, torch, jax, graph",
+        ),
+        ("ragged --peers jax", "ragged: unknown peer 'jax': known are torch"),
+        ("step --cell gru", "unrecognized arguments: --cell gru"),
+        ("ragged --plot x.svg", "unrecognized arguments: --plot x.svg"),
         ("layer --shape 1,2,3", "argument --shape: expected four sizes N,T,D,H, got '1,2,3'"),
         ("layer --shape 1,2,0,3", "argument --shape: expected a whole number ≥ 1, got '0'"),
         ("step --turns 1", "argument --turns: expected a whole number ≥ 2, got '1'"),
@@ -147,7 +170,7 @@ def test_a_table_has_a_row_a_contestant():
 
 def test_the_summary_has_a_row_a_shape_and_a_dash_for_who_did_not_run():
     results = {TINY: made_up(minirnn=2e-6, floor=1e-6, torch=5e-6), cases.SHAPES[0]: made_up(minirnn=1e-4, floor=5e-5)}
-    assert tables.summary(results) == (
+    assert tables.summary(results, LABELS) == (
         "| N, T, D, H    | minirnn, µs | bare products, µs | torch.nn.RNN, µs | torch.nn.RNN ÷ minirnn | "
         "minirnn ÷ bare products |\n"
         "| ------------- | ----------: | ----------------: | ---------------: | ---------------------: | "
@@ -177,9 +200,17 @@ def test_geometric_means():
     ratios = (8.0, 2.0, 4.5)
     shapes = cases.SHAPES[:3]  # N = 1, 32, 16
     results = {shape: made_up(minirnn=1.0, torch=ratio) for shape, ratio in zip(shapes, ratios, strict=True)}
-    assert tables.geometric_means(results) == [
+    assert tables.geometric_means(results, LABELS) == [
         "torch.nn.RNN ÷ minirnn, geometric mean: 4.16 over 3 shapes, 3.00 over those with N ≥ 16"
     ]
+
+
+def test_tables_call_torchs_layer_by_its_name():
+    results = {TINY: made_up(minirnn=2e-6, torch=5e-6, graph=8e-6)}
+    labels = tables.labels_of(roster.of("layer", "gru"))
+    assert "| torch.nn.GRU ÷ minirnn |" in tables.summary(results, labels)
+    assert tables.by_op(results, labels).startswith("| N, T, D, H | minirnn, graph ÷ minirnn |")
+    assert tables.geometric_means(results, labels)[0].startswith("torch.nn.GRU ÷ minirnn, geometric mean: 2.50 ")
 
 
 def everywhere(ratio, **others):
@@ -203,8 +234,37 @@ def test_bars_that_are_missed_name_the_shapes():
 
 def test_bars_without_their_figures_are_not_measured():
     judged = [*bars.of_layer({}, {}, {}, 1), *bars.of_layer({}, {}, {}, 2), *bars.of_forward({TINY: 2.0})]
-    judged += [bars.at_least("fast", {}, 3.0), bars.of_slope(None)]
+    judged += [bars.at_least("fast", {}, 3.0), bars.of_slope(None), bars.of_ragged("it", {}, [TINY])]
+    judged += [*bars.of_gated("lstm", {TINY: 1.0}, 1), *bars.of_gated("gru", {}, 1)]
     assert {bar.met for bar in judged} == {None}
+
+
+def test_bars_of_an_lstm():
+    judged = bars.of_gated("lstm", everywhere(1.0, _0=0.65, _2=0.9, _4=0.95), 1)
+    assert [bar.met for bar in judged] == [True, True, False]
+    assert judged[2].figure == "on 2: 1.000 × at (32, 50, 10, 20); 1.000 × at (32, 100, 64, 128)"
+    judged = bars.of_gated("lstm", everywhere(1.1, _0=0.64, _4=0.89), 1)
+    assert bars.lines(judged).splitlines() == [
+        "- missed: at least 0.65 of torch.nn.LSTM's speed on every shape: 0.640 × at (1, 50, 10, 20)",
+        "- missed: at least 0.9 of it at (16, 400, 2, 100) and (64, 100, 128, 256): 0.890 × at (64, 100, 128, 256)",
+        "- met: stretch: at least its speed on three shapes: on 3: 1.100 × at (32, 50, 10, 20); "
+        "1.100 × at (16, 400, 2, 100); 1.100 × at (32, 100, 64, 128)",
+    ]
+    assert bars.of_gated("lstm", everywhere(0.5), 1)[2].figure == "on 0"
+    assert bars.of_gated("lstm", everywhere(1.0), 2) == []
+
+
+def test_the_bar_of_a_gru_knows_no_tie():
+    assert [bars.of_gated("gru", everywhere(2.0, _4=r), 1)[0].met for r in (1.01, 0.99)] == [True, False]
+
+
+def test_the_bar_of_unequal_lengths():
+    first, second = shapes = cases.SHAPES[:2]
+    met = bars.of_ragged("GRULayer", {first: 0.5, second: 0.64}, shapes)
+    assert met == bars.Bar(
+        "GRULayer: with lengths at most 0.65 of the padded time", True, "most 0.640 × at (32, 50, 10, 20)"
+    )
+    assert bars.of_ragged("it", {first: 0.66, second: 0.5}, shapes)[1:] == (False, "0.660 × at (1, 50, 10, 20)")
 
 
 def test_bars_of_a_step_and_of_the_slope():
@@ -277,7 +337,7 @@ def test_a_wrong_contestant_is_not_timed(wanted, i, change, fault):
 
 def test_minirnn_itself_is_held_against_the_textbook(case, wanted):
     cases.check("minirnn", contestants.minirnn_layer(case, 1), wanted)
-    cases.check("minirnn", inference.minirnn_layer(case, 1), wanted, cases.RESULTS[:1])
+    cases.check("minirnn", inference.minirnn_layer(case, 1), wanted, cases.results_of()[:1])
 
 
 @pytest.mark.parametrize("peer", of_peers("layer"))
@@ -288,11 +348,128 @@ def test_peers_of_layer_compute_the_same(peer, case, wanted):
     contestant.run(0)
 
 
+def of_gated():
+    return [
+        pytest.param(cell, peer, id=f"{cell}-{peer.name}", marks=[pytest.mark.peer] * (peer.packages != ("minirnn",)))
+        for cell in ("lstm", "gru")
+        for peer in roster.of("layer", cell)
+    ]
+
+
+@pytest.mark.parametrize(("cell", "peer"), of_gated())
+def test_peers_of_layer_compute_the_same_with_gates(cell, peer):
+    needs(peer)
+    case = cases.draw(TINY, cell)
+    contestant = contestants.MAKE[peer.name](case, 1)
+    cases.check(peer.label, contestant, cases.expected(case), cases.results_of(cell))
+    contestant.run(0)
+
+
+def test_results_with_gates():
+    assert cases.results_of("lstm")[2:4] == ("the gradient of h0", "the gradient of c0")
+    assert cases.results_of("gru")[-2:] == ("the gradient of b_h", "the gradient of b_hn")
+    for cell in ("lstm", "gru"):
+        case = cases.draw(TINY, cell)
+        wanted = cases.expected(case)
+        assert [len(arrays) for arrays in wanted] == [len(cases.results_of(cell))] * 2
+        cases.check("minirnn", contestants.minirnn_layer(case, 1), wanted, cases.results_of(cell))
+
+
+def test_a_layer_with_gates_beside_its_peers(capsys):
+    options = parsed("layer --cell gru --peers floor,graph --quick --turns 2 --shape 3,5,4,6")
+    found = side_by_side.run(options, print)
+    out = capsys.readouterr().out
+    assert "\nGRULayer, forward and backward with all gradients, float32, N, T, D, H = 3, 5, 4, 6, results" in out
+    assert "- not measured: faster than torch.nn.GRU on every shape: needs all shapes and this peer" in out
+    assert (found["cell"], [bar["met"] for bar in found["bars"]]) == ("gru", [None])
+    assert list(found["shapes"][0]["median seconds a call"]) == ["minirnn", "floor", "graph"]
+
+
+# --- unequal lengths --------------------------------------------------------------------------------------------------
+
+RAGGED = cases.Shape(5, 7, 4, 6)
+
+
+@pytest.mark.parametrize("cell", list(roster.CELLS))
+def test_rows_of_unequal_lengths_are_what_they_are_alone(cell):
+    case, draws = ragged.prepared(RAGGED, cell)
+    assert len({tuple(lengths) for lengths in draws}) == ragged.DRAWS
+    assert all(lengths.min() >= 1 and lengths.max() <= RAGGED.T for lengths in draws)
+    runs = ragged.ready(case, draws, ["minirnn"], 1)
+    assert list(runs) == ["minirnn, padded", "minirnn, with lengths"]
+    truth = ragged.rows_alone(case, [2, 7, 3, 1, 1])
+    assert [len(array) for array in truth[:2]] == [RAGGED.T] * 2
+    assert not truth[0][2:, 0].any()
+    assert truth[0][:, 1].all()
+    assert not truth[1][3:, 2].any()
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("cell", list(roster.CELLS))
+def test_torch_packs_to_the_same(cell):
+    needs(roster.TORCH)
+    case, draws = ragged.prepared(RAGGED, cell)
+    for run in ragged.ready(case, draws, ["torch"], 1).values():
+        run(0)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda lengths: lengths % RAGGED.T + 1, "minirnn, with lengths: outputs differs from the textbook's by "),
+        (lambda lengths: None, "minirnn, with lengths: outputs differs from the textbook's by "),
+    ],
+)
+def test_rows_that_are_not_what_they_are_alone_are_not_timed(monkeypatch, change, fault):
+    case, draws = ragged.prepared(RAGGED, "gru")
+    monkeypatch.setattr(ragged, "in_its_own_kind", lambda name, lengths: change(lengths))
+    with pytest.raises(cases.WrongResultError) as caught:
+        ragged.ready(case, draws, ["minirnn"], 1)
+    assert str(caught.value).startswith(fault)
+
+
+def test_every_call_has_the_lengths_of_the_next_draw():
+    seen = []
+    contestant = cases.Contestant(lambda i, lengths: seen.append((i, lengths)), None)
+    run = ragged._each(contestant, ["first", "second"])
+    run(0)
+    run(1)
+    assert seen == [(0, "first"), (0, "second")] * 2  # x stays the same
+
+
+def test_the_table_of_unequal_lengths():
+    times = {"minirnn, padded": 4e-3, "minirnn, with lengths": 2e-3, "torch, padded": 5e-3, "torch, with lengths": 8e-3}
+    found = ragged.Found(made_up(**{key: ragged.DRAWS * seconds for key, seconds in times.items()}), 0.512)
+    assert ragged.table({TINY: found}, ["minirnn", "torch"], "lstm") == (
+        "| N, T, D, H | Σ lengths ÷ N·T | minirnn, padded, ms | with lengths, ms | ratio |   quartiles | "
+        "torch.nn.LSTM, padded, ms | packed, ms | ratio | packed ÷ minirnn with lengths |\n"
+        "| ---------- | --------------: | ------------------: | ---------------: | ----: | ----------: | "
+        "------------------------: | ---------: | ----: | ----------------------------: |\n"
+        "| 3, 5, 4, 6 |            0.51 |                4.00 |             2.00 |  0.50 | 0.50 … 0.50 | "
+        "                     5.00 |       8.00 |  1.60 |                          4.00 |"
+    )
+    assert ragged.table({TINY: found}, ["minirnn"], "lstm").splitlines()[0].endswith("| ratio |   quartiles |")
+
+
+def test_unequal_lengths_of_every_layer(capsys, monkeypatch):
+    monkeypatch.setattr(ragged, "SHAPES", [RAGGED])
+    options = parsed("ragged --quick --turns 2")
+    options.peers = []
+    found = ragged.run(options, print)
+    out = capsys.readouterr().out
+    for layer in ("RecurrentLayer", "LSTMLayer", "GRULayer"):
+        assert f"\n{layer}, forward and backward with all gradients, float32, results equal:\n" in out
+        assert f": {layer}: with lengths at most 0.65 of the padded time: " in out
+    assert [entry["cell"] for entry in found["measured"]] == list(roster.CELLS)
+    assert all(0.2 < entry["sum of lengths / (N T)"] < 0.9 for entry in found["measured"])
+    assert len(found["bars"]) == 3
+
+
 @pytest.mark.parametrize("peer", of_peers("forward"))
 def test_peers_of_forward_compute_the_same(peer, case, wanted):
     needs(peer)
     contestant = inference.MAKE[peer.name](case, 1)
-    cases.check(peer.label, contestant, wanted, cases.RESULTS[:1])
+    cases.check(peer.label, contestant, wanted, cases.results_of()[:1])
     contestant.run(0)
 
 

@@ -9,13 +9,13 @@ order of processing, and rows are *lanes* (kernels/lanes.py): where a sequence e
 Checked by tests/kernels/test_unroll.py.
 """  # noqa: D400
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from minirnn.kernels.chunks import chunk_length, chunks
+from minirnn.kernels.chunks import chunk_length, chunks, power_of_two
 from minirnn.kernels.clip import clipped
 from minirnn.kernels.lanes import Ends, Switch, spans
 from minirnn.kernels.layout import Matrices
@@ -44,14 +44,19 @@ class Mask(NamedTuple):
     all: Array
 
 
+def steps_at_a_time(cell: Any, L: int, N: int, D: int, H: int, dtype: np.dtype[Any]) -> int:
+    """Return for how many steps scratch is made to go through L of them."""
+    return min(power_of_two(L), chunk_length(N, max(D + 1 + H, cell.layout.blocks * H), dtype))
+
+
 class Forward:
-    """Scratch for one cell, N lanes, D inputs, H neurons and so many steps at most, and the loop that works in it."""
+    """Scratch for one cell, N lanes, D inputs, H neurons and so many steps at a time, and the loop that works in it."""
 
     def __init__(self, cell: Any, N: int, D: int, H: int, dtype: np.dtype[Any], steps: int, masked: bool) -> None:
         self.key = cell, N, D, H, dtype, steps, masked
         self.cell, self.N, self.D, self.H = cell, N, D, H
         R, K = cell.layout.blocks, D + 1 + H
-        self.chunk = C = min(steps, chunk_length(N, max(K, R * H), dtype))
+        self.chunk = C = steps
         columns = (N,) if N > 1 else ()  # vectors make cheaper calls than matrices of one column
         self.inputs = inputs = np.empty((C + 1, K, *columns), dtype)  # [x_k; 1; h_{k-1}]; h_k goes to the next
         inputs[:, D] = 1
@@ -104,6 +109,7 @@ class Forward:
             self.mask.reshape(H, N)[...] = mask.lanes.T
             np.multiply(self.outs[0], self.mask, self.fed[0])
         factor, multiply = self.mask, np.multiply
+        plain = stage is None and factor is None
         for lo, hi in chunks(len(x), self.chunk):
             n, base = hi - lo, 0 if kept is None else lo
             xs[:n] = x[lo:hi]
@@ -112,19 +118,24 @@ class Forward:
             for a, b, now in spans(lo, hi, switches):
                 for switch in now:
                     self._switch(switch, a - lo, [s[a - lo + base] for s in carried], ends, mask)
-                for (u, h, before, out, feed), (z, *others) in steps[a - lo : b - lo]:
-                    product(u, z)
+                if plain:
+                    for (u, h, _, out, _), arrays in steps[a - lo : b - lo]:
+                        product(u, arrays[0])
+                        step(h, out, arrays)
+                    continue
+                for (u, h, before, out, feed), arrays in steps[a - lo : b - lo]:
+                    product(u, arrays[0])
                     if stage is not None:
-                        stage(h, z, *others)
-                    step(before, out, z, *others)
+                        stage(h, arrays)
+                    step(before, out, arrays)
                     if factor is not None:
                         multiply(out, factor, feed)
             if fed is not None:
                 fed[lo:hi] = rows_fed[:n]
             hs[lo + 1 : hi + 1] = rows_out[1 : n + 1]
-            for switch in switches:
-                if lo < switch.k < hi and switch.old >= 0:  # its place was needed for the sequence after it
-                    hs[switch.k, switch.lane] = ends.last[0][switch.old]
+            for k, lane, old, _ in switches:
+                if lo < k < hi and old >= 0:  # its place was needed for the sequence after it
+                    hs[k, lane] = ends.last[0][old]
             self.inputs[0] = self.inputs[n]
             if factor is not None:
                 self.outs[0] = self.outs[n]
@@ -136,7 +147,9 @@ class Forward:
     def _switch(self, switch: Switch, k: int, carried: Sequence[Array], ends: Ends, mask: Mask | None) -> None:
         """Leave the states of the sequence that has ended; start from those of the one that begins."""
         _, lane, old, new = switch
-        states = [s.reshape(self.H, self.N) for s in (self.outs[k], *carried)]
+        states = [self.outs[k], *carried]
+        if self.N == 1:
+            states = [s.reshape(self.H, 1) for s in states]
         for state, first, last in zip(states, ends.first, ends.last, strict=True):
             if old >= 0:
                 last[old] = state[:, lane]
@@ -173,8 +186,8 @@ class Forward:
             return None
         W, side = matrices.stage_forward, self.side[: self.H]
 
-        def stage(h: Array, *own: Array) -> None:
-            source, target = make(h, *own)
+        def stage(h: Array, arrays: Any) -> None:
+            source, target = make(h, arrays)
             W.dot(source, side)
             np.add(target, side, target)
 
@@ -182,17 +195,16 @@ class Forward:
 
 
 class Backward:
-    """Scratch for one cell, N lanes, D inputs, H neurons and so many steps at most, and the loop back over them."""
+    """Scratch for one cell, N lanes, D inputs, H neurons and so many steps at a time, and the loop back over them."""
 
     def __init__(self, cell: Any, N: int, D: int, H: int, dtype: np.dtype[Any], steps: int) -> None:
         self.key = cell, N, D, H, dtype, steps
         self.cell, self.N, self.H = cell, N, H
         width = cell.layout.blocks * H
-        self.chunk = C = min(steps, chunk_length(N, width, dtype))
+        self.chunk = C = steps
         self.slopes = S = min(C, max(1, SLOPES // (N * width * dtype.itemsize)))
         columns = (N,) if N > 1 else ()
         self.entering = np.empty((C, H, *columns), dtype)
-        self.entering_views = list(self.entering)
         self.output = np.empty((S, H, *columns), dtype)
         self.rows = np.empty((C, N, width), dtype)  # dZ
         self.dh = np.empty((H, *columns), dtype)
@@ -200,7 +212,10 @@ class Backward:
         # One row is the same in both orders: then dZ is made where it is wanted.
         dzs = [np.empty((width, *columns), dtype)] * C if columns else list(self.rows[:, 0])
         of_h = cell.layout.of_h(H)
-        self.steps = [(dz, self.point.parts(dz), dz[of_h], row.T) for dz, row in zip(dzs, self.rows, strict=True)]
+        self.steps = [
+            (e, dz, self.point.parts(dz), dz[of_h], row.T)
+            for e, dz, row in zip(self.entering, dzs, self.rows, strict=True)
+        ]
         self.nbytes = dtype.itemsize * (C * N * (width + H) + S * N * (width + 3 * H))
 
     def run(
@@ -240,41 +255,58 @@ class Backward:
         factor = None if mask is None else mask.lanes.T.reshape(dh.shape).copy()
         stage = None if self.cell.layout.stage is None else matrices.stage
         dot, add, step, direct = matrices.back.dot, np.add, point.step, point.direct
+        plain = d_outputs is not None and stage is None and factor is None and clip is None
         entering = self.entering.reshape(len(self.entering), H, N).swapaxes(1, 2)
         output = self.output.reshape(len(self.output), H, N).swapaxes(1, 2)
         for lo, hi in reversed(chunks(len(hs) - 1, self.chunk)):
             if d_outputs is not None:
                 entering[: hi - lo] = d_outputs[lo:hi]
+            backwards = self.steps[hi - lo - 1 :: -1]
             for first, last in reversed(chunks(hi - lo, self.slopes)):
                 first, last = lo + first, lo + last
                 if self.cell.slopes_of_output:
                     output[: last - first] = hs[first + 1 : last + 1]
-                point.slopes(kept, first, last, self.output[: last - first])
+                slopes = point.slopes(kept, first, last, self.output[: last - first])[::-1]
                 for a, b, now in reversed(list(spans(first, last, switches))):
-                    for k in range(b - 1, a - 1, -1):
-                        dz, parts, of_h, rows = self.steps[k - lo]
-                        if d_outputs is not None:
-                            add(dh, self.entering_views[k - lo], dh)
-                        if clip is not None:
-                            dh[...] = clipped(dh, clip, 0)
-                        source = step(k - first, dh, parts)
-                        if stage is not None:
-                            stage.dot(source, point.staged)
-                            point.stage(k - first, parts)
-                        dot(of_h, dh)
-                        if stage is not None:
-                            add(dh, point.staged, dh)
-                        if factor is not None:
-                            np.multiply(dh, factor, dh)
-                        if direct is not None:
-                            add(dh, direct, dh)
-                        if N > 1:
-                            rows[...] = dz
+                    steps = zip(backwards[hi - b : hi - a], slopes[last - b : last - a], strict=True)
+                    if plain:
+                        for (e, dz, parts, of_h, rows), arrays in steps:
+                            add(dh, e, dh)
+                            step(dh, parts, arrays)
+                            dot(of_h, dh)
+                            if direct is not None:
+                                add(dh, direct, dh)
+                            if N > 1:
+                                rows[...] = dz
+                    else:
+                        self._steps(steps, d_outputs is not None, stage, dot, factor, clip)
                     for switch in now:
                         self._switch(switch, states, ends, factor, mask)
             staged = self.cell.staged(kept, lo, hi, N) if stage is not None else None
             sums.add(start + lo, hs[lo:hi] if fed is None else fed[lo:hi], self.rows[: hi - lo], staged)
         return [d.T for d in states]
+
+    def _steps(self, steps: Iterable[Any], entering: bool, stage: Any, dot: Any, factor: Any, clip: Any) -> None:
+        """Go back over some steps, with everything there may be."""
+        dh, point = self.dh, self.point
+        for (e, dz, parts, of_h, rows), arrays in steps:
+            if entering:
+                np.add(dh, e, dh)
+            if clip is not None:
+                dh[...] = clipped(dh, clip, 0)
+            source = point.step(dh, parts, arrays)
+            if stage is not None:
+                stage.dot(source, point.staged)
+                point.stage(parts, arrays)
+            dot(of_h, dh)
+            if stage is not None:
+                np.add(dh, point.staged, dh)
+            if factor is not None:
+                np.multiply(dh, factor, dh)
+            if point.direct is not None:
+                np.add(dh, point.direct, dh)
+            if self.N > 1:
+                rows[...] = dz
 
     def _switch(self, switch: Switch, states: Sequence[Array], ends: Ends, factor: Any, mask: Mask | None) -> None:
         """Leave the gradients of the sequence that begins; go on with those of the one that ends."""

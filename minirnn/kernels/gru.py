@@ -46,8 +46,9 @@ class GRU:
             self.t = np.empty((H, *columns), dtype)
             self.half = np.full((2 * H, *columns), 0.5, dtype)
 
-        def step(self, h: Any, out: Any, z: Any, sigmoids: Any, n: Any, r: Any, u: Any, side: Any, rest: Any) -> None:
+        def step(self, h: Any, out: Any, arrays: Any) -> None:
             """Turn Z into the gates and the candidate, in place, and write H_t."""
+            _, sigmoids, n, r, u, side, rest = arrays
             t, half, multiply, add, tanh = self.t, self.half, np.multiply, np.add, np.tanh
             tanh(sigmoids, sigmoids)  # their Z come halved
             multiply(sigmoids, half, sigmoids)
@@ -68,14 +69,13 @@ class GRU:
             self.t = np.empty((S, H, *columns), dtype)
             self.direct = np.empty((H, *columns), dtype)  # what of dH goes to H_{t-1} past the products
             self.extras: list[Any] = []
-            self.keeping: list[Any] = []
 
-        def parts(self, dz: Array) -> tuple[Any, ...]:
-            """Return the views of dZ that `step` writes to."""
-            return (dz.reshape(4, *self.direct.shape),)
+        def parts(self, dz: Array) -> Array:
+            """Return the view of dZ that `step` writes to."""
+            return dz.reshape(4, *self.direct.shape)
 
-        def slopes(self, kept: Any, lo: int, hi: int, output: Any) -> None:
-            """Make the derivatives of the steps ``lo`` … ``hi``."""
+        def slopes(self, kept: Any, lo: int, hi: int, output: Any) -> list[Any]:
+            """Make the derivatives of the steps ``lo`` … ``hi``; return what `step` gets at each."""
             _, gates, rest = kept
             n_steps, H = hi - lo, rest.shape[1]
             z, J, t = gates[lo:hi], self.local[:n_steps], self.t[:n_steps]
@@ -92,12 +92,12 @@ class GRU:
             np.multiply(Jn, side, t)
             np.multiply(Jr, t, Jr)
             np.multiply(Ju, rest[lo:hi], Ju)
-            self.keeping = list(u)
+            return list(zip(self.views, u, strict=False))
 
-        def step(self, k: int, dh: Any, parts: Any) -> None:
+        def step(self, dh: Any, parts: Any, arrays: Any) -> None:
             """Write dZ, and the direct part of dH of the step before, from dH."""
-            np.multiply(self.views[k], dh, parts[0])
-            np.multiply(self.keeping[k], dh, self.direct)
+            np.multiply(arrays[0], dh, parts)
+            np.multiply(arrays[1], dh, self.direct)
 
 
 class GRUResetBefore:
@@ -137,10 +137,9 @@ class GRUResetBefore:
         def __init__(self, H: int, columns: tuple[int, ...], dtype: Any) -> None:
             self.half = np.full((2 * H, *columns), 0.5, dtype)
 
-        def stage(
-            self, h: Any, z: Any, sigmoids: Any, n: Any, r: Any, u: Any, rest: Any, before: Any, staged: Any
-        ) -> Any:
-            """Make the gates, and return r ⊙ H_{t-1}, whose product is added to n."""
+        def stage(self, h: Any, arrays: Any) -> Any:
+            """Make the gates, and return r ⊙ H_{t-1}, and n, to which its product is to be added."""
+            _, sigmoids, n, r, _, _, before, staged = arrays
             np.tanh(sigmoids, sigmoids)
             np.multiply(sigmoids, self.half, sigmoids)
             np.add(sigmoids, self.half, sigmoids)
@@ -148,10 +147,9 @@ class GRUResetBefore:
             np.multiply(r, h, staged)
             return staged, n
 
-        def step(
-            self, h: Any, out: Any, z: Any, sigmoids: Any, n: Any, r: Any, u: Any, rest: Any, before: Any, staged: Any
-        ) -> None:
+        def step(self, h: Any, out: Any, arrays: Any) -> None:
             """Make the candidate, and write H_t."""
+            _, _, n, _, u, rest, _, _ = arrays
             np.tanh(n, n)
             np.subtract(h, n, rest)
             np.multiply(u, rest, out)
@@ -167,16 +165,14 @@ class GRUResetBefore:
             self.staged = np.empty((H, *columns), dtype)
             self.direct = np.empty((H, *columns), dtype)
             self.extras: list[Any] = []
-            self.keeping: list[Any] = []
-            self.reset: list[Any] = []
 
         def parts(self, dz: Array) -> tuple[Any, ...]:
             """Return the views of dZ that `step` writes to."""
             H = len(self.direct)
             return dz[:H], dz[H : 2 * H], dz[2 * H :]
 
-        def slopes(self, kept: Any, lo: int, hi: int, output: Any) -> None:
-            """Make the derivatives of the steps ``lo`` … ``hi``."""
+        def slopes(self, kept: Any, lo: int, hi: int, output: Any) -> list[Any]:
+            """Make the derivatives of the steps ``lo`` … ``hi``; return what `step` gets at each."""
             _, gates, rest, before, _ = kept
             n_steps, H = hi - lo, rest.shape[1]
             z, J, t = gates[lo:hi], self.local[:n_steps], self.t[:n_steps]
@@ -191,17 +187,17 @@ class GRUResetBefore:
             np.multiply(Jn, t, Jn)
             np.multiply(Jr, before[lo:hi], Jr)
             np.multiply(Ju, rest[lo:hi], Ju)
-            self.keeping, self.reset = list(u), list(r)
+            return list(zip(self.views, u, r, strict=False))
 
-        def step(self, k: int, dh: Any, parts: Any) -> Any:
+        def step(self, dh: Any, parts: Any, arrays: Any) -> Any:
             """Write dZ_n and dZ_z; return dZ_n, whose product with W_hn is the gradient of r ⊙ H_{t-1}."""
-            Jn, _, Ju = self.views[k]
+            (Jn, _, Ju), keeping, _ = arrays
             np.multiply(Jn, dh, parts[0])
             np.multiply(Ju, dh, parts[2])
-            np.multiply(self.keeping[k], dh, self.direct)
+            np.multiply(keeping, dh, self.direct)
             return parts[0]
 
-        def stage(self, k: int, parts: Any) -> None:
+        def stage(self, parts: Any, arrays: Any) -> None:
             """Take ``staged``, the gradient of r ⊙ H_{t-1}, on to Z_r and, in place, to H_{t-1}."""
-            np.multiply(self.views[k][1], self.staged, parts[1])
-            np.multiply(self.staged, self.reset[k], self.staged)
+            np.multiply(arrays[0][1], self.staged, parts[1])
+            np.multiply(self.staged, arrays[2], self.staged)

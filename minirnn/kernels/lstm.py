@@ -46,10 +46,9 @@ class LSTM:
             self.t = np.empty((H, *columns), dtype)
             self.half = np.full((3 * H, *columns), 0.5, dtype)
 
-        def step(
-            self, h: Any, out: Any, z: Any, sigmoids: Any, o: Any, f: Any, i: Any, g: Any, before: Any, c: Any, tc: Any
-        ) -> None:
+        def step(self, h: Any, out: Any, arrays: Any) -> None:
             """Turn Z into the gates, in place, and write C_t and H_t."""
+            z, sigmoids, o, f, i, g, before, c, tanh_c = arrays
             t, half, multiply, add, tanh = self.t, self.half, np.multiply, np.add, np.tanh
             tanh(z, z)  # all four at once: the Z of the σ come halved
             multiply(sigmoids, half, sigmoids)
@@ -57,8 +56,8 @@ class LSTM:
             multiply(i, g, t)
             multiply(f, before, c)
             add(c, t, c)
-            tanh(c, tc)
-            multiply(o, tc, out)
+            tanh(c, tanh_c)
+            multiply(o, tanh_c, out)
 
     class Backward:
         """The derivatives of a few steps at once, and one step of the chain."""
@@ -69,19 +68,19 @@ class LSTM:
             self.local = np.empty((S, 4 * H, *columns), dtype)  # ∂H/∂Z_o, and ∂C/∂Z of f, i and g
             self.into_c = np.empty((S, H, *columns), dtype)  # ∂H/∂C
             self.t = np.empty((H, *columns), dtype)
-            self.extras = [np.empty((H, *columns), dtype)]  # dC
+            self.dc = np.empty((H, *columns), dtype)
+            self.extras = [self.dc]
             self.views = [
                 (J[:H], J[H:].reshape(3, H, *columns), K) for J, K in zip(self.local, self.into_c, strict=True)
             ]
-            self.forget: list[Any] = []
 
         def parts(self, dz: Array) -> tuple[Any, ...]:
             """Return the views of dZ that `step` writes to."""
             H = len(self.t)
             return dz[:H], dz[H:].reshape(3, H, *dz.shape[1:])
 
-        def slopes(self, kept: Any, lo: int, hi: int, output: Any) -> None:
-            """Make the derivatives of the steps ``lo`` … ``hi``."""
+        def slopes(self, kept: Any, lo: int, hi: int, output: Any) -> list[Any]:
+            """Make the derivatives of the steps ``lo`` … ``hi``; return what `step` gets at each."""
             (c,), gates, tanh_c = kept
             n, H = hi - lo, c.shape[1]
             z, J, K, tc = gates[lo:hi], self.local[:n], self.into_c[:n], tanh_c[lo:hi]
@@ -98,15 +97,15 @@ class LSTM:
             np.multiply(tc, tc, K)
             np.subtract(1.0, K, K)
             np.multiply(K, z[:, :H], K)
-            self.forget = list(z[:, H : 2 * H])
+            return list(zip(self.views, z[:, H : 2 * H], strict=False))
 
-        def step(self, k: int, dh: Any, parts: Any) -> None:
+        def step(self, dh: Any, parts: Any, arrays: Any) -> None:
             """Write dZ from dH and dC, and dC of the step before."""
-            t, (dc,) = self.t, self.extras
-            of_o, of_rest, K = self.views[k]
+            t, dc = self.t, self.dc
+            (of_o, of_rest, K), forget = arrays
             multiply = np.multiply
             multiply(dh, K, t)
             np.add(dc, t, dc)
             multiply(of_o, dh, parts[0])
             multiply(of_rest, dc, parts[1])
-            multiply(dc, self.forget[k], dc)
+            multiply(dc, forget, dc)

@@ -50,9 +50,9 @@ class ElmanForward:
     def __init__(self, phi: Any) -> None:
         self.phi = phi
 
-    def step(self, h: Any, out: Any, z: Any) -> None:
+    def step(self, h: Any, out: Any, arrays: Any) -> None:
         """Write φ(Z) to ``out``."""
-        self.phi(z, out)
+        self.phi(arrays[0], out)
 
 
 class ElmanBackward:
@@ -66,17 +66,18 @@ class ElmanBackward:
         self.views = list(self.local)
         self.extras: list[Any] = []
 
-    def parts(self, dz: Array) -> tuple[Any, ...]:
+    def parts(self, dz: Array) -> Array:
         """Return what `step` writes to: dZ as it is."""
-        return (dz,)
+        return dz
 
-    def slopes(self, kept: Any, lo: int, hi: int, output: Any) -> None:
-        """Make φ′ from the outputs of the steps ``lo`` … ``hi``."""
+    def slopes(self, kept: Any, lo: int, hi: int, output: Any) -> list[Any]:
+        """Make φ′ from the outputs of the steps ``lo`` … ``hi``; return what `step` gets at each."""
         self.activation.slope_into(output, self.local[: hi - lo])
+        return self.views[: hi - lo]
 
-    def step(self, k: int, dh: Any, parts: Any) -> None:
+    def step(self, dh: Any, dz: Any, slope: Any) -> None:
         """Write dZ = φ′ ⊙ dH."""
-        np.multiply(self.views[k], dh, parts[0])
+        np.multiply(slope, dh, dz)
 
 
 class Pair(Protocol):
@@ -128,8 +129,9 @@ class CustomForward:
     def __init__(self, cell: Pair, H: int) -> None:
         self.cell, self.H = cell, H
 
-    def step(self, h: Any, out: Any, z: Any, before: list[Any], after: list[Any], objects: list[Any], k: int) -> None:
-        """Hand over Z (N, G·H) and the states (N, H), read-only; write the new states."""
+    def step(self, h: Any, out: Any, arrays: Any) -> None:
+        """Hand over copies of Z (N, G·H) and of the states (N, H); write the new states."""
+        z, before, after, objects, k = arrays
         name = type(self.cell).__name__
         given = [_rows(z.copy(), len(z)), *(_rows(s.copy(), self.H) for s in (h, *before))]
         answer = self.cell.step(*given)
@@ -151,26 +153,26 @@ class CustomBackward:
         self.cell, self.H = cell, H
         self.direct = np.empty((H, *columns), dtype)
         self.extras = [np.empty((H, *columns), dtype) for _ in range(cell.states - 1)]
-        self.objects: list[Any] = []
 
-    def parts(self, dz: Array) -> tuple[Any, ...]:
+    def parts(self, dz: Array) -> Array:
         """Return what `step` writes to: dZ as it is."""
-        return (dz,)
+        return dz
 
-    def slopes(self, kept: Any, lo: int, hi: int, output: Any) -> None:
-        """Find what the cell kept at the steps ``lo`` … ``hi``."""
-        self.objects = kept[2][lo:hi]
+    def slopes(self, kept: Any, lo: int, hi: int, output: Any) -> list[Any]:
+        """Return what the cell kept at the steps ``lo`` … ``hi``."""
+        found: list[Any] = kept[2][lo:hi]
+        return found
 
-    def step(self, k: int, dh: Any, parts: Any) -> None:
+    def step(self, dh: Any, target: Any, kept: Any) -> None:
         """Let the cell make dZ and the gradients of the states before; that of H goes past the products."""
         name, H = type(self.cell).__name__, self.H
         d_state = tuple(_rows(d.copy(), H) for d in (dh, *self.extras))
-        answer = self.cell.step_backward(d_state, self.objects[k])
+        answer = self.cell.step_backward(d_state, kept)
         if not isinstance(answer, tuple) or len(answer) != 2:
             kind = type(answer).__name__
             raise TypeError(f"{name}.step_backward must return (dz, d_state), got {kind}: try return dz, (d_h,)")
         dz, before = answer
-        target, shape = parts[0], d_state[0].shape
+        shape = d_state[0].shape
         wanted = shape[0], len(target)
         _rows(target, len(target))[...] = _checked((dz,), 1, wanted, target.dtype, f"{name}.step_backward: dz")[0]
         arrays = _checked(before, len(d_state), shape, target.dtype, f"{name}.step_backward: d_state")

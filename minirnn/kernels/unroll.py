@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minirnn.kernels import layout, scratch
-from minirnn.kernels.chunks import power_of_two
-from minirnn.kernels.columns import Backward, Forward
+from minirnn.kernels.columns import Backward, Forward, steps_at_a_time
 from minirnn.kernels.elman import JOINED_UP_TO
 from minirnn.kernels.hoisted import HoistedBackward, HoistedForward
 from minirnn.kernels.lanes import Ends, Lanes
@@ -67,6 +66,8 @@ class Kept(NamedTuple):
     first : list of (sequences, H)
         The states before the first steps of all sequences.
     own : what the cell keeps, or None with ``segment``
+    inputs : (L, N, D)
+        What was read of x; a view unless lanes were packed.
     fed : (L, N, H), what was fed back, or None where that is hs; from Elman's form what `HoistedForward.run` returns
     """
 
@@ -74,6 +75,7 @@ class Kept(NamedTuple):
     extras: list[Array]
     first: Sequence[Array]
     own: Any
+    inputs: Array
     fed: Any
 
 
@@ -216,9 +218,10 @@ def _forward(
     for i in range(len(view.pieces)):
         hs = view.states(states, i)
         hs[0], *extras = (s[: view.width(i)] for s in current)
-        after, own, fed = _run(view, i, view.read(x, i), hs, extras, matrices, ends, settings, keeps)
+        inputs = view.read(x, i)
+        after, own, fed = _run(view, i, inputs, hs, extras, matrices, ends, settings, keeps)
         if keep:
-            pieces.append(Kept(hs if keeps else hs[:1].copy(), extras, ends.first, own, fed))
+            pieces.append(Kept(hs if keeps else hs[:1].copy(), extras, ends.first, own, inputs, fed))
         view.write(states, i, hs[1:])
         current = [hs[-1], *after]
         view.leave(i, current, ends.last)
@@ -245,7 +248,8 @@ def _run(
         return [], None, changed
     own = cell.keep(L, H, (n,) if n > 1 else (), dtype) if keeps else None
     fed = np.empty((L, n, H), dtype) if keeps and (settings.mask is not None or switches) else None
-    work = scratch.take(Forward, cell, n, D, H, dtype, power_of_two(L), settings.mask is not None)
+    at_a_time = steps_at_a_time(cell, L, n, D, H, dtype)
+    work = scratch.take(Forward, cell, n, D, H, dtype, at_a_time, settings.mask is not None)
     after = work.run(inputs, hs, extras, matrices, ends, switches, own, view.mask(settings.mask, i), fed)
     after = [s.copy() for s in after]
     scratch.give(work)
@@ -270,7 +274,7 @@ def _backward(
     total: Sums | None = None
     current: list[Array] = []
     for i in reversed(range(len(view.pieces))):
-        inputs, room = view.read(x, i), None if d_x is None else view.room(d_x, i)
+        inputs, room = pieces[i].inputs, None if d_x is None else view.room(d_x, i)
         sums = Sums(inputs, room, back, which, plan.of_x(H), plan.of_h(H))
         kept = pieces[i] if settings.segment is None else _again(view, i, inputs, pieces[i], matrices, settings)
         entering = None if d_outputs is None else view.entering(d_outputs, i)
@@ -307,7 +311,8 @@ def _run_back(
         scratch.give(back)
         return before
     mask = view.mask(settings.mask, i, end=True)
-    work = scratch.take(Backward, cell, n, D, H, kept.hs.dtype, power_of_two(L))
+    at_a_time = steps_at_a_time(cell, L, n, D, H, kept.hs.dtype)
+    work = scratch.take(Backward, cell, n, D, H, kept.hs.dtype, at_a_time)
     found = work.run(
         entering, arriving, kept.hs, matrices, ends, switches, kept.own, mask, kept.fed, settings.clip, sums
     )

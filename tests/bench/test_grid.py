@@ -2,6 +2,7 @@ import pytest
 
 from minirnn import threads
 from minirnn.bench import grid
+from minirnn.bench.cells import KINDS
 from minirnn.bench.rows import Row, Settings
 from minirnn.bench.shapes import Shape
 from minirnn.bench.trial import Trial, UnequalResultsError
@@ -17,10 +18,11 @@ KEYS = [
 ]
 
 
+@pytest.mark.parametrize("cell", list(KINDS))
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_the_passes_and_the_floor(dtype):
-    rows = grid.measure([SHAPE], Settings(dtype, turns=2))
-    assert [row.key for row in rows] == [("grid", *key, SHAPE, "s") for key in KEYS]
+def test_the_passes_and_the_floor(dtype, cell):
+    rows = grid.measure([SHAPE], Settings(dtype, turns=2, cell=cell))
+    assert [row.key for row in rows] == [("grid", *key, SHAPE, "s", cell) for key in KEYS]
     assert [[len(run) for run in row.values] for row in rows] == [[1]] + [[2]] * 5
 
 
@@ -36,6 +38,15 @@ def test_the_floor_is_on_one_thread(monkeypatch):
     monkeypatch.setattr(Trial, "forward", lambda self: seen.append(threads.get_num_threads()) or forward(self))
     grid.measure([SHAPE], Settings(threads=2, turns=2))
     assert seen == [2] + [2, 1, 1] * 3  # the first call, a warm-up and two turns
+
+
+def test_the_floor_has_the_gates_of_the_layer(monkeypatch):
+    seen = []
+    monkeypatch.setattr(grid, "floor", lambda *arguments: seen.append(arguments[-1]) or (lambda: None))
+    monkeypatch.setattr(grid, "forward_floor", grid.floor)
+    for cell in KINDS:
+        grid.measure([SHAPE], Settings(turns=2, cell=cell))
+    assert seen == [1, 1, 4, 4, 3, 3]
 
 
 def test_a_layer_that_is_wrong_is_not_timed(monkeypatch):
@@ -67,6 +78,8 @@ def test_the_tables():
         "| ------- | ----------: | ---: | -----: | ----------: | --------: |",
         "| 3,5,2,4 |        0.07 | 0.07 | 50,000 |        2.00 |      1.50 |",
     ]
+    gated = grid.report([[row._replace(cell="lstm") for row in rows]])
+    assert gated.splitlines()[-1].startswith("| 3,5,2,4 |        0.29 | 0.29 |")  # four times the operations
 
 
 def test_one_job_for_each_shape():

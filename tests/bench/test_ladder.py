@@ -4,6 +4,7 @@ from numpy.testing import assert_allclose
 
 from minirnn import textbook, threads
 from minirnn.bench import ladder
+from minirnn.bench.cells import KINDS
 from minirnn.bench.rows import Row, Settings
 from minirnn.bench.shapes import Shape
 from minirnn.bench.trial import Trial, UnequalResultsError
@@ -21,12 +22,21 @@ def test_the_slow_loops_are_the_textbook():
     assert_allclose(ladder.by_instance(x, *weights), expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_the_row_by_row_loop_is_the_textbook(cell):
+    trial = Trial(SHAPE, "float64", cell)
+    x = trial.inputs[0].data
+    assert_allclose(ladder.row_by_row(trial.kind, x, *trial.weights), trial.by_the_book(x), rtol=1e-12)
+
+
+@pytest.mark.parametrize("cell", list(KINDS))
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_every_rung_forward_and_those_that_can_both_ways(dtype):
-    rows = ladder.measure([SHAPE], Settings(dtype, threads=2, turns=2))
+def test_every_rung_forward_and_those_that_can_both_ways(dtype, cell):
+    rows = ladder.measure([SHAPE], Settings(dtype, threads=2, turns=2, cell=cell))
+    slow = SLOW if cell == "elman" else SLOW[1:]
     assert [row.key for row in rows] == [
-        *(("ladder", name, "forward", SHAPE, "s") for name in SLOW + LAYERS),
-        *(("ladder", name, "both ways", SHAPE, "s") for name in LAYERS),
+        *(("ladder", name, "forward", SHAPE, "s", cell) for name in slow + LAYERS),
+        *(("ladder", name, "both ways", SHAPE, "s", cell) for name in LAYERS),
     ]
     assert all([len(run) for run in row.values] == [2] for row in rows)
 
@@ -61,6 +71,20 @@ def test_a_slow_rung_that_is_wrong_is_not_timed(monkeypatch, loop):
     name = SLOW[loop == "by_instance"]
     with pytest.raises(UnequalResultsError, match=f"^bench: {name}: outputs must be the textbook's"):
         ladder.measure([SHAPE], Settings(turns=2))
+
+
+def test_the_slow_rung_of_a_layer_with_gates_is_not_timed_when_it_is_wrong(monkeypatch):
+    monkeypatch.setattr(ladder, "row_by_row", lambda *_: np.zeros((5, 3, 4)))
+    monkeypatch.setattr(ladder, "take_turns", lambda *_, **__: pytest.fail("it was timed"))
+    with pytest.raises(UnequalResultsError, match="^bench: instance by instance: outputs must be the textbook's"):
+        ladder.measure([SHAPE], Settings(turns=2, cell="gru"))
+
+
+def test_the_note_says_what_the_slow_rungs_are():
+    said = {cell: ladder.note(kind) for cell, kind in KINDS.items()}
+    assert "The first two are textbook.neuron_step and textbook.layer_step_instance, in" in said["elman"]
+    assert "The first is textbook.lstm_step, a row at a time, in" in said["lstm"]
+    assert "The first is textbook.gru_step, a row at a time, in" in said["gru"]
 
 
 @pytest.mark.parametrize("name", LAYERS)

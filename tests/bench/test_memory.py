@@ -20,12 +20,21 @@ KEYS = [
 @pytest.mark.parametrize(("dtype", "itemsize"), [("float32", 4), ("float64", 8)])
 def test_checkpoints_keep_less_than_an_array_and_all_states_an_array(dtype, itemsize):
     rows = memory.measure([SHAPE], Settings(dtype))
-    assert [row.key for row in rows] == [("memory", *key, SHAPE, "bytes") for key in KEYS]
+    assert [row.key for row in rows] == [("memory", *key, SHAPE, "bytes", "elman") for key in KEYS]
     array, kept, peak, kept_remat, peak_remat = (row.values[0][0] for row in rows)
     assert array == 60 * 4 * 16 * itemsize
     assert kept >= array > kept_remat
     assert min(peak, peak_remat) > array
     assert not tracemalloc.is_tracing()
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_layers_with_gates(cell):
+    rows = memory.measure([SHAPE], Settings(cell=cell))
+    assert [row.key for row in rows] == [("memory", *key, SHAPE, "bytes", cell) for key in KEYS]
+    array, kept, _, kept_remat, _ = (row.values[0][0] for row in rows)
+    assert kept > 3 * array  # the gates
+    assert kept_remat < kept / 2
 
 
 def test_a_layer_that_is_wrong_is_not_measured(monkeypatch):

@@ -10,7 +10,7 @@ from minirnn.bench.shapes import Shape
 SHAPE = Shape(2, 3, 4, 5)
 ROWS = [
     Row("ladder", "fused", "forward", SHAPE, "s", [[1e-3, 2e-3, 3e-3]]),
-    Row("memory", "remat=True", "peak", SHAPE, "bytes", [[4096]]),
+    Row("memory", "remat=True", "peak", SHAPE, "bytes", [[4096]], "lstm"),
 ]
 MACHINE = {"CPU": "a µ-processor", "date": "2026-01-01"}
 
@@ -55,6 +55,16 @@ def test_what_is_saved_is_what_is_loaded(tmp_path):
     written = json.loads(path.read_text("utf-8"))
     assert written["rows"][0]["shape"] == {"N": 2, "T": 3, "D": 4, "H": 5}
     assert written["rows"][0]["quartiles"] == [1.5e-3, 2e-3, 2.5e-3]
+    assert [row["cell"] for row in written["rows"]] == ["elman", "lstm"]
+
+
+def test_a_file_from_when_there_was_one_layer(tmp_path):
+    path = tmp_path / "times.json"
+    rows.save(path, MACHINE, ROWS[:1])
+    written = json.loads(path.read_text("utf-8"))
+    del written["rows"][0]["cell"]
+    path.write_text(json.dumps(written), "utf-8")
+    assert rows.load(path) == (MACHINE, ROWS[:1])
 
 
 @pytest.mark.parametrize(
@@ -116,11 +126,11 @@ def test_a_comparison_has_both_medians_and_their_ratio():
 
 
 def test_nothing_to_compare():
-    new = [ROWS[0]._replace(shape=Shape(1, 1, 1, 1))]
-    assert rows.comparison(ROWS, new).startswith("The old file and this run have no measurement in common")
+    for other in (ROWS[0]._replace(shape=Shape(1, 1, 1, 1)), ROWS[0]._replace(cell="gru")):
+        assert rows.comparison(ROWS, [other]).startswith("The old file and this run have no measurement in common")
 
 
 def test_machines_differ_in_what_changes_times_not_in_the_day_or_in_minirnn():
-    old = {"CPU": "a", "numpy": "2.0", "date": "1", "load": "0.1", "minirnn": "1"}
+    old = {"CPU": "a", "numpy": "2.0", "date": "1", "load": "0.1", "minirnn": "1", "layer": "LSTMLayer"}
     new = {"CPU": "b", "numpy": "2.0", "date": "2", "minirnn": "2", "dtype": "float64"}
     assert rows.differences(old, new) == ["CPU: a → b", "dtype: None → float64"]

@@ -1,6 +1,7 @@
 import pytest
 
 from minirnn.bench import scaling
+from minirnn.bench.cells import KINDS
 from minirnn.bench.rows import Row, Settings
 from minirnn.bench.shapes import Shape
 from minirnn.bench.trial import Trial, UnequalResultsError
@@ -8,9 +9,10 @@ from minirnn.bench.trial import Trial, UnequalResultsError
 JOB = [Shape(1, T, 3, 4) for T in (2, 4, 8)]
 
 
-def test_a_row_for_each_size():
-    rows = scaling.measure(JOB, Settings(turns=2))
-    assert [row.key for row in rows] == [("scaling", "against T", "both ways", shape, "s") for shape in JOB]
+@pytest.mark.parametrize("cell", list(KINDS))
+def test_a_row_for_each_size(cell):
+    rows = scaling.measure(JOB, Settings(turns=2, cell=cell))
+    assert [row.key for row in rows] == [("scaling", "against T", "both ways", shape, "s", cell) for shape in JOB]
     assert all([len(run) for run in row.values] == [2] for row in rows)
 
 

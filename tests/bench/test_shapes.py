@@ -28,22 +28,24 @@ def test_what_is_no_shape_is_refused(text):
 def test_flops_are_those_of_the_products():
     N, T, D, H = 2, 3, 5, 7
     x_side, h_side = N * D * H, N * H * H  # multiplications of X·W_xh and H·W_hh in one step
-    assert Shape(N, T, D, H).flops == 2 * T * (x_side + h_side)
+    assert Shape(N, T, D, H).flops() == 2 * T * (x_side + h_side)
+    assert Shape(N, T, D, H).flops(gates=4) == 4 * 2 * T * (x_side + h_side)
 
 
 @pytest.mark.parametrize("section", [ladder, grid, scaling])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_the_estimate_is_above_what_is_taken_and_not_by_far(section, dtype, monkeypatch):
+@pytest.mark.parametrize(("cell", "dtype"), [("elman", "float32"), ("elman", "float64"), ("lstm", "float64")])
+def test_the_estimate_is_above_what_is_taken_and_not_by_far(section, cell, dtype, monkeypatch):
     monkeypatch.setattr(ladder, "_CALLS", 1)
+    settings = Settings(dtype, threads=2, turns=2, cell=cell)
     for shape in (Shape(8, 50, 4, 32), Shape(8, 50, 32, 4), Shape(1, 100, 4, 16)):
         job = [shape, shape._replace(T=51)] if section is scaling else [shape]
-        needed = sum(one.bytes_needed(np.dtype(dtype).itemsize, section.OBJECTS) for one in job)
+        needed = sum(one.bytes_needed(np.dtype(dtype).itemsize, section.OBJECTS, settings.kind.gates) for one in job)
         monkeypatch.setattr(scratch, "_shelf", scratch._Shelf())  # what a test before has left would not be taken now
         tracemalloc.start()
-        section.measure(job, Settings(dtype, threads=2, turns=2))
+        section.measure(job, settings)
         taken = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        assert 1.0 < needed / taken < 5
+        assert 1.0 < needed / taken < (5 if cell == "elman" else 7)
 
 
 # --- what does not fit ------------------------------------------------------------------------------------------------
@@ -58,6 +60,8 @@ def test_what_fits_is_let_through(monkeypatch):
         shapes.refuse_what_does_not_fit([Shape(2, 3, 4, 5)], "float64")
     with pytest.raises(MemoryError):
         shapes.refuse_what_does_not_fit([Shape(2, 3, 4, 5)] * 2, "float32")
+    with pytest.raises(MemoryError):
+        shapes.refuse_what_does_not_fit([Shape(2, 3, 4, 5)], "float32", gates=3)
 
 
 @pytest.mark.parametrize(

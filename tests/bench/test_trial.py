@@ -4,6 +4,7 @@ from error_texts import raises
 
 from minirnn import textbook
 from minirnn.bench import trial as trial_module
+from minirnn.bench.cells import KINDS
 from minirnn.bench.shapes import Shape
 from minirnn.bench.trial import Trial, UnequalResultsError, equal
 from minirnn.recurrent import RecurrentLayer, RecurrentOutput
@@ -11,13 +12,28 @@ from minirnn.recurrent import RecurrentLayer, RecurrentOutput
 SHAPE = Shape(3, 5, 4, 6)
 
 
+@pytest.mark.parametrize("cell", list(KINDS))
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("settings", [{}, {"backend": "graph"}, {"remat": True}])
-def test_a_layer_that_is_right_passes(dtype, settings):
-    trial = Trial(SHAPE, dtype, **settings)
+def test_a_layer_that_is_right_passes(dtype, settings, cell):
+    trial = Trial(SHAPE, dtype, cell, **settings)
     trial.check("it")
     assert {array.dtype for array in (*trial.weights, trial.gradient, trial.inputs[0].data)} == {np.dtype(dtype)}
-    assert [p.grad for p in trial.layer.parameters()] == [None] * 3
+    assert {p.grad for p in trial.layer.parameters()} == {None}
+
+
+def test_what_is_known_of_the_layers():
+    for kind in KINDS.values():
+        layer = kind.layer(2, 3)
+        assert tuple(p.name for p in layer.parameters()) == kind.weights
+        assert layer.W_hh.shape == (3, 3 * kind.gates)
+    assert [kind.states for kind in KINDS.values()] == [("h",), ("h", "c"), ("h",)]
+    assert [kind.name for kind in KINDS.values()] == ["RecurrentLayer", "LSTMLayer", "GRULayer"]
+
+
+def test_no_bias_stays_at_zero():
+    for cell in KINDS:
+        assert all(p.data.all() for p in Trial(SHAPE, "float64", cell).layer.parameters())
 
 
 def test_two_different_inputs_in_turn():
@@ -86,6 +102,15 @@ def test_a_wrong_gradient_is_caught(monkeypatch):
     monkeypatch.setattr(RecurrentLayer, "forward", wrong)
     with pytest.raises(UnequalResultsError, match=r"^bench: fused: gradient of W_hh must be the textbook's, to 1e-10 "):
         Trial(SHAPE, "float64").check("fused")
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_a_wrong_gradient_of_a_layer_with_gates_is_caught(cell):
+    for name in KINDS[cell].weights:
+        trial = Trial(SHAPE, "float64", cell)
+        getattr(trial.layer, name).register_hook(lambda g: 1.01 * g)
+        with pytest.raises(UnequalResultsError, match=f"^bench: fused: gradient of {name} must be the textbook's"):
+            trial.check("fused")
 
 
 def test_a_wrong_second_input_is_caught(monkeypatch):

@@ -9,6 +9,7 @@ from terminal import run_on_a_terminal
 
 from minirnn import threads
 from minirnn.bench import measure, shapes
+from minirnn.bench.cells import KINDS
 from minirnn.bench.trial import Trial
 from minirnn.cli import bench, main
 from minirnn.recurrent import RecurrentLayer
@@ -61,10 +62,21 @@ def test_all_sections_below_what_did_the_work(capsys):
     assert re.search(r"^\| 3,5,2,4 +\| remat=False \| ", out, re.M)
 
 
+@pytest.mark.parametrize("cell", list(KINDS))
 @pytest.mark.parametrize("section", SECTIONS)
-def test_it_fits_into_80_columns(capsys, section):
-    out = run(capsys, section, *QUICK)
+def test_it_fits_into_80_columns(capsys, section, cell):
+    out = run(capsys, section, *QUICK, "--cell", cell)
     assert [line for line in out[out.index("## ") :].splitlines() if len(line) > 80] == []
+
+
+@pytest.mark.parametrize(("cell", "layer"), [("lstm", "LSTMLayer"), ("gru", "GRULayer")])
+def test_another_cell(capsys, cell, layer):
+    out = run(capsys, "--cell", cell, *QUICK)
+    assert headings(out) == SECTIONS
+    assert f"\nlayer: {layer} (--cell {cell})\n" in out
+    assert len(re.findall(rf"^{layer}[, ]", out, re.M)) == 4  # in each section
+    assert len(re.findall(r"^\| (instance by instance|mini-batch, (graph|fused)) ", out, re.M)) == 3
+    assert "neuron by neuron" not in out
 
 
 def test_sections_that_are_chosen_in_the_order_in_which_they_are_named(capsys):
@@ -131,7 +143,8 @@ def test_json_and_compare(capsys, tmp_path):
     written = json.loads(path.read_text("utf-8"))
     assert written["machine"]["threads"] == "1, for the layer and for BLAS"
     assert {row["section"] for row in written["rows"]} == {"grid", "memory"}
-    assert all(len(row["quartiles"]) == 3 for row in written["rows"])
+    assert all(len(row["quartiles"]) == 3 and row["cell"] == "elman" for row in written["rows"])
+    assert written["machine"]["layer"] == "RecurrentLayer (--cell elman)"
 
     out = run(capsys, "memory", *QUICK, "--compare", str(path), "--json", str(path))  # read before it is written
     assert headings(out) == ["memory", "compared"]
@@ -139,6 +152,15 @@ def test_json_and_compare(capsys, tmp_path):
     assert re.search(r"^\| 3,5,2,4 +\| +remat=False, kept \| ", out, re.M)
     assert "\n6 measurements are in one of the two only.\n" in out
     assert {row["section"] for row in json.loads(path.read_text("utf-8"))["rows"]} == {"memory"}
+
+
+def test_another_cell_is_not_compared(capsys, tmp_path):
+    path = tmp_path / "old.json"
+    run(capsys, "memory", *QUICK, "--json", str(path))
+    out = run(capsys, "memory", *QUICK, "--compare", str(path), "--json", str(path), "--cell", "gru")
+    assert "no measurement in common: the same cell, sections and shapes?" in out
+    assert "warning" not in out
+    assert {row["cell"] for row in json.loads(path.read_text("utf-8"))["rows"]} == {"gru"}
 
 
 def test_compare_warns_when_the_machines_differ(capsys, tmp_path, monkeypatch):
@@ -202,6 +224,10 @@ def test_bench_refuses(capsys, nothing_is_measured, arguments, message):
     assert error(capsys, *arguments) == message
 
 
+def test_bench_refuses_a_cell(capsys, nothing_is_measured):
+    assert error(capsys, "--cell", "rnn").startswith("argument --cell: invalid choice: 'rnn' (choose from ")
+
+
 def test_bench_refuses_a_dtype(capsys, nothing_is_measured):
     assert error(capsys, "--dtype", "float16").startswith("argument --dtype: invalid choice: 'float16' (choose from ")
 
@@ -212,6 +238,13 @@ def test_a_shape_that_does_not_fit_is_refused_with_the_bytes(capsys, nothing_is_
         "bench: the shape N,T,D,H = 100000,100000,64,128 must fit in memory in float32: it takes about 86.1 TB, and "
         "24.0 GB are available: try fewer steps (T), fewer rows (N)"
     )
+
+
+def test_what_fits_one_layer_may_not_fit_another(capsys, nothing_is_measured, monkeypatch):
+    shape = shapes.Shape(32, 100, 64, 128)
+    monkeypatch.setattr(shapes, "bytes_available", lambda: shape.bytes_needed(4, gates=2))
+    message = error(capsys, "scaling", "--sweep", "T=99,100", "--shape", str(shape), "--cell", "lstm")
+    assert message.startswith("bench: the shape N,T,D,H = 32,100,64,128 must fit in memory in float32: it takes about ")
 
 
 def test_a_shape_that_turns_out_not_to_fit(capsys, monkeypatch):
