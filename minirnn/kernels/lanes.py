@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-LONGER = 1.1
-"""How many times as long as the longest sequence lanes may become, so that 8 of them are saved."""
+LONGER = 1.2
+"""How many times as long as the longest sequence lanes may become, so that a block of them is saved."""
 
 
 class Switch(NamedTuple):
@@ -82,7 +82,9 @@ class Lanes(NamedTuple):
     target: Array
 
 
-def pack(start: Array, lengths: Array, stride: int, nowhere: int, worth: float, segment: int | None = None) -> Lanes:
+def pack(
+    start: Array, lengths: Array, stride: int, nowhere: int, worth: float, block: int = 8, segment: int | None = None
+) -> Lanes:
     """Pack sequences into lanes.
 
     Parameters
@@ -96,6 +98,8 @@ def pack(start: Array, lengths: Array, stride: int, nowhere: int, worth: float, 
         T·N.
     worth : float
         How many steps of a lane cost as much as to go on with fewer lanes: below that, they idle.
+    block : int
+        Of which the number of lanes is a multiple, unless there are fewer sequences.
     segment : int, optional
         The largest number of steps in a piece.
 
@@ -104,25 +108,25 @@ def pack(start: Array, lengths: Array, stride: int, nowhere: int, worth: float, 
     Lanes
     """
     steps = lengths.tolist()
-    lanes, loads = _fill(steps)
+    lanes, loads = _fill(steps, block)
     T = loads[0]
     source = _indices(lanes, start, lengths, stride, T)
     idle, target = source < 0, source
     if idle.any():
         source, target = np.where(idle, source[:, :1], source), np.where(idle, nowhere, source)
-    return Lanes(len(steps), _pieces(lanes, loads, steps, worth, segment), source, target)
+    return Lanes(len(steps), _pieces(lanes, loads, steps, worth, block, segment), source, target)
 
 
-def _fill(lengths: list[int]) -> tuple[list[list[int]], list[int]]:
+def _fill(lengths: list[int], block: int) -> tuple[list[list[int]], list[int]]:
     """Return which sequences each lane carries, and how many steps it takes, the longest lane first.
 
-    The number of lanes is a multiple of 8: a product with 16 columns takes less time than one with 15. The longest
+    Their number is a multiple of ``block``: a product with 16 columns takes less time than one with 15. The longest
     sequences come first, and each goes where fewest steps are; so the short lanes end at about the same time.
     """
     total, longest = sum(lengths), max(lengths)
-    n = 8 * (total // (8 * longest))
+    n = block * (total // (block * longest))
     if total > LONGER * n * longest:
-        n += 8
+        n += block
     heap = [(0, lane) for lane in range(min(n, len(lengths)))]
     lanes: list[list[int]] = [[] for _ in heap]
     for i in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
@@ -149,7 +153,7 @@ def _indices(lanes: list[list[int]], start: Array, lengths: Array, stride: int, 
 
 
 def _pieces(
-    lanes: list[list[int]], loads: list[int], lengths: list[int], worth: float, segment: int | None
+    lanes: list[list[int]], loads: list[int], lengths: list[int], worth: float, block: int, segment: int | None
 ) -> list[Piece]:
     """Return where lanes are given up, and who follows whom in those that go on."""
     T, switches = loads[0], []
@@ -162,7 +166,7 @@ def _pieces(
     # What idles as a double of lane 0 stays one where another sequence begins there.
     idle += [Switch(s.k, i.lane, -1, -1) for s in switches if s.lane == 0 for i in idle if i.k < s.k]
     switches = sorted(switches + idle)
-    cuts = _cuts(loads, T, worth, segment)
+    cuts = _cuts(loads, T, worth, block, segment)
     busy = [lane[0] for lane in lanes]
     pieces = []
     for (lo, width), (hi, _) in zip(cuts, [*cuts[1:], (T, 0)], strict=True):
@@ -174,18 +178,17 @@ def _pieces(
     return pieces
 
 
-def _cuts(loads: Sequence[int], T: int, worth: float, segment: int | None) -> list[tuple[int, int]]:
-    """Return the first step and the number of lanes of each piece; ``loads`` fall. The numbers are multiples of 8."""
-    cuts, width = [(0, len(loads))], len(loads)
-    for narrower in range(8 * ((width - 1) // 8), 0, -8):
+def _cuts(loads: Sequence[int], T: int, worth: float, block: int, segment: int | None) -> list[tuple[int, int]]:
+    """Return the first step and the number of lanes of each piece, a multiple of ``block``; ``loads`` fall."""
+    cuts, width = {0: len(loads)}, len(loads)
+    for narrower in range(block * ((width - 1) // block), 0, -block):
         end = loads[narrower]  # from here on no more than these go on
         if (width - narrower) * (T - end) > worth:
-            width = narrower
-            cuts.append((end, width))
+            cuts[end] = width = narrower
     if segment is not None:
-        steps = {lo for lo, _ in cuts} | set(range(0, T, segment))
-        cuts = [(lo, min(width for first, width in cuts if first <= lo)) for lo in sorted(steps)]
-    return cuts
+        for lo in range(0, T, segment):
+            cuts[lo] = min(width for first, width in cuts.items() if first <= lo)
+    return sorted(cuts.items())
 
 
 def spans(lo: int, hi: int, switches: Sequence[Switch]) -> Iterator[tuple[int, int, list[Switch]]]:

@@ -322,9 +322,17 @@ def _run_back(
 
 
 def _hoists(settings: Settings, D: int, H: int) -> bool:
-    """Whether Elman's faster form does: with lanes, and steps that are not small."""
-    plain = isinstance(settings.cell, Elman) and settings.mask is None and settings.clip is None
-    return plain and D + H > JOINED_UP_TO
+    """Whether Elman's faster form does it: with lanes, and steps that are not small."""
+    plain = settings.mask is None and settings.clip is None
+    return plain and isinstance(settings.cell, Elman) and D + H > JOINED_UP_TO
+
+
+def block(cell: Any, D: int, H: int, more: bool) -> int:
+    """Return of what the number of lanes should be a multiple; ``more``: there is a mask or a clip.
+
+    In columns a product takes whole blocks of 8; with the rows first, as Elman's form has them, 4 are enough.
+    """
+    return 4 if isinstance(cell, Elman) and not more and D + H > JOINED_UP_TO else 8
 
 
 def _again(view: Any, i: int, inputs: Array, kept: Kept, matrices: Matrices, settings: Settings) -> Kept:

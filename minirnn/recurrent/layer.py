@@ -252,7 +252,9 @@ class Layer(Recurrence):
         lanes = None
         if sequences is not None:
             each, change = IDLE
-            lanes, parts = sequences.packed(change / (each * G * H * (D + H + 50)), segment), 1
+            worth = change / (each * G * H * (D + H + 50))
+            block = unroll.block(self._kernel, D, H, mask is not None or self.message_clip is not None)
+            lanes, parts = sequences.packed(worth, block, segment), 1
         return unroll.Settings(self._kernel, self.reverse, lanes, mask, self.message_clip, segment, parts, run)
 
     # --- the door ----------------------------------------------------------------------------------------------------

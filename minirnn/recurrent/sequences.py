@@ -58,11 +58,11 @@ class Sequences(NamedTuple):
             found.append((now, time, self.row[now]))
         return found
 
-    def packed(self, worth: float, segment: int | None) -> lanes.Lanes:
+    def packed(self, worth: float, block: int, segment: int | None) -> lanes.Lanes:
         """Return them in lanes; see `minirnn.kernels.lanes.pack`."""
         first = self.start + (self.length - 1 if self.reverse else 0)
         stride = -self.N if self.reverse else self.N
-        return lanes.pack(first * self.N + self.row, self.length, stride, self.T * self.N, worth, segment)
+        return lanes.pack(first * self.N + self.row, self.length, stride, self.T * self.N, worth, block, segment)
 
     def valid(self) -> Array:
         """Return (T, N) of bool: where any sequence is."""
