@@ -255,10 +255,17 @@ def test_what_is_not_finite_stays_as_it_is(bad, backend):
 @backends
 @pytest.mark.parametrize(
     ("dtype", "size", "bound"),
-    [(np.float32, 1e-29, 1e-30), (np.float32, 1e30, 1.0), (np.float64, 1e-199, 1e-200), (np.float64, 1e200, 1.0)],
+    [
+        (np.float32, 1e-29, 1e-30),
+        (np.float32, 1e30, 1.0),
+        (np.float32, 8e37, 1.0),
+        (np.float64, 1e-199, 1e-200),
+        (np.float64, 1e200, 1.0),
+        (np.float64, 4e307, 1.0),
+    ],
 )
 def test_squares_neither_overflow_nor_vanish(dtype, size, bound, backend):
-    """(3, 4) times a number whose square is out of the dtype's range."""
+    """(3, 4) times a number whose square is out of the dtype's range, or even its product with 5, the norm."""
     layer = mr.RecurrentLayer(
         1, 2, activation="identity", message_clip=bound, recurrent_initializer="identity", backend=backend, dtype=dtype
     )
@@ -273,6 +280,8 @@ def test_the_function_itself(dtype, axis):
     rng = np.random.default_rng(0)
     d = rng.standard_normal((6, 5)).astype(dtype) * 10.0 ** np.arange(-3, 3, dtype=dtype)[:, None]
     d[1], d[2, 0], d[3, 1] = 0, np.inf, np.nan
+    d[0] *= 0.4999 / np.linalg.norm(d[0])
+    d[4] *= 0.5001 / np.linalg.norm(d[4])
     d = d if axis == 1 else d.T.copy()
     original = d.copy()
     found = clipped(d, 0.5, axis)

@@ -279,7 +279,7 @@ def test_the_plain_cell_says_what_to_define(call):
 
 
 class Vandal(UGRNN):
-    """Writes into all that it is handed, when it is done with it; and into what it has returned, a step later."""
+    """Writes into all that it is handed, when it is done with it; and a step later, into that and what it returned."""
 
     def __init__(self):
         self.old = []
@@ -290,7 +290,7 @@ class Vandal(UGRNN):
         for a in arrays:
             assert a.flags.writeable
             a[...] = np.nan
-        self.old = results
+        self.old = [*arrays, *results]
 
     def step(self, z, h):
         (new,), (u, n, h) = super().step(z, h)
@@ -311,6 +311,28 @@ def test_a_cell_gets_arrays_of_its_own(remat, shape, settings):
     found = vandal.run(vandal.layer("fused", remat=remat), **settings)
     tame = vandal.run(vandal.layer("fused", cell=UGRNN(), remat=remat), **settings)
     assert_equal(found, tame, 0)
+
+
+@pytest.mark.parametrize("N", [1, 3])
+def test_what_a_cell_gets_it_may_keep(N):
+    """Scratch that the next step writes into would be no use to a cell that looks back on what it has seen."""
+    kept = []
+
+    class Keeps(Coupled):
+        def step(self, z, h, c):
+            kept.extend((a, a.copy()) for a in (z, h, c))
+            return super().step(z, h, c)
+
+        def step_backward(self, d_state, own):
+            kept.extend((a, a.copy()) for a in d_state)
+            return super().step_backward(d_state, own)
+
+    layer = mr.RecurrentLayer(2, 4, cell=Keeps(), rng=0)
+    outputs, _ = layer(np.random.default_rng(0).standard_normal((5, N, 2)), lengths=[5, 3, 4][:N])
+    outputs.sum().backward()
+    assert len(kept) >= 5 * (3 + 2)
+    for a, then in kept:
+        np.testing.assert_array_equal(a, then)
 
 
 @pytest.mark.parametrize("N", [1, 3])

@@ -279,7 +279,9 @@ def test_many_rows_and_resets(kind, reverse, remat):
     x, state, v, u = batch_for(layer, steps=40, rows=25)
     for share in (0.02, 0.2, 0.7):
         lengths, reset = rng.integers(1, 41, 25), rng.random((40, 25)) < share
-        compare(evaluate(layer, x, state, v, u, lengths, reset), evaluate(graph, x, state, v, u, lengths, reset))
+        for of in ([1] * (1 + len(u)), [1] + [0] * len(u)):
+            arguments = x, state, v, u, lengths, reset, of
+            compare(evaluate(layer, *arguments), evaluate(graph, *arguments))
 
 
 @backends

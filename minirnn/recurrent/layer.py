@@ -232,18 +232,18 @@ class Layer(Recurrence):
         arrays: list[Any] = [None if tensor is None else tensor.data for tensor in inputs]
         x, state, weights = arrays[0], arrays[1 : 1 + S], Weights(*arrays[1 + S :])
         settings = self._settings(x.shape, sequences, mask)
-        found = unroll.forward(x, state, weights, settings, will_record(inputs))
+        outputs, final, kept = unroll.forward(x, state, weights, settings, will_record(inputs))
 
         def backward(received: dict[int, Array], wanted: tuple[bool, ...]) -> Sequence[Array | None]:
             of = (*wanted[1 + S :], False)[:4]
             d_final = [received.get(1 + i) for i in range(S)]
             needed = unroll.Wanted(wanted[0], *of)
-            g = unroll.backward(received.get(0), d_final, found.kept, x, weights, settings, needed)
+            g = unroll.backward(received.get(0), d_final, kept, x, weights, settings, needed)
             d_weights = (g.W_xh, g.W_hh, g.b_h, g.b_hn)[: len(inputs) - 1 - S]
             return g.x, *(d if w else None for d, w in zip(g.state, wanted[1:], strict=False)), *d_weights
 
         rerun = partial(self._graph, sequences, mask)
-        return apply_kernel(self, inputs, (found.outputs, *found.final), backward, rerun)
+        return apply_kernel(self, inputs, (outputs, *final), backward, rerun)
 
     def _settings(self, shape: tuple[int, ...], sequences: Sequences | None, mask: Any) -> unroll.Settings:
         T, N, D = shape

@@ -1,0 +1,70 @@
+"""Chapter 7: a cell of your own, and how to know that its gradient is right.
+
+The update-gate cell (UGRNN) of Collins, Sohl-Dickstein and Sussillo (2017, arXiv:1611.09913): u says how much stays.
+
+    [Z_u Z_n] = X_t W_xh + H_{t-1} W_hh + b_h,   u = σ(Z_u),   n = tanh(Z_n),   H_t = u ⊙ H_{t-1} + (1 − u) ⊙ n
+
+The layer has the weights and makes the products; a cell gets Z, (N, 2H), and does the rest, entry by entry. Numpy's
+`step` and `step_backward` serve backend="fused"; Tensors in `equation` serve "graph", where autograd derives by itself.
+Now edit T to 40, or LR to 0.003; or leave (1 - u) out of `step_backward`: what do gradcheck and training say?
+"""
+
+import numpy as np
+
+import minirnn as mr
+
+
+class UpdateGate(mr.Cell):
+    blocks = 2  # of H columns in Z, and so in W_xh, W_hh and b_h
+
+    def step(self, z, h):
+        z_u, z_n = np.split(z, 2, axis=1)
+        u, n = 0.5 + 0.5 * np.tanh(0.5 * z_u), np.tanh(z_n)  # σ, in a form that cannot overflow
+        return (u * h + (1 - u) * n,), (u, n, h)  # the state, a tuple even of one; and what step_backward needs
+
+    def step_backward(self, d_state, kept):
+        (d,), (u, n, h) = d_state, kept
+        dz = np.hstack([d * (h - n) * u * (1 - u), d * (1 - u) * (1 - n**2)])
+        return dz, (d * u,)  # the road from H_{t-1} past Z; the one through Z, dz W_hhᵀ, is added by the layer
+
+    def equation(self, z, h):
+        z_u, z_n = mr.split(z, 2, axis=1)
+        return (mr.sigmoid(z_u) * h + (1 - mr.sigmoid(z_u)) * mr.tanh(z_n),)
+
+
+class Forgetful(UpdateGate):
+    def step_backward(self, d_state, kept):
+        return super().step_backward(d_state, kept)[0], (np.zeros_like(d_state[0]),)  # wrong: where is d * u?
+
+
+def check(cell, steps, backend="fused"):
+    layer, rng = mr.RecurrentLayer(2, 4, cell=cell, backend=backend, dtype=np.float64, rng=1), np.random.default_rng(2)
+    x, h_0 = (mr.Tensor(rng.normal(size=shape), requires_grad=True) for shape in [(steps, 3, 2), (3, 4)])
+    inputs, wrong = {"x": x, "h_0": h_0, **dict(layer.named_parameters())}, {}
+    for name, tensor in inputs.items():
+        try:
+            mr.gradcheck(lambda *_: layer(x, h_0), [tensor], names=[name])
+        except mr.GradcheckError as error:
+            wrong[name] = str(error).partition(" (")[0]
+    return mr.grad((layer(x, h_0).outputs ** 2).sum(), list(inputs.values())), wrong
+
+
+(fused, wrong), (graph, _) = check(UpdateGate(), 5), check(UpdateGate(), 5, "graph")
+differences = [np.abs(a.numpy() - b.numpy()).max() for a, b in zip(fused, graph, strict=True)]
+print("Fused against graph, dx, dh_0, dW_xh, dW_hh, db_h:", *(f"{d:.0e}" for d in differences))
+print(f"gradcheck of these five, fused: {len(wrong)} are wrong. And without the term d * u?")
+assert max(differences) < 1e-12
+assert not wrong
+for steps in (1, 5):  # at T = 1 only h_0 can tell
+    _, wrong = check(Forgetful(), steps)
+    print(f"  T = {steps}: {len(wrong)} wrong, {', '.join(wrong)}\n  {wrong['h_0']}")
+    assert len(wrong) == steps
+
+T, LR, UPDATES, losses = 20, 0.01, 300, {}
+print(f"\nThe adding problem with T = {T}, MSE in each tenth of {UPDATES} updates; always answering 1 gives 0.167:")
+for name, cell, H in [("tanh", None, 46), ("update gate", UpdateGate(), 32), ("without d * u", Forgetful(), 32)]:
+    model = mr.SequenceModel(mr.RecurrentLayer(2, H, cell=cell, rng=7), mr.Linear(H, 1, rng=8), readout="last")
+    adam, data = mr.optim.Adam(model.parameters(), lr=LR), mr.tasks.AddingTask(T).batches(32, rng=9)
+    history = mr.training.fit(model, data, loss=mr.losses.mse, optimizer=adam, max_updates=UPDATES, progress=False)
+    losses[name] = [tenth.mean() for tenth in np.array_split(history.loss, 10)]
+    print(f"  {name:<13}  {model.count_params()} parameters  ", *(f"{mse:.3f}" for mse in losses[name]))

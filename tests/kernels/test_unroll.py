@@ -1,0 +1,1131 @@
+"""The unroll for any cell on plain arrays: its backward against the complex step, its values against the textbook."""
+
+import functools
+import gc
+import itertools
+import tracemalloc
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from minirnn import textbook, threads
+from minirnn.kernels import columns, elman, hoisted, lanes, scratch, unroll
+from minirnn.kernels.cells import ACTIVATIONS
+from minirnn.kernels.gru import GRU, GRUResetBefore
+from minirnn.kernels.hoisted import HoistedBackward, HoistedForward
+from minirnn.kernels.layout import Weights
+from minirnn.kernels.lstm import LSTM
+from minirnn.kernels.simple import Custom, Elman
+
+
+class Own:
+    """A cell as a user would write one: two states, and something of both that goes past the products."""
+
+    blocks, states = 2, 2
+
+    def step(self, z, h, m):
+        a, b = np.tanh(z[:, : h.shape[1]]), z[:, h.shape[1] :]
+        after = m / 2 + a
+        return (0.4 * h + np.sin(b) * after, after), (a, b, after)
+
+    def step_backward(self, d_state, kept):
+        (d_h, d_m), (a, b, after) = d_state, kept
+        d_m = d_m + d_h * np.sin(b)
+        return np.concatenate([d_m * (1 - a * a), d_h * after * np.cos(b)], axis=1), (0.4 * d_h, d_m / 2)
+
+
+class Kind(NamedTuple):
+    """A cell with G gates and S arrays in its state."""
+
+    cell: Any
+    G: int
+    S: int = 1
+    b_hn: bool = False
+
+
+KINDS = {
+    "elman": Kind(Elman(ACTIVATIONS["tanh"]), 1),
+    "lstm": Kind(LSTM(), 4, 2),
+    "gru": Kind(GRU(), 3, b_hn=True),
+    "gru before": Kind(GRUResetBefore(), 3),
+    "own": Kind(Custom(Own()), 2, 2),
+}
+
+
+class Shape(NamedTuple):
+    """T, N, D, H, and how long the sequences are that follow each other in each row; None for whole rows."""
+
+    T: int
+    N: int
+    D: int
+    H: int
+    rows: Any = None
+
+
+WHOLE = {
+    "T=1": Shape(1, 3, 2, 4),
+    "N=1": Shape(5, 1, 2, 3),
+    "D>H": Shape(4, 2, 3, 2),
+    "all differ": Shape(5, 4, 2, 3),
+    "all 1": Shape(1, 1, 1, 1),
+}
+BEYOND = {"D+H > 104": Shape(3, 2, 101, 4), "D+H > 104, ragged": Shape(3, 3, 101, 4, [[2], [3], [1, 2]])}
+
+
+def one_each(T, D, H, *lengths):
+    return Shape(T, len(lengths), D, H, [[length] for length in lengths])
+
+
+RAGGED = {
+    "one": one_each(5, 2, 3, 3),
+    "one row": Shape(7, 1, 2, 3, [[2, 1, 3]]),
+    "all lengths": one_each(8, 2, 2, 5, 8, 2, 7, 1, 4, 6, 3),
+    "all 1": one_each(2, 2, 2, 1, 1, 1),
+    "several to a row": Shape(9, 6, 2, 3, [[4, 5], [9], [2, 2, 1, 3], [1], [3, 3], [6, 2]]),
+    "one long, many short": one_each(9, 1, 2, 1, 2, 9, 1, 1, 3, 2, 2, 1, 1, 2, 1),
+    "few lengths": one_each(8, 1, 2, *[8] * 8, *[5] * 16),
+    "two to a lane": one_each(8, 1, 2, *[4] * 9, *[8] * 7, *[3] * 9),
+}
+SHAPES = WHOLE | RAGGED | BEYOND
+
+
+class Way(NamedTuple):
+    """One of the ways to come to the same numbers; None leaves the choice to the unroll."""
+
+    chunk: int | None = None
+    slopes: int | None = None
+    joined: float | None = None
+    hoisted: bool = False
+    segment: int | None = None
+    parts: int = 1
+    run: Any = None
+    block: int = 8
+    worth: float = 20
+
+
+PLAIN = Way()
+STEPS = {
+    "as it comes": PLAIN,
+    "chunks of 1": Way(chunk=1),
+    "chunks of 2": Way(chunk=2),
+    "chunks of 3": Way(chunk=3),
+    "slopes one by one": Way(slopes=1),
+    "slopes by twos in chunks of 3": Way(slopes=2, chunk=3),
+    "two products": Way(joined=0),
+    "two products in chunks of 2": Way(joined=0, chunk=2),
+    "one product": Way(joined=1e300),
+    "hoisted": Way(hoisted=True),
+    "hoisted in chunks of 1": Way(hoisted=True, chunk=1),
+    "hoisted in chunks of 2": Way(hoisted=True, chunk=2),
+    "segments of 1": Way(segment=1),
+    "segments of 2": Way(segment=2),
+    "segments of 3": Way(segment=3),
+    "a segment of more than all": Way(segment=99),
+    "segments of 3 in chunks of 2": Way(segment=3, chunk=2, slopes=1),
+    "hoisted in segments of 2": Way(hoisted=True, segment=2),
+    "hoisted in segments of 3, in chunks of 2": Way(hoisted=True, segment=3, chunk=2),
+}
+PARTS = {
+    "2 parts": Way(parts=2),
+    "3 parts": Way(parts=3),
+    "2 parts at once": Way(parts=2, run=threads.at_once),
+    "3 parts at once": Way(parts=3, run=threads.at_once),
+    "hoisted in 2 parts": Way(hoisted=True, parts=2),
+    "all of it": Way(chunk=2, slopes=1, joined=0, segment=3, parts=2, run=threads.at_once),
+    "all of it, hoisted": Way(chunk=2, hoisted=True, segment=3, parts=2, run=threads.at_once),
+}
+IDLE, CUT = {"worth": 1e300}, {"worth": 0}  # lanes idle to the end; lanes are given up at every chance
+LANES = {
+    "idling lanes": Way(**IDLE),
+    "blocks of 4, idling": Way(**IDLE, block=4),
+    "blocks of 3, idling": Way(**IDLE, block=3),
+    "one lane, or as few as can be": Way(**IDLE, block=1),
+    "as few as can be, in chunks of 2": Way(**IDLE, block=1, chunk=2),
+    "cut": Way(**CUT),
+    "blocks of 4, cut": Way(**CUT, block=4),
+    "blocks of 2, cut": Way(**CUT, block=2),
+    "blocks of 1, cut": Way(**CUT, block=1),
+    "blocks of 2, cut, in chunks of 1": Way(**CUT, block=2, chunk=1),
+    "blocks of 1, cut, in chunks of 2": Way(**CUT, block=1, chunk=2, slopes=1),
+    "blocks of 2, cut, two products": Way(**CUT, block=2, joined=0),
+    "idling, two products": Way(**IDLE, joined=0),
+    "hoisted, idling": Way(**IDLE, hoisted=True),
+    "hoisted, as few as can be": Way(**IDLE, hoisted=True, block=1),
+    "hoisted, cut": Way(**CUT, hoisted=True),
+    "hoisted, blocks of 2, cut, in chunks of 2": Way(**CUT, hoisted=True, block=2, chunk=2),
+    "idling, in segments of 1": Way(**IDLE, segment=1),
+    "idling, in segments of 2": Way(**IDLE, segment=2),
+    "cut, in segments of 3": Way(**CUT, segment=3),
+    "blocks of 2, cut, in segments of 2": Way(**CUT, block=2, segment=2),
+    "as few as can be, in segments of 3": Way(**IDLE, block=1, segment=3, chunk=2),
+    "hoisted, blocks of 2, cut, in segments of 2": Way(**CUT, hoisted=True, block=2, segment=2),
+    "hoisted, as few as can be, in segments of 3": Way(**IDLE, hoisted=True, block=1, segment=3),
+}
+WAYS = STEPS | PARTS | LANES
+
+
+def ways_for(kind, shape, masked=False):
+    """Return the ways that are different ones here."""
+    found = STEPS | (PARTS if SHAPES[shape].rows is None else LANES)
+    plain = kind == "elman" and not masked
+    return [
+        name
+        for name, way in found.items()
+        if (plain or not way.hoisted)
+        and (kind.startswith("gru") or way.joined is None or way.parts > 1)
+        and (SHAPES[shape].N > 1 or way.parts == 1)
+        and (SHAPES[shape].T > 1 or not (way.chunk or way.segment or way.slopes) or way.parts > 1)
+    ]
+
+
+class Problem(NamedTuple):
+    """What the numbers depend on."""
+
+    kind: str
+    shape: str
+    bias: bool = True
+    reverse: bool = False
+    masked: bool = False
+
+
+class Given(NamedTuple):
+    """All arrays of a problem, the inputs and the gradients that come back, none of them writeable."""
+
+    x: Any
+    state: list[Any]
+    weights: Weights
+    mask: Any
+    d_outputs: Any
+    d_final: list[Any]
+
+
+class Place(NamedTuple):
+    """Where a sequence stands."""
+
+    row: int
+    start: int
+    length: int
+
+    @property
+    def steps(self):
+        return slice(self.start, self.start + self.length)
+
+
+def places(shape):
+    T, N, _, _, rows = SHAPES[shape]
+    rows = [[T]] * N if rows is None else rows
+    return [
+        Place(n, start, length)
+        for n, row in enumerate(rows)
+        for start, length in zip([0, *itertools.accumulate(row)], row, strict=False)
+    ]
+
+
+@functools.cache
+def given(problem, dtype="float64"):
+    """Return random arrays; in the padding, of which nothing is to be read, NaN."""
+    (_, G, S, b_hn), (T, N, D, H, _) = KINDS[problem.kind], SHAPES[problem.shape]
+    rng, sequences = np.random.default_rng(T + 10 * N + 100 * D), len(places(problem.shape))
+
+    def draw(*size):
+        array = rng.standard_normal(size).astype(dtype)
+        array.flags.writeable = False  # writing into an input or into a gradient handed in raises from here on
+        return array
+
+    def padded(a):
+        full = np.full_like(a, np.nan)
+        for place in places(problem.shape):
+            full[place.steps, place.row] = a[place.steps, place.row]
+        full.flags.writeable = False
+        return full
+
+    weights = Weights(draw(D, G * H), draw(H, G * H), draw(G * H), draw(H))
+    if not problem.bias:
+        weights = weights._replace(b_h=None)
+    if not problem.bias or not b_hn:
+        weights = weights._replace(b_hn=None)
+    state, d_final = ([draw(sequences, H) for _ in range(S)] for _ in range(2))
+    mask = draw(sequences, H) if problem.masked else None
+    return Given(padded(draw(T, N, D)), state, weights, mask, padded(draw(T, N, H)), d_final)
+
+
+@functools.cache
+def packed(shape, reverse, worth, block, segment):
+    T, N, _, _, rows = SHAPES[shape]
+    if rows is None:
+        return None
+    row, start, length = np.array(places(shape)).T
+    first = start + length - 1 if reverse else start
+    return lanes.pack(first * N + row, length, -N if reverse else N, T * N, worth, block=block, segment=segment)
+
+
+def settings(problem, way=PLAIN, mask=None, **options):
+    found = packed(problem.shape, problem.reverse, way.worth, way.block, way.segment)
+    split = {"parts": min(way.parts, SHAPES[problem.shape].N), "run": way.run}
+    rest = {"reverse": problem.reverse, "mask": mask, "segment": way.segment} | split | options
+    return unroll.Settings(KINDS[problem.kind].cell, lanes=found, **rest)
+
+
+@contextmanager
+def going(way, problem):
+    """Within it the unroll goes the way given; it uses no scratch from before, and leaves none."""
+    _, N, _, H, _ = SHAPES[problem.shape]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scratch, "_shelf", scratch._Shelf())
+        if way.chunk is not None:
+            for module in (columns, hoisted):
+                patch.setattr(module, "chunk_length", lambda N, width, dtype: way.chunk)
+        if way.slopes is not None:
+            width = KINDS[problem.kind].cell.layout.blocks * H
+            patch.setattr(columns, "SLOPES", way.slopes * N * width * 8)  # for fewer lanes, more steps
+        if way.joined is not None:
+            patch.setattr(columns, "JOINED", way.joined)
+        if way.hoisted:
+            patch.setattr(unroll, "JOINED_UP_TO", 0)
+        yield
+
+
+def all_wanted(weights):
+    return unroll.Wanted(True, *(a is not None for a in weights))
+
+
+def run(problem, way=PLAIN, arrays=None, wanted=None, **options):
+    """Return what forward and backward give."""
+    x, state, weights, mask, d_outputs, d_final = arrays or given(problem)
+    using = settings(problem, way, mask, **options)
+    with going(way, problem):
+        found = unroll.forward(x, state, weights, using)
+        g = unroll.backward(d_outputs, d_final, found.kept, x, weights, using, wanted or all_wanted(weights))
+    return found, g
+
+
+def flat(g):
+    """Return all gradients, or what they belong to, by name."""
+    named = {"x": g.x, **{f"state {i}": s for i, s in enumerate(g.state)}}
+    weights = g.weights if isinstance(g, Given) else g
+    return named | {name: getattr(weights, name) for name in Weights._fields}
+
+
+def compare(a, b, atol=1e-13):
+    """Hold gradients against others: to ``atol`` times the largest entry; 0: bit for bit."""
+    for name, one in flat(a).items():
+        two = flat(b)[name]
+        assert (one is None) == (two is None), name
+        if one is not None:
+            limit = atol * np.abs(two).max(initial=0)
+            np.testing.assert_allclose(one, two, rtol=0, atol=limit, err_msg=name)
+
+
+# --- the complex step -------------------------------------------------------------------------------------------------
+
+TINY = 1e-200
+
+
+def losses(problem, x, state, weights):
+    """Return for each sequence Im L / TINY, of L = Σ d_outputs·outputs + Σ d_final·final.
+
+    The sum of them all has the gradients that `backward` is to return.
+    """
+    known = given(problem)
+    # Lanes that are never given up, nor whatever else is a matter of choice.
+    using = settings(problem, Way(**IDLE), known.mask)
+    found = unroll.forward(x, state, weights, using, keep=False)
+    assert found.outputs.dtype == complex
+    total = sum((d * final.imag).sum(axis=1) for d, final in zip(known.d_final, found.final, strict=True))
+    d_outputs, imag = known.d_outputs, found.outputs.imag
+    for i, (row, start, length) in enumerate(places(problem.shape)):
+        span = slice(start, start + length)
+        total[i] += (d_outputs[span, row] * imag[span, row]).sum()
+    return total / TINY
+
+
+@functools.cache
+def exact(problem):
+    """Im L(a + ih) / h, entry by entry: ∂L/∂a to the last digits.
+
+    What each sequence has of its own, an entry of x or of a state, is moved in all sequences at once, since each has a
+    loss of its own too: `test_values` says that no sequence hears of another.
+    """
+    known = given(problem)
+    x = known.x.astype(complex)
+    state = [s.astype(complex) for s in known.state]
+    weights = Weights(*(None if a is None else a.astype(complex) for a in known.weights))
+    where = places(problem.shape)
+    d_x, d_state = np.zeros_like(known.x), [np.empty_like(s) for s in known.state]
+    for j, d in itertools.product(range(max(p.length for p in where)), range(x.shape[2])):
+        moved, at = x.copy(), [(p.start + j, p.row, d) for p in where if p.length > j]
+        for entry in at:
+            moved[entry] += TINY * 1j
+        found = losses(problem, moved, state, weights)
+        for entry, value in zip(at, found[[p.length > j for p in where]], strict=True):
+            d_x[entry] = value
+    for i, e in itertools.product(range(len(state)), range(x.shape[0] and state[0].shape[1])):
+        moved = [s.copy() for s in state]
+        moved[i][:, e] += TINY * 1j
+        d_state[i][:, e] = losses(problem, x, moved, weights)
+    d_weights = []
+    for k, a in enumerate(weights):
+        d_weights.append(None if a is None else np.empty(a.shape))
+        for entry in np.ndindex(() if a is None else a.shape):
+            if a is not None:
+                moved = a.copy()
+                moved[entry] += TINY * 1j
+                among = [moved if k == other else b for other, b in enumerate(weights)]
+                d_weights[k][entry] = losses(problem, x, state, Weights(*among)).sum()
+    return unroll.Gradients(d_x, d_state, *d_weights)
+
+
+# --- the textbook -----------------------------------------------------------------------------------------------------
+
+
+def sigmoid(z):
+    return 0.5 * (1 + np.tanh(0.5 * z))
+
+
+def textbook_step(kind, x_t, state, weights, fed):
+    """One step for rows (N, D) and states (N, H), as the textbook has it; ``fed`` is what is fed back of h."""
+    W_xh, W_hh, b_h, b_hn = weights
+    b_h = np.zeros(W_hh.shape[1]) if b_h is None else b_h
+    h, *others = state
+    H = h.shape[1]
+    if kind == "elman":
+        return [textbook.layer_step_batch(x_t, fed, W_xh, W_hh, b_h)]
+    if kind == "lstm":
+        return list(textbook.lstm_step(x_t, fed, *others, W_xh, W_hh, b_h))
+    if kind == "own":
+        return list(Own().step(x_t @ W_xh + fed @ W_hh + b_h, h, *others)[0])
+    z = sigmoid((x_t @ W_xh + fed @ W_hh + b_h)[:, H : 2 * H])
+    if kind == "gru":
+        new = textbook.gru_step(x_t, fed, W_xh, W_hh, b_h, np.zeros(H) if b_hn is None else b_hn)
+    else:
+        new = textbook.gru_reset_before_step(x_t, fed, W_xh, W_hh, b_h)
+    return [new + z * (h - fed)]  # what z keeps is h itself
+
+
+@functools.cache
+def expected(problem):
+    """Return outputs (T, N, H) and the final states, sequence by sequence and step by step."""
+    known = given(problem)
+    outputs, final = np.zeros(known.d_outputs.shape), [np.empty_like(s) for s in known.state]
+    for i, place in enumerate(places(problem.shape)):
+        state = [s[i : i + 1] for s in known.state]
+        steps = range(place.start, place.start + place.length)
+        for t in reversed(steps) if problem.reverse else steps:
+            fed = state[0] if known.mask is None else state[0] * known.mask[i]
+            state = textbook_step(problem.kind, known.x[t, place.row][None], state, known.weights, fed)
+            outputs[t, place.row] = state[0]
+        for to, s in zip(final, state, strict=True):
+            to[i] = s
+    return outputs, final
+
+
+def check(problem, way):
+    """Hold values against the textbook, and gradients against the complex step."""
+    known = given(problem)
+    found, g = run(problem, WAYS[way])
+    outputs, final = expected(problem)
+    np.testing.assert_allclose(found.outputs, outputs, rtol=0, atol=1e-13)
+    for a, b in zip(found.final, final, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-13)
+    compare(g, exact(problem))
+    for name, value in flat(exact(problem)).items():
+        assert value is None or np.abs(value).max() > 0, f"{name}: nothing to compare"
+    padding = np.isnan(known.x[..., 0])
+    assert not g.x[padding].any()
+    assert not found.outputs[padding].any()
+
+
+def grid(shapes, pairs, kinds=tuple(KINDS), masked=False):
+    return [
+        (Problem(kind, shape, *pair, masked), way)
+        for kind in kinds
+        for shape in shapes
+        for pair in pairs
+        for way in ways_for(kind, shape, masked)
+    ]
+
+
+def name_of(value):
+    if isinstance(value, Problem):
+        kind, shape, bias, reverse, masked = value
+        words = [kind, shape, "bias" * bias, "reverse" * reverse, "masked" * masked]
+        return ", ".join(filter(None, words))
+    return str(value)
+
+
+BIAS_AND_REVERSE = list(itertools.product([True, False], [False, True]))
+GRID = grid(WHOLE, BIAS_AND_REVERSE)
+GRID += grid(RAGGED, [(True, False), (False, True)])
+GRID += grid(["N=1", "all differ"], [(True, False), (False, True)], masked=True)
+GRID += grid(["several to a row", "one long, many short", "few lengths"], [(True, True)], masked=True)
+GRID += [(Problem("elman", shape, *pair), "as it comes") for shape in BEYOND for pair in [(True, False), (False, True)]]
+
+
+@pytest.mark.parametrize(("problem", "way"), GRID, ids=name_of)
+def test_values_and_every_entry_of_every_gradient(problem, way):
+    """Against the textbook, step by step and sequence by sequence, and against the complex step."""
+    check(problem, way)
+
+
+kinds = pytest.mark.parametrize("kind", KINDS)
+directions = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+shapes = pytest.mark.parametrize("shape", ["all differ", "several to a row"])
+
+
+@kinds
+@pytest.mark.parametrize("shape", [*WHOLE, *RAGGED])
+def test_it_is_the_textbook_unrolled(kind, shape):
+    """Values and gradients, the textbook's back-propagation by hand, one sequence after the other."""
+    problem = Problem(kind, shape)
+    if kind == "own":
+        pytest.skip("the textbook does not have it")
+    known = given(problem)
+    found, g = run(problem)
+    W_xh, W_hh, b_h, b_hn = known.weights
+    weights = [W_xh, W_hh, b_h]
+    totals: dict[str, Any] = dict.fromkeys(("W_xh", "W_hh", "b_h", "b_hn"), 0)
+    for i, (row, start, length) in enumerate(places(shape)):
+        span = slice(start, start + length), slice(row, row + 1)
+        x, v, state = known.x[span], known.d_outputs[span], [s[i : i + 1] for s in known.state]
+        u = [d[i : i + 1] for d in known.d_final]
+        if kind == "elman":
+            hs = textbook.unroll(textbook.layer_step_batch, x, *state, *weights)
+            last = [hs[-1]]
+            d_x, *d_state, d_W_xh, d_W_hh, d_b_h = textbook.unroll_backward(x, *state, *weights, v, *u)
+            d_b_hn = 0
+        elif kind == "lstm":
+            hs, cs = textbook.unroll_lstm(x, *state, *weights)
+            last = [hs[-1], cs[-1]]
+            d_x, *d_state, d_W_xh, d_W_hh, d_b_h = textbook.unroll_lstm_backward(x, *state, *weights, v, *u)
+            d_b_hn = 0
+        else:
+            hs = textbook.unroll_gru(x, *state, *weights, b_hn, kind == "gru")
+            last = [hs[-1]]
+            back = textbook.unroll_gru_backward(x, *state, *weights, b_hn, v, *u, kind == "gru")
+            d_x, *d_state, d_W_xh, d_W_hh, d_b_h, d_b_hn = back
+        np.testing.assert_allclose(found.outputs[span], hs, rtol=0, atol=1e-13)
+        for a, b in zip(found.final, last, strict=True):
+            np.testing.assert_allclose(a[i : i + 1], b, rtol=0, atol=1e-13)
+        for a, b in zip([g.x[span], *(d[i : i + 1] for d in g.state)], [d_x, *d_state], strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-12 * max(1, np.abs(b).max()))
+        for name, d in zip(totals, (d_W_xh, d_W_hh, d_b_h, 0 if d_b_hn is None else d_b_hn), strict=True):
+            totals[name] = totals[name] + d
+    for name, total in totals.items():
+        if getattr(known.weights, name) is not None:
+            np.testing.assert_allclose(getattr(g, name), total, rtol=0, atol=1e-12 * np.abs(total).max(), err_msg=name)
+
+
+# --- the ways are what they are called --------------------------------------------------------------------------------
+
+
+def pieces_of(shape, way):
+    way = WAYS[way]
+    return packed(shape, False, way.worth, way.block, way.segment).pieces
+
+
+def test_the_lanes_are_as_they_are_called():
+    """Each set of lengths and each way of lanes has what it is there for."""
+    assert [len(p.first) for p in pieces_of("two to a lane", "cut")] == [16, 8]
+    few = pieces_of("few lengths", "cut")
+    assert (len(few[0].first), len(few[-1].first)) == (24, 8)
+    assert len(pieces_of("few lengths", "idling lanes")) == 1
+    assert [p.hi for p in pieces_of("all lengths", "blocks of 1, cut")][-1] >= 8
+    assert len(pieces_of("all lengths", "blocks of 1, cut")) > 1
+    (row,) = pieces_of("one row", "one lane, or as few as can be")
+    assert len(row.first) == 2
+    for shape in ("several to a row", "one long, many short", "two to a lane"):
+        (piece,) = pieces_of(shape, "idling lanes")
+        assert any(s.new >= 0 for s in piece.switches), "a lane carries several sequences"
+        assert any(s.new < 0 for s in piece.switches), "a lane idles"
+    assert [p.hi - p.lo for p in pieces_of("several to a row", "idling, in segments of 2")][:3] == [2, 2, 2]
+
+
+def test_elmans_form_with_the_rows_first_is_taken_where_it_should_be(monkeypatch):
+    made = []
+    taking = scratch.take
+    monkeypatch.setattr(scratch, "take", lambda kind, *key: made.append(kind) or taking(kind, *key))
+    forms = {HoistedForward, HoistedBackward}
+    for shape in ("all differ", "several to a row", *BEYOND):
+        for way in ("as it comes", "hoisted"):
+            made.clear()
+            run(Problem("elman", shape), WAYS[way])
+            rows_first = way == "hoisted" or shape in BEYOND
+            assert set(made) == (forms if rows_first else {columns.Forward, columns.Backward})
+            assert (SHAPES[shape].D + SHAPES[shape].H > elman.JOINED_UP_TO) == (shape in BEYOND)
+    for problem, options in [
+        (Problem("elman", "all differ", masked=True), {}),
+        (Problem("elman", "all differ"), {"clip": 1.0}),
+        (Problem("lstm", "all differ"), {}),
+    ]:
+        made.clear()
+        run(problem, WAYS["hoisted"], **options)
+        assert set(made) == {columns.Forward, columns.Backward}
+
+
+def test_the_steps_at_a_time_are_as_the_ways_say(monkeypatch):
+    made = []
+    giving = scratch.give
+    monkeypatch.setattr(scratch, "give", lambda work: made.append(work) or giving(work))
+    for way, chunk, slopes in [
+        ("as it comes", 8, 8),
+        ("chunks of 2", 2, 2),
+        ("slopes one by one", 8, 1),
+        ("slopes by twos in chunks of 3", 3, 2),
+    ]:
+        made.clear()
+        run(Problem("gru", "all differ"), WAYS[way])
+        forth, back = made
+        assert (forth.chunk, back.chunk, back.slopes) == (chunk, chunk, slopes), way
+
+
+@kinds
+@pytest.mark.parametrize("shape", ["all differ", "N=1", "two to a lane"])
+def test_a_step_is_the_same_bits_however_many_are_gone_through_at_a_time(kind, shape):
+    """And in however many segments: its products have the same sizes."""
+    problem = Problem(kind, shape)
+    one, _ = run(problem)
+    ways = ["chunks of 1", "chunks of 3", "segments of 2", "slopes one by one"]
+    for way in ways:
+        two, _ = run(problem, WAYS[way])
+        np.testing.assert_array_equal(one.outputs, two.outputs, err_msg=way)
+        for a, b in zip(one.final, two.final, strict=True):
+            np.testing.assert_array_equal(a, b, err_msg=way)
+
+
+# --- clipped messages -------------------------------------------------------------------------------------------------
+
+
+def clip(d, largest):
+    """Scale each row whose norm exceeds ``largest`` to it."""
+    norm = np.sqrt((d**2).sum(axis=1, keepdims=True))
+    return d * np.where(norm > largest, largest / norm, 1)
+
+
+def step_by_step(problem, largest):
+    """Go back with one unroll of one step after the other, and clip the gradient of each h in between.
+
+    Of such an unroll the complex step has checked every entry.
+    """
+    known = given(problem)
+    outputs, _ = expected(problem)
+    d_x, d_state = np.zeros_like(known.x), [np.empty_like(s) for s in known.state]
+    totals = dict.fromkeys(Weights._fields, 0)
+    most = 0.0
+    for i, place in enumerate(places(problem.shape)):
+        steps = list(range(place.start, place.start + place.length))[:: -1 if problem.reverse else 1]
+        mask = None if known.mask is None else known.mask[i : i + 1]
+        using = unroll.Settings(KINDS[problem.kind].cell, mask=mask)
+        kept, state = [], [s[i : i + 1] for s in known.state]
+        for t in steps:
+            x_t = known.x[t : t + 1, place.row : place.row + 1]
+            found = unroll.forward(x_t, state, known.weights, using)
+            np.testing.assert_allclose(found.outputs[0, 0], outputs[t, place.row], rtol=0, atol=1e-13)
+            kept.append((t, x_t, found.kept))
+            state = found.final
+        d = [u[i : i + 1] for u in known.d_final]
+        for t, x_t, own in reversed(kept):
+            d[0] = clip(d[0] + known.d_outputs[t, place.row], largest)
+            g = unroll.backward(None, d, own, x_t, known.weights, using, all_wanted(known.weights))
+            d, d_x[t, place.row] = list(g.state), g.x[0, 0]
+            most = max(most, np.linalg.norm(d[0]))
+            for name in totals:
+                if getattr(g, name) is not None:
+                    totals[name] = totals[name] + getattr(g, name)
+        for to, value in zip(d_state, d, strict=True):
+            to[i] = value
+    assert most > largest, "nothing is clipped"
+    weights = [None if a is None else totals[n] for n, a in zip(Weights._fields, known.weights, strict=True)]
+    return unroll.Gradients(d_x, d_state, *weights)
+
+
+@directions
+@kinds
+@pytest.mark.parametrize("masked", [False, True], ids=["", "masked"])
+@pytest.mark.parametrize("shape", ["N=1", "all differ", "several to a row", "few lengths"])
+def test_messages_are_clipped_at_every_step(kind, shape, masked, reverse):
+    problem = Problem(kind, shape, True, reverse, masked)
+    exact = step_by_step(problem, 0.4)
+    ways = {"as it comes", "chunks of 2", "slopes one by one", "segments of 2", "hoisted", "2 parts", "all of it"}
+    ways |= {"two products", "idling lanes", "cut", "blocks of 2, cut", "blocks of 2, cut, in segments of 2"}
+    ways |= {"one lane, or as few as can be"}
+    for way in sorted(ways & {*ways_for(kind, shape), "hoisted"}):
+        found, g = run(problem, WAYS[way], clip=0.4)
+        np.testing.assert_allclose(found.outputs, expected(problem)[0], rtol=0, atol=1e-13)
+        compare(g, exact)
+
+
+# --- what is absent, and what is not wanted ---------------------------------------------------------------------------
+
+FEW = ["as it comes", "segments of 2", "2 parts at once", "hoisted", "idling lanes", "blocks of 2, cut"]
+
+
+def few(kind, shape, masked=False):
+    return [way for way in FEW if way in ways_for(kind, shape, masked)]
+
+
+@directions
+@kinds
+@pytest.mark.parametrize("masked", [False, True], ids=["", "masked"])
+@shapes
+def test_a_gradient_that_did_not_come_is_zeros(kind, shape, masked, reverse):
+    problem = Problem(kind, shape, True, reverse, masked)
+    known = given(problem)
+    padding = np.where(np.isnan(known.d_outputs), np.nan, 0)
+    for way in few(kind, shape, masked):
+        for there in itertools.product([True, False], repeat=1 + len(known.d_final)):
+            some = [d if yes else None for yes, d in zip(there[1:], known.d_final, strict=True)]
+            full = [d if yes else np.zeros_like(d) for yes, d in zip(there[1:], known.d_final, strict=True)]
+            outputs = (known.d_outputs, known.d_outputs) if there[0] else (None, padding)
+            _, one = run(problem, WAYS[way], known._replace(d_outputs=outputs[0], d_final=some))
+            _, two = run(problem, WAYS[way], known._replace(d_outputs=outputs[1], d_final=full))
+            compare(one, two, atol=0)
+            for name, g in flat(one).items():
+                assert g is None or g.any() == any(there), name
+
+
+@kinds
+@pytest.mark.parametrize("masked", [False, True], ids=["", "masked"])
+@shapes
+def test_only_what_is_wanted_is_computed_and_it_does_not_change(kind, shape, masked):
+    problem = Problem(kind, shape, masked=masked)
+    known = given(problem)
+    there = all_wanted(known.weights)
+    for way in few(kind, shape, masked):
+        _, everything = run(problem, WAYS[way])
+        for wanted in itertools.product(*([True, False] if yes else [False] for yes in there)):
+            _, some = run(problem, WAYS[way], wanted=unroll.Wanted(*wanted))
+            for yes, name in zip(wanted, unroll.Wanted._fields, strict=True):
+                if yes:
+                    np.testing.assert_array_equal(getattr(some, name), getattr(everything, name), err_msg=name)
+                else:
+                    assert getattr(some, name) is None, name
+            for a, b in zip(some.state, everything.state, strict=True):
+                np.testing.assert_array_equal(a, b)
+
+
+@kinds
+@shapes
+def test_backward_is_linear_in_the_gradients(kind, shape):
+    problem = Problem(kind, shape)
+    known = given(problem)
+    none = [None] * len(known.d_final)
+    _, both = run(problem)
+    _, one = run(problem, arrays=known._replace(d_final=none))
+    _, two = run(problem, arrays=known._replace(d_outputs=None))
+    three = {name: None if a is None else a + flat(two)[name] for name, a in flat(one).items()}
+    for name, g in flat(both).items():
+        if g is not None:
+            np.testing.assert_allclose(g, three[name], rtol=0, atol=1e-13 * np.abs(g).max(), err_msg=name)
+
+
+# --- dtypes, memory, and what may not be touched ----------------------------------------------------------------------
+
+
+def everything(found, g):
+    """Return the arrays that a caller gets."""
+    named = {"outputs": found.outputs, **{f"final {i}": s for i, s in enumerate(found.final)}}
+    return named | {f"∂ {name}": a for name, a in flat(g).items() if a is not None}
+
+
+@pytest.mark.parametrize("clip", [None, 0.4])
+@kinds
+@pytest.mark.parametrize("masked", [False, True], ids=["", "masked"])
+@pytest.mark.parametrize("shape", ["N=1", "all differ", "several to a row"])
+def test_float32_stays_float32(kind, shape, masked, clip):
+    problem = Problem(kind, shape, masked=masked)
+    for way in few(kind, shape, masked):
+        of_float64 = everything(*run(problem, WAYS[way], clip=clip))
+        for name, a in everything(*run(problem, WAYS[way], given(problem, "float32"), clip=clip)).items():
+            assert a.dtype == np.float32, name
+            limit = 1e-5 * max(1, np.abs(of_float64[name]).max())
+            np.testing.assert_allclose(a, of_float64[name], rtol=0, atol=limit, err_msg=name)
+
+
+def fortran(a):
+    return np.asfortranarray(a)
+
+
+def strided(a):
+    """Return the same numbers as every other entry of a larger array, the last axis backwards."""
+    large = np.full([2 * n for n in a.shape], np.nan, a.dtype)
+    view = large[(*[slice(1, None, 2)] * (a.ndim - 1), slice(None, None, -2))]
+    view[...] = a
+    return view
+
+
+def batch_first(a):
+    return np.ascontiguousarray(a.swapaxes(0, 1)).swapaxes(0, 1) if a.ndim > 1 else a
+
+
+@kinds
+@pytest.mark.parametrize("masked", [False, True], ids=["", "masked"])
+@pytest.mark.parametrize("order", [fortran, strided, batch_first])
+@pytest.mark.parametrize("shape", ["N=1", "all differ", "several to a row"])
+def test_any_memory_order_will_do(kind, shape, order, masked):
+    problem = Problem(kind, shape, masked=masked)
+    known = given(problem)
+
+    def turned(a):
+        if isinstance(a, list):
+            return [turned(b) for b in a]
+        if a is None:
+            return None
+        found = order(a).view()
+        found.flags.writeable = False
+        return found
+
+    weights = Weights(*map(turned, known.weights))
+    other = Given(*(weights if a is known.weights else turned(a) for a in known))
+    for way in few(kind, shape, masked):
+        one, two = everything(*run(problem, WAYS[way])), everything(*run(problem, WAYS[way], other))
+        for name, a in one.items():
+            np.testing.assert_allclose(two[name], a, rtol=0, atol=1e-13 * max(1, np.abs(a).max()), err_msg=name)
+
+
+@kinds
+def test_gradients_of_no_strides_will_do(kind):
+    """As that of a sum may be."""
+    problem = Problem(kind, "all differ")
+    known = given(problem)
+    d_outputs = np.broadcast_to(known.d_outputs[:1, :1], known.d_outputs.shape)
+    d_final = [np.broadcast_to(d[:1], d.shape) for d in known.d_final]
+    state = [np.broadcast_to(s[:1], s.shape) for s in known.state]
+    broadcast = known._replace(d_outputs=d_outputs, d_final=d_final, state=state)
+    copies = known._replace(
+        d_outputs=d_outputs.copy(), d_final=[d.copy() for d in d_final], state=[s.copy() for s in state]
+    )
+    for way in few(kind, "all differ"):
+        one, two = (run(problem, WAYS[way], arrays) for arrays in (broadcast, copies))
+        for (name, a), b in zip(everything(*one).items(), everything(*two).values(), strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-13 * max(1, np.abs(a).max()), err_msg=name)
+            assert a.flags.writeable
+
+
+def arrays_in(a):
+    """Yield every array in what forward has kept."""
+    if isinstance(a, np.ndarray):
+        yield a
+    elif isinstance(a, dict):
+        yield from arrays_in(list(a.values()))
+    elif isinstance(a, list | tuple):
+        for b in a:
+            yield from arrays_in(b)
+
+
+@directions
+@kinds
+@pytest.mark.parametrize("masked", [False, True], ids=["", "masked"])
+@pytest.mark.parametrize("shape", ["N=1", "all differ", "several to a row"])
+def test_nothing_is_written_into_and_every_result_is_new(kind, shape, masked, reverse):
+    """The inputs are read-only, so that writing would raise; what forward keeps and has returned is made so too.
+
+    Backward may be called again: it must not use up what forward kept.
+    """
+    problem = Problem(kind, shape, True, reverse, masked)
+    x, state, weights, mask, d_outputs, d_final = known = given(problem)
+    inputs = list(arrays_in(list(known)))
+    before = [a.tobytes() for a in inputs]
+    for way in few(kind, shape, masked):
+        using = settings(problem, WAYS[way], mask)
+        with going(WAYS[way], problem):
+            found = unroll.forward(x, state, weights, using)
+            kept = list(arrays_in(found.kept))
+            frozen = [found.outputs, *found.final, *kept]
+            copies = [a.tobytes() for a in frozen]
+            assert all(a.flags.writeable for a in [found.outputs, *found.final])
+            for a in frozen:
+                a.flags.writeable = False
+            arguments = d_outputs, d_final, found.kept, x, weights, using, all_wanted(weights)
+            g = unroll.backward(*arguments)
+            again = unroll.backward(*arguments)
+        compare(again, g, atol=0)
+        assert before == [a.tobytes() for a in inputs]
+        assert copies == [a.tobytes() for a in frozen]
+        results = [found.outputs, *found.final, *(a for a in flat(g).values() if a is not None)]
+        for i, a in enumerate(results):
+            others = [*inputs, *results[:i], *results[i + 1 :]]
+            assert not any(np.shares_memory(a, b) for b in others)
+            assert a.flags.writeable or i <= len(state)
+        for a in results[1 + len(state) :]:  # the outputs may be kept: they are the states
+            assert not any(np.shares_memory(a, b) for b in kept)
+        for a in results[1 : 1 + len(state)]:
+            assert not any(np.shares_memory(a, b) for b in kept)
+
+
+@kinds
+@pytest.mark.parametrize("masked", [False, True], ids=["", "masked"])
+@pytest.mark.parametrize("shape", ["N=1", "all differ", "several to a row"])
+def test_two_unrolls_share_no_memory(kind, shape, masked):
+    """What the first has returned and kept is not touched by the second, nor by its backward."""
+    problem = Problem(kind, shape, masked=masked)
+    known = given(problem)
+    other = known._replace(x=-known.x, state=[-s for s in known.state], d_outputs=2 * known.d_outputs)
+    for way in few(kind, shape, masked):
+        using = settings(problem, WAYS[way], known.mask)
+        with going(WAYS[way], problem):
+            found, backs = [], []
+            for arrays in (known, other, known):
+                found.append(unroll.forward(arrays.x, arrays.state, arrays.weights, using))
+            first = [a.copy() for a in (found[0].outputs, *found[0].final)]
+            for f, a in zip(found, (known, other, known), strict=True):
+                wanted = all_wanted(a.weights)
+                g = unroll.backward(a.d_outputs, a.d_final, f.kept, a.x, a.weights, using, wanted)
+                backs.append((g, [b.copy() for b in flat(g).values() if b is not None]))
+        one, _, three = (everything(f, g) for f, (g, _) in zip(found, backs, strict=True))
+        for name, a in one.items():
+            np.testing.assert_array_equal(a, three[name], err_msg=name)
+            assert not np.shares_memory(a, three[name]), name
+        for a, b in zip(first, (found[0].outputs, *found[0].final), strict=True):
+            np.testing.assert_array_equal(a, b)
+        for g, copies in backs:
+            for a, b in zip((a for a in flat(g).values() if a is not None), copies, strict=True):
+                np.testing.assert_array_equal(a, b)
+        own = list(arrays_in(found[0].kept))
+        given_in = list(arrays_in(list(known)))
+        for a, b in itertools.product(own, arrays_in(found[2].kept)):
+            if np.shares_memory(a, b):  # what was given to both is the same, of course
+                assert any(np.shares_memory(a, c) for c in given_in)
+
+
+@kinds
+@pytest.mark.parametrize("masked", [False, True], ids=["", "masked"])
+@pytest.mark.parametrize("shape", ["N=1", "all differ", "several to a row", "few lengths"])
+def test_without_a_backward_to_come_the_values_are_the_same_and_nothing_is_kept(kind, shape, masked):
+    problem = Problem(kind, shape, masked=masked)
+    x, state, weights, mask, _, _ = given(problem)
+    for way in ways_for(kind, shape, masked):
+        using = settings(problem, WAYS[way], mask)
+        with going(WAYS[way], problem):
+            one = unroll.forward(x, state, weights, using)
+            two = unroll.forward(x, state, weights, using, keep=False)
+        for a, b in zip((one.outputs, *one.final), (two.outputs, *two.final), strict=True):
+            np.testing.assert_array_equal(a, b)
+        assert list(arrays_in(one.kept))
+        assert not list(arrays_in(two.kept))
+
+
+@kinds
+@pytest.mark.parametrize("shape", ["all differ", "several to a row"])
+def test_segments_keep_one_state_each(kind, shape):
+    problem = Problem(kind, shape)
+    x, state, weights, _, _, _ = given(problem)
+    (kept,) = unroll.forward(x, state, weights, settings(problem, WAYS["segments of 2"])).kept
+    assert len(kept) > 1
+    for piece in kept:
+        assert piece.hs.shape[0] == 1
+        assert piece.hs.base is None
+        assert piece.own is None
+
+
+@kinds
+def test_segments_save_memory(kind):
+    """√T of T steps: a fraction of what is kept otherwise, of which outputs and x are no part."""
+    T, N, D, H = 64, 8, 2, 16
+    rng = np.random.default_rng(0)
+    _, G, S, _ = KINDS[kind]
+    x, state = rng.standard_normal((T, N, D)), [rng.standard_normal((N, H)) for _ in range(S)]
+    weights = Weights(rng.standard_normal((D, G * H)), rng.standard_normal((H, G * H)))
+    sizes = []
+    for segment, keep in [(None, True), (8, True), (None, False)]:
+        using = unroll.Settings(KINDS[kind].cell, segment=segment)
+        with going(PLAIN, Problem(kind, "all differ")):
+            unroll.forward(x, state, weights, using, keep)  # the scratch is there now
+            gc.collect()
+            tracemalloc.start()
+            found = unroll.forward(x, state, weights, using, keep)
+            sizes.append(tracemalloc.get_traced_memory()[0])
+            tracemalloc.stop()
+        del found
+    whole, segments, none = sizes
+    assert none <= segments < none + 0.4 * T * N * H * 8
+    if kind != "elman":  # whose outputs are all that it needs
+        assert whole > none + 0.9 * T * N * H * 8
+
+
+# --- errors, and unrolls within unrolls -------------------------------------------------------------------------------
+
+
+class Failing(Own):
+    """Fails at one call, counted from `arm` on."""
+
+    def __init__(self):
+        self.left = {}
+
+    def arm(self, what, calls):
+        self.left = {what: calls}
+
+    def _count(self, what):
+        if what in self.left:
+            self.left[what] -= 1
+            if not self.left[what]:
+                raise ArithmeticError("in the middle")
+
+    def step(self, z, h, m):
+        self._count("step")
+        return super().step(z, h, m)
+
+    def step_backward(self, d_state, kept):
+        self._count("step_backward")
+        return super().step_backward(d_state, kept)
+
+
+@pytest.mark.parametrize("what", ["step", "step_backward"])
+@pytest.mark.parametrize("shape", ["all differ", "several to a row"])
+@pytest.mark.parametrize("way", ["as it comes", "segments of 2", "2 parts", "2 parts at once", "blocks of 2, cut"])
+def test_an_error_in_the_middle_leaves_nothing_behind(shape, way, what):
+    """The scratch that was in use is not used again, and the next call gets the right numbers."""
+    if way not in ways_for("own", shape):
+        pytest.skip("with whole rows only" if WAYS[way].parts > 1 else "with lanes only")
+    problem, failing = Problem("own", shape), Failing()
+    known = given(problem)
+    using = settings(problem, WAYS[way])._replace(cell=Custom(failing))
+
+    def both():
+        found = unroll.forward(known.x, known.state, known.weights, using)
+        wanted = all_wanted(known.weights)
+        return found, unroll.backward(
+            known.d_outputs, known.d_final, found.kept, known.x, known.weights, using, wanted
+        )
+
+    with going(WAYS[way], problem):
+        expected = everything(*both())
+        for calls in (1, 3, 4):
+            kind = columns.Forward if what == "step" else columns.Backward
+            on_the_shelf = {id(w) for w in scratch._shelf.kept.values() if isinstance(w, kind)}
+            failing.arm(what, calls)
+            with pytest.raises(ArithmeticError, match="in the middle"):
+                both()
+            left = {id(w) for w in scratch._shelf.kept.values() if isinstance(w, kind)}
+            if WAYS[way].run is None:  # of the threads one may have failed, and this one not
+                assert left < on_the_shelf or not left
+            failing.arm(None, 0)
+            for name, a in everything(*both()).items():
+                np.testing.assert_array_equal(a, expected[name], err_msg=name)
+
+
+def test_an_error_in_one_of_two_threads_is_raised_when_both_have_ended():
+    problem, failing = Problem("own", "all differ"), Failing()
+    known, running = given(problem), []
+
+    def at_once(tasks):
+        def noted(task):
+            running.append(task)
+            try:
+                return task()
+            finally:
+                running.remove(task)
+
+        return threads.at_once([functools.partial(noted, task) for task in tasks])
+
+    using = settings(problem, Way(parts=2, run=at_once))._replace(cell=Custom(failing))
+    for calls in range(1, 11):
+        failing.arm("step", calls)
+        with pytest.raises(ArithmeticError):
+            unroll.forward(known.x, known.state, known.weights, using)
+        assert not running
+
+
+@pytest.mark.parametrize("shape", ["all differ", "several to a row"])
+def test_an_unroll_within_an_unroll_has_scratch_of_its_own(shape):
+    """A cell that unrolls another layer of the same shape, as nobody should: the numbers are right all the same."""
+    problem = Problem("own", shape)
+    known = given(problem)
+
+    class Nested(Own):
+        def inner(self):
+            other = settings(problem)._replace(cell=cell)
+            active, self.active = self.active, False
+            found = unroll.forward(-known.x, known.state, known.weights, other)
+            wanted = all_wanted(known.weights)
+            unroll.backward(known.d_outputs, known.d_final, found.kept, -known.x, known.weights, other, wanted)
+            self.active = active
+
+        active = True
+
+        def step(self, z, *state):
+            if self.active:
+                self.inner()
+            return super().step(z, *state)
+
+        def step_backward(self, d_state, kept):
+            if self.active:
+                self.inner()
+            return super().step_backward(d_state, kept)
+
+    cell = Custom(Nested())  # the same one within, so that the scratch would fit
+    using = settings(problem)._replace(cell=cell)
+    with going(PLAIN, problem):
+        found = unroll.forward(known.x, known.state, known.weights, using)
+        wanted = all_wanted(known.weights)
+        g = unroll.backward(known.d_outputs, known.d_final, found.kept, known.x, known.weights, using, wanted)
+    for (name, a), b in zip(everything(found, g).items(), everything(*run(problem)).values(), strict=True):
+        np.testing.assert_array_equal(a, b, err_msg=name)
+
+
+@kinds
+@shapes
+def test_backward_may_come_after_other_unrolls_have_used_the_scratch(kind, shape):
+    """In the order in which a stack of layers of one cell runs: forward, forward, backward, backward."""
+    problem = Problem(kind, shape)
+    known, other = given(problem), given(problem._replace(bias=False))
+    using = settings(problem)
+    with going(PLAIN, problem):
+        first = unroll.forward(known.x, known.state, known.weights, using)
+        second = unroll.forward(-other.x, other.state, other.weights, using)
+        for arrays, found in ((other, second), (known, first)):
+            x = -arrays.x if arrays is other else arrays.x
+            wanted = all_wanted(arrays.weights)
+            g = unroll.backward(arrays.d_outputs, arrays.d_final, found.kept, x, arrays.weights, using, wanted)
+    compare(g, exact(problem))
+
+
+# --- longer ones ------------------------------------------------------------------------------------------------------
+
+
+@directions
+@kinds
+@pytest.mark.parametrize("seed", range(4))
+def test_many_sequences_are_as_one_by_one(kind, seed, reverse):
+    """Random lengths, many lanes, several chunks: each sequence has the numbers that it has alone."""
+    rng = np.random.default_rng(seed)
+    N, T, D, H = [(40, 30, 2, 3), (70, 12, 3, 2), (25, 60, 1, 4), (100, 9, 2, 2)][seed]
+    lengths = rng.integers(1, T + 1, N) if seed % 2 else np.minimum(1 + rng.geometric(0.15, N), T)
+    _, G, S, b_hn = KINDS[kind]
+    weights = Weights(*(rng.standard_normal(size) / 2 for size in ((D, G * H), (H, G * H), (G * H,))))
+    if b_hn:
+        weights = weights._replace(b_hn=rng.standard_normal(H))
+    x, v = rng.standard_normal((T, N, D)), rng.standard_normal((T, N, H))
+    state, u = ([rng.standard_normal((N, H)) for _ in range(S)] for _ in range(2))
+    wanted = all_wanted(weights)
+    start = (lengths - 1 if reverse else 0) * N + np.arange(N)
+    cell = KINDS[kind].cell
+    sums: dict[str, Any] = {}
+    alone = []
+    for n, length in enumerate(lengths):
+        rows = slice(n, n + 1)
+        using = unroll.Settings(cell, reverse)
+        one = x[:length, rows], [s[rows] for s in state]
+        found = unroll.forward(*one, weights, using)
+        back = [d[rows] for d in u]
+        g = unroll.backward(v[:length, rows], back, found.kept, one[0], weights, using, wanted)
+        alone.append((found, g))
+        for name in Weights._fields:
+            if getattr(g, name) is not None:
+                sums[name] = sums.get(name, 0) + getattr(g, name)
+    for worth, block, segment in [(0, 8, None), (40, 8, None), (1e9, 4, None), (0, 2, 7), (40, 8, 5)]:
+        stride = -N if reverse else N
+        plan = lanes.pack(start, lengths, stride, T * N, worth, block=block, segment=segment)
+        using = unroll.Settings(cell, reverse, plan, segment=segment)
+        found = unroll.forward(x, state, weights, using)
+        g = unroll.backward(v, u, found.kept, x, weights, using, wanted)
+        for n, (length, (one, back)) in enumerate(zip(lengths, alone, strict=True)):
+            at = (slice(length), slice(n, n + 1))
+            np.testing.assert_allclose(found.outputs[at], one.outputs, rtol=0, atol=1e-13)
+            np.testing.assert_allclose(g.x[at], back.x, rtol=0, atol=1e-12 * max(1, np.abs(back.x).max()))
+            pairs = [*zip(found.final, one.final, strict=True), *zip(g.state, back.state, strict=True)]
+            for a, b in pairs:
+                np.testing.assert_allclose(a[n : n + 1], b, rtol=0, atol=1e-12 * max(1, np.abs(b).max()))
+        for name, total in sums.items():
+            np.testing.assert_allclose(getattr(g, name), total, rtol=0, atol=1e-12 * np.abs(total).max(), err_msg=name)
