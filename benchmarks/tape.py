@@ -12,7 +12,7 @@ the recording of ops and the way back::
     loss.backward()
 
 x is a plain array (torch has no use for one: there it is a constant tensor). Before anything is timed, the gradients of
-each contestant are held against minirnn/textbook.py, which is none of them.
+each contestant are held against minirnn/textbook, which is none of them.
 """
 
 import argparse

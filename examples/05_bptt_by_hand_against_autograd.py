@@ -1,7 +1,7 @@
 """Chapter 5: back-propagation through time (BPTT) by hand, against autograd.
 
 H_t = tanh(X_t W_xh + H_{t-1} W_hh + b_h) reaches the loss on two roads: as the output of step t, and as the state that
-enters step t+1. With dA for ∂L/∂A, from the last step to the first (minirnn/textbook.py, unroll_backward):
+enters step t+1. With dA for ∂L/∂A, from the last step to the first (minirnn/textbook/layer.py, unroll_backward):
 
     dH_t = local (from the output of step t) + carried (dZ_{t+1} W_hhᵀ, from all later steps)
     dZ_t = dH_t ⊙ (1 − H_t²)

@@ -1,0 +1,45 @@
+"""The equations transcribed literally, and back-propagation through time by hand: `layer`, then `gated`."""
+
+from minirnn.textbook.gated import (
+    GRUGradients,
+    LSTMGradients,
+    gru_reset_before_step,
+    gru_step,
+    lstm_step,
+    unroll_gru,
+    unroll_gru_backward,
+    unroll_lstm,
+    unroll_lstm_backward,
+)
+from minirnn.textbook.layer import (
+    Gradients,
+    head,
+    layer_step_batch,
+    layer_step_batch_concat,
+    layer_step_instance,
+    neuron_step,
+    unroll,
+    unroll_backward,
+)
+from minirnn.textbook.reading import ACTIVATIONS
+
+__all__ = [
+    "ACTIVATIONS",
+    "GRUGradients",
+    "Gradients",
+    "LSTMGradients",
+    "gru_reset_before_step",
+    "gru_step",
+    "head",
+    "layer_step_batch",
+    "layer_step_batch_concat",
+    "layer_step_instance",
+    "lstm_step",
+    "neuron_step",
+    "unroll",
+    "unroll_backward",
+    "unroll_gru",
+    "unroll_gru_backward",
+    "unroll_lstm",
+    "unroll_lstm_backward",
+]
