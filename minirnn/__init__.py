@@ -41,6 +41,7 @@ from minirnn.modes import AnomalyError, detect_anomaly, no_grad
 from minirnn.module import Module, Parameter
 from minirnn.recurrent import (
     Bidirectional,
+    BidirectionalState,
     Cell,
     GRULayer,
     LSTMLayer,
@@ -58,6 +59,7 @@ from minirnn.threads import get_num_threads, set_num_threads
 __all__ = [
     "AnomalyError",
     "Bidirectional",
+    "BidirectionalState",
     "Cell",
     "ChangedParameterError",
     "Dropout",

@@ -1,7 +1,7 @@
 """Recurrent layers, what is composed of them, and a model around them."""
 
 from minirnn.recurrent.cell import Cell
-from minirnn.recurrent.composites import Bidirectional, Stacked
+from minirnn.recurrent.composites import Bidirectional, BidirectionalState, Stacked
 from minirnn.recurrent.elman import RecurrentLayer
 from minirnn.recurrent.gru import GRULayer
 from minirnn.recurrent.lstm import LSTMLayer, LSTMState
@@ -12,6 +12,7 @@ from minirnn.recurrent.settings import BACKENDS
 __all__ = [
     "BACKENDS",
     "Bidirectional",
+    "BidirectionalState",
     "Cell",
     "GRULayer",
     "LSTMLayer",

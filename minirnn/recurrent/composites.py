@@ -79,8 +79,8 @@ class Bidirectional(Recurrence):
         layers = {"forward_layer": forward_layer, "backward_layer": backward_layer}
         for (argument, layer), reverse in zip(layers.items(), (False, True), strict=True):
             _check_recurrence(layer, f"{self.name}: {argument}")
-            if _direction(layer) is not reverse:
-                ways, of_layers = f"{_WAYS[reverse]}, and it goes {_WAYS[_direction(layer)]}", any(layer.children())
+            if layer.reverse is not reverse:
+                ways, of_layers = f"{_WAYS[reverse]}, and it goes {_WAYS[layer.reverse]}", any(layer.children())
                 raise ValueError(
                     f"{self.name}: {argument} ({layer.name}) must go {ways}: make it "
                     f"{'of layers ' * of_layers}with reverse={reverse}"
@@ -116,7 +116,7 @@ class Bidirectional(Recurrence):
                 forward = self.forward_layer(x, of_forward, lengths, reset=reset)
             with _noted(self, "backward_layer", self.backward_layer):
                 backward = self.backward_layer(x, of_backward, lengths, reset=reset)
-        final_state: Any = BidirectionalState(forward.final_state, backward.final_state)
+        final_state = BidirectionalState(forward.final_state, backward.final_state)
         return RecurrentOutput(concatenate([forward.outputs, backward.outputs], axis=-1), final_state)
 
     def step(self, x_t: Any, state: Any = None) -> Any:
@@ -198,7 +198,7 @@ class Stacked(Recurrence):
         between = Dropout(p, rng) if p else None
         self.input_size, self.output_size = layers[0].input_size, layers[-1].output_size
         self.dtype, self.batch_first = layers[0].dtype, layers[0].batch_first
-        ways = {_direction(layer) for layer in layers}
+        ways = {layer.reverse for layer in layers}
         self.reverse = ways.pop() if len(ways) == 1 else None
         for i, layer in enumerate(layers):
             setattr(self, str(i), layer)
@@ -234,7 +234,7 @@ class Stacked(Recurrence):
                 with _noted(self, f"layers[{i}]", layer):
                     x, final = layer(self._dropped(x) if i else x, state, lengths, reset=reset)
                 finals.append(final)
-        final_state: Any = tuple(finals)
+        final_state = tuple(finals)
         return RecurrentOutput(x, final_state)
 
     def step(self, x_t: Any, state: Any = None) -> tuple[Any, ...]:
@@ -249,7 +249,7 @@ class Stacked(Recurrence):
             If the layers do not all go the same way: then there is no single step.
         """
         if self.reverse is None:
-            ways = ", ".join(_WAYS[_direction(layer)] for layer in self.layers)
+            ways = ", ".join(_WAYS[layer.reverse] for layer in self.layers)
             raise TypeError(
                 f"{self.name}: there is no step, because its layers do not all go one way through time, but {ways}: "
                 "call it on the sequence"
@@ -284,12 +284,6 @@ class Stacked(Recurrence):
 # --- what both need ---------------------------------------------------------------------------------------------------
 
 _WAYS = {False: "forward", True: "backward", None: "both ways"}
-
-
-def _direction(layer: Recurrence) -> bool | None:
-    """Return whether a module goes back in time; None if it goes both ways."""
-    reverse: bool | None = getattr(layer, "reverse", False)
-    return reverse
 
 
 def _check_recurrence(layer: Any, argument: str) -> None:

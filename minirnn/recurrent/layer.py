@@ -63,6 +63,7 @@ class Layer(Recurrence):
 
     gates = 1
     state_names: tuple[str, ...] = ("h",)
+    reverse: bool
     _kernel: Any
     """The cell between the products, on arrays (minirnn/kernels)."""
 

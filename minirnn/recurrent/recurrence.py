@@ -18,13 +18,15 @@ class RecurrentOutput(NamedTuple):
     ----------
     outputs : Tensor (T, N, H)
         The state after every step, in time order; (N, T, H) for ``batch_first``.
-    final_state : Tensor (N, H)
-        The state after the last step processed: t = T−1, or t = 0 for ``reverse``. Pass it on as ``initial_state`` to
-        go on where this sequence ends; ``final_state.detach()`` to cut the gradient there.
+    final_state : Tensor (N, H), or a tuple
+        The state after the last step processed: t = T−1, or t = 0 for ``reverse``; with ``lengths`` that of each row.
+        A pair (h, c) from an LSTM, (forward, backward) from two directions, one entry a layer from a stack. Pass it on
+        as ``initial_state`` to go on where this sequence ends; ``final_state.detach()``, or that of every Tensor in a
+        tuple (`minirnn.training.detached`), to cut the gradient there.
     """
 
     outputs: Tensor
-    final_state: Tensor
+    final_state: Any
 
 
 class Recurrence(Module):
@@ -40,6 +42,8 @@ class Recurrence(Module):
         Of its parameters.
     batch_first : bool
         Whether sequences are (N, T, …) at its doors.
+    reverse : bool or None
+        Whether it goes back in time; None if it does both.
     """
 
     carries_state = True
@@ -48,6 +52,7 @@ class Recurrence(Module):
     output_size: int
     dtype: np.dtype[Any]
     batch_first: bool
+    reverse: bool | None
 
     @property
     def name(self) -> str:
