@@ -4,11 +4,11 @@ The update-gate cell (UGRNN) of Collins, Sohl-Dickstein and Sussillo (2017, arXi
 
     [Z_u Z_n] = X_t W_xh + H_{t-1} W_hh + b_h,   u = σ(Z_u),   n = tanh(Z_n),   H_t = u ⊙ H_{t-1} + (1 − u) ⊙ n
 
-The layer has the weights and makes the products; a cell gets Z, (N, 2H), and does the rest, entry by entry. Numpy's
-`step` and `step_backward` serve backend="fused"; Tensors in `equation` serve "graph", where autograd derives by itself.
-Now edit `Forgetful` into a mistake of your own (or T to 40): does gradcheck find it? Does the loss still fall?
+The layer makes the products; a cell gets Z, (N, 2H), and works entry by entry, in numpy for backend="fused" and in
+Tensors for "graph". Now edit `Forgetful` into another mistake: does gradcheck find it, and does the loss still fall?
 """
 
+# ruff: noqa: D101, D102
 import numpy as np
 
 import minirnn as mr
@@ -45,7 +45,7 @@ def check(cell, T, backend="fused"):
         try:
             mr.gradcheck(lambda *_: layer(x, h_0), [tensor], names=[name])
         except mr.GradcheckError as error:
-            wrong[name] = str(error)
+            wrong[name] = str(error).partition(" (")[0]
     return mr.grad((layer(x, h_0).outputs ** 2).sum(), list(inputs.values())), wrong
 
 
@@ -55,10 +55,9 @@ print("Fused against graph, in dx, dh_0, dW_xh, dW_hh, db_h:", *(f"{d:.0e}" for 
 assert max(differences) < 1e-12
 for cell, T, expected in [(UpdateGate(), 5, 0), (Forgetful(), 1, 1), (Forgetful(), 5, 5)]:
     _, wrong = check(cell, T)  # why more than one step? At T = 1 the missing term is seen in h_0 only
-    print(f"gradcheck of {type(cell).__name__}, T = {T}: {len(wrong)} of 5 wrong {', '.join(wrong)}")
+    print(f"gradcheck of {type(cell).__name__ + ',':<11} T = {T}: {len(wrong)} of 5 wrong", *wrong, sep="  ")
     assert len(wrong) == expected
 print(wrong["h_0"].replace(": backward", ":\n  backward"))
-
 T, UPDATES, mse = 20, 300, {}
 print(f"\nA wrong gradient trains, too, only worse. Adding with T = {T}, MSE in the tenths of {UPDATES} updates:")
 for name, cell, H in [("tanh", None, 46), ("UpdateGate", UpdateGate(), 32), ("Forgetful", Forgetful(), 32)]:
