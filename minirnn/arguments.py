@@ -143,7 +143,10 @@ def as_lengths(lengths: Any, T: int, N: int, argument: str) -> npt.NDArray[np.in
     TypeError, ValueError
         Starting with ``argument``; the latter names the first row whose length is out of range.
     """
-    array = np.asarray(lengths)
+    try:
+        array = np.asarray(lengths)
+    except ValueError:
+        raise TypeError(f"{argument} must be integers, one for each row, got a ragged list: try [T] * N") from None
     if array.dtype.kind not in "iu":
         raise TypeError(f"{argument} must be integers, one for each row, got {describe(array)}: try [T] * N")
     if array.shape != (N,):

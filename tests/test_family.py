@@ -1046,16 +1046,20 @@ def test_inputs_that_do_not_fit_leave_everything_as_it_was(cell, backend):
 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_detect_anomaly_names_what_came_in(backend, cell):
-    layer = CELLS[cell](3, 5, backend=backend, rng=0)
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_detect_anomaly_names_what_came_in(batch_first, backend, cell):
+    """At the place where the caller finds it."""
+    layer = CELLS[cell](3, 5, backend=backend, batch_first=batch_first, rng=0)
     x, h0 = np.zeros((7, 2, 3)), np.zeros((2, 5))
     wrong_x, wrong_h0 = x.copy(), h0.copy()
     wrong_x[4, 1, 2], wrong_h0[0, 3] = np.nan, np.inf
+    x, wrong_x = turned(x, layer), turned(wrong_x, layer)
     lstm = cell == "lstm"
     rest = "entries not finite): look at the data that comes in"
+    at = [1, 4, 2] if batch_first else [4, 1, 2]
     with mr.detect_anomaly():
         layer(x, (h0, h0) if lstm else h0)
-        with raises(mr.AnomalyError, f"detect_anomaly: {layer.name}: x holds nan at [4, 1, 2] (1 of 42 {rest}"):
+        with raises(mr.AnomalyError, f"detect_anomaly: {layer.name}: x holds nan at {at} (1 of 42 {rest}"):
             layer(wrong_x)
         argument = "initial_state[1]" if lstm else "initial_state"
         with raises(mr.AnomalyError, f"detect_anomaly: {layer.name}: {argument} holds inf at [0, 3] (1 of 10 {rest}"):

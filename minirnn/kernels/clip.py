@@ -16,7 +16,8 @@ def clipped(d: Array, largest: float, axis: int) -> Array:
     """
     peak = np.abs(d).max(axis=axis, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        norm = peak * np.sqrt(np.square(d / peak).sum(axis=axis, keepdims=True))
-        factor = np.where(np.isfinite(norm) & (norm > largest), largest / norm, 1)
-    scaled: Array = d * factor.astype(d.dtype)
+        unit = d / peak
+        size = np.sqrt(np.square(unit).sum(axis=axis, keepdims=True))
+        over = peak * size > largest  # False where an entry is not finite, and for zeros: size is NaN then
+        scaled: Array = np.where(over, unit * (largest / size).astype(d.dtype), d)
     return scaled

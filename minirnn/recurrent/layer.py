@@ -135,12 +135,12 @@ class Layer(Recurrence):
         """
         x = self._tensor(x, "x")
         self._check_sequence(x.shape)
+        N, T = x.shape[:2] if self.batch_first else x.shape[1::-1]
+        sequences = find(T, N, lengths, reset, self.batch_first, self.reverse, self.name)
+        if anomaly():
+            x = self._inspected(x, sequences)
         if self.batch_first:
             x = x.swapaxes(0, 1)
-        T, N, _ = x.shape
-        sequences = find(T, N, lengths, reset, self.batch_first, self.reverse, self.name)
-        if sequences is not None and anomaly():
-            x = where(sequences.valid()[..., None], x, 0.0)  # what stands in the padding is no fault
         x = self._door(x, "x")
         state = self._state(initial_state, N, "initial_state")
         if sequences is not None and not sequences.one_to_a_row:
@@ -266,6 +266,15 @@ class Layer(Recurrence):
         if anomaly():
             check_finite(tensor.data, f"{self.name}: {argument}", "look at the data that comes in")
         return tensor if tensor.data.dtype is self.dtype else tensor.astype(self.dtype)
+
+    def _inspected(self, x: Tensor, sequences: Sequences | None) -> Tensor:
+        """Check x as it came, but for the padding, which is no fault; return it with zeros there."""
+        seen, valid = x.data, None
+        if sequences is not None:
+            valid = (sequences.valid().T if self.batch_first else sequences.valid())[..., None]
+            seen = np.where(valid, seen, 0)
+        check_finite(seen, f"{self.name}: x", "look at the data that comes in")
+        return x if valid is None else where(valid, x, 0.0)
 
     def _tensor(self, value: Any, argument: str) -> Tensor:
         """Return an argument as a Tensor of its own dtype."""

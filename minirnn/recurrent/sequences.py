@@ -100,7 +100,10 @@ def find(T: int, N: int, lengths: Any, reset: Any, batch_first: bool, reverse: b
 
 
 def _reset(reset: Any, T: int, N: int, batch_first: bool, name: str) -> Array:
-    array = np.asarray(reset)
+    try:
+        array = np.asarray(reset)
+    except ValueError:
+        raise TypeError(f"{name}: reset must be booleans, got a ragged list: try reset.astype(bool)") from None
     shape, letters = ((N, T), "(N={}, T={})") if batch_first else ((T, N), "(T={}, N={})")
     if array.dtype != np.bool_:
         raise TypeError(f"{name}: reset must be booleans, got {describe(array)}: try reset.astype(bool)")
