@@ -284,6 +284,7 @@ def test_the_callers_numpy_settings_hold_in_every_thread(blas):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:os.fork")  # jax says so wherever it has been imported, here by other tests
 def test_a_child_process_makes_threads_of_its_own(blas):
     threads.at_once([lambda: 1, lambda: 2])  # the parent has a worker now, the child will not
     with threads._one_blas_thread():
