@@ -142,6 +142,8 @@ class Forward:
             if kept is None:
                 for state in carried:
                     state[0] = state[n]
+        if kept is None and isinstance(self.spare[-1], list):
+            self.spare[-1][:] = [None] * self.chunk  # what a user's cell kept must not live on in scratch
         return [state[0 if kept is None else len(x)].reshape(H, N).T for state in carried]
 
     def _switch(self, switch: Switch, k: int, carried: Sequence[Array], ends: Ends, mask: Mask | None) -> None:

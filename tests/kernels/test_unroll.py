@@ -4,6 +4,7 @@ import functools
 import gc
 import itertools
 import tracemalloc
+import weakref
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ import pytest
 
 from minirnn import textbook, threads
 from minirnn.kernels import columns, elman, hoisted, lanes, scratch, unroll
-from minirnn.kernels.cells import ACTIVATIONS
+from minirnn.kernels.cells import ACTIVATIONS, Activation
 from minirnn.kernels.gru import GRU, GRUResetBefore
 from minirnn.kernels.hoisted import HoistedBackward, HoistedForward
 from minirnn.kernels.layout import Weights
@@ -82,13 +83,14 @@ RAGGED = {
     "one": one_each(5, 2, 3, 3),
     "one row": Shape(7, 1, 2, 3, [[6, 1]]),
     "all lengths": one_each(8, 2, 2, 5, 8, 2, 7, 1, 4, 6, 3),
-    "all 1": one_each(2, 2, 2, 1, 1, 1),
+    "down to one lane": one_each(8, 2, 2, 6, 3, 8, 2, 6),
+    "all of 1": one_each(2, 2, 2, 1, 1, 1),
     "several to a row": Shape(9, 6, 2, 3, [[4, 5], [9], [2, 2, 1, 3], [1], [3, 3], [6, 2]]),
     "one long, many short": one_each(9, 1, 2, 1, 2, 9, 1, 1, 3, 2, 2, 1, 1, 2, 1),
     "few lengths": one_each(8, 1, 2, *[8] * 8, *[7] * 16),
     "two to a lane": one_each(8, 1, 2, *[4] * 9, *[8] * 7, *[3] * 9),
 }
-SHAPES = WHOLE | RAGGED | BEYOND
+SHAPES = WHOLE | RAGGED | BEYOND | {"idle": one_each(9, 2, 2, 1, 9, 2, 4, 1)}
 
 
 class Way(NamedTuple):
@@ -311,14 +313,31 @@ def flat(g):
     return named | {name: getattr(weights, name) for name in Weights._fields}
 
 
-def compare(a, b, way, atol=1e-13):
+def near(a, b, limit, name=""):
+    """Like numpy's assert_allclose, which takes a fifth of a millisecond; NaN is not near."""
+    assert a.shape == np.shape(b), name
+    off = np.abs(a - b).max(initial=0)
+    assert off <= limit, f"{name}: off by {off}, not {limit}"
+
+
+@contextmanager
+def noted(what):
+    """Say where in a loop it was, if something fails."""
+    try:
+        yield
+    except AssertionError as error:
+        error.add_note(f"this was: {what}")
+        raise
+
+
+def compare(a, b, atol=1e-13):
     """Hold gradients against others: to ``atol`` times the largest entry; 0: bit for bit."""
     for name, one in flat(a).items():
         two = flat(b)[name]
-        assert (one is None) == (two is None), f"{way}: {name}"
+        assert (one is None) == (two is None), name
         if one is not None:
             limit = atol * np.abs(two).max(initial=0)
-            np.testing.assert_allclose(one, two, rtol=0, atol=limit, err_msg=f"{way}: {name}")
+            near(one, two, limit, name)
 
 
 # --- the complex step -------------------------------------------------------------------------------------------------
@@ -435,7 +454,9 @@ def name_of(problem):
 
 SOME = [(True, False), (False, True)]
 ALL = list(itertools.product([True, False], [False, True]))  # bias, reverse
-GRID = grid(WHOLE, ALL) + grid(RAGGED, SOME)
+GRID = grid(["all differ"], ALL) + grid([shape for shape in WHOLE if shape != "all differ"], SOME)
+GRID += grid([*RAGGED][::2], [(True, False)]) + grid([*RAGGED][1::2], [(False, True)])
+GRID += grid(["two to a lane"], [(True, True)])
 GRID += grid(["N=1", "all differ"], SOME, masked=True)
 GRID += grid(["several to a row", "one long, many short", "few lengths"], [(True, True)], masked=True)
 GRID += grid(BEYOND, SOME, ["elman"])
@@ -449,13 +470,14 @@ def test_values_and_every_entry_of_every_gradient_in_every_way(problem):
     for name, value in flat(exact(problem)).items():
         assert value is None or np.abs(value).max() > 0, f"{name}: nothing to compare"
     for way in ways_for(problem.kind, problem.shape, problem.masked):
-        found, g = run(problem, WAYS[way])
-        np.testing.assert_allclose(found.outputs, outputs, rtol=0, atol=1e-13, err_msg=way)
-        for a, b in zip(found.final, final, strict=True):
-            np.testing.assert_allclose(a, b, rtol=0, atol=1e-13, err_msg=way)
-        compare(g, exact(problem), way)
-        assert not g.x[padding].any()
-        assert not found.outputs[padding].any()
+        with noted(way):
+            found, g = run(problem, WAYS[way])
+            near(found.outputs, outputs, 1e-13)
+            for a, b in zip(found.final, final, strict=True):
+                near(a, b, 1e-13)
+            compare(g, exact(problem))
+            assert not g.x[padding].any()
+            assert not found.outputs[padding].any()
 
 
 kinds = pytest.mark.parametrize("kind", KINDS)
@@ -463,13 +485,11 @@ directions = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "
 shapes = pytest.mark.parametrize("shape", ["all differ", "several to a row"])
 
 
-@kinds
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "own"])
 @pytest.mark.parametrize("shape", [*WHOLE, *RAGGED])
 def test_it_is_the_textbook_unrolled(kind, shape):
     """Values and gradients, the textbook's back-propagation by hand, one sequence after the other."""
     problem = Problem(kind, shape)
-    if kind == "own":
-        pytest.skip("the textbook does not have it")
     known = given(problem)
     found, g = run(problem)
     W_xh, W_hh, b_h, b_hn = known.weights
@@ -494,16 +514,48 @@ def test_it_is_the_textbook_unrolled(kind, shape):
             last = [hs[-1]]
             back = textbook.unroll_gru_backward(x, *state, *weights, b_hn, v, *u, kind == "gru")
             d_x, *d_state, d_W_xh, d_W_hh, d_b_h, d_b_hn = back
-        np.testing.assert_allclose(found.outputs[span], hs, rtol=0, atol=1e-13)
+        near(found.outputs[span], hs, 1e-13)
         for a, b in zip(found.final, last, strict=True):
-            np.testing.assert_allclose(a[i : i + 1], b, rtol=0, atol=1e-13)
+            near(a[i : i + 1], b, 1e-13)
         for a, b in zip([g.x[span], *(d[i : i + 1] for d in g.state)], [d_x, *d_state], strict=True):
-            np.testing.assert_allclose(a, b, rtol=0, atol=1e-12 * max(1, np.abs(b).max()))
+            near(a, b, 1e-12 * max(1, np.abs(b).max()))
         for name, d in zip(totals, (d_W_xh, d_W_hh, d_b_h, 0 if d_b_hn is None else d_b_hn), strict=True):
             totals[name] = totals[name] + d
     for name, total in totals.items():
         if getattr(known.weights, name) is not None:
-            np.testing.assert_allclose(getattr(g, name), total, rtol=0, atol=1e-12 * np.abs(total).max(), err_msg=name)
+            near(getattr(g, name), total, 1e-12 * np.abs(total).max(), name)
+
+
+ISRU = Activation("isru", lambda z: z / np.sqrt(1 + z * z), lambda y: (1 - y * y) ** 1.5)
+
+
+@directions
+@pytest.mark.parametrize("shape", ["N=1", "all differ", "several to a row"])
+@pytest.mark.parametrize("activation", [*ACTIVATIONS.values(), ISRU], ids=[*ACTIVATIONS, "isru"])
+def test_elman_with_any_activation_is_the_kernel_that_is_its_own(activation, shape, reverse):
+    """Of that one tests/kernels/test_elman.py checks every entry; here it runs one sequence after the other."""
+    problem = Problem("elman", shape, True, reverse)
+    known, cell = given(problem), Elman(activation)
+    W_xh, W_hh, b_h, _ = known.weights
+    for way in ("as it comes", "hoisted"):
+        using = settings(problem, WAYS[way])._replace(cell=cell)
+        with noted(way), going(WAYS[way], problem):
+            found = unroll.forward(known.x, known.state, known.weights, using)
+            wanted = all_wanted(known.weights)
+            g = unroll.backward(known.d_outputs, known.d_final, found.kept, known.x, known.weights, using, wanted)
+            totals = [np.zeros_like(a) for a in (W_xh, W_hh, b_h)]
+            for i, place in enumerate(places(shape)):
+                rows, at = slice(i, i + 1), (place.steps, slice(place.row, place.row + 1))
+                states = elman.forward(known.x[at], known.state[0][rows], W_xh, W_hh, b_h, activation, reverse)
+                last, x = known.d_final[0][rows], known.x[at]
+                one = elman.backward(known.d_outputs[at], last, states, x, W_xh, W_hh, activation, reverse)
+                near(found.outputs[at], elman.outputs(states, reverse), 1e-13)
+                near(found.final[0][rows], elman.final(states, reverse), 1e-13)
+                near(g.x[at], one.x, 1e-12)
+                near(g.state[0][rows], one.h0, 1e-12)
+                totals = [a + b for a, b in zip(totals, one[2:], strict=True)]
+            for a, b in zip((g.W_xh, g.W_hh, g.b_h), totals, strict=True):
+                near(a, b, 1e-12 * max(1, np.abs(b).max()))
 
 
 # --- the ways are what they are called --------------------------------------------------------------------------------
@@ -519,7 +571,7 @@ def test_the_lanes_are_as_they_are_called():
     assert [len(p.first) for p in pieces_of("two to a lane", "cut")] == [16, 8]
     assert [len(p.first) for p in pieces_of("few lengths", "cut")] == [24, 8]
     assert len(pieces_of("few lengths", "idling lanes")) == 1
-    assert len(pieces_of("all lengths", "blocks of 1, cut")) > 1
+    assert [len(p.first) for p in pieces_of("down to one lane", "blocks of 1, cut")] == [3, 1]
     (row,) = pieces_of("one row", "one lane, or as few as can be")
     assert len(row.first) == 1
     assert len(row.switches) == 1
@@ -537,11 +589,12 @@ def test_elmans_form_with_the_rows_first_is_taken_where_it_should_be(monkeypatch
     forms = {HoistedForward, HoistedBackward}
     for shape in ("all differ", "several to a row", *BEYOND):
         for way in ("as it comes", "hoisted"):
-            made.clear()
-            run(Problem("elman", shape), WAYS[way])
-            rows_first = way == "hoisted" or shape in BEYOND
-            assert set(made) == (forms if rows_first else {columns.Forward, columns.Backward})
-            assert (SHAPES[shape].D + SHAPES[shape].H > elman.JOINED_UP_TO) == (shape in BEYOND)
+            with noted(way):
+                made.clear()
+                run(Problem("elman", shape), WAYS[way])
+                rows_first = way == "hoisted" or shape in BEYOND
+                assert set(made) == (forms if rows_first else {columns.Forward, columns.Backward})
+                assert (SHAPES[shape].D + SHAPES[shape].H > elman.JOINED_UP_TO) == (shape in BEYOND)
     for problem, options in [
         (Problem("elman", "all differ", masked=True), {}),
         (Problem("elman", "all differ"), {"clip": 1.0}),
@@ -565,7 +618,7 @@ def test_the_steps_at_a_time_are_as_the_ways_say(monkeypatch):
         made.clear()
         run(Problem("gru", "all differ"), WAYS[way])
         forth, back = made
-        assert (forth.chunk, back.chunk, back.slopes) == (chunk, chunk, slopes), way
+        assert (forth.chunk, back.chunk, back.slopes) == (chunk, chunk, slopes)
 
 
 @kinds
@@ -576,10 +629,11 @@ def test_a_step_is_the_same_bits_however_many_are_gone_through_at_a_time(kind, s
     one, _ = run(problem)
     ways = ["chunks of 1", "chunks of 3", "segments of 2", "slopes one by one"]
     for way in ways:
-        two, _ = run(problem, WAYS[way])
-        np.testing.assert_array_equal(one.outputs, two.outputs, err_msg=way)
-        for a, b in zip(one.final, two.final, strict=True):
-            np.testing.assert_array_equal(a, b, err_msg=way)
+        with noted(way):
+            two, _ = run(problem, WAYS[way])
+            np.testing.assert_array_equal(one.outputs, two.outputs)
+            for a, b in zip(one.final, two.final, strict=True):
+                np.testing.assert_array_equal(a, b)
 
 
 # --- clipped messages -------------------------------------------------------------------------------------------------
@@ -600,7 +654,7 @@ def step_by_step(problem, largest):
     outputs, _ = expected(problem)
     d_x, d_state = np.zeros_like(known.x), [np.empty_like(s) for s in known.state]
     totals = dict.fromkeys(Weights._fields, 0)
-    most = 0.0
+    clips = 0
     for i, place in enumerate(places(problem.shape)):
         steps = list(range(place.start, place.start + place.length))[:: -1 if problem.reverse else 1]
         mask = None if known.mask is None else known.mask[i : i + 1]
@@ -609,21 +663,22 @@ def step_by_step(problem, largest):
         for t in steps:
             x_t = known.x[t : t + 1, place.row : place.row + 1]
             found = unroll.forward(x_t, state, known.weights, using)
-            np.testing.assert_allclose(found.outputs[0, 0], outputs[t, place.row], rtol=0, atol=1e-13)
+            near(found.outputs[0, 0], outputs[t, place.row], 1e-13)
             kept.append((t, x_t, found.kept))
             state = found.final
         d = [u[i : i + 1] for u in known.d_final]
         for t, x_t, own in reversed(kept):
-            d[0] = clip(d[0] + known.d_outputs[t, place.row], largest)
+            d[0] = d[0] + known.d_outputs[t, place.row]
+            clips += np.linalg.norm(d[0]) > largest
+            d[0] = clip(d[0], largest)
             g = unroll.backward(None, d, own, x_t, known.weights, using, all_wanted(known.weights))
             d, d_x[t, place.row] = list(g.state), g.x[0, 0]
-            most = max(most, np.linalg.norm(d[0]))
             for name in totals:
                 if getattr(g, name) is not None:
                     totals[name] = totals[name] + getattr(g, name)
         for to, value in zip(d_state, d, strict=True):
             to[i] = value
-    assert most > largest, "nothing is clipped"
+    assert clips > 1
     weights = [None if a is None else totals[n] for n, a in zip(Weights._fields, known.weights, strict=True)]
     return unroll.Gradients(d_x, d_state, *weights)
 
@@ -639,9 +694,41 @@ def test_messages_are_clipped_at_every_step(kind, shape, masked, reverse):
     ways |= {"two products", "idling lanes", "cut", "blocks of 2, cut", "blocks of 2, cut, in segments of 2"}
     ways |= {"one lane, or as few as can be"}
     for way in sorted(ways & {*ways_for(kind, shape), "hoisted"}):
-        found, g = run(problem, WAYS[way], clip=0.4)
-        np.testing.assert_allclose(found.outputs, expected(problem)[0], rtol=0, atol=1e-13)
-        compare(g, exact, way)
+        with noted(way):
+            found, g = run(problem, WAYS[way], clip=0.4)
+            near(found.outputs, expected(problem)[0], 1e-13)
+            compare(g, exact)
+
+
+# --- what stands in lanes that idle ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["", "masked"])
+@directions
+def test_what_idles_has_only_numbers_that_stand_in_lane_0_too(reverse, masked):
+    """A state that grew on in a lane whose sequence has ended would overflow, and 0 · inf would be NaN in the sums.
+
+    Every sequence but the longest ends at 1e308; one more step would be beyond the largest number there is. So would a
+    few more steps with the mask of another sequence be.
+    """
+    problem = Problem("elman", "idle", reverse=reverse)
+    T, N, D, H, _ = SHAPES["idle"]
+    lengths = np.array([place.length for place in places("idle")])
+    cell, factor = Elman(ACTIVATIONS["identity"]), np.full(N, 10.0)
+    weights = Weights(np.ones((D, H)), 10 * np.eye(H), np.zeros(H))
+    x, mask, end = np.zeros((T, N, D)), None, np.where(lengths < T, 1e308, 1e9)
+    if masked:
+        mask = np.ones((N, H))
+        mask[-1], factor[-1], end[-1] = 1e45, 1e46, 1e200
+    state = [(end / factor**lengths)[:, None] * np.ones((N, H))]
+    for way in LANES:
+        using = settings(problem, WAYS[way], mask)._replace(cell=cell)
+        with noted(way), going(WAYS[way], problem), np.errstate(all="raise"):
+            found = unroll.forward(x, state, weights, using)
+            g = unroll.backward(None, [np.full((N, H), 1e-10)], found.kept, x, weights, using, all_wanted(weights))
+            np.testing.assert_allclose(found.final[0], end[:, None] * np.ones(H), rtol=1e-12)
+            for name, a in flat(g).items():
+                assert a is None or np.isfinite(a).all(), name
 
 
 # --- what is absent, and what is not wanted ---------------------------------------------------------------------------
@@ -662,15 +749,16 @@ def test_a_gradient_that_did_not_come_is_zeros(kind, shape, masked, reverse):
     known = given(problem)
     padding = np.where(np.isnan(known.d_outputs), np.nan, 0)
     for way in few(kind, shape, masked):
-        for there in itertools.product([True, False], repeat=1 + len(known.d_final)):
-            some = [d if yes else None for yes, d in zip(there[1:], known.d_final, strict=True)]
-            full = [d if yes else np.zeros_like(d) for yes, d in zip(there[1:], known.d_final, strict=True)]
-            outputs = (known.d_outputs, known.d_outputs) if there[0] else (None, padding)
-            _, one = run(problem, WAYS[way], known._replace(d_outputs=outputs[0], d_final=some))
-            _, two = run(problem, WAYS[way], known._replace(d_outputs=outputs[1], d_final=full))
-            compare(one, two, way, atol=0)
-            for name, g in flat(one).items():
-                assert g is None or g.any() == any(there), name
+        with noted(way):
+            for there in itertools.product([True, False], repeat=1 + len(known.d_final)):
+                some = [d if yes else None for yes, d in zip(there[1:], known.d_final, strict=True)]
+                full = [d if yes else np.zeros_like(d) for yes, d in zip(there[1:], known.d_final, strict=True)]
+                outputs = (known.d_outputs, known.d_outputs) if there[0] else (None, padding)
+                _, one = run(problem, WAYS[way], known._replace(d_outputs=outputs[0], d_final=some))
+                _, two = run(problem, WAYS[way], known._replace(d_outputs=outputs[1], d_final=full))
+                compare(one, two, atol=0)
+                for name, g in flat(one).items():
+                    assert g is None or g.any() == any(there), name
 
 
 @kinds
@@ -681,31 +769,17 @@ def test_only_what_is_wanted_is_computed_and_it_does_not_change(kind, shape, mas
     known = given(problem)
     there = all_wanted(known.weights)
     for way in few(kind, shape, masked):
-        _, everything = run(problem, WAYS[way])
-        for wanted in itertools.product(*([True, False] if yes else [False] for yes in there)):
-            _, some = run(problem, WAYS[way], wanted=unroll.Wanted(*wanted))
-            for yes, name in zip(wanted, unroll.Wanted._fields, strict=True):
-                if yes:
-                    np.testing.assert_array_equal(getattr(some, name), getattr(everything, name), err_msg=name)
-                else:
-                    assert getattr(some, name) is None, name
-            for a, b in zip(some.state, everything.state, strict=True):
-                np.testing.assert_array_equal(a, b)
-
-
-@kinds
-@shapes
-def test_backward_is_linear_in_the_gradients(kind, shape):
-    problem = Problem(kind, shape)
-    known = given(problem)
-    none = [None] * len(known.d_final)
-    _, both = run(problem)
-    _, one = run(problem, arrays=known._replace(d_final=none))
-    _, two = run(problem, arrays=known._replace(d_outputs=None))
-    three = {name: None if a is None else a + flat(two)[name] for name, a in flat(one).items()}
-    for name, g in flat(both).items():
-        if g is not None:
-            np.testing.assert_allclose(g, three[name], rtol=0, atol=1e-13 * np.abs(g).max(), err_msg=name)
+        with noted(way):
+            _, everything = run(problem, WAYS[way])
+            for wanted in itertools.product(*([True, False] if yes else [False] for yes in there)):
+                _, some = run(problem, WAYS[way], wanted=unroll.Wanted(*wanted))
+                for yes, name in zip(wanted, unroll.Wanted._fields, strict=True):
+                    if yes:
+                        np.testing.assert_array_equal(getattr(some, name), getattr(everything, name), err_msg=name)
+                    else:
+                        assert getattr(some, name) is None, name
+                for a, b in zip(some.state, everything.state, strict=True):
+                    np.testing.assert_array_equal(a, b)
 
 
 # --- dtypes, memory, and what may not be touched ----------------------------------------------------------------------
@@ -724,11 +798,12 @@ def everything(found, g):
 def test_float32_stays_float32(kind, shape, masked, clip):
     problem = Problem(kind, shape, masked=masked)
     for way in few(kind, shape, masked):
-        of_float64 = everything(*run(problem, WAYS[way], clip=clip))
-        for name, a in everything(*run(problem, WAYS[way], given(problem, "float32"), clip=clip)).items():
-            assert a.dtype == np.float32, name
-            limit = 1e-5 * max(1, np.abs(of_float64[name]).max())
-            np.testing.assert_allclose(a, of_float64[name], rtol=0, atol=limit, err_msg=name)
+        with noted(way):
+            of_float64 = everything(*run(problem, WAYS[way], clip=clip))
+            for name, a in everything(*run(problem, WAYS[way], given(problem, "float32"), clip=clip)).items():
+                assert a.dtype == np.float32, name
+                limit = 1e-5 * max(1, np.abs(of_float64[name]).max())
+                near(a, of_float64[name], limit, name)
 
 
 def fortran(a):
@@ -767,9 +842,10 @@ def test_any_memory_order_will_do(kind, shape, order, masked):
     weights = Weights(*map(turned, known.weights))
     other = Given(*(weights if a is known.weights else turned(a) for a in known))
     for way in few(kind, shape, masked):
-        one, two = everything(*run(problem, WAYS[way])), everything(*run(problem, WAYS[way], other))
-        for name, a in one.items():
-            np.testing.assert_allclose(two[name], a, rtol=0, atol=1e-13 * max(1, np.abs(a).max()), err_msg=name)
+        with noted(way):
+            one, two = everything(*run(problem, WAYS[way])), everything(*run(problem, WAYS[way], other))
+            for name, a in one.items():
+                near(two[name], a, 1e-13 * max(1, np.abs(a).max()), name)
 
 
 @kinds
@@ -785,10 +861,11 @@ def test_gradients_of_no_strides_will_do(kind):
         d_outputs=d_outputs.copy(), d_final=[d.copy() for d in d_final], state=[s.copy() for s in state]
     )
     for way in few(kind, "all differ"):
-        one, two = (run(problem, WAYS[way], arrays) for arrays in (broadcast, copies))
-        for (name, a), b in zip(everything(*one).items(), everything(*two).values(), strict=True):
-            np.testing.assert_allclose(a, b, rtol=0, atol=1e-13 * max(1, np.abs(a).max()), err_msg=name)
-            assert a.flags.writeable
+        with noted(way):
+            one, two = (run(problem, WAYS[way], arrays) for arrays in (broadcast, copies))
+            for (name, a), b in zip(everything(*one).items(), everything(*two).values(), strict=True):
+                near(a, b, 1e-13 * max(1, np.abs(a).max()), name)
+                assert a.flags.writeable
 
 
 def arrays_in(a):
@@ -816,30 +893,31 @@ def test_nothing_is_written_into_and_every_result_is_new(kind, shape, masked, re
     inputs = list(arrays_in(list(known)))
     before = [a.tobytes() for a in inputs]
     for way in few(kind, shape, masked):
-        using = settings(problem, WAYS[way], mask)
-        with going(WAYS[way], problem):
-            found = unroll.forward(x, state, weights, using)
-            kept = list(arrays_in(found.kept))
-            frozen = [found.outputs, *found.final, *kept]
-            copies = [a.tobytes() for a in frozen]
-            assert all(a.flags.writeable for a in [found.outputs, *found.final])
-            for a in frozen:
-                a.flags.writeable = False
-            arguments = d_outputs, d_final, found.kept, x, weights, using, all_wanted(weights)
-            g = unroll.backward(*arguments)
-            again = unroll.backward(*arguments)
-        compare(again, g, way, atol=0)
-        assert before == [a.tobytes() for a in inputs]
-        assert copies == [a.tobytes() for a in frozen]
-        results = [found.outputs, *found.final, *(a for a in flat(g).values() if a is not None)]
-        for i, a in enumerate(results):
-            others = [*inputs, *results[:i], *results[i + 1 :]]
-            assert not any(np.shares_memory(a, b) for b in others)
-            assert a.flags.writeable or i <= len(state)
-        for a in results[1 + len(state) :]:  # the outputs may be kept: they are the states
-            assert not any(np.shares_memory(a, b) for b in kept)
-        for a in results[1 : 1 + len(state)]:
-            assert not any(np.shares_memory(a, b) for b in kept)
+        with noted(way):
+            using = settings(problem, WAYS[way], mask)
+            with going(WAYS[way], problem):
+                found = unroll.forward(x, state, weights, using)
+                kept = list(arrays_in(found.kept))
+                frozen = [found.outputs, *found.final, *kept]
+                copies = [a.tobytes() for a in frozen]
+                assert all(a.flags.writeable for a in [found.outputs, *found.final])
+                for a in frozen:
+                    a.flags.writeable = False
+                arguments = d_outputs, d_final, found.kept, x, weights, using, all_wanted(weights)
+                g = unroll.backward(*arguments)
+                again = unroll.backward(*arguments)
+            compare(again, g, atol=0)
+            assert before == [a.tobytes() for a in inputs]
+            assert copies == [a.tobytes() for a in frozen]
+            results = [found.outputs, *found.final, *(a for a in flat(g).values() if a is not None)]
+            for i, a in enumerate(results):
+                others = [*inputs, *results[:i], *results[i + 1 :]]
+                assert not any(np.shares_memory(a, b) for b in others)
+                assert a.flags.writeable or i <= len(state)
+            for a in results[1 + len(state) :]:  # the outputs may be kept: they are the states
+                assert not any(np.shares_memory(a, b) for b in kept)
+            for a in results[1 : 1 + len(state)]:
+                assert not any(np.shares_memory(a, b) for b in kept)
 
 
 @kinds
@@ -851,30 +929,31 @@ def test_two_unrolls_share_no_memory(kind, shape, masked):
     known = given(problem)
     other = known._replace(x=-known.x, state=[-s for s in known.state], d_outputs=2 * known.d_outputs)
     for way in few(kind, shape, masked):
-        using = settings(problem, WAYS[way], known.mask)
-        with going(WAYS[way], problem):
-            found, backs = [], []
-            for arrays in (known, other, known):
-                found.append(unroll.forward(arrays.x, arrays.state, arrays.weights, using))
-            first = [a.copy() for a in (found[0].outputs, *found[0].final)]
-            for f, a in zip(found, (known, other, known), strict=True):
-                wanted = all_wanted(a.weights)
-                g = unroll.backward(a.d_outputs, a.d_final, f.kept, a.x, a.weights, using, wanted)
-                backs.append((g, [b.copy() for b in flat(g).values() if b is not None]))
-        one, _, three = (everything(f, g) for f, (g, _) in zip(found, backs, strict=True))
-        for name, a in one.items():
-            np.testing.assert_array_equal(a, three[name], err_msg=name)
-            assert not np.shares_memory(a, three[name]), name
-        for a, b in zip(first, (found[0].outputs, *found[0].final), strict=True):
-            np.testing.assert_array_equal(a, b)
-        for g, copies in backs:
-            for a, b in zip((a for a in flat(g).values() if a is not None), copies, strict=True):
+        with noted(way):
+            using = settings(problem, WAYS[way], known.mask)
+            with going(WAYS[way], problem):
+                found, backs = [], []
+                for arrays in (known, other, known):
+                    found.append(unroll.forward(arrays.x, arrays.state, arrays.weights, using))
+                first = [a.copy() for a in (found[0].outputs, *found[0].final)]
+                for f, a in zip(found, (known, other, known), strict=True):
+                    wanted = all_wanted(a.weights)
+                    g = unroll.backward(a.d_outputs, a.d_final, f.kept, a.x, a.weights, using, wanted)
+                    backs.append((g, [b.copy() for b in flat(g).values() if b is not None]))
+            one, _, three = (everything(f, g) for f, (g, _) in zip(found, backs, strict=True))
+            for name, a in one.items():
+                np.testing.assert_array_equal(a, three[name], err_msg=name)
+                assert not np.shares_memory(a, three[name]), name
+            for a, b in zip(first, (found[0].outputs, *found[0].final), strict=True):
                 np.testing.assert_array_equal(a, b)
-        own = list(arrays_in(found[0].kept))
-        given_in = list(arrays_in(list(known)))
-        for a, b in itertools.product(own, arrays_in(found[2].kept)):
-            if np.shares_memory(a, b):  # what was given to both is the same, of course
-                assert any(np.shares_memory(a, c) for c in given_in)
+            for g, copies in backs:
+                for a, b in zip((a for a in flat(g).values() if a is not None), copies, strict=True):
+                    np.testing.assert_array_equal(a, b)
+            own = list(arrays_in(found[0].kept))
+            given_in = list(arrays_in(list(known)))
+            for a, b in itertools.product(own, arrays_in(found[2].kept)):
+                if np.shares_memory(a, b):  # what was given to both is the same, of course
+                    assert any(np.shares_memory(a, c) for c in given_in)
 
 
 @kinds
@@ -884,14 +963,15 @@ def test_without_a_backward_to_come_the_values_are_the_same_and_nothing_is_kept(
     problem = Problem(kind, shape, masked=masked)
     x, state, weights, mask, _, _ = given(problem)
     for way in ways_for(kind, shape, masked):
-        using = settings(problem, WAYS[way], mask)
-        with going(WAYS[way], problem):
-            one = unroll.forward(x, state, weights, using)
-            two = unroll.forward(x, state, weights, using, keep=False)
-        for a, b in zip((one.outputs, *one.final), (two.outputs, *two.final), strict=True):
-            np.testing.assert_array_equal(a, b)
-        assert list(arrays_in(one.kept))
-        assert not list(arrays_in(two.kept))
+        with noted(way):
+            using = settings(problem, WAYS[way], mask)
+            with going(WAYS[way], problem):
+                one = unroll.forward(x, state, weights, using)
+                two = unroll.forward(x, state, weights, using, keep=False)
+            for a, b in zip((one.outputs, *one.final), (two.outputs, *two.final), strict=True):
+                np.testing.assert_array_equal(a, b)
+            assert list(arrays_in(one.kept))
+            assert not list(arrays_in(two.kept))
 
 
 @kinds
@@ -932,6 +1012,49 @@ def test_segments_save_memory(kind):
         assert whole > none + 0.9 * T * N * H * 8
 
 
+class Token:
+    """Something that can be watched."""
+
+
+class Watched(Own):
+    """Keeps what can be watched, beside what `Own` keeps."""
+
+    def __init__(self):
+        self.tokens = []
+
+    def step(self, z, h, m):
+        token = Token()
+        self.tokens.append(weakref.ref(token))
+        state, kept = super().step(z, h, m)
+        return state, (kept, token)
+
+    def step_backward(self, d_state, kept):
+        return super().step_backward(d_state, kept[0])
+
+    def alive(self):
+        gc.collect()
+        return sum(token() is not None for token in self.tokens)
+
+
+@pytest.mark.parametrize("shape", ["all differ", "several to a row"])
+def test_what_a_cell_keeps_lives_as_long_as_what_forward_returned(shape):
+    """And no longer: without a backward to come, or with segments, it is gone when forward is done."""
+    problem = Problem("own", shape)
+    known = given(problem)
+    for way in ("as it comes", "segments of 2"):
+        watched = Watched()
+        using = settings(problem, WAYS[way])._replace(cell=Custom(watched))
+        with noted(way), going(WAYS[way], problem):
+            unroll.forward(known.x, known.state, known.weights, using, keep=False)
+            assert watched.alive() == 0
+            found = unroll.forward(known.x, known.state, known.weights, using)
+            assert (watched.alive() > 0) == (way == "as it comes")
+            wanted = all_wanted(known.weights)
+            unroll.backward(known.d_outputs, known.d_final, found.kept, known.x, known.weights, using, wanted)
+            del found
+            assert watched.alive() == 0
+
+
 # --- errors, and unrolls within unrolls -------------------------------------------------------------------------------
 
 
@@ -960,12 +1083,15 @@ class Failing(Own):
 
 
 @pytest.mark.parametrize("what", ["step", "step_backward"])
-@pytest.mark.parametrize("shape", ["all differ", "several to a row"])
-@pytest.mark.parametrize("way", ["as it comes", "segments of 2", "2 parts", "2 parts at once", "blocks of 2, cut"])
+@pytest.mark.parametrize(
+    ("shape", "way"),
+    [
+        *(("all differ", way) for way in ("as it comes", "segments of 2", "2 parts", "2 parts at once")),
+        *(("several to a row", way) for way in ("as it comes", "segments of 2", "blocks of 2, cut")),
+    ],
+)
 def test_an_error_in_the_middle_leaves_nothing_behind(shape, way, what):
     """The scratch that was in use is not used again, and the next call gets the right numbers."""
-    if way not in ways_for("own", shape):
-        pytest.skip("with whole rows only" if WAYS[way].parts > 1 else "with lanes only")
     problem, failing = Problem("own", shape), Failing()
     known = given(problem)
     using = settings(problem, WAYS[way])._replace(cell=Custom(failing))
@@ -973,9 +1099,7 @@ def test_an_error_in_the_middle_leaves_nothing_behind(shape, way, what):
     def both():
         found = unroll.forward(known.x, known.state, known.weights, using)
         wanted = all_wanted(known.weights)
-        return found, unroll.backward(
-            known.d_outputs, known.d_final, found.kept, known.x, known.weights, using, wanted
-        )
+        return found, unroll.backward(known.d_outputs, known.d_final, found.kept, known.x, known.weights, using, wanted)
 
     with going(WAYS[way], problem):
         expected = everything(*both())
@@ -1052,33 +1176,16 @@ def test_an_unroll_within_an_unroll_has_scratch_of_its_own(shape):
         np.testing.assert_array_equal(a, b, err_msg=name)
 
 
-@kinds
-@shapes
-def test_backward_may_come_after_other_unrolls_have_used_the_scratch(kind, shape):
-    """In the order in which a stack of layers of one cell runs: forward, forward, backward, backward."""
-    problem = Problem(kind, shape)
-    known, other = given(problem), given(problem._replace(bias=False))
-    using = settings(problem)
-    with going(PLAIN, problem):
-        first = unroll.forward(known.x, known.state, known.weights, using)
-        second = unroll.forward(-other.x, other.state, other.weights, using)
-        for arrays, found in ((other, second), (known, first)):
-            x = -arrays.x if arrays is other else arrays.x
-            wanted = all_wanted(arrays.weights)
-            g = unroll.backward(arrays.d_outputs, arrays.d_final, found.kept, x, arrays.weights, using, wanted)
-    compare(g, exact(problem), "as it comes")
-
-
 # --- longer ones ------------------------------------------------------------------------------------------------------
 
 
 @directions
 @kinds
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_many_sequences_are_as_one_by_one(kind, seed, reverse):
     """Random lengths, many lanes, several chunks: each sequence has the numbers that it has alone."""
     rng = np.random.default_rng(seed)
-    N, T, D, H = [(40, 30, 2, 3), (70, 12, 3, 2), (25, 60, 1, 4), (100, 9, 2, 2)][seed]
+    N, T, D, H = [(40, 20, 2, 3), (30, 30, 3, 2)][seed]
     lengths = rng.integers(1, T + 1, N) if seed % 2 else np.minimum(1 + rng.geometric(0.15, N), T)
     _, G, S, b_hn = KINDS[kind]
     weights = Weights(*(rng.standard_normal(size) / 2 for size in ((D, G * H), (H, G * H), (G * H,))))
@@ -1110,10 +1217,10 @@ def test_many_sequences_are_as_one_by_one(kind, seed, reverse):
         g = unroll.backward(v, u, found.kept, x, weights, using, wanted)
         for n, (length, (one, back)) in enumerate(zip(lengths, alone, strict=True)):
             at = (slice(length), slice(n, n + 1))
-            np.testing.assert_allclose(found.outputs[at], one.outputs, rtol=0, atol=1e-13)
-            np.testing.assert_allclose(g.x[at], back.x, rtol=0, atol=1e-12 * max(1, np.abs(back.x).max()))
+            near(found.outputs[at], one.outputs, 1e-13)
+            near(g.x[at], back.x, 1e-12 * max(1, np.abs(back.x).max()))
             pairs = [*zip(found.final, one.final, strict=True), *zip(g.state, back.state, strict=True)]
             for a, b in pairs:
-                np.testing.assert_allclose(a[n : n + 1], b, rtol=0, atol=1e-12 * max(1, np.abs(b).max()))
+                near(a[n : n + 1], b, 1e-12 * max(1, np.abs(b).max()))
         for name, total in sums.items():
-            np.testing.assert_allclose(getattr(g, name), total, rtol=0, atol=1e-12 * np.abs(total).max(), err_msg=name)
+            near(getattr(g, name), total, 1e-12 * np.abs(total).max(), name)
