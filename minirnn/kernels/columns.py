@@ -134,7 +134,7 @@ class Forward:
                 fed[lo:hi] = rows_fed[:n]
             hs[lo + 1 : hi + 1] = rows_out[1 : n + 1]
             for k, lane, old, _ in switches:
-                if lo < k < hi and old >= 0:  # its place was needed for the sequence after it
+                if lo < k < hi:  # its place was needed for the sequence after it
                     hs[k, lane] = ends.last[0][old]
             self.inputs[0] = self.inputs[n]
             if factor is not None:
@@ -153,8 +153,7 @@ class Forward:
         if self.N == 1:
             states = [s.reshape(self.H, 1) for s in states]
         for state, first, last in zip(states, ends.first, ends.last, strict=True):
-            if old >= 0:
-                last[old] = state[:, lane]
+            last[old] = state[:, lane]
             state[:, lane] = first[new] if new >= 0 else state[:, 0]  # what idles does what lane 0 does
         if mask is not None and self.mask is not None:
             masks, fed = self.mask.reshape(self.H, self.N), self.fed[k].reshape(self.H, self.N)
@@ -316,6 +315,6 @@ class Backward:
         for d, first, last in zip(states, ends.first, ends.last, strict=True):
             if new >= 0:
                 first[new] = d[:, lane]
-            d[:, lane] = 0 if old < 0 or last is None else last[old]
-        if mask is not None and old >= 0:
+            d[:, lane] = 0 if last is None else last[old]
+        if mask is not None:
             factor.reshape(self.H, self.N)[:, lane] = mask.all[old]

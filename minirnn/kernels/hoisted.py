@@ -130,8 +130,7 @@ def _switched(h: Array, now: Sequence[Switch], ends: Ends) -> Array:
     (first,), (last,) = ends
     new_h = h.copy()
     for _, lane, old, new in now:
-        if old >= 0:
-            last[old] = h[lane]
+        last[old] = h[lane]
         new_h[lane] = first[new] if new >= 0 else new_h[0]
     return new_h
 
@@ -142,7 +141,7 @@ def leave(switch: Switch, d: Array, ends: Ends) -> None:
     _, lane, old, new = switch
     if new >= 0:
         first[new] = d[lane]
-    d[lane] = 0 if old < 0 or last is None else last[old]
+    d[lane] = 0 if last is None else last[old]
 
 
 def _before(hs: Array, lo: int, hi: int, fed: Fed) -> Array:

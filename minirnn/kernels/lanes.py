@@ -15,14 +15,17 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 LONGER = 1.2
-"""How many times as long as the longest sequence lanes may become, so that a block of them is saved."""
+"""How many times as long as the longest sequence lanes may become on average, so that a block of them is saved."""
+
+TOO_LONG = 1.4
+"""The same for the longest lane: where sequences do not fit together, there are more lanes."""
 
 
 class Switch(NamedTuple):
     """Before step ``k`` in the order of processing, sequence ``old`` has ended in a lane, and ``new`` begins there.
 
     −1 for ``new``: nothing does. The lane idles from here on as a double of lane 0, so that it has nothing but numbers
-    that stand there too. −1 for ``old``: it has idled, and lane 0 begins another sequence.
+    that stand there too. Lane 0 begins no other sequence then: each was placed where fewest steps were.
     """
 
     k: int
@@ -49,7 +52,7 @@ class Piece(NamedTuple):
     lo, hi : int
         Steps in the order of processing.
     first, last : lists of int
-        Which sequence is in each lane at the first step, and at the last; −1 where it idles.
+        Which sequence is in each lane before the first step and its switches, and after the last; −1 where it idles.
     switches : list of Switch
         In the order of k, which counts from ``lo``.
     """
@@ -127,9 +130,19 @@ def _fill(lengths: list[int], block: int) -> tuple[list[list[int]], list[int]]:
     n = block * (total // (block * longest))
     if total > LONGER * n * longest:
         n += block
-    heap = [(0, lane) for lane in range(min(n, len(lengths)))]
+    order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
+    while True:
+        lanes, loads = _spread(lengths, order, min(n, len(lengths)))
+        if loads[0] <= TOO_LONG * longest:  # at the latest with a sequence to a lane
+            return lanes, loads
+        n += block
+
+
+def _spread(lengths: list[int], order: list[int], n: int) -> tuple[list[list[int]], list[int]]:
+    """Place the sequences in n lanes, in the order given; return the lanes by falling load, and the loads."""
+    heap = [(0, lane) for lane in range(n)]
     lanes: list[list[int]] = [[] for _ in heap]
-    for i in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
+    for i in order:
         load, lane = heap[0]
         lanes[lane].append(i)
         heapreplace(heap, (load + lengths[i], lane))
@@ -163,8 +176,6 @@ def _pieces(
             k += lengths[old]
             switches.append(Switch(k, lane, old, new))
     idle = [Switch(load, lane, lanes[lane][-1], -1) for lane, load in enumerate(loads) if load < T]
-    # What idles as a double of lane 0 stays one where another sequence begins there.
-    idle += [Switch(s.k, i.lane, -1, -1) for s in switches if s.lane == 0 for i in idle if i.k < s.k]
     switches = sorted(switches + idle)
     cuts = _cuts(loads, T, worth, block, segment)
     busy = [lane[0] for lane in lanes]

@@ -235,7 +235,7 @@ def test_the_lanes(case):
 
 @cases
 def test_how_long_the_lanes_become(case):
-    """Never much more than twice as long as the longest; all of one length are as long as that, up to 8 of them."""
+    """Never much more than twice as long as the longest; and no longer than that if there is a lane for each."""
     for block in (4, 8):
         plan, _, _ = packed(case, block=block)
         assert len(plan.target) <= (lanes.LONGER + 1) * case.length.max()
