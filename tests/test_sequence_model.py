@@ -196,3 +196,23 @@ def test_sequential_refuses_composites(make):
     )
     with raises(TypeError, message):
         mr.Sequential(make(), mr.Linear(7, P))
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_any_ids_may_stand_in_the_padding(batch_first):
+    layer = mr.GRULayer(3, 4, batch_first=batch_first, dtype=np.float64, rng=0)
+    embedding = mr.Embedding(5, 3, dtype=np.float64, rng=1)
+    model = mr.SequenceModel(layer, mr.Linear(4, 2, dtype=np.float64, rng=2), embedding=embedding)
+    ids = np.array([[1, 4, 0], [2, 3, 1], [0, 0, 2], [4, 1, 3]])  # T = 4, N = 3
+    lengths = [2, 4, 1]
+    garbage = np.where(np.arange(4)[:, None] < lengths, ids, -7)
+    found = []
+    for given in (ids, garbage):
+        model.zero_grad()
+        predictions, final_state = model(given.T if batch_first else given, lengths=lengths)
+        ((predictions**2).sum() + final_state.sum()).backward()
+        found.append([predictions.numpy(), final_state.numpy(), *(p.grad for p in model.parameters())])
+    for one, two in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, two)
+    with pytest.raises(IndexError, match="must be integers 0 … 4, got -7"):
+        model(garbage.T if batch_first else garbage)

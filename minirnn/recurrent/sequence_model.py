@@ -5,7 +5,9 @@ Checked by tests/test_recurrent.py and tests/test_sequence_model.py.
 
 from typing import Any, NamedTuple
 
-from minirnn.arguments import one_of
+import numpy as np
+
+from minirnn.arguments import as_lengths, one_of
 from minirnn.module import Module
 from minirnn.recurrent.recurrence import Recurrence
 from minirnn.tensor import Tensor
@@ -98,7 +100,8 @@ class SequenceModel(Module):
         Parameters
         ----------
         x : array_like or Tensor (T, N, D)
-            Ids (T, N) with an embedding; the first two axes exchanged for ``batch_first``.
+            Ids (T, N) with an embedding; the first two axes exchanged for ``batch_first``. With ``lengths`` any ids
+            may stand in the padding.
         initial_state, lengths, reset
             As the recurrent module takes them; see `RecurrentLayer.forward`. Predictions past a row's end are
             head(0): a loss should be given the lengths too.
@@ -108,10 +111,19 @@ class SequenceModel(Module):
         SequenceOutput : (predictions, final_state)
         """
         if self.embedding is not None:
-            x = self.embedding(x)
+            x = self.embedding(x if lengths is None else self._without_padding(x, lengths))
         outputs, final_state = self.recurrent(x, initial_state, lengths, reset=reset)
         read = outputs if self.readout == "all" else self.recurrent.last_output(final_state)
         return SequenceOutput(self.head(read), final_state)
+
+    def _without_padding(self, ids: Any, lengths: Any) -> Any:
+        """Return the ids with 0 in the padding, where they may be anything; as they are unless they are (T, N)."""
+        array = np.asarray(ids)
+        if array.ndim != 2 or array.dtype.kind not in "iu" or not array.size:
+            return ids  # the embedding or the layer says what is wrong
+        T, N = array.shape[::-1] if self.recurrent.batch_first else array.shape
+        valid = np.arange(T)[:, None] < as_lengths(lengths, T, N, f"{self.recurrent.name}: lengths")
+        return np.where(valid.T if self.recurrent.batch_first else valid, array, 0)
 
     def extra_repr(self) -> str:
         """Return the settings shown between the brackets of ``repr``."""
