@@ -109,9 +109,14 @@ def float_dtype(dtype: npt.DTypeLike, argument: str) -> np.dtype[Any]:
     return resolved
 
 
+def is_real(value: Any) -> bool:
+    """Whether a value is one real number, Python's or numpy's, and no bool."""
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+
+
 def as_number(value: Any, argument: str) -> float:
     """Check a setting that is one finite real number; TypeError for anything else."""
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
+    if not is_real(value):
         raise TypeError(f"{argument} must be a finite number, got {describe(value)}")
     if not math.isfinite(value):
         raise ValueError(f"{argument} must be a finite number, got {value}")
@@ -121,7 +126,7 @@ def as_number(value: Any, argument: str) -> float:
 def as_probability(value: Any, argument: str) -> float:
     """Check the probability of dropping something: a number in [0, 1)."""
     expected = f"{argument} must be a probability, 0 ≤ p < 1"
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
+    if not is_real(value):
         raise TypeError(f"{expected}, got {describe(value)}: try 0.5")
     if not 0 <= value < 1:  # NaN is none either
         hint = (

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from minirnn.arguments import describe
+from minirnn.arguments import describe, is_real
 
 Array = npt.NDArray[np.float64]
 Shape = tuple[int, ...]
@@ -28,11 +28,7 @@ Initializer = Callable[[Shape, np.random.Generator], npt.ArrayLike]
 
 def _number(value: float, argument: str, hint: str) -> float:
     """Check a setting of a factory: one finite real number."""
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float | np.integer | np.floating)
-        or not math.isfinite(value)
-    ):
+    if not is_real(value) or not math.isfinite(value):
         raise TypeError(f"{argument} must be a finite number, got {describe(value)}: {hint}")
     return float(value)
 

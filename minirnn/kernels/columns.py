@@ -98,7 +98,7 @@ class Forward:
         list of (N, H) arrays : the states beside h after the last step; views of scratch, or of ``kept``
         """
         N, H = self.N, self.H
-        product, stage, step = self._product(matrices.forward), self._stage(matrices), self.point.step
+        product, stage, step = self._product(matrices), self._stage(matrices), self.point.step
         _, rows_fed, rows_out = (a.reshape(len(a), -1, N).swapaxes(1, 2) for a in (self.inputs, self.fed, self.outs))
         xs = self.inputs.reshape(len(self.inputs), -1, N).swapaxes(1, 2)[..., : self.D]
         carried = self.spare[0] if kept is None else kept[0]
@@ -160,16 +160,15 @@ class Forward:
             masks[:, lane] = mask.all[new] if new >= 0 else masks[:, 0]
             fed[:, lane] = states[0][:, lane] * masks[:, lane]
 
-    def _product(self, W: Array) -> Callable[[Array, Array], Any]:
+    def _product(self, matrices: Matrices) -> Callable[[Array, Array], Any]:
         """Return what makes Z_k of [x_k; 1; h_{k-1}]."""
         plan, D, H, side = self.cell.layout, self.D, self.H, self.side
         start, zeros = plan.start * H, plan.blocks * H - len(plan.h) * H
         if not plan.start or zeros * H * self.N < JOINED:
-            return W.dot
-        of_x, of_h = plan.of_x(H), plan.of_h(H)
-        from_x, from_h = W[of_x, : D + 1].copy(), W[of_h, D + 1 :].copy()
+            return matrices.forward.dot
+        of_x, from_x, from_h = plan.of_x(H), matrices.from_x, matrices.from_h
         side, both, rest = side[: len(from_h)], of_x.stop - start, slice(of_x.stop, None)
-        of_both, bias = slice(start, of_x.stop), W[rest, D].reshape(-1, *[1] * (self.inputs.ndim - 2))
+        of_both, bias = slice(start, of_x.stop), matrices.forward[rest, D].reshape(-1, *[1] * (self.inputs.ndim - 2))
 
         def two(u: Array, z: Array) -> None:
             from_x.dot(u[: D + 1], z[of_x])
@@ -232,7 +231,6 @@ class Backward:
         fed: Array | None,
         clip: float | None,
         sums: Sums,
-        start: int = 0,
     ) -> list[Array]:
         """Go back from the last step to the first, and hand every dZ to ``sums``.
 
@@ -243,7 +241,6 @@ class Backward:
         hs, matrices, switches, kept, mask, fed : as with `Forward.run`, but that ``mask.lanes`` are those at the end
         ends : gradients: ``last`` is given, or None, and ``first`` is written
         clip : the largest norm that a column of dh may have at a step, None for any
-        start : the number that the first of these steps has in ``sums``
 
         Returns
         -------
@@ -284,7 +281,7 @@ class Backward:
                     for switch in now:
                         self._switch(switch, states, ends, factor, mask)
             staged = self.cell.staged(kept, lo, hi, N) if stage is not None else None
-            sums.add(start + lo, hs[lo:hi] if fed is None else fed[lo:hi], self.rows[: hi - lo], staged)
+            sums.add(lo, hs[lo:hi] if fed is None else fed[lo:hi], self.rows[: hi - lo], staged)
         return [d.T for d in states]
 
     def _steps(self, steps: Iterable[Any], entering: bool, stage: Any, dot: Any, factor: Any, clip: Any) -> None:

@@ -93,6 +93,16 @@ class Matrices:
         return W
 
     @cached_property
+    def from_x(self) -> Array:
+        """The part of W that [x; 1] is multiplied with, for a product of its own."""
+        return self.forward[self.layout.of_x(self.H), : -self.H].copy()
+
+    @cached_property
+    def from_h(self) -> Array:
+        """The part of W that h is multiplied with, for a product of its own."""
+        return self.forward[self.layout.of_h(self.H), -self.H :].copy()
+
+    @cached_property
     def back(self) -> Array:
         """V (H, h blocks · H): dH = V dZ, features first."""
         found: Array = np.ascontiguousarray(_gates(self.weights.W_hh, self.layout.h, self.H).reshape(self.H, -1))

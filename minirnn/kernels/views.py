@@ -86,9 +86,8 @@ class Packed:
     def __init__(self, lanes: Lanes) -> None:
         self.lanes, self.pieces = lanes, lanes.pieces
         widths = [len(piece.first) for piece in lanes.pieces]
-        self.ending: list[
-            tuple[list[int], list[int]]
-        ] = []  # with each piece: lanes that end with it, and what is in them
+        # With each piece: the lanes that end with it, and what is in them.
+        self.ending: list[tuple[list[int], list[int]]] = []
         for piece, after in zip(lanes.pieces, [*widths[1:], 0], strict=True):
             ending = [lane for lane in range(after, len(piece.last)) if piece.last[lane] >= 0]
             self.ending.append((ending, [piece.last[lane] for lane in ending]))
