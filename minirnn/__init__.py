@@ -1,6 +1,6 @@
 """A recurrent layer you can read, look inside, trust to the last digit, and time, on numpy alone."""
 
-from minirnn import counting, init, losses, optim, tasks, textbook, training
+from minirnn import bptt, counting, init, losses, optim, tasks, textbook, training
 from minirnn.functions import (
     abs,
     astype,
@@ -81,6 +81,7 @@ __all__ = [
     "Tensor",
     "abs",
     "astype",
+    "bptt",
     "broadcast_to",
     "clip",
     "concatenate",

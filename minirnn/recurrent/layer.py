@@ -133,16 +133,8 @@ class Layer(Recurrence):
             For another rank or size, an empty axis, or what is not numbers; AnomalyError for NaN or inf within
             `detect_anomaly`.
         """
-        x = self._tensor(x, "x")
-        self._check_sequence(x.shape)
-        N, T = x.shape[:2] if self.batch_first else x.shape[1::-1]
-        sequences = find(T, N, lengths, reset, self.batch_first, self.reverse, self.name)
-        if anomaly():
-            x = self._inspected(x, sequences)
-        if self.batch_first:
-            x = x.swapaxes(0, 1)
-        x = self._door(x, "x")
-        state = self._state(initial_state, N, "initial_state")
+        x, state, sequences = self._arranged(x, initial_state, lengths, reset)
+        N = x.shape[1]
         if sequences is not None and not sequences.one_to_a_row:
             state = self._begin(state, sequences)
         run = self._fused if self.backend == "fused" else self._graph
@@ -259,6 +251,20 @@ class Layer(Recurrence):
         return unroll.Settings(self._kernel, self.reverse, lanes, mask, self.message_clip, segment, parts, run)
 
     # --- the door ----------------------------------------------------------------------------------------------------
+
+    def _arranged(
+        self, x: Any, initial_state: Any, lengths: Any, reset: Any = None
+    ) -> tuple[Tensor, list[Tensor], Sequences | None]:
+        """Check the arguments of a call; return x (T, N, D), the state (N, H) each, and where the sequences lie."""
+        x = self._tensor(x, "x")
+        self._check_sequence(x.shape)
+        N, T = x.shape[:2] if self.batch_first else x.shape[1::-1]
+        sequences = find(T, N, lengths, reset, self.batch_first, self.reverse, self.name)
+        if anomaly():
+            x = self._inspected(x, sequences)
+        if self.batch_first:
+            x = x.swapaxes(0, 1)
+        return self._door(x, "x"), self._state(initial_state, N, "initial_state"), sequences
 
     def _door(self, value: Any, argument: str) -> Tensor:
         """Return an argument as a Tensor of the layer's dtype."""

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minirnn.arguments import as_lengths, one_of
+from minirnn.arguments import as_lengths, as_size, one_of
+from minirnn.drawing import blocks, unrolled
 from minirnn.module import Module
 from minirnn.recurrent.recurrence import Recurrence
 from minirnn.tensor import Tensor
@@ -110,11 +111,15 @@ class SequenceModel(Module):
         -------
         SequenceOutput : (predictions, final_state)
         """
-        if self.embedding is not None:
-            x = self.embedding(x if lengths is None else self._without_padding(x, lengths))
-        outputs, final_state = self.recurrent(x, initial_state, lengths, reset=reset)
+        outputs, final_state = self.recurrent(self._embedded(x, lengths), initial_state, lengths, reset=reset)
         read = outputs if self.readout == "all" else self.recurrent.last_output(final_state)
         return SequenceOutput(self.head(read), final_state)
+
+    def _embedded(self, x: Any, lengths: Any) -> Any:
+        """Return what the recurrent module reads."""
+        if self.embedding is None:
+            return x
+        return self.embedding(x if lengths is None else self._without_padding(x, lengths))
 
     def _without_padding(self, ids: Any, lengths: Any) -> Any:
         """Return the ids with 0 in the padding, where they may be anything; as they are unless they are (T, N)."""
@@ -124,6 +129,22 @@ class SequenceModel(Module):
         T, N = array.shape[::-1] if self.recurrent.batch_first else array.shape
         valid = np.arange(T)[:, None] < as_lengths(lengths, T, N, f"{self.recurrent.name}: lengths")
         return np.where(valid.T if self.recurrent.batch_first else valid, array, 0)
+
+    def to_svg(self, T: int = 5) -> str:
+        """Draw it as `Recurrence.to_svg` does, with the embedding below and the head above."""
+        of_head, block = getattr(self.head, "weight", None), self.recurrent._block()
+        weight = None if of_head is None else blocks.Weight("weight", of_head.shape)
+        head = blocks.Box(type(self.head).__name__, weight, getattr(self.head, "out_features", None))
+        if self.embedding is not None:
+            block = blocks.Tower([blocks.Box(type(self.embedding).__name__), block])
+        size = None if self.embedding is not None else self.recurrent.input_size
+        title = f"SequenceModel({self.extra_repr()}): {self.count_params():,} parameters"
+        picture = blocks.Picture(title, block, size, (), head, self.readout == "all")
+        return unrolled.draw(picture, as_size(T, "SequenceModel.to_svg: T"))
+
+    def _repr_svg_(self) -> str:
+        """Return what a notebook shows."""
+        return self.to_svg()
 
     def extra_repr(self) -> str:
         """Return the settings shown between the brackets of ``repr``."""

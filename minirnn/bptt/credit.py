@@ -1,0 +1,124 @@
+"""`Credit`: which gradient that entered at step s reached the weights at step k. Checked by tests/bptt/test_credit.py.
+
+Back-propagation is linear in what enters at the outputs. So the gradient of a parameter is a sum over pairs (s, k):
+what entered at the output of step s, went back through the steps between, and reached the weights through their use at
+step k ≤ s.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from minirnn.arguments import as_size
+from minirnn.bptt.limits import fits
+from minirnn.bptt.unrolled import Unrolled
+from minirnn.op import Array
+
+
+class Credit:
+    """The gradient of every parameter, taken apart by where it entered and where it was used.
+
+    Credit is by injection, so that it is defined for a scalar loss too: a loss of the last output alone has one row.
+
+    Attributes
+    ----------
+    norms : (T, T)
+        ``norms[s, k]``: the Frobenius norm of the gradient that enters at output step s and reaches W_hh through its
+        use at step k. Lower triangular, in reverse upper triangular: time order, counted from 0.
+
+    Raises
+    ------
+    MemoryError
+        When the matrix would not fit; the error says how many bytes it would take.
+
+    Notes
+    -----
+    Rows, columns and the whole add up to the true gradients to 1e-12. It takes T(T+1)/2 steps back, those of all s at
+    once; only as many as there are outputs with a gradient. Tests: tests/bptt/test_credit.py.
+    """
+
+    def __init__(self, unrolled: Unrolled, entering: Array, reverse: bool) -> None:
+        self._unrolled, self._entering, self._reverse = unrolled, entering, reverse
+        self.T = T = unrolled.T
+        self._sources = np.flatnonzero(entering.reshape(T, -1).any(axis=1))
+        one = unrolled.N * (3 * len(unrolled.states) * unrolled.H + 2 * unrolled.steps.pre.shape[2])
+        size = 8 * T * T + len(self._sources) * one * entering.itemsize
+        fits(size, f"credit: the matrix of T={T} steps", "take a shorter sequence, or a loss of fewer outputs")
+        self.norms = self._measured()
+
+    def __repr__(self) -> str:
+        return f"<Credit: {self.T} × {self.T} steps, {len(self._sources)} with a gradient that enters>"
+
+    def _measured(self) -> Array:
+        u, sources = self._unrolled, self._sources
+        norms = np.zeros((self.T, self.T))
+        d_state = u.zeros(len(sources))
+        for k in range(self.T - 1, -1, -1):
+            first = np.searchsorted(sources, k)  # from here on they have entered
+            if first == len(sources):
+                continue
+            if sources[first] == k:
+                d_state[0][first] += self._entering[k]
+            back = u.back(k, [d[first:] for d in d_state])
+            for d, before in zip(d_state, back.before, strict=True):
+                d[first:] = before
+            squares = sum(_squares(fed, back.dz_h[..., columns]) for columns, fed in u.fed(k))
+            norms[sources[first:], k] = np.sqrt(squares)
+        return norms[::-1, ::-1] if self._reverse else norms
+
+    def contribution(self, s: int, k: int) -> dict[str, Array]:
+        """Return the gradient that enters at step s and reaches the parameters at step k, by parameter name.
+
+        An initial state that was learned gets its share through the first step of each row.
+        """
+        s, k = self._step(s, "s"), self._step(k, "k")
+        u, d_state = self._unrolled, self._unrolled.zeros()
+        if k <= s:
+            d_state[0] += self._entering[s]
+            for step in range(s, k, -1):
+                d_state = u.back(step, d_state).before
+        return u.shares(u.back(k, d_state), k)
+
+    def entered_at(self, s: int) -> dict[str, Array]:
+        """Return the sum of row s: all that the gradient which enters at step s does, by parameter name."""
+        s = self._step(s, "s")
+        u, d_state = self._unrolled, self._unrolled.zeros()
+        d_state[0] += self._entering[s]
+        total: dict[str, Array] = {}
+        for step in range(s, -1, -1):
+            back = u.back(step, d_state)
+            total = _added(total, u.shares(back, step))
+            d_state = back.before
+        return total
+
+    def used_at(self, k: int) -> dict[str, Array]:
+        """Return the sum of column k: all that reaches the parameters at step k, by parameter name."""
+        k = self._step(k, "k")
+        u, d_state = self._unrolled, self._unrolled.zeros()
+        for step in range(self.T - 1, k - 1, -1):
+            d_state[0] = d_state[0] + self._entering[step]
+            back = u.back(step, d_state)
+            d_state = back.before
+        return u.shares(back, k)
+
+    def _step(self, t: Any, argument: str) -> int:
+        """Check a step in time; return it in the order of processing."""
+        step = as_size(t, f"credit: {argument}", 0)
+        if step >= self.T:
+            raise IndexError(f"credit: {argument} must be a step 0 … {self.T - 1}, got {step}: there are T={self.T}")
+        return self.T - 1 - step if self._reverse else step
+
+
+def _squares(fed: Array, dz: Array) -> Array:
+    """Return ‖fedᵀ dz‖² of each dz, for fed (N, H) and dz (…, N, J): (…,).
+
+    With fewer rows than neurons fedᵀ is first made a triangle with the same norms, fedᵀ = Q R: exact, where the sum of
+    squares of inner products would lose half the digits.
+    """
+    left = fed.T if fed.shape[0] >= fed.shape[1] else np.linalg.qr(fed.T, mode="r")
+    squares: Array = np.square(left @ dz).sum(axis=(-1, -2), dtype=np.float64)
+    return squares
+
+
+def _added(total: dict[str, Array], more: dict[str, Array]) -> dict[str, Array]:
+    return {name: total[name] + a if total else a for name, a in more.items()}

@@ -1,0 +1,144 @@
+"""The gradient of a layer in two other ways than by full BPTT: cut off in time, and forward in time.
+
+Checked by tests/bptt/test_truncation.py and tests/bptt/test_realtime.py.
+"""
+
+import itertools
+from typing import Any
+
+import numpy as np
+
+from minirnn.arguments import as_size
+from minirnn.bptt.limits import fits
+from minirnn.bptt.steps import Back
+from minirnn.bptt.tracing import Loss, run_of, unclipped
+from minirnn.bptt.truncation import lags
+from minirnn.bptt.unrolled import Unrolled
+from minirnn.module import Module
+from minirnn.op import Array
+
+
+def truncated_gradient(
+    model: Module, x: Any, loss: Loss, k1: int, k2: int, initial_state: Any = None, lengths: Any = None
+) -> dict[str, Array]:
+    """Return the gradient of truncated back-propagation through time, TBPTT(k1, k2), at parameters that stand still.
+
+    After every k1 steps the gradients that entered in those k1 steps are sent back over the last k2 steps. So what
+    entered at step s and reaches the weights at step k counts when e(s) − k < k2, with e(s) the last step of s's chunk
+    of k1 (the last chunk may be shorter). With k2 ≥ T it is full BPTT; with k2 < k1 some of what entered is dropped.
+
+    Parameters
+    ----------
+    model, x, loss, initial_state, lengths : as for `trace`
+    k1, k2 : int ≥ 1
+        Steps.
+
+    Returns
+    -------
+    dict by parameter name
+        In the layer's dtype and the parameters' shapes. In reverse chunks are counted from the last step.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For k1 or k2 below 1, a layer with message_clip, and as `trace`.
+
+    Notes
+    -----
+    Williams & Peng 1990 call it BPTT(k2; k1). It equals the sum of `Credit.contribution` over those pairs to 1e-10;
+    all chunks go back together, in min(k2, T) steps. Tests: tests/bptt/test_truncation.py.
+
+    >>> import minirnn as mr
+    >>> layer, x = mr.RecurrentLayer(1, 4, dtype=np.float64, rng=0), np.ones((9, 2, 1))
+    >>> loss = lambda outputs: (outputs**2).sum()
+    >>> full = mr.bptt.trace(layer, x, loss).gradients["W_hh"]
+    >>> cut = mr.bptt.truncated_gradient(layer, x, loss, k1=3, k2=5)["W_hh"]
+    >>> bool(np.allclose(cut, full)), cut.shape
+    (False, (4, 4))
+    """
+    k1, k2 = as_size(k1, "truncated_gradient: k1"), as_size(k2, "truncated_gradient: k2")
+    run = run_of(model, x, loss, initial_state, lengths, "truncated_gradient")
+    unclipped(run.layer, "truncated_gradient")
+    total: dict[str, Array] = {}
+    for part in itertools.islice(lags(run.unrolled, run.entering, k1), k2):
+        total = {name: total[name] + g if total else g for name, g in part.items()}
+    return total
+
+
+def rtrl(model: Module, x: Any, loss: Loss, initial_state: Any = None, lengths: Any = None) -> dict[str, Array]:
+    """Return the gradient by real-time recurrent learning: forward in time, without going back.
+
+    The influence of every parameter θ on the state is carried along with the state::
+
+        P_t = ∂state_t/∂θ = J_t P_{t-1} + ∂state_t/∂θ with state_{t-1} held,      dL/dθ = Σ_t (dL/dh_t local) P_t
+
+    with J_t the Jacobian of step t. The loss is a function of all outputs here, so they are computed first, and its
+    gradient at each; nothing else of later steps is used.
+
+    Parameters
+    ----------
+    model, x, loss, initial_state, lengths : as for `trace`
+
+    Returns
+    -------
+    dict by parameter name
+
+    Raises
+    ------
+    MemoryError
+        When the influences would not fit.
+    TypeError, ValueError
+        For a layer with message_clip, and as `trace`.
+
+    Notes
+    -----
+    Its cost: N·S·H·|θ| numbers are carried, whatever T (|θ| parameters, S arrays of a state: 2 for an LSTM), and each
+    step multiplies N·(S·H)²·|θ| of them: for H = 100 and D = 2, 10,300 parameters, 10⁶ numbers and 10⁸ multiplications
+    for each row and step, where BPTT makes 2·10⁴ of each. Equal to BPTT to 1e-10. Source: Williams & Zipser 1989.
+    Tests: tests/bptt/test_realtime.py.
+
+    >>> import minirnn as mr
+    >>> layer, x = mr.LSTMLayer(1, 4, dtype=np.float64, rng=0), np.ones((9, 2, 1))
+    >>> loss = lambda outputs: (outputs**2).sum()
+    >>> forward, backward = mr.bptt.rtrl(layer, x, loss), mr.bptt.trace(layer, x, loss).gradients
+    >>> all(np.allclose(forward[name], backward[name]) for name in backward)
+    True
+    """
+    run = run_of(model, x, loss, initial_state, lengths, "rtrl")
+    unclipped(run.layer, "rtrl")
+    u, size = run.unrolled, run.unrolled.H * len(run.unrolled.states)
+    parameters = run.layer.W_xh.size + run.layer.W_hh.size + 4 * u.steps.pre.shape[2]
+    hint = "take fewer neurons or rows; trace gives the same gradients"
+    fits(2 * u.N * size * parameters * u.x.itemsize, "rtrl: the influences of the parameters on the state", hint)
+    influence = _at_first(u)
+    total = {name: np.zeros(p.shape[2:], p.dtype) for name, p in influence.items()}
+    basis = u.basis()
+    for k in range(u.T):
+        back = u.back(k, basis)
+        jacobian, direct = np.concatenate(back.before, axis=-1).swapaxes(0, 1), _direct(u, back, k)
+        for name, p in influence.items():
+            new = (jacobian @ p.reshape(u.N, size, -1)).reshape(p.shape)
+            influence[name] = new + direct[name] if name in direct else new
+            total[name] += np.tensordot(run.entering[k], influence[name][:, : u.H], axes=2)
+    return total
+
+
+def _at_first(u: Unrolled) -> dict[str, Array]:
+    """Return the influence of every parameter on the initial state, (N, S·H, …)."""
+    N, D, width, size = u.N, u.x.shape[2], u.steps.pre.shape[2], u.H * len(u.states)
+    shapes = {"W_xh": (D, width), "W_hh": (u.H, width), "b_h": (width,), "b_hn": (u.H,)}
+    influence = {name: np.zeros((N, size, *shapes[name]), u.x.dtype) for name in u.names}
+    for i, name in enumerate(u.learned):
+        own = np.zeros((N, size, u.H), u.x.dtype)
+        own[:, i * u.H : (i + 1) * u.H] = np.eye(u.H)
+        influence[name] = own
+    return influence
+
+
+def _direct(u: Unrolled, back: Back, k: int) -> dict[str, Array]:
+    """Return ∂state/∂θ of step k with the state before it held, (N, S·H, …), from the step's derivatives."""
+    dz, dz_h = back.dz.swapaxes(0, 1)[:, :, None], back.dz_h.swapaxes(0, 1)[:, :, None]
+    W_hh = [fed[:, None, :, None] * dz_h[..., columns] for columns, fed in u.fed(k)]
+    found = {"W_xh": u.x[k][:, None, :, None] * dz, "W_hh": np.concatenate(W_hh, axis=-1)}
+    found |= {"b_h": dz[:, :, 0], "b_hn": dz_h[:, :, 0, -u.H :]}
+    return {name: found[name] for name in u.names}
