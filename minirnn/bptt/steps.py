@@ -63,19 +63,20 @@ class Steps:
     slopes: Array
 
     def __init__(self, layer: Layer, x: Array, mask: Array | None) -> None:
-        self.W_hh = layer.W_hh.data.copy()
+        self.W_xh, self.W_hh = layer.W_xh.data.copy(), layer.W_hh.data.copy()
+        self.b_h = None if layer.b_h is None else layer.b_h.data.copy()
         self.W_back = np.ascontiguousarray(self.W_hh.T)
         self.H, self.mask = layer.hidden_size, mask
-        self.pre = product(x, layer.W_xh.data)
-        if layer.b_h is not None:
-            self.pre += layer.b_h.data
+        self.pre = product(x, self.W_xh)
+        if self.b_h is not None:
+            self.pre += self.b_h
 
     def feed(self, h: Array) -> Array:
         """Return what W_hh is multiplied with: H_{t-1}, under the mask of recurrent_dropout if there is one."""
         return h if self.mask is None else h * self.mask
 
-    def step(self, k: int, state: Sequence[Array]) -> list[Array]:
-        """Process step k: return the new state, (N, H) each."""
+    def step(self, k: int, state: Sequence[Array], out: Sequence[Array]) -> None:
+        """Process step k: write the new state, (N, H) each, to ``out``."""
         raise NotImplementedError
 
     def linearise(self, before: Sequence[Array], after: Sequence[Array]) -> None:
@@ -109,12 +110,13 @@ class ElmanSteps(Steps):
         super().__init__(layer, x, mask)
         self.activation: Activation = layer.activation
         self.bounds = (STEEPEST.get(self.activation.name),)
+        self.phi = self.activation.at((x.shape[1], self.H), self.pre.dtype)
 
-    def step(self, k: int, state: Sequence[Array]) -> list[Array]:
+    def step(self, k: int, state: Sequence[Array], out: Sequence[Array]) -> None:
         """Process step k."""
         z = self.pre[k]
-        z += self.feed(state[0]) @ self.W_hh
-        return [self.activation.apply(z)]
+        z += self.feed(state[0]).dot(self.W_hh)
+        self.phi(z, out[0])
 
     def linearise(self, before: Sequence[Array], after: Sequence[Array]) -> None:
         """Make φ′(H_t)."""
@@ -136,17 +138,18 @@ class LSTMSteps(Steps):
         super().__init__(layer, x, mask)
         self.values = np.empty_like(self.pre)  # i, f, g, o after their activations
         self.shown = np.empty((*self.pre.shape[:2], self.H), self.pre.dtype)  # tanh(C_t)
+        self.sigmoid = ACTIVATIONS["sigmoid"].at(self.pre.shape[1:], self.pre.dtype)
 
-    def step(self, k: int, state: Sequence[Array]) -> list[Array]:
+    def step(self, k: int, state: Sequence[Array], out: Sequence[Array]) -> None:
         """Process step k."""
-        H, z, gates = self.H, self.pre[k], self.values[k]
-        z += self.feed(state[0]) @ self.W_hh
-        gates[...] = _sigmoid(z)
-        gates[:, 2 * H : 3 * H] = np.tanh(z[:, 2 * H : 3 * H])
+        H, z, gates, (h, c) = self.H, self.pre[k], self.values[k], out
+        z += self.feed(state[0]).dot(self.W_hh)
+        self.sigmoid(z, gates)
         i, f, g, o = blocks(gates, H)
-        c = f * state[1] + i * g
-        self.shown[k] = np.tanh(c)
-        return [o * self.shown[k], c]
+        np.tanh(z[:, 2 * H : 3 * H], out=g)
+        np.multiply(f, state[1], out=c)
+        c += i * g
+        np.multiply(o, np.tanh(c, out=self.shown[k]), out=h)
 
     def linearise(self, before: Sequence[Array], after: Sequence[Array]) -> None:
         """Make ∂C/∂Z of i, f and g, ∂H/∂Z_o, and ∂H/∂C."""
@@ -183,7 +186,7 @@ class GRUSteps(Steps):
         self.values = np.empty_like(self.pre)  # r, z, n after their activations
         self.recurrent = np.empty((*self.pre.shape[:2], self.H), self.pre.dtype)  # q, the recurrent product of n
 
-    def step(self, k: int, state: Sequence[Array]) -> list[Array]:
+    def step(self, k: int, state: Sequence[Array], out: Sequence[Array]) -> None:
         """Process step k."""
         H, a, q = self.H, self.pre[k], self.recurrent[k]
         fed, of_gates, of_n = self.feed(state[0]), slice(2 * self.H), slice(2 * self.H, None)
@@ -198,8 +201,8 @@ class GRUSteps(Steps):
         else:
             q[...] = (r * fed) @ self.W_hh[:, of_n]
             a[:, of_n] += q
-        n[...] = np.tanh(a[:, of_n])
-        return [(1.0 - z) * n + z * state[0]]
+        np.tanh(a[:, of_n], out=n)
+        np.add((1.0 - z) * n, z * state[0], out=out[0])
 
     def linearise(self, before: Sequence[Array], after: Sequence[Array]) -> None:
         """Make ∂H/∂Z on both sides; where r goes before the product, ∂(r ⊙ H_{t-1})/∂Z_r for r."""
@@ -254,12 +257,13 @@ class CellSteps(Steps):
         self.bounds = (None,) * cell.blocks
         self.kept: list[Any] = [None] * len(x)
 
-    def step(self, k: int, state: Sequence[Array]) -> list[Array]:
+    def step(self, k: int, state: Sequence[Array], out: Sequence[Array]) -> None:
         """Process step k."""
         z = self.pre[k]
-        z += self.feed(state[0]) @ self.W_hh
+        z += self.feed(state[0]).dot(self.W_hh)
         new, self.kept[k] = self.cell.step(z.copy(), *(s.copy() for s in state))
-        return list(new)
+        for to, s in zip(out, new, strict=True):
+            to[...] = s
 
     def linearise(self, before: Sequence[Array], after: Sequence[Array]) -> None:
         """Do nothing: the cell has kept what it needs."""
@@ -291,7 +295,7 @@ def steps_of(layer: Layer, x: Array, mask: Array | None) -> Steps:
 
 def product(a: Array, W: Array) -> Array:
     """Return a (…, I) times W (I, J), in one product."""
-    made: Array = a.reshape(-1, a.shape[-1]).dot(W).reshape(*a.shape[:-1], W.shape[1])
+    made: Array = a.dot(W) if a.ndim == 2 else a.reshape(-1, a.shape[-1]).dot(W).reshape(*a.shape[:-1], W.shape[1])
     return made
 
 

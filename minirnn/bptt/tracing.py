@@ -3,6 +3,8 @@
 Checked by tests/bptt/test_trace.py.
 """
 
+import html
+import os
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -96,20 +98,30 @@ class Run(NamedTuple):
 def run_of(model: Any, x: Any, loss: Loss, initial_state: Any, lengths: Any, caller: str) -> Run:
     """Run a layer, and find the gradients that enter at its outputs; ``caller`` is named in errors."""
     layer = layer_of(model, caller)
-    if not callable(loss):
-        raise TypeError(f"{caller}: loss must be a callable (outputs) -> Tensor, got {describe(loss)}")
+    check_loss(loss, caller)
     if isinstance(model, SequenceModel):
         x = model._embedded(x, lengths)
     given, state, sequences = layer._arranged(x, initial_state, lengths)
     T, N, _ = given.shape
     valid = np.ones((T, N), bool) if sequences is None else sequences.valid()
     turn = slice(None, None, -1) if layer.reverse else slice(None)
-    read = np.where(valid[..., None], given.data, 0)[turn]
+    read = inside(valid, given.data)[turn].copy()
     arrays = [s.data for s in state]
     unrolled = Unrolled(layer, read, arrays, valid[turn], layer._mask(N, None), initial_state is None)
-    outputs = np.where(valid[..., None], unrolled.states[0][1:][turn], 0)
+    outputs = inside(valid, unrolled.states[0][1:][turn])
     value, entering = _entering(model, layer, outputs, valid, loss, caller)
-    return Run(layer, unrolled, value, np.where(valid[..., None], entering, 0)[turn], valid)
+    return Run(layer, unrolled, value, inside(valid, entering)[turn], valid)
+
+
+def inside(valid: Array, a: Array) -> Array:
+    """Return an array (T, N, …) with 0 in the padding; itself where there is none."""
+    return a if valid.all() else np.where(valid[..., None], a, 0)
+
+
+def check_loss(loss: Any, caller: str) -> None:
+    """Refuse a loss that cannot be called."""
+    if not callable(loss):
+        raise TypeError(f"{caller}: loss must be a callable (outputs) -> Tensor, got {describe(loss)}")
 
 
 def layer_of(model: Any, caller: str) -> Layer:
@@ -195,8 +207,6 @@ class Trace:
     dL_dz_h : (T, N, G·H)
         That of the recurrent product; equal to dL_dz but for a GRU.
     dL_dinitial_state : list of (N, H)
-    gradients : dict by parameter name
-        The gradients of the layer's parameters.
 
     Notes
     -----
@@ -212,15 +222,14 @@ class Trace:
         self.x = self._in_time(run.unrolled.x)
         self.hs = self._shown(run.unrolled.states[0][1:])
         self.pre_activations = self._shown(run.unrolled.steps.pre)
-        self.dL_dh, self.dL_dh_local = self._in_time(total), self._in_time(run.entering)
-        self.dL_dh_carried = self._in_time(np.where(run.valid[self._turn][..., None], arriving[0][1:], 0))
+        self.dL_dh, self.dL_dh_local = self._shown(total), self._in_time(run.entering)
+        self.dL_dh_carried = self._shown(arriving[0][1:])
         self.dL_dz, self.dL_dz_h = self._in_time(backs[0]), self._in_time(backs[1])
         self.dL_dinitial_state = [a[0] for a in arriving]
         if isinstance(run.unrolled.steps, LSTMSteps):
             self.cs = self._shown(run.unrolled.states[1][1:])
             steps: LSTMSteps = run.unrolled.steps
             self.dL_dc = self._shown(steps.total_c(slice(None), [total, arriving[1][1:]]))
-        self.gradients = run.unrolled.total(self._back)
 
     def __repr__(self) -> str:
         return f"<Trace of {type(self.layer).__name__}: T={self.T}, N={self.N}, H={self.H}, loss {self.total_loss:.4g}>"
@@ -234,15 +243,17 @@ class Trace:
         total, dz = np.empty_like(entering), np.empty_like(u.steps.pre)
         dz_h = dz
         for k in range(u.T - 1, -1, -1):
-            d_h = entering[k] + arriving[0][k + 1]
-            total[k] = d_h if clip is None else np.where(u.inside(k), clipped(d_h, clip, 1), d_h)
-            found = u.back(k, [total[k], *(a[k + 1] for a in arriving[1:])])
-            if dz_h is dz and found.dz_h is not found.dz:
-                dz_h = np.empty_like(dz)
-            dz[k], dz_h[k] = found.dz, found.dz_h
+            d_h = np.add(entering[k], arriving[0][k + 1], out=total[k])
+            if clip is not None:
+                d_h[...] = np.where(u.inside(k), clipped(d_h, clip, 1), d_h)
+            found = u.back(k, [d_h, *(a[k + 1] for a in arriving[1:])])
+            dz[k] = found.dz
+            if found.dz_h is not found.dz:
+                dz_h = np.empty_like(dz) if dz_h is dz else dz_h
+                dz_h[k] = found.dz_h
             for a, d in zip(arriving, found.before, strict=True):
                 a[k] = d
-        return (dz, dz_h), arriving, np.where(self.valid[self._turn][..., None], total, 0)
+        return (dz, dz_h), arriving, total
 
     @property
     def _turn(self) -> slice:
@@ -254,15 +265,18 @@ class Trace:
 
     def _shown(self, a: Array) -> Array:
         """Return an array over the steps in time order, with 0 in the padding."""
-        turned = self._in_time(a)
-        shown: Array = turned if self.valid.all() else np.where(self.valid[..., None], turned, 0)
-        return shown
+        return inside(self.valid, self._in_time(a))
 
     def _order(self, t: int) -> int:
         """Return the number of step t in the order of processing, or the other way round."""
         return self.T - 1 - t if self.layer.reverse else t
 
     # --- by step -----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def gradients(self) -> dict[str, Array]:
+        """The gradients of the layer's parameters, by name: what `Tensor.backward` gives."""
+        return self._unrolled.total(self._back)
 
     @property
     def total_loss(self) -> float:
@@ -312,10 +326,16 @@ class Trace:
 
     @property
     def gradient_norms(self) -> Array:
-        """‖dL/dh_t‖ over all rows and neurons, (T,)."""
-        return np.sqrt(np.square(self.dL_dh).sum(axis=(1, 2)))
+        """‖dL/dh_t‖ over all rows and neurons, (T,); float64, where the square of a small float32 is not 0."""
+        norms: Array = np.sqrt(np.square(self.dL_dh, dtype=np.float64).sum(axis=(1, 2)))
+        return norms
 
     # --- the activations ---------------------------------------------------------------------------------------------
+
+    @property
+    def gates(self) -> tuple[str, ...]:
+        """What the G blocks of pre-activations are called."""
+        return self._unrolled.steps.gates
 
     @property
     def slopes(self) -> Array:
@@ -394,6 +414,49 @@ class Trace:
         unclipped(self.layer, "trace.truncation_angles")
         parts = lags(self._unrolled, self._run.entering, as_size(k1, "trace.truncation_angles: k1"))
         return angles(parts, self.gradients, self.T)
+
+    # --- looking at it -----------------------------------------------------------------------------------------------
+
+    def to_html(self, path: str | os.PathLike[str], title: str | None = None) -> None:
+        """Write the explorer: one page that needs nothing else, to step through this run forward and backward.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file to write; one that is there is replaced, whole or not at all.
+        title : str, optional
+            What the page is of; by default the layer's kind and T.
+
+        Raises
+        ------
+        ValueError
+            For more than 500 steps.
+        OSError
+            When the file cannot be written.
+
+        Notes
+        -----
+        It stays under 5 MB for T = 200, H = 128, of any kind of layer. Tests: tests/bptt/test_page.py and, in a
+        browser, tests/browser/test_explorer.py.
+        """
+        from minirnn.bptt.page import page_of, write
+
+        write(page_of(self, title, "trace.to_html"), path, "trace.to_html")
+
+    def _repr_html_(self) -> str:
+        """Return the explorer in a frame, for a notebook; of what is too long for it, what `repr` says."""
+        from minirnn.bptt.page import frame_of, page_of
+
+        try:
+            return frame_of(page_of(self, None, "trace"))
+        except ValueError as error:
+            return f"<p>{html.escape(repr(self))}: {html.escape(str(error))}</p>"
+
+    def explain(self, t: int, row: int = 0) -> str:
+        """Return the equations of step t with the numbers of a row, as `minirnn.bptt.explain` writes them down."""
+        from minirnn.bptt.explaining import explain  # which imports this module
+
+        return explain(self, t=t, row=row)
 
     def _step_of(self, t: Any, argument: str, least: int = 0) -> int:
         """Check a step in time; return it in the order of processing, −1 for the initial state."""

@@ -51,15 +51,14 @@ class Unrolled:
         self._run(state)
 
     def _run(self, state: Sequence[Array]) -> None:
-        now = list(state)
-        for k in range(self.T + 1):
-            for to, s in zip(self.states, now, strict=True):
-                to[k] = s
-            if k < self.T:
-                new = self.steps.step(k, now)
-                if self.valid is not None:
-                    new = [np.where(self.valid[k], n, s) for n, s in zip(new, now, strict=True)]
-                now = new
+        for made, given in zip(self.states, state, strict=True):
+            made[0] = given
+        for k in range(self.T):
+            now, new = [s[k] for s in self.states], [s[k + 1] for s in self.states]
+            self.steps.step(k, now, new)
+            if self.valid is not None:
+                for to, s in zip(new, now, strict=True):
+                    np.copyto(to, s, where=~self.valid[k])
         self.steps.linearise([s[:-1] for s in self.states], [s[1:] for s in self.states])
 
     def zeros(self, *around: int) -> list[Array]:
@@ -109,7 +108,7 @@ class Unrolled:
         found = {"W_xh": x @ back.dz, "W_hh": np.concatenate(W_hh, axis=-1)}
         found |= {"b_h": back.dz.sum(-2), "b_hn": back.dz_h[..., -self.H :].sum(-2)}
         return {name: found[name] for name in self.names} | {
-            name: d.sum(-2) for name, d in zip(self.learned, self._begun(back, at), strict=False)
+            name: d.sum(-2) for name, d in zip(self.learned, self._begun(back, at), strict=True)
         }
 
     def total(self, back: Back, at: Any = slice(None)) -> dict[str, Array]:
@@ -119,13 +118,13 @@ class Unrolled:
         found = {"W_xh": rows(self.x[at]).T @ dz, "W_hh": np.concatenate(W_hh, axis=1)}
         found |= {"b_h": dz.sum(0), "b_hn": dz_h[:, -self.H :].sum(0)}
         return {name: found[name] for name in self.names} | {
-            name: d.sum((0, 1)) for name, d in zip(self.learned, self._begun(back, at), strict=False)
+            name: d.sum((0, 1)) for name, d in zip(self.learned, self._begun(back, at), strict=True)
         }
 
     def _begun(self, back: Back, at: Any) -> list[Array]:
         """Return what arrives at the initial state: what goes back from the first step of each row."""
         begins = (self.first == np.arange(self.T)[at, None])[..., None]
-        return [np.where(begins, d, 0) for d in back.before]
+        return [np.where(begins, d, 0) for d in back.before[: len(self.learned)]]
 
 
 def rows(a: Array) -> Array:

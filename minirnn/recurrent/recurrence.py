@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from minirnn.arguments import as_size
+from minirnn.drawing import blocks, unrolled
 from minirnn.module import Module
 from minirnn.tensor import Tensor
 
@@ -66,3 +68,37 @@ class Recurrence(Module):
     def last_output(self, final_state: Any) -> Tensor:
         """Return the (N, output_size) output that belongs to a final state."""
         raise NotImplementedError(f"{self.name} must define last_output()")
+
+    def to_svg(self, T: int = 5) -> str:
+        """Draw it as an SVG document: the cell with its loop and, beside it, unrolled through T steps.
+
+        Of more than five steps the first three and the last are drawn. Figures 14-1 and 14-2 of note 003.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If T is no int ≥ 1.
+
+        >>> import minirnn as mr
+        >>> svg = mr.LSTMLayer(10, 20).to_svg(T=3)
+        >>> svg[:4], "h_t" in svg, "(20, 80)" in svg  # save it with pathlib.Path("lstm.svg").write_text(svg)
+        ('<svg', False, True)
+        """
+        picture = blocks.Picture(self._title(), self._block(), self.input_size, self._equations())
+        return unrolled.draw(picture, as_size(T, f"{self.name}.to_svg: T"))
+
+    def _repr_svg_(self) -> str:
+        """Return what a notebook shows."""
+        return self.to_svg()
+
+    def _title(self) -> str:
+        """Return what stands above a drawing."""
+        return f"{self.name}: D = {self.input_size}, H = {self.output_size}, {self.count_params():,} parameters"
+
+    def _block(self) -> blocks.Block:
+        """Return what is drawn; a subclass says it."""
+        raise NotImplementedError(f"{self.name}.to_svg: define _block(), from minirnn.drawing.blocks")
+
+    def _equations(self) -> list[str]:
+        """Return the equations that stand below a drawing."""
+        return []

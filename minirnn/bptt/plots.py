@@ -1,0 +1,124 @@
+"""Pictures of a `Trace` with matplotlib, the extra ``plot``. Each returns the Axes that it has drawn on.
+
+Checked by tests/bptt/test_plots.py.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from minirnn.arguments import as_size
+from minirnn.bptt.tracing import Trace
+from minirnn.op import Array
+
+_TOTAL, _LOCAL, _CARRIED = "#000000", "#0072b2", "#d55e00"
+"""Colours that colour-blind people tell apart too (Okabe & Ito 2008)."""
+
+
+def plot_gradient_norms(trace: Trace, ax: Any = None) -> Any:
+    """Draw ‖dL/dh_t‖ against t on a logarithmic axis, with its two parts: entering at t, and carried.
+
+    Parameters
+    ----------
+    trace : Trace
+    ax : matplotlib Axes, optional
+        A new figure's if left out.
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    ImportError
+        Where matplotlib is not installed.
+
+    Notes
+    -----
+    Steps whose norm is 0 are left out: a logarithmic axis has no place for them. Test: tests/bptt/test_plots.py.
+    """
+    ax = _axes(ax, "plot_gradient_norms")
+    parts = (
+        ("total", trace.dL_dh, _TOTAL, "o-"),
+        ("local", trace.dL_dh_local, _LOCAL, "s:"),
+        ("carried", trace.dL_dh_carried, _CARRIED, "^--"),
+    )
+    for label, gradient, colour, style in parts:
+        norms = _positive(np.sqrt(np.square(gradient).sum(axis=(1, 2))))
+        ax.plot(range(trace.T), norms, style, color=colour, markersize=3, label=label)
+    ax.set(title=f"{type(trace.layer).__name__}: gradient norm", xlabel="step t", ylabel="‖dL/dh_t‖", yscale="log")
+    ax.legend()
+    return ax
+
+
+def plot_credit(trace: Trace, ax: Any = None) -> Any:
+    """Draw `Trace.credit` as a heat map on a logarithmic scale: what enters at s, used at k. White: nothing.
+
+    Parameters, result and errors are those of `plot_gradient_norms`. Test: tests/bptt/test_plots.py.
+    """
+    ax = _axes(ax, "plot_credit")
+    from matplotlib.colors import LogNorm
+
+    norms = _positive(trace.credit().norms)
+    found = norms[np.isfinite(norms)]
+    high = found.max() if found.size else 1.0
+    low = max(found.min(), 1e-12 * high) if found.size else 0.1
+    scale = LogNorm(low if low < high else high / 10, high)
+    image = ax.imshow(norms, norm=scale, cmap="cividis", origin="upper", interpolation="nearest")
+    ax.figure.colorbar(image, ax=ax, label="norm of the gradient of W_hh")
+    ax.set(title="credit", xlabel="used at step k", ylabel="entered at step s")
+    return ax
+
+
+def plot_singular_values(trace: Trace, row: int = 0, ax: Any = None) -> Any:
+    """Draw the singular values of each step's Jacobian ∂ state_t / ∂ state_{t−1}, of one row, logarithmically.
+
+    Where all of them are below 1, every step makes every gradient smaller. ``row`` is which of the N; the other
+    parameters, the result and the errors are those of `plot_gradient_norms`. Test: tests/bptt/test_plots.py.
+    """
+    row = as_size(row, "plot_singular_values: row", 0)
+    if row >= trace.N:
+        raise IndexError(f"plot_singular_values: row must be 0 … {trace.N - 1}, got {row}: there are N={trace.N}")
+    ax = _axes(ax, "plot_singular_values")
+    values = np.stack([trace.singular_values(t, before(trace, t))[row] for t in range(trace.T)])
+    ax.plot(range(trace.T), _positive(values), color=_LOCAL, linewidth=0.8, alpha=0.7)
+    ax.axhline(1.0, color=_TOTAL, linewidth=1)
+    ax.set(title=f"singular values, row {row}", xlabel="step t", ylabel="σ of ∂state_t/∂state_{t−1}", yscale="log")
+    return ax
+
+
+def plot_saturation(trace: Trace, ax: Any = None) -> Any:
+    """Draw the share of saturated units against t, a line for each gate; see `Trace.saturation`.
+
+    Parameters, result and errors are those of `plot_gradient_norms`. Test: tests/bptt/test_plots.py.
+    """
+    shares = trace.saturation
+    ax = _axes(ax, "plot_saturation")
+    for name, share, style in zip(trace.gates, shares.T, ("-", "--", ":", "-."), strict=False):
+        ax.plot(range(trace.T), 100 * share, style, label=name)
+    ax.set(title="saturated units", xlabel="step t", ylabel="%", ylim=(-2, 102))
+    ax.legend(title="gate")
+    return ax
+
+
+def before(trace: Trace, t: int) -> int:
+    """Return the step that is processed before t; −1, or T in reverse, is the initial state."""
+    return t + 1 if trace.layer.reverse else t - 1
+
+
+def _axes(ax: Any, caller: str) -> Any:
+    """Return the Axes given, or those of a new figure."""
+    if ax is not None:
+        return ax
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ImportError(
+            f'{caller}: needs matplotlib, which is not installed: try pip install "minirnn[plot]"'
+        ) from None
+    return Figure(figsize=(6.4, 4.0), layout="constrained").subplots()
+
+
+def _positive(a: Array) -> Array:
+    """Return an array with NaN where a logarithmic axis has no place."""
+    return np.where(a > 0, a, np.nan)

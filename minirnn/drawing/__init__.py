@@ -1,0 +1,1 @@
+"""Drawings as SVG text: recurrent modules, folded and unrolled, and graphs of ops. Knows nothing of either."""

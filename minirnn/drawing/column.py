@@ -1,0 +1,177 @@
+"""One step of a recurrent module: where its blocks stand above its input, and the lines between them.
+
+x is counted from the middle of the column, y from the middle of the input, and upwards it falls. Checked by
+tests/drawing/test_unrolled.py.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from minirnn.drawing.blocks import Block, Both, Box, Cell, Picture, Tower, Weight
+from minirnn.drawing.canvas import Canvas, Point
+from minirnn.drawing.text import SIZE, Piece, fitted, maths, parameter, plain, width
+
+CELL, BOX, PILL = 66, 30, 26
+"""Heights."""
+
+RISE = 46
+"""How long the line into a block is; its label stands beside it."""
+
+LANE = 15
+"""How far from a cell a line passes it."""
+
+_SMALL = SIZE - 2
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A cell or a box, and the y of its middle."""
+
+    block: Cell | Box
+    y: float
+
+
+@dataclass(frozen=True)
+class Link:
+    """A line between blocks; its weight, if it has one, stands beside its end."""
+
+    points: Sequence[Point]
+    weight: Weight | None = None
+    arrow: bool = True
+
+
+class Column:
+    """The blocks of one step, placed.
+
+    Parameters
+    ----------
+    picture : Picture
+    half : float
+        Half the width of a cell.
+    head : bool
+        Whether the head is part of it.
+
+    Attributes
+    ----------
+    placed : list of Placed
+    links : list of Link
+    dots : list of y
+        Where a line divides.
+    top : float
+        The y of the middle of what comes out.
+    """
+
+    def __init__(self, picture: Picture, half: float, head: bool = True) -> None:
+        self.half = half
+        self.placed: list[Placed] = []
+        self.links: list[Link] = []
+        self.dots: list[float] = []
+        out = self._put(picture.block, [(0.0, -PILL / 2)])
+        if picture.head is not None and head:
+            out = self._put(picture.head, out)
+        self.top = out[-1][1] - RISE * 0.6 - PILL / 2
+        self.links.append(Link([*out, (0.0, self.top + PILL / 2)]))
+
+    @property
+    def cells(self) -> list[tuple[Cell, float]]:
+        """The cells, from the bottom up, each with its y."""
+        return [(p.block, p.y) for p in self.placed if isinstance(p.block, Cell)]
+
+    def _put(self, block: Block, path: list[Point]) -> list[Point]:
+        """Place a block where the path leads to; return where the path from it begins."""
+        if isinstance(block, Tower):
+            for one in block.blocks:
+                path = self._put(one, path)
+            return path
+        if isinstance(block, Both):
+            return self._put_both(block, path)
+        height = CELL if isinstance(block, Cell) else BOX
+        bottom = path[-1][1] - RISE
+        self.links.append(Link([*path, (0.0, bottom)], block.into))
+        self.placed.append(Placed(block, bottom - height / 2))
+        return [(0.0, bottom - height)]
+
+    def _put_both(self, block: Both, path: list[Point]) -> list[Point]:
+        """Place two blocks: the input passes the lower one on the left, its output the upper one on the right."""
+        lane = self.half + LANE
+        divide = path[-1][1] - 12
+        self.dots.append(divide)
+        (_, y), *_ = of_lower = self._put(block.lower, [*path, (0.0, divide)])
+        turn = y - 34
+        (_, y), *_ = of_upper = self._put(block.upper, [(0.0, divide), (-lane, divide), (-lane, turn), (0.0, turn)])
+        join = y - RISE * 0.6
+        self.placed.append(Placed(Box("concatenate", None, block.size), join - BOX / 2))
+        self.links.append(Link([*of_upper, (0.0, join)]))
+        around = [(lane, of_lower[0][1] - 14), (lane, join - BOX / 2), (self.half, join - BOX / 2)]
+        self.links.append(Link([*of_lower, (0.0, around[0][1]), *around]))
+        return [(0.0, join - BOX)]
+
+    def draw(self, canvas: Canvas, x: float, shapes: bool) -> None:
+        """Draw the column around x, the parameters with their shapes or by their names alone."""
+        for link in self.links:
+            points = [(x + dx, y) for dx, y in link.points]
+            canvas.line(points, link.arrow)
+            if link.weight is not None:
+                label = parameter(link.weight.name, link.weight.shape if shapes else None)
+                canvas.text(x + 8, points[-1][1] + 20, label, "start")
+        for y in self.dots:
+            canvas.dot(x, y)
+        for placed in self.placed:
+            if isinstance(placed.block, Cell):
+                _draw_cell(canvas, x, placed.y, 2 * self.half, placed.block, shapes)
+            else:
+                draw_box(canvas, x, placed.y, 2 * self.half, placed.block)
+
+
+def pill(canvas: Canvas, x: float, y: float, label: str, style: str) -> float:
+    """Draw what goes in at the bottom or comes out at the top; return where it ends on the right."""
+    text = maths(label)
+    wide = max(width(text) + 18, 40)
+    canvas.box(x, y, wide, PILL, style, PILL / 2)
+    canvas.text(x, y, text)
+    return x + wide / 2
+
+
+def cell_width(cell: Cell) -> float:
+    """Return how wide a cell must be for its biases with their shapes, its gates and its kind."""
+    biases = width(_biases(cell, True), _SMALL)
+    return max(biases, _gates_width(cell.gates), width(plain(cell.kind), _SMALL)) + 16
+
+
+def label_width(weight: Weight) -> float:
+    """Return how much room the label beside a line needs."""
+    return width(parameter(weight.name, weight.shape)) + 8
+
+
+def _biases(cell: Cell, shapes: bool) -> list[Piece]:
+    pieces: list[Piece] = []
+    for bias in cell.biases:
+        pieces += [*plain(", " if pieces else "+ "), *parameter(bias.name, bias.shape if shapes else None)]
+    return pieces
+
+
+def _gates_width(gates: Sequence[str]) -> float:
+    return sum(max(width(plain(gate)) + 10, 19) + 3 for gate in gates) - 3
+
+
+def _draw_cell(canvas: Canvas, x: float, y: float, w: float, cell: Cell, shapes: bool) -> None:
+    canvas.box(x, y, w, CELL, "cell")
+    lines = ([cell.kind] if shapes else []), _biases(cell, shapes)
+    middle = y + (8 if lines[0] and not lines[1] else -8 if lines[1] and not lines[0] else 0)
+    for kind in lines[0]:
+        canvas.text(x, y - 22, plain(fitted(kind, w - 10, _SMALL)), size=_SMALL, style="muted")
+    gates = [fitted(gate, w - 22) for gate in cell.gates]
+    left = x - _gates_width(gates) / 2
+    for gate in gates:
+        wide = max(width(plain(gate)) + 10, 19)
+        canvas.box(left + wide / 2, middle, wide, 20, "gate", 4)
+        canvas.text(left + wide / 2, middle, plain(gate))
+        left += wide + 3
+    if lines[1]:
+        canvas.text(x, y + 21, lines[1], size=_SMALL)
+
+
+def draw_box(canvas: Canvas, x: float, y: float, w: float, box: Box) -> None:
+    """Draw a box that has no state around (x, y)."""
+    canvas.box(x, y, w, BOX, "plain")
+    canvas.text(x, y, plain(fitted(box.kind, w - 8, _SMALL)), size=_SMALL)

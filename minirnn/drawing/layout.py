@@ -1,0 +1,200 @@
+"""Where the boxes of a graph stand: in levels from left to right, each box left of whatever uses it.
+
+A box's level is its longest way to the last one; within a level the boxes are ordered by the mean place of their
+neighbours, sweep by sweep, and then moved as near to that mean as the others let them (Sugiyama, Tagawa & Toda 1981).
+A line over several levels passes the boxes between through a place of its own, which all lines of one box share.
+Checked by tests/drawing/test_drawing_layout.py.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from minirnn.drawing.canvas import Point
+
+_SWEEPS = 12
+_BETWEEN, _ABOVE, _LINE = 44, 16, 6  # pixels: between levels, between boxes, and the height of a line that passes
+
+Spot = tuple[int, int]
+"""A box and a level: its own, or one that its line passes."""
+
+Neighbours = dict[Spot, tuple[dict[Spot, float], dict[Spot, float]]]
+"""The spots to the left and to the right that lines lead to, and where in the height of the right one each enters:
+−½ at its top, ½ at its bottom."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The middle of each box, and for each box and each of its inputs the line between, ends included."""
+
+    places: list[Point]
+    lines: list[list[list[Point]]]
+
+
+def layered(inputs: Sequence[Sequence[int]], sizes: Sequence[tuple[float, float]]) -> Layout:
+    """Lay out an acyclic graph.
+
+    Parameters
+    ----------
+    inputs : for each box the numbers of those it reads, in order
+        Box 0 reads the others, directly or through others.
+    sizes : (width, height) of each box
+
+    Returns
+    -------
+    Layout
+    """
+    level = levels(inputs)
+    ways = [[_way(u, v, level) for u in inputs[v]] for v in range(len(inputs))]
+    columns, neighbours = _columns(ways, level)
+    for sweep in range(_SWEEPS):
+        _order(columns, neighbours, right_to_left=sweep % 2 == 0)
+    y = _heights(columns, neighbours, level, [h for _, h in sizes])
+    x, wide = _across(columns, level, sizes)
+    places = [(x[level[v]], y[v, level[v]]) for v in range(len(inputs))]
+    lines = [
+        [_line(way, k, len(ways[v]), sizes, x, wide, y) for k, way in enumerate(ways[v])] for v in range(len(inputs))
+    ]
+    return Layout(places, lines)
+
+
+def levels(inputs: Sequence[Sequence[int]]) -> list[int]:
+    """Return how long the longest way from each box to box 0 is.
+
+    >>> levels([[1, 2], [2], []])
+    [0, 1, 2]
+    """
+    waiting, level, ready = [0] * len(inputs), [0] * len(inputs), [0]
+    for read in inputs:
+        for u in read:
+            waiting[u] += 1
+    while ready:
+        v = ready.pop()
+        for u in inputs[v]:
+            level[u] = max(level[u], level[v] + 1)
+            waiting[u] -= 1
+            if not waiting[u]:
+                ready.append(u)
+    return level
+
+
+def spread(wanted: Sequence[float], heights: Sequence[float]) -> list[float]:
+    """Return places as near to those wanted as can be, in the least-squares sense, without overlap and in order.
+
+    Boxes that would overlap are pushed together into a block around the mean of what they want.
+
+    >>> spread([0.0, 0.0, 50.0], [10.0, 10.0, 10.0])
+    [-5.0, 5.0, 50.0]
+    """
+    offsets, blocks = [0.0], list[list[float]]()  # a block: the sum of what is wanted, and how many want it
+    for above, below in pairwise(heights):
+        offsets.append(offsets[-1] + (above + below) / 2)
+    for want, offset in zip(wanted, offsets, strict=False):
+        blocks.append([want - offset, 1])
+        while len(blocks) > 1 and blocks[-2][0] / blocks[-2][1] > blocks[-1][0] / blocks[-1][1]:
+            total, count = blocks.pop()
+            blocks[-1] = [blocks[-1][0] + total, blocks[-1][1] + count]
+    means = [total / count for total, count in blocks for _ in range(int(count))]
+    return [mean + offset for mean, offset in zip(means, offsets, strict=False)]
+
+
+def _way(u: int, v: int, level: Sequence[int]) -> list[Spot]:
+    """Return the spots from box u to box v, ends included."""
+    return [*((u, at) for at in range(level[u], level[v], -1)), (v, level[v])]
+
+
+def _columns(ways: Sequence[Sequence[Sequence[Spot]]], level: Sequence[int]) -> tuple[list[list[Spot]], Neighbours]:
+    """Return the spots of each level, as a walk from box 0 finds them, and each spot's neighbours left and right."""
+    columns: list[list[Spot]] = [[] for _ in range(max(level) + 1)]
+    neighbours: Neighbours = {}
+    todo = [0]
+    seen = {0}
+    while todo:
+        v = todo.pop()
+        for way in ways[v] or [[(v, level[v])]]:
+            for spot in reversed(way):
+                if spot not in neighbours:
+                    neighbours[spot] = ({}, {})
+                    columns[spot[1]].append(spot)
+        for k, way in enumerate(ways[v]):
+            for left, right in pairwise(way):
+                port = _port(k, len(ways[v])) if right == way[-1] else 0.0
+                neighbours[left][1].setdefault(right, port)
+                neighbours[right][0].setdefault(left, port)
+        new = [way[0][0] for way in reversed(ways[v])]
+        todo += [u for i, u in enumerate(new) if u not in seen and u not in new[:i]]
+        seen.update(new)
+    return columns, neighbours
+
+
+def _order(columns: list[list[Spot]], neighbours: Neighbours, right_to_left: bool) -> None:
+    """Sort each level by the mean place of the neighbours in the level before."""
+    side, sign = int(right_to_left), 1 if right_to_left else -1
+    place = {spot: i for column in columns for i, spot in enumerate(column)}
+    for at in range(len(columns)) if right_to_left else range(len(columns) - 1, -1, -1):
+        means = {
+            spot: _mean([place[other] + sign * port for other, port in neighbours[spot][side].items()], place[spot])
+            for spot in columns[at]
+        }
+        columns[at].sort(key=means.__getitem__)
+        place |= {spot: i for i, spot in enumerate(columns[at])}
+
+
+def _mean(values: Sequence[float], otherwise: float) -> float:
+    return sum(values) / len(values) if values else otherwise
+
+
+def _heights(
+    columns: Sequence[Sequence[Spot]], neighbours: Neighbours, level: Sequence[int], height: Sequence[float]
+) -> dict[Spot, float]:
+    """Return the y of every spot."""
+    tall = {(v, at): (height[v] if at == level[v] else _LINE) + _ABOVE for v, at in neighbours}
+    y = {spot: float(i) for column in columns for i, spot in enumerate(column)}
+    for sweep in range(_SWEEPS):
+        for column in columns if sweep % 2 == 0 else reversed(columns):
+            wanted = [_mean(_straight(spot, neighbours, height, y), y[spot]) for spot in column]
+            y |= zip(column, spread(wanted, [tall[spot] for spot in column]), strict=True)
+    return y
+
+
+def _straight(spot: Spot, neighbours: Neighbours, height: Sequence[float], y: dict[Spot, float]) -> list[float]:
+    """Return the heights at which the lines of a spot would be straight."""
+    left, right = neighbours[spot]
+    return [y[other] - port * height[spot[0]] for other, port in left.items()] + [
+        y[other] + port * height[other[0]] for other, port in right.items()
+    ]
+
+
+def _port(k: int, count: int) -> float:
+    """Return where input k of so many enters a box."""
+    return (k + 1) / (count + 1) - 0.5
+
+
+def _across(
+    columns: Sequence[Sequence[Spot]], level: Sequence[int], sizes: Sequence[tuple[float, float]]
+) -> tuple[list[float], list[float]]:
+    """Return the middle and the width of each level."""
+    wide = [max((sizes[v][0] for v in range(len(level)) if level[v] == at), default=0.0) for at in range(len(columns))]
+    x = [0.0]
+    for before, after in pairwise(wide):
+        x.append(x[-1] - before / 2 - _BETWEEN - after / 2)
+    return x, wide
+
+
+def _line(
+    way: Sequence[Spot],
+    k: int,
+    count: int,
+    sizes: Sequence[tuple[float, float]],
+    x: Sequence[float],
+    wide: Sequence[float],
+    y: dict[Spot, float],
+) -> list[Point]:
+    """Return the line of input k: it enters the box at a height of its own."""
+    (u, start), (v, end) = way[0], way[-1]
+    port = y[v, end] + sizes[v][1] * _port(k, count)
+    points = [(x[start] + sizes[u][0] / 2, y[u, start]), (x[start] + wide[start] / 2, y[u, start])]
+    for spot in way[1:-1]:
+        at = spot[1]
+        points += [(x[at] - wide[at] / 2, y[spot]), (x[at] + wide[at] / 2, y[spot])]
+    return [*points, (x[end] - wide[end] / 2, port), (x[end] - sizes[v][0] / 2, port)]

@@ -1,0 +1,212 @@
+"""A recurrent module as in figures 14-1 and 14-2 of the notes: its cell with the loop, and unrolled through time.
+
+The two panels draw the same `Column`: once with loops, and once for each step with the state going from one to the
+next. Of a long sequence the first steps and the last stand for all. Checked by tests/drawing/test_unrolled.py.
+"""
+
+from itertools import pairwise
+
+from minirnn.drawing.blocks import Box, Cell, Picture, last
+from minirnn.drawing.canvas import Canvas, Point
+from minirnn.drawing.column import BOX, LANE, PILL, RISE, Column, cell_width, draw_box, label_width, pill
+from minirnn.drawing.text import SIZE, Piece, fitted, maths, parameter, plain
+
+SHOWN = 5
+"""Longest sequence whose steps are all drawn."""
+
+_HALF = 48  # half the width of a cell that is one of many
+_GAP, _END = 78, 56  # between such cells, and how long the arrows at both ends are
+_DOTS = 16  # half the width of the dots that stand for the steps left out
+_OTHER = 14  # how far the state's second line lies from the middle of a cell, and the first on its other side
+_WIDEST = 300
+
+
+def draw(picture: Picture, T: int) -> str:
+    """Draw a recurrent module as one SVG document.
+
+    Parameters
+    ----------
+    picture : Picture
+    T : int
+        How many steps to unroll, 1 or more; beyond `SHOWN` those in the middle are left out.
+    """
+    folded, steps = _folded(picture), _Unrolled(picture, T).canvas
+    paper, across = Canvas(), folded.right - steps.left + 44
+    paper.add(folded, 0, 0)
+    paper.add(steps, across, 0)
+    top, left, right = paper.top - 26, paper.left, paper.right
+    paper.text(left, top, plain("with its loop"), "start", style="muted")
+    many = "1 step" if T == 1 else f"{T:,} steps, the same weights at each"
+    where = across + steps.left
+    paper.text(where, top, plain(f"unrolled through time, T = {many}"), "start", style="muted")
+    room = max(right, paper.right) - left
+    paper.text(left, top - 30, plain(fitted(picture.title, room, SIZE + 1)), "start", SIZE + 1, "strong")
+    below = paper.bottom + 30
+    for equation in picture.equations:
+        paper.text(left, below, maths(equation), "start")
+        below += 22
+    return paper.document(picture.title, _description(picture, T))
+
+
+def _description(picture: Picture, T: int) -> str:
+    cells = Column(picture, _HALF).cells
+    parts = [
+        f"{cell.kind} with {', '.join(cell.gates)}, H = {cell.size}, going {'back' if cell.reverse else 'forward'} in "
+        f"time, its state {', '.join(cell.states)} fed back through {cell.around.name} {cell.around.shape}, its input "
+        f"through {cell.into.name} {cell.into.shape}"
+        for cell, _ in cells
+    ]
+    return f"Left: the cell with its loop. Right: unrolled over T = {T} steps. From the bottom up: {'; '.join(parts)}."
+
+
+def _letter(picture: Picture, head: bool = True) -> str:
+    """Return what the output is called: o of a head, y of two directions, h of a layer."""
+    if picture.head is not None and head:
+        return "o"
+    return "y" if len(last(picture.block)) > 1 else "h"
+
+
+# --- the cell with its loop ------------------------------------------------------------------------------------------
+
+
+def _folded(picture: Picture) -> Canvas:
+    canvas = Canvas()
+    narrow = Column(picture, _HALF)
+    half = max([_HALF, *(min(cell_width(cell), _WIDEST) / 2 for cell, _ in narrow.cells)])
+    if narrow.dots:  # the label of a line stands between it and the line that passes
+        half = max([half, *(label_width(cell.into) for cell, _ in narrow.cells)])
+    column = Column(picture, half)
+    for cell, y in column.cells:
+        _loop(canvas, y, half, cell)
+    column.draw(canvas, 0, shapes=True)
+    t = "t" if picture.every else "last"
+    right = pill(canvas, 0, 0, "x_{t}", "input")
+    inputs = "class ids" if picture.size is None else f"D = {picture.size}"
+    canvas.text(right + 8, 0, plain(inputs), "start", style="muted")
+    right = pill(canvas, 0, column.top, f"{_letter(picture)}_{{{t}}}", "output")
+    canvas.text(right + 8, column.top, plain(_size_out(picture, column)), "start", style="muted")
+    return canvas
+
+
+def _size_out(picture: Picture, column: Column) -> str:
+    top = column.placed[-1].block
+    if top.size is None:
+        return ""
+    return f"{'P' if picture.head is not None else 'H'} = {top.size}"
+
+
+def _loop(canvas: Canvas, y: float, half: float, cell: Cell) -> None:
+    """Draw the state that comes back to the cell it left: on the right, or on the left if it goes back in time."""
+    side, anchor = (-1, "end") if cell.reverse else (1, "start")
+    before = "t+1" if cell.reverse else "t−1"
+    first, *others = cell.states
+    for height, reach in [(22, 44), (10, 24)][: 1 + bool(others)]:
+        edge, far = side * half, side * (half + reach)
+        canvas.line([(edge, y - height), (far, y - height), (far, y + height), (edge, y + height)])
+    x = side * (half + 54)
+    canvas.text(x, y - 9 * bool(others) - 9, maths(f"{first}_{{{before}}}"), anchor)
+    canvas.text(x, y - 9 * bool(others) + 9, parameter(cell.around.name, cell.around.shape), anchor)
+    if others:
+        canvas.text(x, y + 20, _others(others, before), anchor)
+
+
+def _others(names: list[str], t: str) -> list[Piece]:
+    """Return the label of what the state holds beside h: at most three names."""
+    if len(names) == 1 and len(names[0]) == 1:
+        return list(maths(f"{names[0]}_{{{t}}}"))
+    return list(plain(", ".join(names) if len(names) <= 3 else f"{names[0]} … {names[-1]}"))
+
+
+# --- unrolled --------------------------------------------------------------------------------------------------------
+
+
+class _Unrolled:
+    """The right panel: a column for each step shown, None standing for those that are not."""
+
+    def __init__(self, picture: Picture, T: int) -> None:
+        self.picture, self.T, self.canvas = picture, T, Canvas()
+        self.steps: list[int | None] = list(range(T)) if T <= SHOWN else [0, 1, 2, None, T - 1]
+        column = Column(picture, _HALF)
+        lanes = 2 * LANE * bool(column.dots)
+        self.end = _HALF + _END + lanes
+        self.x = {step: i * (2 * _HALF + _GAP + lanes) for i, step in enumerate(self.steps)}
+        self.cells = column.cells
+        for cell, y in self.cells:
+            self._state(cell, y)
+        for step in self.steps:
+            self._column(step)
+        if picture.head is not None and not picture.every and len(last(picture.block)) > 1:
+            self._head_of_both(picture.head)
+
+    def _name(self, t: int) -> str:
+        """Return the subscript of step t: a number, or one counted from a distant end."""
+        if self.T <= SHOWN or t < 4:
+            return str(t)
+        return f"T−{self.T - t}"
+
+    def _column(self, step: int | None) -> None:
+        x = self.x[step]
+        if step is None:
+            for y in [0.0, Column(self.picture, _HALF, self.picture.every).top, *(y for _, y in self.cells)]:
+                self.canvas.text(x, y, plain("⋯"), size=SIZE + 7)
+            return
+        full = self.picture.every or self._is_last(step)
+        column = Column(self.picture, _HALF, full)
+        column.draw(self.canvas, x, shapes=False)
+        pill(self.canvas, x, 0, f"x_{{{self._name(step)}}}", "input")
+        letter = _letter(self.picture, full)
+        pill(self.canvas, x, column.top, f"{letter}_{{{self._name(step)}}}", "output" if full else "plain")
+
+    def _is_last(self, step: int) -> bool:
+        """Whether a head that reads the last step only stands on this one; of two directions it reads the ends."""
+        ways = last(self.picture.block)
+        return len(ways) < 2 and step == (0 if True in ways else self.T - 1)
+
+    def _head_of_both(self, head: Box) -> None:
+        """Draw the head of two directions, above all steps: it reads what each returned at its own last step."""
+        y = Column(self.picture, _HALF, head=False).top - PILL / 2
+        left, right = self.x[0], self.x[self.T - 1]
+        middle, box = (left + right) / 2, y - RISE - BOX / 2
+        reads = {left: "the backward half", right: "the forward half"} if left < right else {left: "both halves"}
+        for x, half in reads.items():
+            self.canvas.line([(x, y), (x, y - RISE)])
+            self.canvas.text(x + 8, y - 22, plain(half), "start")
+        draw_box(self.canvas, middle, box, right - left + 2 * _HALF, head)
+        top = box - BOX / 2 - RISE * 0.6
+        self.canvas.line([(middle, box - BOX / 2), (middle, top)])
+        pill(self.canvas, middle, top - PILL / 2, "o_{last}", "output")
+
+    def _state(self, cell: Cell, y: float) -> None:
+        """Draw the arrows between the steps of one cell, in the order in which they are processed."""
+        order = self.steps[::-1] if cell.reverse else self.steps
+        way = -1 if cell.reverse else 1
+        first, final = (self.T - 1, 0) if cell.reverse else (0, self.T - 1)
+        start, end = self.x[first] - way * self.end, self.x[final] + way * self.end
+        self._arrows(cell, y, (start, self.x[first] - way * _HALF), None, True)
+        for a, b in pairwise(order):
+            before, after = _HALF if a is not None else _DOTS, _HALF if b is not None else _DOTS
+            self._arrows(cell, y, (self.x[a] + way * before, self.x[b] - way * after), self._source(a, b, way), True)
+        self._arrows(cell, y, (self.x[final] + way * _HALF, end), final, False)
+        for x, word in ((start, "initial"), (end, "final")):
+            anchor = "end" if (x == start) is (way == 1) else "start"
+            out = -6 if anchor == "end" else 6
+            self.canvas.text(x + out, y - 8, plain(word), anchor, style="muted")
+            self.canvas.text(x + out, y + 8, plain("state"), anchor, style="muted")
+
+    def _source(self, a: int | None, b: int | None, way: int) -> int:
+        """Return the step that the arrow from a to b comes from."""
+        return a if a is not None else (b or 0) - way
+
+    def _arrows(self, cell: Cell, y: float, span: Point, source: int | None, goes_on: bool) -> None:
+        """Draw what goes from one step to the next: h, and on a line of its own what the state holds beside it."""
+        (start, end), (_, *others) = span, cell.states
+        middle, first = (start + end) / 2, y - _OTHER * bool(others)
+        self.canvas.line([(start, first), (end, first)])
+        name = [] if source is None else [*maths(f"h_{{{self._name(source)}}}"), *plain(" ")]
+        label = [*name, *(parameter(cell.around.name) if goes_on else [])]
+        if label:
+            self.canvas.text(middle, first - 12, label)
+        if others:
+            self.canvas.line([(start, y + _OTHER), (end, y + _OTHER)])
+            if source is not None:
+                self.canvas.text(middle, y + _OTHER + 13, _others(others, self._name(source)))
