@@ -4,13 +4,13 @@ Checked by tests/test_history.py.
 """
 
 import math
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from minirnn.arguments import as_size
+from minirnn.charts import curve, means
 
 
 class Evaluation(NamedTuple):
@@ -128,40 +128,9 @@ class History:
         str : lines without a final newline
         """
         width, height = as_size(width, "History.chart: width", 2), as_size(height, "History.chart: height", 2)
-        return _chart(self.loss, width, height, title) if self.updates else "no updates, no loss curve"
-
-
-def _chart(loss: npt.NDArray[np.float64], width: int, height: int, title: str) -> str:
-    """Draw a curve: a column is the mean of its share of the losses, joined to the next by a line."""
-    edges = np.linspace(0, loss.size, min(width, loss.size) + 1).round().astype(int)
-    values = np.add.reduceat(loss, edges[:-1]) / np.diff(edges)
-    low, high = float(values.min()), float(values.max())
-    logarithmic = low > 0 and high > 5 * low
-    scale: Callable[[Any], Any] = np.log if logarithmic else np.asarray
-    back: Callable[[float], float] = math.exp if logarithmic else float
-    bottom, span = float(scale(low)), float(scale(high) - scale(low)) or 1.0
-    rows = ((scale(values) - bottom) / span * (height - 1)).round().astype(int)
-    labels = {row: f"{back(bottom + span * row / (height - 1)):.3g}" for row in {0, height // 2, height - 1}}
-    margin = max(map(len, labels.values()))
-    lines = [f"{labels.get(row, ''):>{margin}} {'┤' if row in labels else '│'}" for row in range(height)]
-    drawn = [line + "".join(_cells(rows, row)).rstrip() for row, line in enumerate(lines)]
-    share = f", each column the mean of {loss.size / width:.3g} updates" if loss.size > width else ""
-    last = f"{loss.size:,} updates"
-    foot = f"{'':{margin}} └{'─' * rows.size}\n{'':{margin}}  1{last:>{max(rows.size - 1, len(last) + 1)}}"
-    title += f"{' (logarithmic)' if logarithmic else ''}{share}"
-    return "\n".join([title, *reversed(drawn), foot])
-
-
-def _cells(rows: npt.NDArray[Any], row: int) -> Iterator[str]:
-    """Yield the characters of one row: the curve's height in each column, and the line that leads there."""
-    before = rows[0]
-    for here in rows:
-        if here == before == row:
-            yield "─"
-        elif row == here:
-            yield "╭" if here > before else "╰"
-        elif row == before:
-            yield "╯" if here > before else "╮"
-        else:
-            yield "│" if min(before, here) < row < max(before, here) else " "
-        before = here
+        if not self.updates:
+            return "no updates, no loss curve"
+        shown = means(self.loss, width)
+        logarithmic = bool(shown.min() > 0 and shown.max() > 5 * shown.min())
+        ends = ("1", f"{self.updates:,} updates")
+        return curve(self.loss, width, height, title, ends=ends, unit="updates", logarithmic=logarithmic)

@@ -15,7 +15,7 @@ PACKAGE = pathlib.Path(minirnn.__file__).parent
 # The order of shared/DESIGN.md. A module imports from the rows above its own; within a row nobody knows the others,
 # except for the parts of one subpackage.
 ORDER = [
-    ["arguments", "textbook", "counting", "part", "op"],
+    ["arguments", "textbook", "counting", "part", "op", "drawing", "charts"],
     ["init", "tasks", "ops", "kernels", "threads"],
     ["modes", "tape"],
     ["tensor"],

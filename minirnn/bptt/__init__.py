@@ -1,10 +1,32 @@
 """See inside back-propagation through time: which loss reached which step, through which weights, and how much is left.
 
-`trace` runs a layer and keeps what flows at every step; the rest is made of that.
+`trace` runs a layer and keeps what flows at every step; the rest is made of that. Start with examples/09.
 """
 
 from minirnn.bptt.credit import Credit
+from minirnn.bptt.diagnosis import Report, doctor
+from minirnn.bptt.explaining import Explanation, explain, explanation
 from minirnn.bptt.gradients import rtrl, truncated_gradient
+from minirnn.bptt.plots import plot_credit, plot_gradient_norms, plot_saturation, plot_singular_values
+from minirnn.bptt.regulariser import Omega, omega, omega_full
 from minirnn.bptt.tracing import Trace, trace
 
-__all__ = ["Credit", "Trace", "rtrl", "trace", "truncated_gradient"]
+__all__ = [
+    "Credit",
+    "Explanation",
+    "Omega",
+    "Report",
+    "Trace",
+    "doctor",
+    "explain",
+    "explanation",
+    "omega",
+    "omega_full",
+    "plot_credit",
+    "plot_gradient_norms",
+    "plot_saturation",
+    "plot_singular_values",
+    "rtrl",
+    "trace",
+    "truncated_gradient",
+]

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from minirnn.cli import bench, count, train
+from minirnn.cli import bench, count, inspect, train
 
 ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
 """What `main` returns when a command did not run to its end; 130 and 141 are a shell's for SIGINT and SIGPIPE."""
@@ -88,10 +88,13 @@ class _Version(argparse.Action):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="minirnn", description="Recurrent layers on numpy alone: count them, train them, time them.")
+    parser = _Parser(
+        prog="minirnn", description="Recurrent layers on numpy alone: count them, train them, look inside, time them."
+    )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     count.add_command(commands)
     train.add_command(commands)
+    inspect.add_command(commands)
     bench.add_command(commands)
     return parser

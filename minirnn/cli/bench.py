@@ -5,7 +5,6 @@ Checked by tests/cli/test_bench.py.
 
 import argparse
 import shutil
-import tempfile
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 from minirnn.bench.cells import KINDS
 from minirnn.bench.shapes import Shape, refuse_what_does_not_fit, telling_what_does_not_fit, whole_numbers
-from minirnn.cli.options import whole_number
+from minirnn.cli.options import check_writable, whole_number
 from minirnn.threads import available_cpus, get_num_threads, set_num_threads
 
 SECTIONS = {
@@ -155,17 +154,8 @@ def _check_destinations(arguments: argparse.Namespace) -> None:
             raise ValueError(f"--plot: expected a file ending in .png or .svg, got {str(arguments.plot)!r}")
         plot.require_matplotlib()
     for option, path in (("--json", arguments.json), ("--plot", arguments.plot)):
-        try:
-            if path and (path.is_dir() or not path.name):
-                raise IsADirectoryError("it is a directory")
-            if path and (path.is_file() or not path.exists()):  # not a device, which is written to as it is
-                tempfile.TemporaryFile(dir=path.parent).close()
-        except OSError as error:
-            fault = (error.strerror or str(error)).lower()
-            hint = "try a file in a directory that exists and may be written to"
-            raise ValueError(
-                f"{option}: expected a file that can be written, got {str(path)!r}: {fault}: {hint}"
-            ) from None
+        if path:
+            check_writable(option, path)
 
 
 def _header(settings: Any) -> dict[str, str]:

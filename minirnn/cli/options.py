@@ -1,7 +1,12 @@
-"""What the options of several commands have in common. Checked by tests/cli/test_train.py and test_bench.py."""
+"""What the options of several commands have in common.
+
+Checked by tests/cli/test_train.py, test_bench.py and test_inspect.py.
+"""
 
 import argparse
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 
 def whole_number(minimum: int) -> Callable[[str], int]:
@@ -17,3 +22,16 @@ def whole_number(minimum: int) -> Callable[[str], int]:
         return number
 
     return read
+
+
+def check_writable(option: str, path: Path) -> None:
+    """Refuse, before anything is done, a file that could not be written afterwards; ValueError naming the option."""
+    try:
+        if path.is_dir() or not path.name:
+            raise IsADirectoryError("it is a directory")
+        if path.is_file() or not path.exists():  # not a device, which is written to as it is
+            tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        fault = (error.strerror or str(error)).lower()
+        hint = "try a file in a directory that exists and may be written to"
+        raise ValueError(f"{option}: expected a file that can be written, got {str(path)!r}: {fault}: {hint}") from None

@@ -13,13 +13,11 @@ from typing import Any
 import numpy as np
 
 from minirnn import losses, optim
+from minirnn.cli.models import add_length, add_model_options, add_task, add_text_options, build_model
 from minirnn.cli.options import whole_number
 from minirnn.history import History
-from minirnn.init import PRESETS
-from minirnn.kernels.cells import ACTIVATIONS
-from minirnn.layers import Embedding, Linear
-from minirnn.recurrent import BACKENDS, RecurrentLayer, SequenceModel
-from minirnn.tasks import AddingTask, TextTask
+from minirnn.recurrent import BACKENDS, SequenceModel
+from minirnn.tasks import AddingTask, Task, TextTask
 from minirnn.threads import set_num_threads
 from minirnn.training import bits_per_character, evaluate, every, fit, sample
 
@@ -29,6 +27,7 @@ _size, _count = whole_number(1), whole_number(0)  # of options
 _HELD_OUT = "held-out"  # the evaluations' name in the History
 _SEQUENCES = 1000  # in the held-out batch of the adding problem
 _WINDOW = 50  # updates over whose mean the training loss must look solved before held-out data are asked
+_ABOUT = "Learn to {description}. Solved: {rule}. Source: {source}."
 _TEMPERATURE = 0.7  # of the sample: a little bolder than what was learnt
 
 
@@ -45,38 +44,27 @@ def add_command(commands: Any) -> None:
 
 
 def _add_adding(tasks: Any) -> None:
-    parser = _add_task(tasks, AddingTask, train_adding)
-    parser.add_argument("--steps-in-time", type=_size, default=50, metavar="T", help="length T; default: %(default)s")
-    _add_settings(parser, hidden=100, batch=16, init="irnn", lr=1e-3, max_updates=20_000)
+    parser = add_task(tasks, AddingTask, train_adding, _ABOUT)
+    add_length(parser, AddingTask)
+    _add_settings(parser, AddingTask, lr=1e-3, max_updates=20_000)
 
 
 def _add_text(tasks: Any) -> None:
-    parser = _add_task(tasks, TextTask, train_text)
+    parser = add_task(tasks, TextTask, train_text, _ABOUT)
     add = parser.add_argument
-    add("--file", metavar="PATH", help="a UTF-8 text file; default: the standard library's own prose")
+    add_text_options(parser)
     add("--chunk", type=_size, default=20, metavar="T", help="steps an update goes back; default: %(default)s")
-    add("--embedding", type=_size, default=64, metavar="D", help="size of a character's vector; default: %(default)s")
-    _add_settings(parser, hidden=256, batch=32, init="orthogonal", lr=4e-3, max_updates=4_000, falls=", falling to 0")
+    _add_settings(parser, TextTask, lr=4e-3, max_updates=4_000, falls=", falling to 0")
     add("--evaluate-every", type=_size, metavar="K", help="updates between evaluations; default: a tenth of all")
     add("--sample", type=_count, default=400, metavar="L", help="characters to write at the end; default: %(default)s")
 
 
-def _add_task(tasks: Any, task: Any, run: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
-    about = f"Learn to {task.description}. Solved: {task.rule}. Source: {task.source}."
-    parser: argparse.ArgumentParser = tasks.add_parser(task.name, help=task.description, description=about)
-    parser.set_defaults(run=run)
-    return parser
-
-
 def _add_settings(
-    parser: argparse.ArgumentParser, *, hidden: int, batch: int, init: str, lr: float, max_updates: int, falls: str = ""
+    parser: argparse.ArgumentParser, task: type[Task], *, lr: float, max_updates: int, falls: str = ""
 ) -> None:
     """Add what the tasks share, with one task's defaults."""
     add, default = parser.add_argument, "default: %(default)s"
-    add("--hidden", type=_size, default=hidden, metavar="H", help=f"hidden neurons; {default}")
-    add("--batch", type=_size, default=batch, metavar="N", help=f"sequences side by side in an update; {default}")
-    add("--init", choices=("irnn", *PRESETS), default=init, help=f"irnn, or the initialiser of W_hh; {default}")
-    add("--activation", choices=tuple(ACTIVATIONS), help="φ; default: relu for --init irnn, else tanh")
+    add_model_options(parser, task)
     add("--backend", choices=BACKENDS, default="fused", help=f"the numbers are the same; {default}")
     add("--optimizer", choices=tuple(OPTIMIZERS), default="adam", help=default)
     add("--lr", type=_positive, default=lr, metavar="RATE", help=f"learning rate{falls}; {default}")
@@ -106,8 +94,7 @@ def train_adding(arguments: argparse.Namespace) -> int:
     set_num_threads(arguments.threads)
     task = AddingTask(arguments.steps_in_time)
     for_model, for_data = np.random.default_rng(arguments.seed).spawn(2)
-    layer = _layer(arguments, task.input_size, for_model)
-    model = SequenceModel(layer, Linear(arguments.hidden, task.output_size, rng=for_model), readout=task.readout)
+    model = build_model(arguments, task, for_model)
     settings = _settings(arguments, model)
     held_out = task.evaluation_batch(_SEQUENCES, arguments.seed)
 
@@ -132,7 +119,7 @@ def train_text(arguments: argparse.Namespace) -> int:
     task = TextTask(path=arguments.file)
     for_model, for_data, for_sample = np.random.default_rng(arguments.seed).spawn(3)
     streams = task.streams(arguments.batch, arguments.chunk, for_data)
-    model = _text_model(arguments, task.input_size, for_model)
+    model = build_model(arguments, task, for_model)
     settings = _settings(arguments, model)
     baselines = f"bigram {task.bigram_bits:.2f}, unigram {task.unigram_bits:.2f}"
     interval = arguments.evaluate_every or max(1, arguments.max_updates // 10)
@@ -181,19 +168,6 @@ def _measured(history: History) -> str:
         return "not measured yet"
     last = history.evaluations[_HELD_OUT][-1]
     return f"{last.value:.3f}" + (f" after update {last.update:,}" if last.update < history.updates else "")
-
-
-def _text_model(arguments: argparse.Namespace, V: int, rng: np.random.Generator) -> SequenceModel:
-    embedding = Embedding(V, arguments.embedding, rng=rng)
-    layer = _layer(arguments, arguments.embedding, rng)
-    return SequenceModel(layer, Linear(arguments.hidden, V, rng=rng), embedding=embedding)
-
-
-def _layer(arguments: argparse.Namespace, D: int, rng: np.random.Generator) -> RecurrentLayer:
-    irnn = arguments.init == "irnn"
-    start = {"init": "irnn"} if irnn else {"recurrent_initializer": arguments.init}
-    activation = arguments.activation or ("relu" if irnn else "tanh")
-    return RecurrentLayer(D, arguments.hidden, activation=activation, backend=arguments.backend, rng=rng, **start)
 
 
 def _settings(arguments: argparse.Namespace, model: SequenceModel) -> dict[str, Any]:

@@ -1,0 +1,197 @@
+"""`doctor`: what is wrong with a recurrent layer, in plain language, each sentence with the figures behind it.
+
+Checked by tests/bptt/test_diagnosis.py.
+"""
+
+import json
+import math
+import textwrap
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minirnn.arguments import describe
+from minirnn.bptt.advice import advise
+from minirnn.bptt.findings import Finding, find
+from minirnn.bptt.measures import EXPLODED, Figures, measure
+from minirnn.bptt.tracing import Loss, Trace, run_of
+
+VANISHED = 0.25
+"""Vanishing: less of the gradient is carried on than this, two half-lives within one sequence."""
+SATURATED = 0.5
+"""Saturated: of the units that write into the state (h, g of an LSTM, n of a GRU) so many are, the better part."""
+OFF = 0.9
+"""Dead: ReLU is off at so many of all steps, rows and units. In a healthy layer it is about half."""
+
+VERDICTS = {
+    "not finite": "NaN or inf turned up",
+    "dead": "nearly all rectifiers are off",
+    "no gradient": "no gradient enters the layer at all",
+    "exploding": "the gradient grows on its way back",
+    "saturated": "most units stand where φ is flat",
+    "vanishing": "the gradient shrinks on its way back",
+    "too short": "there is no step to go back through",
+    "healthy": "the gradient gets through",
+}
+"""Every verdict, and what it means. Where several would fit, the first of them is given."""
+
+_WIDTH = 80  # columns of a report
+_WRITERS = ("h", "g", "n")  # the gates that write into the state
+
+
+class Report(NamedTuple):
+    """What `doctor` found.
+
+    Attributes
+    ----------
+    verdict : str
+        A key of `VERDICTS`.
+    figures : dict by name
+        Every number that a sentence uses; `doctor` lists them.
+    findings, advice : list of Finding
+        The sentences: what was measured, and what to try. A Finding has its ``text`` and the names of its ``figures``.
+
+    Notes
+    -----
+    ``str(report)`` is for a terminal, 80 columns wide. Test: tests/bptt/test_diagnosis.py.
+    """
+
+    verdict: str
+    figures: Figures
+    findings: list[Finding]
+    advice: list[Finding]
+
+    def __str__(self) -> str:
+        parts = [f"verdict: {self.verdict} ({VERDICTS[self.verdict]})", "", *_items(self.findings)]
+        if self.advice:
+            parts += ["", "what to try", "", *_items(self.advice)]
+        return "\n".join(parts)
+
+    def __repr__(self) -> str:
+        return f"<Report: {self.verdict}, {len(self.figures)} figures>"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it as plain dicts, lists, strings and numbers; None stands for what is NaN or inf."""
+        sentences = {
+            "findings": [{"text": f.text, "figures": list(f.figures)} for f in self.findings],
+            "advice": [{"text": f.text, "figures": list(f.figures)} for f in self.advice],
+        }
+        return {"verdict": self.verdict, "meaning": VERDICTS[self.verdict], "figures": _plain(self.figures)} | sentences
+
+    def to_json(self) -> str:
+        """Return `to_dict` as strict JSON."""
+        return json.dumps(self.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
+
+
+def doctor(
+    model_or_trace: Any, x: Any = None, loss: Loss | None = None, initial_state: Any = None, lengths: Any = None
+) -> Report:
+    """Examine how gradients flow back through a layer, and say in plain language what is wrong and what to try.
+
+    Parameters
+    ----------
+    model_or_trace : Trace, or what `trace` takes
+        A Trace alone, or a model with the rest, which are then traced.
+    x, loss, initial_state, lengths
+        As `trace` takes them; x and loss are needed with a model.
+
+    Returns
+    -------
+    Report
+        Its ``verdict`` is a key of ``minirnn.bptt.diagnosis.VERDICTS``. Its ``figures``, as far as there are any:
+
+        - ``gradient_norms`` (T,): ‖dL/dh_t‖ over all rows and neurons, in time order; ``underflows``: at how many
+          steps it is 0 only because the dtype has no number so small;
+        - ``enters``: at how many steps a gradient enters; ``enters_at``: the last of them, if all rows share it;
+        - ``left``: the factor by which that one gradient is multiplied on its way back, over ``steps_back`` steps;
+          ``first_factor``: that of its first step back, in which it loses what falls on units that are off, or, in an
+          LSTM, what does not get into c; ``carried``: that of all other steps, by which it is judged; ``rate``: their
+          geometric mean; ``half_life`` = ln 2 / −ln rate in steps, or ``doubling_time`` = ln 2 / ln rate; ``reach``:
+          the steps after which a hundredth is left, ln 0.01 / ln rate;
+        - ``spectral_radius``, ``spectral_norm``: ρ and σ₁ of W_hh, of a gated cell by gate; ``largest_slope``: max φ′;
+          ``step_bound``: σ₁ · max φ′, above which no step multiplies a gradient (with recurrent_dropout it has the
+          factor ``largest_mask`` too); ``mean_slope``: φ′ on average; ``identity``: whether W_hh = I;
+        - ``saturation``: the share of units by gate, see `Trace.saturation`; for ReLU ``off``, the share of steps, rows
+          and units, and ``dead_units``, those that are off throughout; ``kept``: the mean of an LSTM's f, a GRU's z;
+        - ``parameter_gradient_norm``: √Σ g² over the layer's parameters; ``clip``: the suggested threshold, between
+          ``clip_from`` and ``clip_to``; in an exploding layer the ``clip_step_norm`` of ``clip_step``;
+        - ``mean_pre_activation``: mean |z_t|, and those of its terms: ``mean_input_term`` of X_t W_xh, ``mean_bias`` of
+          b_h, ``mean_recurrent_term`` of the rest; ``largest_input``: max |x_t|;
+        - ``not_finite``: a dict, see `first_not_finite`; ``message_clip``; ``loss``,
+          ``layer``, ``dtype``, ``T``, ``N``, ``H``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `trace`; for a Trace with further arguments, and for a model without x or loss.
+
+    Notes
+    -----
+    What is measured is measured of this batch and these weights. That a gradient vanishes where σ₁ · max φ′ < 1 is a
+    theorem (Pascanu, Mikolov & Bengio 2013, section 2.1), that it may explode only where it is > 1 is another; what ρ
+    and the mean of a gate say is a rule of thumb, and is called one. Test: tests/bptt/test_diagnosis.py.
+
+    >>> import minirnn as mr
+    >>> layer = mr.RecurrentLayer(3, 8, recurrent_initializer=mr.init.spectral(0.3), rng=0)
+    >>> x = np.random.default_rng(1).normal(size=(20, 4, 3))
+    >>> report = mr.bptt.doctor(layer, x, lambda outputs: (outputs[-1] ** 2).sum())
+    >>> report
+    <Report: vanishing, ...>
+    >>> round(report.figures["half_life"], 2)  # steps
+    0.43
+    """
+    figures = measure(_traced(model_or_trace, x, loss, initial_state, lengths))
+    verdict = judge(figures)
+    return Report(verdict, figures, find(figures), advise(verdict, figures))
+
+
+def _traced(model_or_trace: Any, x: Any, loss: Loss | None, initial_state: Any, lengths: Any) -> Trace:
+    if isinstance(model_or_trace, Trace):
+        given = {"x": x, "loss": loss, "initial_state": initial_state, "lengths": lengths}
+        for name, value in given.items():
+            if value is not None:
+                raise TypeError(
+                    f"doctor: {name} belongs to a model, got it with a Trace, which has its own: leave it out"
+                )
+        return model_or_trace
+    for name, value in (("x", x), ("loss", loss)):
+        if value is None:
+            what = describe(model_or_trace) if isinstance(model_or_trace, np.ndarray) else type(model_or_trace).__name__
+            hint = "pass doctor(model, x, loss), or a Trace alone"
+            raise TypeError(f"doctor: {name} must be given with a model, got None with {what}: {hint}")
+    assert loss is not None
+    with np.errstate(all="ignore"):  # what overflows is told in the report
+        return Trace(run_of(model_or_trace, x, loss, initial_state, lengths, "doctor"))
+
+
+def judge(figures: Figures) -> str:
+    """Return the verdict on these figures: the first that fits, in the order of `VERDICTS`."""
+    carried = figures.get("carried")
+    saturation = figures.get("saturation", {})
+    if "not_finite" in figures:
+        return "not finite"
+    if figures.get("off", 0.0) >= OFF:
+        return "dead"
+    if not figures["enters"]:
+        return "no gradient"
+    if carried is not None and carried > EXPLODED:
+        return "exploding"
+    if max((saturation.get(gate, 0.0) for gate in _WRITERS), default=0.0) >= SATURATED:
+        return "saturated"
+    if carried is None:
+        return "too short"
+    return "vanishing" if carried < VANISHED else "healthy"
+
+
+def _items(findings: Sequence[Finding]) -> list[str]:
+    return [textwrap.fill(f.text, _WIDTH, initial_indent="- ", subsequent_indent="  ") for f in findings]
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it."""
+    if isinstance(value, dict):
+        return {name: _plain(v) for name, v in value.items()}
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

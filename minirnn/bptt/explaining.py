@@ -1,0 +1,208 @@
+"""`explain`: the equations of one step, forward and backward, with symbols, shapes and numbers, as text.
+
+Checked by tests/bptt/test_explaining.py.
+"""
+
+import textwrap
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from minirnn.arguments import describe
+from minirnn.bptt.equations import BACKWARD, FORWARD, Equation, equations_of, number
+from minirnn.bptt.tracing import Loss, Trace, run_of
+from minirnn.module import Module
+from minirnn.op import Array
+
+SMALL = 8
+"""Numbers are shown for up to as many inputs and hidden neurons; above that, norms."""
+WIDTH = 100
+"""Columns."""
+
+
+def explain(
+    model: "Module | Trace",
+    x: Any = None,
+    t: Any = None,
+    loss: Loss | None = None,
+    row: Any = 0,
+    initial_state: Any = None,
+    lengths: Any = None,
+) -> str:
+    """Write down what happens at step t, forward and backward: every equation with its shapes and its numbers.
+
+    Parameters
+    ----------
+    model : recurrent layer, SequenceModel of one, or Trace
+        Of a Trace everything is known already, so that only ``t`` and ``row`` go with it.
+    x, initial_state, lengths : as for `trace`
+    t : int
+        The step, 0 … T−1.
+    loss : callable (outputs) -> Tensor, optional
+        If left out, L is the sum of all outputs, so that dL/dH_t as an output is 1 everywhere.
+    row : int
+        Which of the N rows the numbers are of.
+
+    Returns
+    -------
+    str
+        At most 100 columns. Numbers where D and H are both up to 8, rounded to 4 significant digits: each line can be
+        checked with a calculator from those above it. Norms where one is larger.
+
+    Raises
+    ------
+    IndexError
+        For a step or a row that there is not.
+    TypeError, ValueError
+        As `trace`.
+
+    Notes
+    -----
+    ``explanation`` returns the same as objects. Tests: tests/bptt/test_explaining.py.
+
+    >>> import minirnn as mr
+    >>> layer, x = mr.RecurrentLayer(1, 2, rng=0), [[[1.0]], [[0.5]]]
+    >>> text = mr.bptt.explain(layer, x, t=1)
+    >>> print(text.splitlines()[0])
+    RecurrentLayer, step t=1 of T=2 (0 … 1), row n=0 of N=1; D=1, H=2
+    >>> print(*[line for line in text.splitlines() if "φ" in line or line.startswith("  H_t")], sep=chr(10))
+    H_t = φ(Z_t) = tanh(Z_t)
+      H_t  (N=1, H=2)   0.6880  -0.4837
+    dL/dZ_t = dL/dH_t ⊙ φ′
+    φ′ = 1 - H_t²
+      φ′       (N=1, H=2)  0.5267  0.7660
+    """
+    return explanation(model, x, t, loss, row, initial_state, lengths).text()
+
+
+def explanation(
+    model: "Module | Trace",
+    x: Any = None,
+    t: Any = None,
+    loss: Loss | None = None,
+    row: Any = 0,
+    initial_state: Any = None,
+    lengths: Any = None,
+) -> "Explanation":
+    """Return what `explain` writes down, as objects: ``.head`` and ``.equations``; parameters as there."""
+    note = ""
+    if isinstance(model, Trace):
+        given = {"x": x, "loss": loss, "initial_state": initial_state, "lengths": lengths}
+        extra = [name for name, value in given.items() if value is not None]
+        if extra:
+            raise TypeError(
+                f"explain: {extra[0]} is known to a Trace already, got {describe(given[extra[0]])}: try "
+                "explain(trace, t=…, row=…)"
+            )
+        found = model
+    else:
+        if x is None:
+            raise TypeError("explain: x must be an array (T, N, D), got None: pass what the layer is to read")
+        if loss is None:
+            note = "No loss was given: L is the sum of all outputs."
+        found = Trace(run_of(model, x, _sum if loss is None else loss, initial_state, lengths, "explain"))
+    if t is None:
+        raise TypeError("explain: t must be a step, got None: try t=0")
+    found._step_of(t, "t")
+    return _explanation(found, int(t), _row(row, found.N), note)
+
+
+def _sum(outputs: Any) -> Any:
+    return outputs.sum()
+
+
+def _row(row: Any, N: int) -> int:
+    expected = f"explain: row must be a row 0 … {N - 1}"
+    if isinstance(row, bool) or not isinstance(row, int | np.integer):
+        raise TypeError(f"{expected}, got {describe(row)}")
+    if not 0 <= row < N:
+        raise IndexError(f"{expected}, got {row}: there are N={N}")
+    return int(row)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Explanation:
+    """The equations of one step.
+
+    Attributes
+    ----------
+    head : list of str
+        What layer, step, row and loss they are of.
+    equations : list of Equation
+        Forward, then backward; none for a step in a row's padding.
+    numbers : bool
+        Whether it is small enough to show numbers rather than norms.
+    """
+
+    head: list[str]
+    equations: list[Equation]
+    numbers: bool
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def text(self) -> str:
+        """Return all of it as lines of at most 100 columns."""
+        lines = list(self.head)
+        for part in (FORWARD, BACKWARD):
+            for i, equation in enumerate(e for e in self.equations if e.part == part):
+                lines += ["", part.upper()] if i == 0 else []
+                lines += ["", *self.lines(equation)]
+        return "\n".join(lines)
+
+    def lines(self, equation: Equation) -> list[str]:
+        """Return one equation: its symbols, and a line or more for each of its terms."""
+        parts = [part for entry in equation.entries for part in entry.parts()]
+        labels = max((len(part.name) for part in parts), default=0)
+        shapes = max((len(part.shape) for part in parts), default=0)
+        cells = [_cells(part.values) if self.numbers else [[number(np.linalg.norm(part.values))]] for part in parts]
+        width = max((len(cell) for rows in cells for row in rows for cell in row), default=0)
+        columns = max((len(row) for rows in cells for row in rows), default=0)
+        norm = "" if self.numbers else "  ‖·‖ ="
+        indent = 2 + labels + 2 + shapes + len(norm)
+        found = [*equation.symbols, *textwrap.wrap(equation.words, WIDTH)]
+        for part, rows in zip(parts, cells, strict=True):
+            label = f"  {part.name:<{labels}}  {part.shape:<{shapes}}{norm}"
+            if indent + columns * (width + 2) > WIDTH:
+                gap = " " if 4 + columns * (width + 2) > WIDTH else "  "
+                numbers = ["    " + gap.join(f"{cell:>{width}}" for cell in row) for row in rows]
+                found += [label.rstrip(), *numbers]
+            else:
+                numbers = ["".join(f"  {cell:>{width}}" for cell in row) for row in rows]
+                found += [label + numbers[0], *(" " * indent + line for line in numbers[1:])]
+        return found
+
+
+def _explanation(found: Trace, t: int, row: int, note: str) -> Explanation:
+    D, small = found.x.shape[2], max(found.x.shape[2], found.H) <= SMALL
+    name = found.layer.name
+    head = [f"{name}, step t={t} of T={found.T} (0 … {found.T - 1}), row n={row} of N={found.N}; D={D}, H={found.H}"]
+    head += [f"L = {number(found.total_loss)}. {note}".rstrip()]
+    if found.layer.reverse:
+        head.append("Processed from the last step to the first: t+1 comes before t.")
+    if not found.valid[t, row]:
+        length = int(found.valid[:, row].sum())
+        head.append(
+            f"Step {t} is padding: row {row} has length {length}. Its state stays as it is; no gradient enters."
+        )
+        return Explanation(head, [], small)
+    head += _gates(found) if len(found.gates) > 1 else []
+    head.append(
+        f"Numbers are those of row {row}, rounded to 4 significant digits. ⊙ multiplies entry by entry."
+        if small
+        else f"D or H is above {SMALL}: ‖·‖ is the norm of row {row}, or of a matrix. ⊙ multiplies entry by entry."
+    )
+    return Explanation(head, equations_of(found, t, row), small)
+
+
+def _gates(found: Trace) -> list[str]:
+    """Say what lies side by side in a layer with gates."""
+    G, H = len(found.gates), found.H
+    blocks, width = " ".join(f"Z_{gate}" for gate in found.gates), f"{G}H={G * H}"
+    shapes = f"W_xh (D={found.x.shape[2]}, {width}) and W_hh (H={H}, {width})"
+    return [f"Gates lie side by side: Z_t = [{blocks}] (N={found.N}, {width}),", f"and so in {shapes}."]
+
+
+def _cells(values: Array) -> list[list[str]]:
+    return [[number(v) for v in row] for row in np.atleast_2d(values)]
