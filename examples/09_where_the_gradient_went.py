@@ -16,10 +16,6 @@ task = mr.tasks.AddingTask(T)
 x, y = task.batch(N, rng=0)
 
 
-def loss(predictions):
-    return mr.losses.mse(predictions, y)
-
-
 def model_of(layer):
     return mr.SequenceModel(layer, mr.Linear(H, 1, dtype=np.float64, rng=1), readout="last")
 
@@ -30,7 +26,9 @@ models = {
     "ReLU, identity": model_of(mr.RecurrentLayer(2, H, activation="relu", init="irnn", **options)),
     "LSTM": model_of(mr.LSTMLayer(2, H, **options)),
 }
-traces = {name: mr.bptt.trace(model, x, loss) for name, model in models.items()}
+traces = {
+    name: mr.bptt.trace(model, x, lambda predictions: mr.losses.mse(predictions, y)) for name, model in models.items()
+}
 
 print(f"‖dL/dH_t‖ at step          {'':1}" + "".join(f"{t:>10}" for t in (49, 40, 30, 20, 10, 0)))
 for name, trace in traces.items():
@@ -65,3 +63,7 @@ forward = mr.bptt.rtrl(small, x, lambda outputs: mr.losses.mse(outputs[-1], targ
 backward = mr.bptt.trace(small, x, lambda outputs: mr.losses.mse(outputs[-1], target)).gradients
 print(f"  largest difference {max(np.abs(forward[name] - backward[name]).max() for name in backward):.0e}")
 assert all(np.allclose(forward[name], backward[name], rtol=0, atol=1e-12) for name in backward)
+
+report = mr.bptt.doctor(glorot)
+print(f"\nWhat the doctor says of tanh with Glorot:\n{report}")
+assert report.verdict == "vanishing"

@@ -6,12 +6,14 @@ Checked by tests/test_tensor.py (values, dtypes, errors), tests/test_ops.py (der
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from minirnn import ops, tape
-from minirnn.arguments import as_array, describe
+from minirnn.arguments import as_array, as_size, describe
+from minirnn.drawing import graph
 from minirnn.modes import ANOMALY, MODE, RECORD, anomaly, check_finite
 from minirnn.op import Array, Axis, Op
 from minirnn.tape import KernelNode, Node, OutputNode
@@ -274,6 +276,46 @@ class Tensor:
             raise RuntimeError("retain_grad: this Tensor does not require a gradient, so it would never get one")
         if self._node is not None:
             _RETAINED[self._node] = weakref.ref(self)  # the node must not keep its output alive
+
+    def to_svg(self, *, max_nodes: int = 60) -> str:
+        """Draw the graph that this Tensor was made by as an SVG document, the leaves on the left.
+
+        A fused layer is one box, whatever its length. What needs no gradient is a constant; the tape keeps no shape of
+        it, unless it went into a fused layer.
+
+        Parameters
+        ----------
+        max_nodes : int
+            A larger graph is refused, since nobody could read it.
+
+        Raises
+        ------
+        ValueError
+            If there are more boxes than ``max_nodes``; it says how many.
+        FreedGraphError
+            If `backward` has used the graph up.
+
+        >>> import minirnn as mr
+        >>> x = mr.Tensor([1.0, 2.0], requires_grad=True)
+        >>> svg = (x * x).sum().to_svg()  # save it with pathlib.Path("graph.svg").write_text(svg)
+        """
+        most = as_size(max_nodes, "Tensor.to_svg: max_nodes")
+        root: Any = self if self._node is None else _kernel_behind(self._node)
+        if self._node is not None and root.edges is None:
+            raise tape.FreedGraphError(
+                "Tensor.to_svg: there is nothing left to draw, because backward() has used the graph up: draw it "
+                "before, or call backward(retain_graph=True)"
+            )
+        seen, inputs = graph.walk(root, _drawn)
+        if len(seen) > most:
+            raise ValueError(
+                f"Tensor.to_svg: max_nodes must be at least the {len(seen)} boxes of this graph, got {most}: try a "
+                "sequence of two or three steps, backend='fused', which makes a layer one box, or "
+                f"max_nodes={len(seen)}"
+            )
+        if self._node is not None:
+            seen[0] = replace(seen[0], remark=f"{self.shape} {self.dtype}", style="output")
+        return graph.draw(seen, inputs, f"The graph of {self._label()}")
 
     # --- operators ---------------------------------------------------------------------------------------------------
 
@@ -612,6 +654,35 @@ def _misfit(op: Op, arrays: Sequence[Any], error: ValueError) -> ValueError:
     return ValueError(f"{op.name}: inputs of shapes {shapes} do not fit: {error}")
 
 
+# --- drawing ---------------------------------------------------------------------------------------------------------
+
+
+def _kernel_behind(receiver: Any) -> Any:
+    """Return the kernel whose output a node is, if it is one and has not been used up; else the receiver itself."""
+    return receiver.edges[0][0] if type(receiver) is OutputNode and receiver.edges is not None else receiver
+
+
+def _drawn(thing: Any) -> graph.Seen:
+    """Return what is drawn of a node, of a leaf, or of a constant of which nothing is known but that it is one."""
+    if isinstance(thing, Tensor):
+        name = getattr(thing, "name", "") or ("leaf" if thing._requires_grad else "constant")
+        return graph.Seen(name, f"{thing.shape} {thing.dtype}", "input" if thing._requires_grad else "constant")
+    if not isinstance(thing, Node):
+        return graph.Seen("constant", "", "constant")
+    if thing.edges is None:
+        return graph.Seen(thing.op.name, "used up by backward()", "constant")
+    return graph.Seen(thing.op.name, "", "plain", [_kernel_behind(x) for x in _inputs_of(thing)])
+
+
+def _inputs_of(node: Node) -> list[Any]:
+    """Return what a node reads: receivers, and for each input that wants no gradient a new object."""
+    if type(node) is KernelNode:
+        receivers, _, _, _, arrays = node.edges
+        pairs = zip(receivers, arrays, strict=True)
+        return [wrap(a, None) if r is None else r for r, a in pairs if a is not None]
+    return [object() if edge is None else edge[0] for edge in node.edges]
+
+
 # --- operands --------------------------------------------------------------------------------------------------------
 
 
@@ -762,6 +833,12 @@ def anomaly_check() -> Callable[[Any, Node], None] | None:
         return None
 
     def check(g: Any, node: Node) -> None:
+        if isinstance(node, OutputNode):
+            return  # its kernel's node is next, and gets this gradient with those of the other outputs
+        of_its_own = getattr(node.op, "check_gradients", None)
+        if of_its_own is not None:
+            of_its_own(g)
+            return
         for part in g.values() if isinstance(g, dict) else (g,):
             check_finite(np.asarray(part), f"the gradient of the output of {node.op.name}", "look at what follows it")
 

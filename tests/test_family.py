@@ -1057,12 +1057,13 @@ def test_detect_anomaly_names_what_came_in(batch_first, backend, cell):
     lstm = cell == "lstm"
     rest = "entries not finite): look at the data that comes in"
     at = [1, 4, 2] if batch_first else [4, 1, 2]
+    layer_named = f"detect_anomaly: {layer.name}(3, 5)"
     with mr.detect_anomaly():
         layer(x, (h0, h0) if lstm else h0)
-        with raises(mr.AnomalyError, f"detect_anomaly: {layer.name}: x holds nan at {at} (1 of 42 {rest}"):
+        with raises(mr.AnomalyError, f"{layer_named}: step t=4, row n=1: x holds nan at {at} (1 of 42 {rest}"):
             layer(wrong_x)
         argument = "initial_state[1]" if lstm else "initial_state"
-        with raises(mr.AnomalyError, f"detect_anomaly: {layer.name}: {argument} holds inf at [0, 3] (1 of 10 {rest}"):
+        with raises(mr.AnomalyError, f"{layer_named}: row n=0: {argument} holds inf at [0, 3] (1 of 10 {rest}"):
             layer(x, (h0, wrong_h0) if lstm else wrong_h0)
 
 

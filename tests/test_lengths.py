@@ -319,8 +319,8 @@ def test_detect_anomaly_names_the_fault_beside_the_padding(kind, batch_first, ba
     x = np.where(ragged.padding[..., None], np.nan, ragged.x)
     x[2, 0, 1] = np.inf  # in the last of the three steps that row 0 has
     at = [0, 2, 1] if batch_first else [2, 0, 1]
-    rest = f"x holds inf at {at} (1 of 56 entries not finite): look at the data that comes in"
-    with mr.detect_anomaly(), raises(mr.AnomalyError, f"detect_anomaly: {ragged.layer.name}: {rest}"):
+    rest = f"step t=2, row n=0: x holds inf at {at} (1 of 56 entries not finite): look at the data that comes in"
+    with mr.detect_anomaly(), raises(mr.AnomalyError, f"detect_anomaly: {ragged.layer.name}({D}, {H}): {rest}"):
         ragged.run(x)
 
 

@@ -356,14 +356,10 @@ def test_a_layer_names_the_argument_that_came_in_bad():
     layer = mr.RecurrentLayer(2, 3, rng=0)
     x = np.ones((4, 1, 2))
     x[2, 0, 1] = np.nan
-    with (
-        mr.detect_anomaly(),
-        pytest.raises(mr.AnomalyError, match=r"RecurrentLayer: x holds nan at \[2, 0, 1\] \(1 of 8"),
-    ):
+    says = r"RecurrentLayer\(2, 3\): step t=2, row n=0: x holds nan at \[2, 0, 1\] \(1 of 8"
+    with mr.detect_anomaly(), pytest.raises(mr.AnomalyError, match=says):
         layer(x)
     bad_state = np.full((1, 3), np.inf)
-    with (
-        mr.detect_anomaly(),
-        pytest.raises(mr.AnomalyError, match=r"RecurrentLayer: initial_state holds inf at \[0, 0\]"),
-    ):
+    says = r"RecurrentLayer\(2, 3\): row n=0: initial_state holds inf at \[0, 0\]"
+    with mr.detect_anomaly(), pytest.raises(mr.AnomalyError, match=says):
         layer(np.ones((4, 1, 2)), bad_state)

@@ -1495,13 +1495,13 @@ def test_detect_anomaly_names_what_came_in(backend, bad):
     with mr.detect_anomaly():
         layer(x, h0)
         for call, argument, at, size in [
-            (lambda: layer(wrong_x, h0), "x", [4, 1, 2], 42),
-            (lambda: layer(mr.Tensor(wrong_x), h0), "x", [4, 1, 2], 42),
-            (lambda: layer(x, wrong_h0), "initial_state", [0, 3], 10),
-            (lambda: layer.step(wrong_x[4], h0), "x_t", [1, 2], 6),
-            (lambda: layer.step(x[4], wrong_h0), "state", [0, 3], 10),
+            (lambda: layer(wrong_x, h0), "step t=4, row n=1: x", [4, 1, 2], 42),
+            (lambda: layer(mr.Tensor(wrong_x), h0), "step t=4, row n=1: x", [4, 1, 2], 42),
+            (lambda: layer(x, wrong_h0), "row n=0: initial_state", [0, 3], 10),
+            (lambda: layer.step(wrong_x[4], h0), "row n=1: x_t", [1, 2], 6),
+            (lambda: layer.step(x[4], wrong_h0), "row n=0: state", [0, 3], 10),
         ]:
-            with raises(mr.AnomalyError, f"detect_anomaly: RecurrentLayer: {argument} {rest.format(at, size)}"):
+            with raises(mr.AnomalyError, f"detect_anomaly: RecurrentLayer(3, 5): {argument} {rest.format(at, size)}"):
                 call()
     with np.errstate(invalid="ignore"):
         assert layer(wrong_x, h0).outputs.shape == (7, 2, 5)  # elsewhere it goes through
@@ -1511,8 +1511,9 @@ def test_detect_anomaly_names_the_step_at_which_outputs_explode():
     layer = mr.RecurrentLayer(1, 1, activation="identity", bias=False, dtype=np.float64, rng=0)
     layer.W_hh.data = [[1e100]]
     message = (
-        "detect_anomaly: RecurrentLayer: outputs holds inf at [3, 0, 0] (2 of 5 entries not finite): "
-        "look at the sizes of W_hh and initial_state"
+        "detect_anomaly: RecurrentLayer(1, 1): forward at step t=3, row n=0: H_{t-1} W_hh holds inf at [0, 0] (1 of 1 "
+        "entries not finite); last finite in that row: ‖H_{t-1}‖ = 1e+300: if the state grows from step to step, try a "
+        "smaller W_hh (mr.init.spectral); else look at the initial state"
     )
     with np.errstate(over="ignore", invalid="ignore"), mr.detect_anomaly(), raises(mr.AnomalyError, message):
         layer(np.zeros((5, 1, 1)), [[1.0]])

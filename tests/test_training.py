@@ -247,7 +247,7 @@ def test_fit_stops_at_the_first_loss_that_is_not_finite_and_says_where_it_comes_
         train(model, [(x, y), (x, y), (bad, y), (x, y)])
     text = str(caught.value)
     assert text.startswith("fit: update 3 was not made: the loss is nan. The same batch again, under detect_anomaly: ")
-    assert "RecurrentLayer: x holds nan at [2, 1, 0] (1 of 48 entries not finite)" in text
+    assert "RecurrentLayer(2, 8): step t=2, row n=1: x holds nan at [2, 1, 0] (1 of 48 entries not finite)" in text
     assert "learning rate" in text
     assert caught.value.history.updates == 2
     train(twin, [(x, y), (x, y)])
@@ -257,9 +257,8 @@ def test_fit_stops_at_the_first_loss_that_is_not_finite_and_says_where_it_comes_
 
 
 def test_fit_stops_when_the_weights_explode():
-    with pytest.raises(
-        FloatingPointError, match=r"^fit: update 2 was not made: the loss is nan\. .* outputs holds inf at \[1, 0, 0\]"
-    ):
+    at = r"RecurrentLayer\(2, 8\): forward at step t=1, row n=0: H_{t-1} W_hh holds inf at \[0, 0\]"
+    with pytest.raises(FloatingPointError, match=rf"^fit: update 2 was not made: the loss is nan\. .* {at}"):
         train(
             adding_model(readout="all", activation="identity"), [(np.ones((6, 4, 2)), np.ones((6, 4, 1)))] * 5, lr=1e30
         )

@@ -84,6 +84,8 @@ class Forward:
     ) -> list[Array]:
         """Unroll x (L, N, D) from hs[0] and ``extras`` on, and write hs[1:].
 
+        Without ``fed``, hs holds what was fed back: at a switch, the state of the sequence that begins.
+
         Parameters
         ----------
         hs : (L + 1, N, H)
@@ -132,10 +134,12 @@ class Forward:
                         multiply(out, factor, feed)
             if fed is not None:
                 fed[lo:hi] = rows_fed[:n]
-            hs[lo + 1 : hi + 1] = rows_out[1 : n + 1]
-            for k, lane, old, _ in switches:
-                if lo < k < hi:  # its place was needed for the sequence after it
-                    hs[k, lane] = ends.last[0][old]
+                for k, lane, old, _ in switches:
+                    if lo < k < hi:  # its place was needed for the sequence after it
+                        rows_out[k - lo, lane] = ends.last[0][old]
+                hs[lo + 1 : hi + 1] = rows_out[1 : n + 1]
+            else:
+                hs[lo : hi + 1] = rows_out[: n + 1]
             self.inputs[0] = self.inputs[n]
             if factor is not None:
                 self.outs[0] = self.outs[n]

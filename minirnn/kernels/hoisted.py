@@ -5,7 +5,6 @@
 Steps are in the order of processing: k = 0 is processed first. Checked by tests/kernels/test_elman.py.
 """  # noqa: D400
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,15 +12,9 @@ from numpy.typing import NDArray
 
 from minirnn.kernels.cells import Activation
 from minirnn.kernels.chunks import chunk_length, chunks
-from minirnn.kernels.lanes import Ends, Switch, spans
 from minirnn.kernels.sums import Sums
 
 Array = NDArray[Any]
-
-Fed = dict[int, Array]
-"""What was fed back (N, H) at the steps at which that is not the state after the step before."""
-
-NOWHERE, NOTHING = Ends((), ()), Fed()
 
 
 class HoistedForward:
@@ -44,14 +37,8 @@ class HoistedForward:
         W_hh: Array,
         b_h: Array | None,
         activation: Activation,
-        switches: Sequence[Switch] = (),
-        ends: Ends = NOWHERE,
-    ) -> Fed:
-        """Fill ``hs[1:]``, the states (T + 1, N, H) whose first one is given, from x (T, N, D).
-
-        With ``switches``, the states from and to which are in ``ends``, return what was fed back at those steps.
-        """
-        fed: Fed = {}
+    ) -> None:
+        """Fill ``hs[1:]``, the states (T + 1, N, H) whose first one is given, from x (T, N, D)."""
         _, N, H = hs.shape
         W_hh, side, add = np.ascontiguousarray(W_hh), self.side, np.add
         phi = activation.at(side.shape, side.dtype)
@@ -62,15 +49,11 @@ class HoistedForward:
             np.dot(x[lo:hi].reshape(len(S) * N, -1), W_xh, out=S.reshape(len(S) * N, H))
             if b_h is not None:
                 add(S, self.bias, S)
-            for a, b, now in spans(lo, hi, switches):
-                if now:
-                    h = fed[a] = _switched(h, now, ends)
-                for out, s in zip(hs[a + 1 : b + 1], self.steps[a - lo :], strict=False):
-                    h.dot(W_hh, side)
-                    add(side, s, side)
-                    phi(side, out)
-                    h = out
-        return fed
+            for out, s in zip(hs[lo + 1 : hi + 1], self.steps, strict=False):
+                h.dot(W_hh, side)
+                add(side, s, side)
+                phi(side, out)
+                h = out
 
 
 class HoistedBackward:
@@ -94,13 +77,10 @@ class HoistedBackward:
         activation: Activation,
         sums: Sums,
         start: int = 0,
-        switches: Sequence[Switch] = (),
-        ends: Ends = NOWHERE,
-        fed: Fed = NOTHING,
     ) -> Array:
         """Go back from the last step to the first, hand every dZ to ``sums``, and return dH_0 (N, H), scratch.
 
-        ``start`` is the number that the first of these steps has in ``sums``; ``fed`` is what forward returned.
+        ``start`` is the number that the first of these steps has in ``sums``.
         """
         np.copyto(self.W_back, W_hh.T)
         W_back, side, add, multiply = self.W_back, self.side, np.add, np.multiply
@@ -108,48 +88,15 @@ class HoistedBackward:
         for lo, hi in reversed(chunks(len(hs) - 1, self.chunk)):
             dz = self.block[: hi - lo]
             activation.slope_into(hs[lo + 1 : hi + 1], dz)
-            for a, b, now in reversed(list(spans(lo, hi, switches))):
-                backwards = self.steps[a - lo : b - lo][::-1]
-                if d_outputs is None:  # only the final state has a gradient: nothing is added on the way
-                    for d, dot in backwards:
-                        multiply(d, side, d)
-                        dot(W_back, side)
-                else:
-                    for (d, dot), entering in zip(backwards, d_outputs[a:b][::-1], strict=True):
-                        add(side, entering, side)
-                        multiply(d, side, d)
-                        dot(W_back, side)
-                for switch in now:
-                    leave(switch, side, ends)
-            sums.add(start + lo, _before(hs, lo, hi, fed), dz)
+            backwards = self.steps[: hi - lo][::-1]
+            if d_outputs is None:  # only the final state has a gradient: nothing is added on the way
+                for d, dot in backwards:
+                    multiply(d, side, d)
+                    dot(W_back, side)
+            else:
+                for (d, dot), entering in zip(backwards, d_outputs[lo:hi][::-1], strict=True):
+                    add(side, entering, side)
+                    multiply(d, side, d)
+                    dot(W_back, side)
+            sums.add(start + lo, hs[lo:hi], dz)
         return side
-
-
-def _switched(h: Array, now: Sequence[Switch], ends: Ends) -> Array:
-    """Return H_{k-1} with the states of the sequences that begin at step k, and leave those of the ones that ended."""
-    (first,), (last,) = ends
-    new_h = h.copy()
-    for _, lane, old, new in now:
-        last[old] = h[lane]
-        new_h[lane] = first[new] if new >= 0 else new_h[0]
-    return new_h
-
-
-def leave(switch: Switch, d: Array, ends: Ends) -> None:
-    """Leave the gradient of the sequence that begins in a row of ``d`` (N, H); go on with that of the one before."""
-    (first,), (last,) = ends
-    _, lane, old, new = switch
-    if new >= 0:
-        first[new] = d[lane]
-    d[lane] = 0 if last is None else last[old]
-
-
-def _before(hs: Array, lo: int, hi: int, fed: Fed) -> Array:
-    """Return what was fed back at the steps ``lo`` … ``hi``."""
-    before = hs[lo:hi]
-    changed = [k for k in fed if lo <= k < hi]
-    if changed:
-        before = before.copy()
-        for k in changed:
-            before[k - lo] = fed[k]
-    return before

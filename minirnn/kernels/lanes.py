@@ -6,7 +6,7 @@ the padding is never read. Checked by tests/kernels/test_lanes.py.
 
 from collections.abc import Iterator, Sequence
 from heapq import heapreplace
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -76,13 +76,19 @@ class Lanes(NamedTuple):
     source : (steps, lanes) of int
         Which row of x (T·N, D) is read.
     target : (steps, lanes) of int
-        Where the output goes in (T·N + 1, H): to the last row, which is nobody's, when the lane idles.
+        Which row of (T·N + 1, H) the output is: the last row, which is nobody's, when the lane idles.
+    idle : (steps, lanes) of bool, or None
+        Where lanes idle; None for nowhere.
+    ends : (sequences,) of int
+        Which row the last step of each is.
     """
 
     sequences: int
     pieces: list[Piece]
     source: Array
     target: Array
+    idle: Array | None
+    ends: Array
 
 
 def pack(
@@ -112,12 +118,12 @@ def pack(
     """
     steps = lengths.tolist()
     lanes, loads = _fill(steps, block)
-    T = loads[0]
-    source = _indices(lanes, start, lengths, stride, T)
-    idle, target = source < 0, source
-    if idle.any():
+    source, idle = _indices(lanes, loads, steps, start, stride)
+    target = source
+    if idle is not None:
         source, target = np.where(idle, source[:, :1], source), np.where(idle, nowhere, source)
-    return Lanes(len(steps), _pieces(lanes, loads, steps, worth, block, segment), source, target)
+    ends = start + stride * (lengths - 1)
+    return Lanes(len(steps), _pieces(lanes, loads, steps, worth, block, segment), source, target, idle, ends)
 
 
 def _fill(lengths: list[int], block: int) -> tuple[list[list[int]], list[int]]:
@@ -150,43 +156,60 @@ def _spread(lengths: list[int], order: list[int], n: int) -> tuple[list[list[int
     return [lanes[lane] for _, lane in heap], [load for load, _ in heap]
 
 
-def _indices(lanes: list[list[int]], start: Array, lengths: Array, stride: int, T: int) -> Array:
-    """Return (T, lanes): the row of x that each lane reads at each step, −1 where it idles."""
-    order = np.array([i for lane in lanes for i in lane])
-    counts, each = lengths[order], np.array([len(lane) for lane in lanes])
-    ends = np.cumsum(counts)
-    # Where each sequence begins, counted over all lanes, one lane after the other and each of them T steps long.
-    total = np.add.reduceat(counts, np.cumsum(each) - each)
-    padding = np.repeat(np.cumsum(T - total) - (T - total), each)
-    within = np.arange(ends[-1]) - np.repeat(ends - counts, counts)
-    places = np.arange(ends[-1]) + np.repeat(padding, counts)
-    whole = np.full(len(lanes) * T, -1)
-    whole[places] = np.repeat(start[order], counts) + stride * within
-    return np.ascontiguousarray(whole.reshape(len(lanes), T).T)
+def _indices(
+    lanes: list[list[int]], loads: list[int], lengths: list[int], start: Array, stride: int
+) -> tuple[Array, Array | None]:
+    """Return (T, lanes): the row of x that each lane reads at each step, and whether it idles; None for nowhere.
+
+    Where it idles the rows are those after its last sequence, which may be anybody's or nobody's.
+    """
+    T, begins, counts = loads[0], [], []
+    for carried in lanes:
+        k = 0
+        for i in carried:
+            begins.append(k)
+            counts.append(lengths[i])
+            k += lengths[i]
+        counts[-1] += T - k
+    # At step k of its lane a sequence is at the row ``start`` + ``stride`` (k − ``begins``).
+    base = start[list(chain(*lanes))] - stride * np.array(begins)
+    steps = np.arange(T)[:, None]
+    source: Array = np.empty((T, len(lanes)), base.dtype)
+    np.add(base.repeat(counts).reshape(len(lanes), T).T, stride * steps, source)
+    return source, steps >= loads if loads[-1] < T else None
 
 
 def _pieces(
     lanes: list[list[int]], loads: list[int], lengths: list[int], worth: float, block: int, segment: int | None
 ) -> list[Piece]:
     """Return where lanes are given up, and who follows whom in those that go on."""
-    T, switches = loads[0], []
-    for lane, carried in enumerate(lanes):
+    T, cuts = loads[0], _cuts(loads, loads[0], worth, block, segment)
+    switches = _switches(lanes, loads, lengths)
+    busy = [lane[0] for lane in lanes]
+    pieces, i = [], 0
+    for (lo, width), (hi, _) in zip(cuts, [*cuts[1:], (T, 0)], strict=True):
+        first, own = busy[:width], []
+        while i < len(switches) and switches[i].k < hi:
+            k, lane, old, new = switches[i]
+            if lane < width:
+                own.append(Switch(k - lo, lane, old, new))
+                busy[lane] = new
+            i += 1
+        pieces.append(Piece(lo, hi, first, busy[:width], own))
+    return pieces
+
+
+def _switches(lanes: list[list[int]], loads: list[int], lengths: list[int]) -> list[Switch]:
+    """Return all that happens in the lanes, in order, if none is given up."""
+    found = []
+    for lane, (carried, load) in enumerate(zip(lanes, loads, strict=True)):
         k = 0
         for old, new in pairwise(carried):
             k += lengths[old]
-            switches.append(Switch(k, lane, old, new))
-    idle = [Switch(load, lane, lanes[lane][-1], -1) for lane, load in enumerate(loads) if load < T]
-    switches = sorted(switches + idle)
-    cuts = _cuts(loads, T, worth, block, segment)
-    busy = [lane[0] for lane in lanes]
-    pieces = []
-    for (lo, width), (hi, _) in zip(cuts, [*cuts[1:], (T, 0)], strict=True):
-        own = [Switch(k - lo, lane, old, new) for k, lane, old, new in switches if lo <= k < hi and lane < width]
-        first = busy[:width]
-        for s in own:
-            busy[s.lane] = s.new
-        pieces.append(Piece(lo, hi, first, busy[:width], own))
-    return pieces
+            found.append(Switch(k, lane, old, new))
+        if load < loads[0]:
+            found.append(Switch(load, lane, carried[-1], -1))
+    return sorted(found)
 
 
 def _cuts(loads: Sequence[int], T: int, worth: float, block: int, segment: int | None) -> list[tuple[int, int]]:

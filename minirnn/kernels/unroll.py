@@ -5,6 +5,7 @@ Shapes: T steps, N rows of the mini-batch, D inputs, H hidden neurons, G gates. 
 The loop over the steps and the products stand in kernels/columns.py, what a cell does between them in kernels/lstm.py,
 gru.py and simple.py. Elman's plain layer has a faster unroll of its own, kernels/elman.py: with one block, what the
 columns save between the products is less than it costs to turn the arrays, and its derivative needs only its outputs.
+For sequences of unequal length that is kernels/falling.py; all other cells have them in lanes, kernels/lanes.py.
 """
 
 import itertools
@@ -15,10 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from minirnn.kernels import layout, scratch
+from minirnn.kernels import falling, layout, scratch
 from minirnn.kernels.columns import Backward, Forward, steps_at_a_time
 from minirnn.kernels.elman import JOINED_UP_TO
-from minirnn.kernels.hoisted import HoistedBackward, HoistedForward
+from minirnn.kernels.falling import Falling
 from minirnn.kernels.lanes import Ends, Lanes
 from minirnn.kernels.layout import Matrices, Weights
 from minirnn.kernels.simple import Elman
@@ -38,7 +39,7 @@ class Settings(NamedTuple):
     ----------
     cell : pointwise pair
     reverse : process t = T−1 … 0
-    lanes : for sequences of unequal length, or several to a row; None for whole rows
+    lanes : for sequences of unequal length, or several to a row; None for whole rows. Falling where `falls` is true
     mask : (sequences, H), by which the h that is fed back is multiplied; None for none
     clip : the largest norm of a row of dL/dH_t; None for any
     segment : how many steps lie between two states that are kept; None to keep all that backward needs
@@ -47,7 +48,7 @@ class Settings(NamedTuple):
 
     cell: Any
     reverse: bool = False
-    lanes: Lanes | None = None
+    lanes: Lanes | Falling | None = None
     mask: Array | None = None
     clip: float | None = None
     segment: int | None = None
@@ -61,6 +62,7 @@ class Kept(NamedTuple):
     Attributes
     ----------
     hs : (L + 1, N, H), or with ``segment`` (1, N, H)
+        Without ``fed``, what was fed back: at a switch, the state of the sequence that begins.
     extras : list of (N, H)
         The other states before the first step.
     first : list of (sequences, H)
@@ -68,7 +70,7 @@ class Kept(NamedTuple):
     own : what the cell keeps, or None with ``segment``
     inputs : (L, N, D)
         What was read of x; a view unless lanes were packed.
-    fed : (L, N, H), what was fed back, or None where that is hs; from Elman's form what `HoistedForward.run` returns
+    fed : (L, N, H), what was fed back, or None where that is hs
     """
 
     hs: Array
@@ -76,7 +78,7 @@ class Kept(NamedTuple):
     first: Sequence[Array]
     own: Any
     inputs: Array
-    fed: Any
+    fed: Array | None
 
 
 class Unrolled(NamedTuple):
@@ -88,12 +90,12 @@ class Unrolled(NamedTuple):
     final : list of (sequences, H)
         Each array of the state after the last step processed.
     kept : list of lists of Kept
-        For each part, its pieces.
+        For each part, its pieces; or what `kernels.falling.forward` keeps.
     """
 
     outputs: Array
     final: list[Array]
-    kept: list[list[Kept]]
+    kept: Any
 
 
 class Wanted(NamedTuple):
@@ -135,24 +137,33 @@ def forward(x: Array, state: Sequence[Array], weights: Weights, settings: Settin
     """
     T, N, _ = x.shape
     H, dtype = len(weights.W_hh), weights.W_hh.dtype
+    if isinstance(settings.lanes, Falling):
+        how = settings.cell.activation, settings.lanes, settings.segment
+        outputs, last, fallen = falling.forward(x, state[0], weights[:3], *how, keep)
+        return Unrolled(outputs, [last], fallen)
     matrices, final = Matrices(weights, settings.cell.layout), [np.empty_like(s) for s in state]
-    # One buffer for the states before the steps and after them; packed, for the outputs and what is nobody's.
-    states = np.empty((T + 1, N, H), dtype) if settings.lanes is None else np.zeros((T * N + 1, H), dtype)
+    if settings.lanes is not None:
+        packed = Packed(settings.lanes)
+        states = packed.make(H, dtype, states=True)
+        pieces = _forward(packed, x, states, Ends(state, final), matrices, settings, keep)
+        outputs = packed.spread(states, (T, N, H), states=True)
+        outputs.reshape(T * N, H)[settings.lanes.ends] = final[0]  # in the states others have begun there
+        return Unrolled(outputs, final, [pieces])
+    states = np.empty((T + 1, N, H), dtype)  # one buffer for those before the steps and those after them
 
     def part(rows: slice) -> list[Kept]:
         ends = Ends([s[rows] for s in state], [s[rows] for s in final])
-        return _forward(_view(T, settings, rows), x, states, ends, matrices, settings, keep)
+        view = Whole(T, rows, settings.reverse, settings.segment)
+        return _forward(view, x, states, ends, matrices, settings, keep)
 
     kept = _each([partial(part, rows) for rows in _rows(N, settings.parts)], settings.run)
-    if settings.lanes is not None:
-        return Unrolled(states[:-1].reshape(T, N, H), final, kept)
     return Unrolled(states[:-1] if settings.reverse else states[1:], final, kept)
 
 
 def backward(
     d_outputs: Array | None,
     d_final: Sequence[Array | None],
-    kept: list[list[Kept]],
+    kept: Any,
     x: Array,
     weights: Weights,
     settings: Settings,
@@ -174,21 +185,29 @@ def backward(
     T, N, D = x.shape
     H, dtype, plan, lanes = len(weights.W_hh), weights.W_hh.dtype, settings.cell.layout, settings.lanes
     matrices = Matrices(weights, plan)
+    if isinstance(lanes, Falling):
+        back, which = matrices.back_to_x if wanted.x else None, (wanted.W_xh, wanted.W_hh, wanted.b_h)
+        how = settings.cell.activation, lanes, settings.segment
+        d_x, d_h0, total = falling.backward(d_outputs, d_final[0], kept, x.shape, weights[:3], back, *how, which)
+        return Gradients(d_x, [d_h0], *_in_order(total, plan, H, wanted))
     d_state = [np.empty((N if lanes is None else lanes.sequences, H), dtype) for _ in d_final]
-    d_x = None
-    if wanted.x:
-        d_x = np.empty(x.shape, dtype) if lanes is None else np.zeros((T * N + 1, D), dtype)
+    if lanes is not None:
+        packed = Packed(lanes)
+        made = packed.make(D, dtype, states=False) if wanted.x else None
+        total = _backward(packed, made, d_outputs, Ends(d_state, d_final), kept[0], matrices, settings, wanted)
+        d_x = None if made is None else packed.spread(made, x.shape, states=False)
+        return Gradients(d_x, d_state, *_in_order(total, plan, H, wanted))
+    d_x = np.empty(x.shape, dtype) if wanted.x else None
 
     def part(rows: slice, pieces: list[Kept]) -> Sums:
         ends = Ends([d[rows] for d in d_state], [None if d is None else d[rows] for d in d_final])
-        return _backward(_view(T, settings, rows), x, d_x, d_outputs, ends, pieces, matrices, settings, wanted)
+        view = Whole(T, rows, settings.reverse, settings.segment)
+        return _backward(view, d_x, d_outputs, ends, pieces, matrices, settings, wanted)
 
     rows = _rows(N, settings.parts)
     total, *others = _each([partial(part, *own) for own in zip(rows, kept, strict=True)], settings.run)
     for sums in others:
         total.merge(sums)
-    if d_x is not None and lanes is not None:
-        d_x = d_x[:-1].reshape(x.shape)
     return Gradients(d_x, d_state, *_in_order(total, plan, H, wanted))
 
 
@@ -219,10 +238,9 @@ def _forward(
         hs = view.states(states, i)
         hs[0], *extras = (s[: view.width(i)] for s in current)
         inputs = view.read(x, i)
-        after, own, fed = _run(view, i, inputs, hs, extras, matrices, ends, settings, keeps)
+        after, *found = _run(view, i, inputs, hs, extras, matrices, ends, settings, keeps)
         if keep:
-            pieces.append(Kept(hs if keeps else hs[:1].copy(), extras, ends.first, own, inputs, fed))
-        view.write(states, i, hs[1:])
+            pieces.append(Kept(hs if keeps else hs[:1].copy(), extras, ends.first, found[0], inputs, found[1]))
         current = [hs[-1], *after]
         view.leave(i, current, ends.last)
     return pieces
@@ -238,16 +256,12 @@ def _run(
     ends: Ends,
     settings: Settings,
     keeps: bool,
-) -> tuple[list[Array], Any, Any]:
+) -> tuple[list[Array], Any, Array | None]:
     """Unroll piece ``i``; return the states beside h after it, what the cell keeps, and what was fed back."""
     cell, switches, (L, n, D), H, dtype = settings.cell, view.pieces[i].switches, inputs.shape, hs.shape[2], hs.dtype
-    if _hoists(settings, D, H):
-        forth = scratch.take(HoistedForward, n, D, H, dtype)
-        changed = forth.run(inputs, hs, *matrices.weights[:3], cell.activation, switches, ends)
-        scratch.give(forth)
-        return [], None, changed
     own = cell.keep(L, H, (n,) if n > 1 else (), dtype) if keeps else None
-    fed = np.empty((L, n, H), dtype) if keeps and (settings.mask is not None or switches) else None
+    differs = settings.mask is not None or (switches and cell.slopes_of_output)  # what is fed back, from the outputs
+    fed = np.empty((L, n, H), dtype) if keeps and differs else None
     at_a_time = steps_at_a_time(cell, L, n, D, H, dtype)
     work = scratch.take(Forward, cell, n, D, H, dtype, at_a_time, settings.mask is not None)
     after = work.run(inputs, hs, extras, matrices, ends, switches, own, view.mask(settings.mask, i), fed)
@@ -258,7 +272,6 @@ def _run(
 
 def _backward(
     view: Any,
-    x: Array,
     d_x: Array | None,
     d_outputs: Array | None,
     ends: Ends,
@@ -280,8 +293,6 @@ def _backward(
         entering = None if d_outputs is None else view.entering(d_outputs, i)
         arriving = view.arrive(i, current, ends.last, kept.hs[-1])
         current = _run_back(view, i, entering, arriving, kept, matrices, ends, settings, sums)
-        if d_x is not None:
-            view.write(d_x, i, room)
         if total is None:
             total = sums
         else:
@@ -304,12 +315,6 @@ def _run_back(
 ) -> list[Array]:
     """Go back through piece ``i``; return the gradients of the states before it."""
     cell, switches, (L, n, D), H = settings.cell, view.pieces[i].switches, sums.x.shape, kept.hs.shape[2]
-    if _hoists(settings, D, H):
-        back = scratch.take(HoistedBackward, n, H, kept.hs.dtype)
-        (last,), hs, W_hh = arriving, kept.hs, matrices.weights.W_hh
-        before = [back.run(entering, last, hs, W_hh, cell.activation, sums, 0, switches, ends, kept.fed).copy()]
-        scratch.give(back)
-        return before
     mask = view.mask(settings.mask, i, end=True)
     at_a_time = steps_at_a_time(cell, L, n, D, H, kept.hs.dtype)
     work = scratch.take(Backward, cell, n, D, H, kept.hs.dtype, at_a_time)
@@ -321,18 +326,12 @@ def _run_back(
     return before
 
 
-def _hoists(settings: Settings, D: int, H: int) -> bool:
-    """Whether Elman's faster form does it: with lanes, and steps that are not small."""
-    plain = settings.mask is None and settings.clip is None
-    return plain and isinstance(settings.cell, Elman) and D + H > JOINED_UP_TO
+def falls(cell: Any, D: int, H: int, more: bool) -> bool:
+    """Whether `kernels.falling` unrolls sequences of unequal length: Elman's layer, unless its steps are small.
 
-
-def block(cell: Any, D: int, H: int, more: bool) -> int:
-    """Return of what the number of lanes should be a multiple; ``more``: there is a mask or a clip.
-
-    In columns a product takes whole blocks of 8; with the rows first, as Elman's form has them, 4 are enough.
+    ``more``: there is a mask or a clip.
     """
-    return 4 if isinstance(cell, Elman) and not more and D + H > JOINED_UP_TO else 8
+    return isinstance(cell, Elman) and not more and D + H > JOINED_UP_TO
 
 
 def _again(view: Any, i: int, inputs: Array, kept: Kept, matrices: Matrices, settings: Settings) -> Kept:
@@ -342,12 +341,6 @@ def _again(view: Any, i: int, inputs: Array, kept: Kept, matrices: Matrices, set
     ends = Ends(kept.first, [np.empty_like(s) for s in kept.first])
     _, own, fed = _run(view, i, inputs, hs, kept.extras, matrices, ends, settings, True)
     return kept._replace(hs=hs, own=own, fed=fed)
-
-
-def _view(T: int, settings: Settings, rows: slice) -> Any:
-    if settings.lanes is not None:
-        return Packed(settings.lanes)
-    return Whole(T, rows, settings.reverse, settings.segment)
 
 
 def _rows(N: int, parts: int) -> list[slice]:

@@ -4,6 +4,7 @@ In a view steps are in the order of processing. Checked by tests/kernels/test_un
 """
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,9 +52,6 @@ class Whole:
         piece = self.pieces[i]
         return self._of(states)[piece.lo : piece.hi + 1]
 
-    def write(self, a: Array, i: int, values: Array) -> None:
-        """Do nothing: `room` and `states` are views."""
-
     def begin(self, first: Sequence[Array]) -> list[Array]:
         """Return the states before piece 0."""
         return list(first)
@@ -81,11 +79,17 @@ class Whole:
 
 
 class Packed:
-    """Sequences in lanes."""
+    """Sequences in lanes.
+
+    What is written of all pieces stands in one array, piece after piece, with a row of zeros at the end, from which
+    `spread` brings it in the order of time.
+    """
 
     def __init__(self, lanes: Lanes) -> None:
         self.lanes, self.pieces = lanes, lanes.pieces
         widths = [len(piece.first) for piece in lanes.pieces]
+        self.ends = list(accumulate((p.hi - p.lo) * n for p, n in zip(lanes.pieces, widths, strict=True)))
+        self.more = list(accumulate(widths))
         # With each piece: the lanes that end with it, and what is in them.
         self.ending: list[tuple[list[int], list[int]]] = []
         for piece, after in zip(lanes.pieces, [*widths[1:], 0], strict=True):
@@ -108,26 +112,37 @@ class Packed:
     def entering(self, a: Array, i: int) -> Array:
         """Return the gradients of the outputs, (L, n, H): 0 in lanes that idle."""
         found = self.read(a, i)
-        for k, lane, _, new in self.pieces[i].switches:
-            if new < 0:
-                found[k:, lane] = 0
-        for lane, sequence in enumerate(self.pieces[i].first):
-            if sequence < 0:
-                found[:, lane] = 0
+        if self.lanes.idle is not None:
+            found[self._indices(self.lanes.idle, i)] = 0
         return found
 
+    def make(self, width: int, dtype: Any, *, states: bool) -> Array:
+        """Return room for all pieces, with ``states`` for one step more of each: that before its first."""
+        made = np.empty((self.ends[-1] + (self.more[-1] if states else 0) + 1, width), dtype)
+        made[-1] = 0
+        return made
+
     def room(self, a: Array, i: int) -> Array:
-        """Return room for what `write` is to write into ``a`` (T·N + 1, …)."""
-        return np.empty((*self._indices(self.lanes.target, i).shape, a.shape[-1]), a.dtype)
+        """Return where piece ``i`` goes, (L, n, …)."""
+        L, n = self._indices(self.lanes.source, i).shape
+        end = self.ends[i]
+        return a[end - L * n : end].reshape(L, n, -1)
 
     def states(self, states: Array, i: int) -> Array:
-        """Return room for the states of piece ``i``, (L + 1, n, H)."""
-        L, n = self._indices(self.lanes.target, i).shape
-        return np.empty((L + 1, n, states.shape[-1]), states.dtype)
+        """Return where the states of piece ``i`` go, (L + 1, n, H)."""
+        L, n = self._indices(self.lanes.source, i).shape
+        end = self.ends[i] + self.more[i]
+        return states[end - (L + 1) * n : end].reshape(L + 1, n, -1)
 
-    def write(self, a: Array, i: int, values: Array) -> None:
-        """Write (L, n, …) where it belongs in ``a`` (T·N + 1, …)."""
-        a[self._indices(self.lanes.target, i)] = values
+    def spread(self, made: Array, shape: tuple[int, ...], *, states: bool) -> Array:
+        """Return what was made, in the shape (T, N, …); 0 where no sequence is."""
+        T, N, _ = shape
+        place = np.full(T * N + 1, len(made) - 1)  # the last is for what idles
+        for i in range(len(self.pieces)):
+            target, end = self._indices(self.lanes.target, i), self.ends[i] + (self.more[i] if states else 0)
+            place[target] = np.arange(end - target.size, end).reshape(target.shape)
+        found: Array = made.take(place[:-1], axis=0).reshape(shape)
+        return found
 
     def begin(self, first: Sequence[Array]) -> list[Array]:
         """Return the states before piece 0."""

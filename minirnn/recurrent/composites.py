@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minirnn.arguments import as_probability, describe
+from minirnn.drawing import blocks
 from minirnn.functions import concatenate
 from minirnn.layers import Dropout
+from minirnn.modes import WITHIN, anomaly
 from minirnn.module import Module
 from minirnn.recurrent.recurrence import Recurrence, RecurrentOutput
 from minirnn.tensor import Tensor
@@ -135,6 +137,9 @@ class Bidirectional(Recurrence):
 
     def _states(self, states: Any, argument: str, optional: bool = True) -> Sequence[Any]:
         return _entries(states, 2, f"{self.name}: {argument}", "a tuple (forward, backward)", optional)
+
+    def _block(self) -> blocks.Block:
+        return blocks.Both(self.forward_layer._block(), self.backward_layer._block(), self.output_size)
 
 
 class Stacked(Recurrence):
@@ -280,6 +285,9 @@ class Stacked(Recurrence):
         expected = f"a tuple with one entry for each of {self._count} layers"
         return _entries(states, self._count, f"{self.name}: {argument}", expected, optional)
 
+    def _block(self) -> blocks.Block:
+        return blocks.Tower([layer._block() for layer in self.layers])
+
 
 # --- what both need ---------------------------------------------------------------------------------------------------
 
@@ -348,14 +356,22 @@ def _kind(value: Any) -> str:
     return type(value).__name__ if isinstance(value, Module) else describe(value)
 
 
-@contextmanager
-def _noted(whole: Module, where: str, layer: Recurrence) -> Iterator[None]:
-    """Say of an error in which of several layers it arose."""
-    try:
-        yield
-    except Exception as error:
-        error.add_note(f"{type(whole).__name__}: this was in {where} ({layer.name})")
-        raise
+class _noted:  # a class, since it is entered for every layer of every call: a generator takes three times as long
+    """Say of an error in which of several layers it arose, and to the layer itself within `detect_anomaly`."""
+
+    __slots__ = ("layer", "token", "where", "whole")
+
+    def __init__(self, whole: Module, where: str, layer: Recurrence) -> None:
+        self.whole, self.where, self.layer = type(whole).__name__, where, layer
+
+    def __enter__(self) -> None:
+        self.token = WITHIN.set((*WITHIN.get(), f"{self.where} of {self.whole}")) if anomaly() else None
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        if self.token is not None:
+            WITHIN.reset(self.token)
+        if isinstance(error, Exception):
+            error.add_note(f"{self.whole}: this was in {self.where} ({self.layer.name})")
 
 
 @contextmanager

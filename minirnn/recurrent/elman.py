@@ -24,6 +24,7 @@ from minirnn.recurrent.cell import Cell, as_cell, checked
 from minirnn.recurrent.layer import Common, Layer
 from minirnn.recurrent.sequences import Sequences
 from minirnn.recurrent.settings import preset, resolve_activation, segment_length
+from minirnn.recurrent.terms import CellTerms, ElmanTerms, Terms
 from minirnn.tensor import Tensor, apply_kernel, unary
 
 
@@ -161,6 +162,11 @@ class RecurrentLayer(Layer):
             return (unary(self._op, z),)
         return checked(self.cell.equation(z, *state), self.cell, state)
 
+    def _terms(self, weights: Sequence[Any], op_by_op: bool) -> Terms:
+        if self.cell is not None:
+            return CellTerms(weights, op_by_op, self.cell)
+        return ElmanTerms(weights, op_by_op, self.activation)
+
     def _fused(self, sequences: Sequences | None, mask: Any, *inputs: Any) -> tuple[Tensor, ...]:
         if self.cell is not None or mask is not None or self.message_clip is not None:
             return super()._fused(sequences, mask, *inputs)
@@ -217,6 +223,17 @@ class RecurrentLayer(Layer):
     def counting_notes(self, prefix: str = "") -> list[str]:
         """Return what other libraries would count for this layer, and why; nothing for a cell of one's own."""
         return super().counting_notes(prefix) if self.cell is None else []
+
+    def _gate_names(self) -> list[str]:
+        return [self.activation.name if self.cell is None else type(self.cell).__name__]
+
+    def _equations(self) -> list[str]:
+        before, bias = "t+1" if self.reverse else "t−1", " + b_{h}" * (self.b_h is not None)
+        z = f"x_{{t}} W_{{xh}} + h_{{{before}}} W_{{hh}}{bias}"
+        if self.cell is None:
+            return [f"h_{{t}} = {self.activation.name}({z})"]
+        others = "".join(f", {name}" for name in self.state_names[1:])
+        return [f"h_{{t}}{others} = {type(self.cell).__name__}({z}, h_{{{before}}}{others})"]
 
     def _own_repr(self) -> list[str]:
         return [f"activation={self.activation.name!r}" if self.cell is None else f"cell={type(self.cell).__name__}"]

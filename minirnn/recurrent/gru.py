@@ -12,6 +12,7 @@ from minirnn.init import Initializer
 from minirnn.kernels.gru import GRU, GRUResetBefore
 from minirnn.module import Parameter
 from minirnn.recurrent.layer import Common, Layer
+from minirnn.recurrent.terms import GRUTerms, Terms
 from minirnn.tensor import Tensor, unary
 
 _AFTER, _BEFORE = GRU(), GRUResetBefore()
@@ -141,6 +142,22 @@ class GRULayer(Layer):
             side = (r * fed) @ W_hh[:, 2 * H :]
         n = unary(ops.tanh, of_x[:, 2 * H :] + side)
         return ((1.0 - z) * n + z * state[0],)
+
+    def _gate_names(self) -> list[str]:
+        return ["r", "z", "n"]
+
+    def _equations(self) -> list[str]:
+        before, has = "t+1" if self.reverse else "t−1", self.b_h is not None
+        h, b, b_n, b_hn = f"h_{{{before}}}", " + b_{·}" * has, " + b_{n}" * has, " + b_{hn}" * has
+        side = f"r ⊙ ({h} W_{{hn}}{b_hn})" if self.reset_after else f"(r ⊙ {h}) W_{{hn}}"
+        return [
+            f"r, z = σ(x_{{t}} W_{{x·}} + {h} W_{{h·}}{b}), each with its block",
+            f"n = tanh(x_{{t}} W_{{xn}}{b_n} + {side})",
+            f"h_{{t}} = (1 − z) ⊙ n + z ⊙ {h}",
+        ]
+
+    def _terms(self, weights: Sequence[Any], op_by_op: bool) -> Terms:
+        return GRUTerms(weights, op_by_op, self.reset_after)
 
     def _own_repr(self) -> list[str]:
         return ["reset_after=False"] * (not self.reset_after)

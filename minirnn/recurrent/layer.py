@@ -13,17 +13,20 @@ import numpy.typing as npt
 
 from minirnn import counting, threads
 from minirnn.arguments import as_array, as_flag, as_generator, as_probability, as_size, float_dtype, one_of
+from minirnn.drawing.blocks import Cell, Weight
 from minirnn.functions import concatenate, stack, where
 from minirnn.init import Initializer, get, initialise
 from minirnn.kernels import unroll
 from minirnn.kernels.layout import Weights
-from minirnn.modes import anomaly, check_finite
+from minirnn.modes import anomaly
 from minirnn.module import Parameter
 from minirnn.op import Array
+from minirnn.recurrent.anomaly import Watch, check_cast, check_parameters, check_state, check_x
 from minirnn.recurrent.cell import clip_message
 from minirnn.recurrent.recurrence import Recurrence, RecurrentOutput
 from minirnn.recurrent.sequences import Sequences, find
 from minirnn.recurrent.settings import BACKENDS, as_message_clip, as_remat, segment_length
+from minirnn.recurrent.terms import Terms
 from minirnn.tensor import Tensor, apply_kernel, unary, will_record, wrap
 
 IDLE = 6e-5, 200.0
@@ -130,27 +133,36 @@ class Layer(Recurrence):
         Raises
         ------
         TypeError, ValueError
-            For another rank or size, an empty axis, or what is not numbers; AnomalyError for NaN or inf within
-            `detect_anomaly`.
+            For another rank or size, an empty axis, or what is not numbers.
+        AnomalyError
+            Within `detect_anomaly`, at the first NaN or inf: an argument, a parameter, or a term of the equation, with
+            its step and row. The gradients are looked at likewise if the backward pass runs within it, too.
         """
         x, state, sequences = self._arranged(x, initial_state, lengths, reset)
-        N = x.shape[1]
+        N, watched = x.shape[1], anomaly()
+        if watched:
+            check_parameters(self)
         if sequences is not None and not sequences.one_to_a_row:
             state = self._begin(state, sequences)
         run = self._fused if self.backend == "fused" else self._graph
-        outputs, *final = run(sequences, self._mask(N, sequences), x, *state, *self._weights)
+        mask = self._mask(N, sequences)
+        watch = Watch(self, sequences, mask, x, state) if watched else None
+        outputs, *final = run(sequences, mask, x, *state, *self._weights)
         if sequences is not None and not sequences.one_to_a_row:
             final = [f[sequences.last] for f in final]
-        if anomaly():
-            check_finite(outputs.data, f"{self.name}: outputs", "look at the sizes of W_hh and initial_state")
-        return RecurrentOutput(outputs.swapaxes(0, 1) if self.batch_first else outputs, self._joined(final))
+        if self.batch_first:
+            outputs = outputs.swapaxes(0, 1)
+        if watch is not None:
+            outputs, *final = watch.over([outputs, *final])
+        return RecurrentOutput(outputs, self._joined(final))
 
     def step(self, x_t: Any, state: Any = None) -> Any:
         """Process one step: x_t (N, D) and a state, zeros or what has been learned if None, give the next state.
 
         The same numbers as the layer gives when it is called on the whole sequence.
         """
-        x_t = self._door(x_t, "x_t")
+        watched = anomaly()
+        x_t = self._door(x_t, "x_t", watched)
         if x_t.ndim != 2 or x_t.shape[1] != self.input_size or not x_t.shape[0]:
             hint = "there must be at least one row"
             if x_t.ndim == 1:
@@ -165,8 +177,12 @@ class Layer(Recurrence):
                 f"{self.name}: step with recurrent_dropout in training: the mask is one for a whole sequence, which a "
                 "single step does not know: call eval() before, or the layer on the whole sequence"
             )
-        given = self._state(state, x_t.shape[0], "state")
-        return self._joined(self._step(None, x_t, given, self._weights))
+        given = self._state(state, x_t.shape[0], "state", watched)
+        if not watched:
+            return self._joined(self._step(None, x_t, given, self._weights))
+        check_parameters(self)
+        watch = Watch(self, None, None, x_t[None], given, single=True)
+        return self._joined(watch.over(self._step(None, x_t, given, self._weights)))
 
     def last_output(self, final_state: Any) -> Tensor:
         """Return the (N, H) output that belongs to a final state."""
@@ -187,6 +203,10 @@ class Layer(Recurrence):
 
     def _equation(self, x_t: Any, fed: Tensor, state: Sequence[Tensor], *weights: Any) -> Sequence[Tensor]:
         """Return the next state; ``fed`` is the h that W_hh is multiplied with."""
+        raise NotImplementedError
+
+    def _terms(self, weights: Sequence[Any], op_by_op: bool) -> Terms:
+        """Return the equation term by term, for `detect_anomaly`; see `minirnn.recurrent.terms.Terms`."""
         raise NotImplementedError
 
     # --- the two backends: (sequences, mask, x, *state, *weights) -> (outputs, *final state) --------------------------
@@ -242,12 +262,12 @@ class Layer(Recurrence):
         T, N, D = shape
         H, G, segment = self.hidden_size, self.gates, segment_length(self.remat, shape[0])
         parts, run = threads.plan(T, N, D, H, G)
-        lanes = None
+        lanes: Any = None
         if sequences is not None:
             each, change = IDLE
             worth = change / (each * G * H * (D + H + 50))
-            block = unroll.block(self._kernel, D, H, mask is not None or self.message_clip is not None)
-            lanes, parts = sequences.packed(worth, block, segment), 1
+            falls = unroll.falls(self._kernel, D, H, mask is not None or self.message_clip is not None)
+            lanes, parts = sequences.falling() if falls else sequences.packed(worth, segment), 1
         return unroll.Settings(self._kernel, self.reverse, lanes, mask, self.message_clip, segment, parts, run)
 
     # --- the door ----------------------------------------------------------------------------------------------------
@@ -260,26 +280,27 @@ class Layer(Recurrence):
         self._check_sequence(x.shape)
         N, T = x.shape[:2] if self.batch_first else x.shape[1::-1]
         sequences = find(T, N, lengths, reset, self.batch_first, self.reverse, self.name)
-        if anomaly():
+        watched = anomaly()
+        if watched:
             x = self._inspected(x, sequences)
         if self.batch_first:
             x = x.swapaxes(0, 1)
-        return self._door(x, "x"), self._state(initial_state, N, "initial_state"), sequences
+        return self._door(x, "x", watched), self._state(initial_state, N, "initial_state", watched), sequences
 
-    def _door(self, value: Any, argument: str) -> Tensor:
-        """Return an argument as a Tensor of the layer's dtype."""
+    def _door(self, value: Any, argument: str, watched: bool) -> Tensor:
+        """Return an argument as a Tensor of the layer's dtype; ``watched``: within `detect_anomaly`."""
         tensor = self._tensor(value, argument)
-        if anomaly():
-            check_finite(tensor.data, f"{self.name}: {argument}", "look at the data that comes in")
+        if watched:
+            check_state(self, tensor.data, argument)
+            check_cast(self, tensor.data, argument)
         return tensor if tensor.data.dtype is self.dtype else tensor.astype(self.dtype)
 
     def _inspected(self, x: Tensor, sequences: Sequences | None) -> Tensor:
         """Check x as it came, but for the padding, which is no fault; return it with zeros there."""
-        seen, valid = x.data, None
+        valid = None
         if sequences is not None:
             valid = (sequences.valid().T if self.batch_first else sequences.valid())[..., None]
-            seen = np.where(valid, seen, 0)
-        check_finite(seen, f"{self.name}: x", "look at the data that comes in")
+        check_x(self, x.data, valid)
         return x if valid is None else where(valid, x, 0.0)
 
     def _tensor(self, value: Any, argument: str) -> Tensor:
@@ -311,9 +332,11 @@ class Layer(Recurrence):
 
     # --- the state ---------------------------------------------------------------------------------------------------
 
-    def _state(self, state: Any, N: int, argument: str) -> list[Tensor]:
+    def _state(self, state: Any, N: int, argument: str, watched: bool) -> list[Tensor]:
         """Return a state as a list of Tensors (N, H): the one given, what has been learned, or zeros."""
         if state is None:
+            if watched:
+                check_parameters(self)  # before what has been learned is used
             return (
                 [fresh.broadcast_to((N, self.hidden_size)) for fresh in self._fresh()]
                 if self.learn_initial_state
@@ -321,7 +344,7 @@ class Layer(Recurrence):
             )
         names = self.state_names
         if len(names) == 1:
-            return [self._one_state(state, N, argument)]
+            return [self._one_state(state, N, argument, watched)]
         if not isinstance(state, tuple | list) or len(state) != len(names):
             letters = ", ".join(names)
             got = f"{len(state)} of them" if isinstance(state, tuple | list) else _kind(state)
@@ -329,11 +352,11 @@ class Layer(Recurrence):
                 f"{self.name}: {argument} must be a {_TUPLES.get(len(names), 'tuple')} ({letters}), each (N={N}, "
                 f"H={self.hidden_size}), got {got}: pass what the layer returned as final_state, or None"
             )
-        return [self._one_state(s, N, f"{argument}[{i}]") for i, s in enumerate(state)]
+        return [self._one_state(s, N, f"{argument}[{i}]", watched) for i, s in enumerate(state)]
 
-    def _one_state(self, state: Any, N: int, argument: str) -> Tensor:
+    def _one_state(self, state: Any, N: int, argument: str, watched: bool) -> Tensor:
         H = self.hidden_size
-        tensor = self._door(state, argument)
+        tensor = self._door(state, argument, watched)
         if tensor.shape != (N, H):
             hint = "one state for each row of x"
             if tensor.shape == (H,):
@@ -407,6 +430,18 @@ class Layer(Recurrence):
     def _own_repr(self) -> list[str]:
         """Return the settings that other layers have not."""
         return []
+
+    def _title(self) -> str:
+        return f"{self.name}({self.extra_repr()}): {self.count_params():,} parameters"
+
+    def _block(self) -> Cell:
+        into, around, *biases = (Weight(p.name, p.shape) for p in self._weights if p is not None)
+        way = bool(self.reverse)
+        return Cell(self.name, self._gate_names(), self.state_names, into, around, biases, way, self.hidden_size)
+
+    def _gate_names(self) -> list[str]:
+        """Return what stands in the cell of a drawing."""
+        return [self.name]
 
 
 _TUPLES = {2: "pair", 3: "triple"}

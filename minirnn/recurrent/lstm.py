@@ -11,6 +11,7 @@ from minirnn.arguments import as_number
 from minirnn.init import Initializer
 from minirnn.kernels.lstm import LSTM
 from minirnn.recurrent.layer import Common, Layer
+from minirnn.recurrent.terms import LSTMTerms, Terms
 from minirnn.tensor import Tensor, unary
 
 
@@ -147,8 +148,22 @@ class LSTMLayer(Layer):
         c = f * state[1] + i * g
         return o * unary(ops.tanh, c), c
 
+    def _terms(self, weights: Sequence[Any], op_by_op: bool) -> Terms:
+        return LSTMTerms(weights, op_by_op)
+
     def _joined(self, state: Sequence[Tensor]) -> LSTMState:
         return LSTMState(*state)
+
+    def _gate_names(self) -> list[str]:
+        return ["i", "f", "g", "o"]
+
+    def _equations(self) -> list[str]:
+        before, bias = "t+1" if self.reverse else "t−1", " + b_{h}" * (self.b_h is not None)
+        return [
+            f"[i f g o] = x_{{t}} W_{{xh}} + h_{{{before}}} W_{{hh}}{bias}, then σ of i, f, o and tanh of g",
+            f"c_{{t}} = f ⊙ c_{{{before}}} + i ⊙ g",
+            "h_{t} = o ⊙ tanh(c_{t})",
+        ]
 
     def count(self) -> counting.ParameterCount:
         """Return the analytic count, with formulas, shapes and what other libraries would report."""

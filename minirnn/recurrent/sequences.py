@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minirnn.arguments import as_lengths, describe
-from minirnn.kernels import lanes
+from minirnn.kernels import falling, lanes
 
 Array = NDArray[Any]
 
@@ -58,11 +58,22 @@ class Sequences(NamedTuple):
             found.append((now, time, self.row[now]))
         return found
 
-    def packed(self, worth: float, block: int, segment: int | None) -> lanes.Lanes:
+    def packed(self, worth: float, segment: int | None) -> lanes.Lanes:
         """Return them in lanes; see `minirnn.kernels.lanes.pack`."""
-        first = self.start + (self.length - 1 if self.reverse else 0)
-        stride = -self.N if self.reverse else self.N
-        return lanes.pack(first * self.N + self.row, self.length, stride, self.T * self.N, worth, block, segment)
+        return lanes.pack(self._first(), self.length, self._stride, self.T * self.N, worth, segment=segment)
+
+    def falling(self) -> falling.Falling:
+        """Return them by falling length; see `minirnn.kernels.falling.plan`."""
+        return falling.plan(self._first(), self.length, self._stride)
+
+    @property
+    def _stride(self) -> int:
+        return -self.N if self.reverse else self.N
+
+    def _first(self) -> Array:
+        """Return the row of x (T·N, D) that each reads first."""
+        first: Array = (self.start + (self.length - 1 if self.reverse else 0)) * self.N + self.row
+        return first
 
     def valid(self) -> Array:
         """Return (T, N) of bool: where any sequence is."""
@@ -77,10 +88,10 @@ def find(T: int, N: int, lengths: Any, reset: Any, batch_first: bool, reverse: b
     if lengths is None and reset is None:
         return None
     ends = np.full(N, T) if lengths is None else as_lengths(lengths, T, N, f"{name}: lengths")
-    begins = np.zeros((T, N), bool) if reset is None else _reset(reset, T, N, batch_first, name)
-    if (ends == T).all() and not begins[reverse:].any():  # nothing flows to what is before t = 0
+    begins = None if reset is None else _reset(reset, T, N, batch_first, name)
+    if (ends == T).all() and (begins is None or not begins[reverse:].any()):  # nothing flows to what is before t = 0
         return None
-    if not begins.any():
+    if begins is None or not begins.any():
         rows = np.arange(N)
         return Sequences(T, N, rows, np.zeros(N, int), ends, np.ones(N, bool), rows, reverse)
     fresh = begins[0].copy()

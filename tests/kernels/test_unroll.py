@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from minirnn import textbook, threads
-from minirnn.kernels import columns, elman, hoisted, lanes, scratch, unroll
+from minirnn.kernels import columns, elman, falling, lanes, scratch, unroll
 from minirnn.kernels.cells import ACTIVATIONS, Activation
+from minirnn.kernels.falling import FallingWork
 from minirnn.kernels.gru import GRU, GRUResetBefore
-from minirnn.kernels.hoisted import HoistedBackward, HoistedForward
 from minirnn.kernels.layout import Weights
 from minirnn.kernels.lstm import LSTM
 from minirnn.kernels.simple import Custom, Elman
@@ -99,7 +99,7 @@ class Way(NamedTuple):
     chunk: int | None = None
     slopes: int | None = None
     joined: float | None = None
-    hoisted: bool = False
+    falling: bool = False
     segment: int | None = None
     parts: int = 1
     run: Any = None
@@ -118,25 +118,18 @@ STEPS = {
     "two products": Way(joined=0),
     "two products in chunks of 2": Way(joined=0, chunk=2),
     "one product": Way(joined=1e300),
-    "hoisted": Way(hoisted=True),
-    "hoisted in chunks of 1": Way(hoisted=True, chunk=1),
-    "hoisted in chunks of 2": Way(hoisted=True, chunk=2),
     "segments of 1": Way(segment=1),
     "segments of 2": Way(segment=2),
     "segments of 3": Way(segment=3),
     "a segment of more than all": Way(segment=99),
     "segments of 3 in chunks of 2": Way(segment=3, chunk=2, slopes=1),
-    "hoisted in segments of 2": Way(hoisted=True, segment=2),
-    "hoisted in segments of 3, in chunks of 2": Way(hoisted=True, segment=3, chunk=2),
 }
 PARTS = {
     "2 parts": Way(parts=2),
     "3 parts": Way(parts=3),
     "2 parts at once": Way(parts=2, run=threads.at_once),
     "3 parts at once": Way(parts=3, run=threads.at_once),
-    "hoisted in 2 parts": Way(hoisted=True, parts=2),
     "all of it": Way(chunk=2, slopes=1, joined=0, segment=3, parts=2, run=threads.at_once),
-    "all of it, hoisted": Way(chunk=2, hoisted=True, segment=3, parts=2, run=threads.at_once),
 }
 IDLE, CUT = {"worth": 1e300}, {"worth": 0}  # lanes idle to the end; lanes are given up at every chance
 LANES = {
@@ -153,17 +146,17 @@ LANES = {
     "blocks of 1, cut, in chunks of 2": Way(**CUT, block=1, chunk=2, slopes=1),
     "blocks of 2, cut, two products": Way(**CUT, block=2, joined=0),
     "idling, two products": Way(**IDLE, joined=0),
-    "hoisted, idling": Way(**IDLE, hoisted=True),
-    "hoisted, as few as can be": Way(**IDLE, hoisted=True, block=1),
-    "hoisted, cut": Way(**CUT, hoisted=True),
-    "hoisted, blocks of 2, cut, in chunks of 2": Way(**CUT, hoisted=True, block=2, chunk=2),
     "idling, in segments of 1": Way(**IDLE, segment=1),
     "idling, in segments of 2": Way(**IDLE, segment=2),
     "cut, in segments of 3": Way(**CUT, segment=3),
     "blocks of 2, cut, in segments of 2": Way(**CUT, block=2, segment=2),
     "as few as can be, in segments of 3": Way(**IDLE, block=1, segment=3, chunk=2),
-    "hoisted, blocks of 2, cut, in segments of 2": Way(**CUT, hoisted=True, block=2, segment=2),
-    "hoisted, as few as can be, in segments of 3": Way(**IDLE, hoisted=True, block=1, segment=3),
+    "falling": Way(falling=True),
+    "falling in chunks of 1": Way(falling=True, chunk=1),
+    "falling in chunks of 2": Way(falling=True, chunk=2),
+    "falling in segments of 1": Way(falling=True, segment=1),
+    "falling in segments of 2": Way(falling=True, segment=2),
+    "falling in segments of 3, in chunks of 1": Way(falling=True, segment=3, chunk=1),
 }
 WAYS = STEPS | PARTS | LANES
 
@@ -175,7 +168,7 @@ def ways_for(kind, shape, masked=False):
     return [
         name
         for name, way in found.items()
-        if (plain or not way.hoisted)
+        if (plain or not way.falling)
         and (kind.startswith("gru") or way.joined is None or way.parts > 1)
         and (SHAPES[shape].N > 1 or way.parts == 1)
         and (SHAPES[shape].T > 1 or not (way.chunk or way.segment or way.slopes) or way.parts > 1)
@@ -266,11 +259,22 @@ def packed(shape, reverse, worth, block, segment):
     return lanes.pack(first * N + row, length, -N if reverse else N, T * N, worth, block=block, segment=segment)
 
 
+@functools.cache
+def falling_plan(shape, reverse):
+    N, (row, start, length) = SHAPES[shape].N, np.array(places(shape)).T
+    first = start + length - 1 if reverse else start
+    return falling.plan(first * N + row, length, -N if reverse else N)
+
+
 def settings(problem, way=PLAIN, mask=None, **options):
+    _, N, D, H, rows = SHAPES[problem.shape]
+    cell, more = KINDS[problem.kind].cell, mask is not None or options.get("clip") is not None
     found = packed(problem.shape, problem.reverse, way.worth, way.block, way.segment)
-    split = {"parts": min(way.parts, SHAPES[problem.shape].N), "run": way.run}
+    if rows is not None and ((way.falling and not more) or unroll.falls(cell, D, H, more)):
+        found = falling_plan(problem.shape, problem.reverse)
+    split = {"parts": min(way.parts, N), "run": way.run}
     rest = {"reverse": problem.reverse, "mask": mask, "segment": way.segment} | split | options
-    return unroll.Settings(KINDS[problem.kind].cell, lanes=found, **rest)
+    return unroll.Settings(cell, lanes=found, **rest)
 
 
 @contextmanager
@@ -280,15 +284,13 @@ def going(way, problem):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scratch, "_shelf", scratch._Shelf())
         if way.chunk is not None:
-            for module in (columns, hoisted):
+            for module in (columns, falling):
                 patch.setattr(module, "chunk_length", lambda N, width, dtype: way.chunk)
         if way.slopes is not None:
             width = KINDS[problem.kind].cell.layout.blocks * H
             patch.setattr(columns, "SLOPES", way.slopes * N * width * 8)  # for fewer lanes, more steps
         if way.joined is not None:
             patch.setattr(columns, "JOINED", way.joined)
-        if way.hoisted:
-            patch.setattr(unroll, "JOINED_UP_TO", 0)
         yield
 
 
@@ -537,7 +539,7 @@ def test_elman_with_any_activation_is_the_kernel_that_is_its_own(activation, sha
     problem = Problem("elman", shape, True, reverse)
     known, cell = given(problem), Elman(activation)
     W_xh, W_hh, b_h, _ = known.weights
-    for way in ("as it comes", "hoisted"):
+    for way in ("as it comes", "falling"):
         using = settings(problem, WAYS[way])._replace(cell=cell)
         with noted(way), going(WAYS[way], problem):
             found = unroll.forward(known.x, known.state, known.weights, using)
@@ -582,27 +584,21 @@ def test_the_lanes_are_as_they_are_called():
     assert [p.hi - p.lo for p in pieces_of("several to a row", "idling, in segments of 2")][:3] == [2, 2, 2]
 
 
-def test_elmans_form_with_the_rows_first_is_taken_where_it_should_be(monkeypatch):
+def test_elmans_rows_fall_away_where_they_should(monkeypatch):
     made = []
     taking = scratch.take
     monkeypatch.setattr(scratch, "take", lambda kind, *key: made.append(kind) or taking(kind, *key))
-    forms = {HoistedForward, HoistedBackward}
+    in_columns = {columns.Forward, columns.Backward}
     for shape in ("all differ", "several to a row", *BEYOND):
-        for way in ("as it comes", "hoisted"):
+        for way in ("as it comes", "falling"):
             with noted(way):
                 made.clear()
                 run(Problem("elman", shape), WAYS[way])
-                rows_first = way == "hoisted" or shape in BEYOND
-                assert set(made) == (forms if rows_first else {columns.Forward, columns.Backward})
+                rows_first = SHAPES[shape].rows is not None and (way == "falling" or shape in BEYOND)
+                assert set(made) == ({FallingWork} if rows_first else in_columns)
                 assert (SHAPES[shape].D + SHAPES[shape].H > elman.JOINED_UP_TO) == (shape in BEYOND)
-    for problem, options in [
-        (Problem("elman", "all differ", masked=True), {}),
-        (Problem("elman", "all differ"), {"clip": 1.0}),
-        (Problem("lstm", "all differ"), {}),
-    ]:
-        made.clear()
-        run(problem, WAYS["hoisted"], **options)
-        assert set(made) == {columns.Forward, columns.Backward}
+    for kind, more in [("elman", True), ("lstm", False), ("gru", False)]:
+        assert not unroll.falls(KINDS[kind].cell, 100, 200, more)
 
 
 def test_the_steps_at_a_time_are_as_the_ways_say(monkeypatch):
@@ -690,10 +686,10 @@ def step_by_step(problem, largest):
 def test_messages_are_clipped_at_every_step(kind, shape, masked, reverse):
     problem = Problem(kind, shape, True, reverse, masked)
     exact = step_by_step(problem, 0.4)
-    ways = {"as it comes", "chunks of 2", "slopes one by one", "segments of 2", "hoisted", "2 parts", "all of it"}
+    ways = {"as it comes", "chunks of 2", "slopes one by one", "segments of 2", "falling", "2 parts", "all of it"}
     ways |= {"two products", "idling lanes", "cut", "blocks of 2, cut", "blocks of 2, cut, in segments of 2"}
     ways |= {"one lane, or as few as can be"}
-    for way in sorted(ways & {*ways_for(kind, shape), "hoisted"}):
+    for way in sorted(ways & {*ways_for(kind, shape), "falling"}):
         with noted(way):
             found, g = run(problem, WAYS[way], clip=0.4)
             near(found.outputs, expected(problem)[0], 1e-13)
@@ -733,7 +729,7 @@ def test_what_idles_has_only_numbers_that_stand_in_lane_0_too(reverse, masked):
 
 # --- what is absent, and what is not wanted ---------------------------------------------------------------------------
 
-FEW = ["as it comes", "segments of 2", "2 parts at once", "hoisted", "idling lanes", "blocks of 2, cut"]
+FEW = ["as it comes", "segments of 2", "2 parts at once", "falling", "idling lanes", "blocks of 2, cut"]
 
 
 def few(kind, shape, masked=False):

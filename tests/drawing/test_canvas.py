@@ -1,0 +1,89 @@
+import re
+
+import pytest
+from drawing.reading import SVG, parsed, texts, viewbox
+
+from minirnn.drawing.canvas import Canvas
+from minirnn.drawing.text import maths, plain
+
+NASTY = [
+    "<script>alert(1)</script>",
+    "a & b",
+    "\"quoted\" 'too'",
+    "]]>",
+    "</svg>",
+    "nul \x00 and \x1b",
+    "\ud800",
+    "\uffff",
+]
+
+
+@pytest.mark.parametrize("name", NASTY)
+def test_text_stays_text(name):
+    canvas = Canvas()
+    canvas.text(0, 0, plain(name))
+    svg = canvas.document(name, name)
+    shown = re.sub("[\x00\x1b\ud800\uffff]", "�", name)
+    assert texts(svg) == [shown]
+    root = parsed(svg)
+    assert [e.tag for e in root] == [SVG + tag for tag in ("title", "desc", "style", "rect", "text")]
+    assert root.find(SVG + "title").text == root.find(SVG + "desc").text == root.get("aria-label") == shown
+    svg.encode("utf-8")
+
+
+def test_all_is_within_the_viewbox():
+    canvas = Canvas()
+    canvas.box(0, 0, 100, 20, "cell")
+    canvas.text(200, -30, plain("to the left of here"), "end")
+    canvas.line([(0, 10), (0, 90), (-70, 90)])
+    other = Canvas()
+    other.dot(0, 0)
+    other.box(0, 0, 10, 10, "cell")
+    canvas.add(other, 400, 0)
+    left, top, right, bottom = viewbox(canvas.document("", ""))
+    assert left < -70
+    assert top < -38
+    assert right > 405
+    assert bottom > 90
+
+
+def test_a_subscript_goes_down_and_what_follows_comes_up_again():
+    canvas = Canvas()
+    canvas.text(0, 0, maths("h_{t} W_{hh}"), size=10)
+    spans = list(parsed(canvas.document("", "")).iter(SVG + "tspan"))
+    assert [span.get("dy") for span in spans] == [None, "2.8", "-2.8", None, "2.8"]
+    assert [span.get("class") for span in spans] == [None, None, None, "weight", "weight"]
+
+
+def test_nothing_on_the_page_is_disturbed_or_fetched():
+    canvas = Canvas()
+    canvas.line([(0, 0), (10, 0)])
+    svg = canvas.document("t", "d")
+    root = parsed(svg)
+    assert not any("id" in e.attrib or "href" in " ".join(e.attrib) for e in root.iter())
+    style = root.find(SVG + "style").text
+    selectors = re.findall(r"([^{}]+)\{[^{}]*\}", style.replace("@media (prefers-color-scheme:dark){", ""))
+    assert len(selectors) > 20
+    assert all(selector.startswith(".minirnn-drawing") for selector in selectors)
+    assert "url(" not in svg
+    assert "import" not in svg
+
+
+def _luminance(colour):
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [p / 12.92 if p <= 0.03928 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("ground", ["paper", "cell", "gate", "input", "output", "plain"])
+@pytest.mark.parametrize("ink", ["text", ".muted", ".weight"])
+def test_text_can_be_read_on_every_ground(dark, ground, ink):
+    """WCAG 2: 4.5 to 1 at least, in the light and the dark version."""
+    canvas = Canvas()
+    canvas.dot(0, 0)
+    canvas.box(0, 0, 1, 1, "cell")
+    style = parsed(canvas.document("", "")).find(SVG + "style").text.split("@media")[dark]
+    colour = {s: re.search(rf"{re.escape(s)}\{{fill:(#\w+)", style)[1] for s in (ink, f".{ground}")}
+    low, high = sorted(map(_luminance, colour.values()))
+    assert (high + 0.05) / (low + 0.05) >= 4.5
