@@ -12,7 +12,7 @@ from test_family import BACKENDS, CELLS, assert_equal, each, evaluate, flat, lea
 from test_own_cell import UGRNN
 
 import minirnn as mr
-from minirnn.kernels import lanes
+from minirnn.kernels import falling, lanes
 from minirnn.recurrent.sequences import find
 
 quick = settings(derandomize=True, deadline=None, max_examples=25)
@@ -244,16 +244,22 @@ def test_without_a_state_rows_start_from_zeros(kind, backend):
 
 
 def test_the_work_follows_the_sum_of_the_lengths(monkeypatch):
-    """Counted in steps times lanes: 64 rows of 1 … 100 steps, half of them padding, of a size that costs."""
+    """Counted in rows of all steps: 64 of 1 … 100 steps, half of them padding, of a size that costs."""
     work = []
-    original = lanes.pack
+    packing, planning = lanes.pack, falling.plan
 
     def pack(*arguments, **options):
-        packed = original(*arguments, **options)
+        packed = packing(*arguments, **options)
         work.append(sum((piece.hi - piece.lo) * len(piece.first) for piece in packed.pieces))
         return packed
 
+    def plan(*arguments):
+        planned = planning(*arguments)
+        work.append(sum(planned.counts))
+        return planned
+
     monkeypatch.setattr(lanes, "pack", pack)
+    monkeypatch.setattr(falling, "plan", plan)
     lengths = np.random.default_rng(0).integers(1, 101, 64)
     for make in KINDS.values():
         make(D, 80, rng=0)(np.zeros((100, 64, D)), lengths=lengths)

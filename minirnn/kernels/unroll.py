@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from minirnn.kernels import falling, layout, scratch
 from minirnn.kernels.columns import Backward, Forward, steps_at_a_time
-from minirnn.kernels.elman import JOINED_UP_TO
 from minirnn.kernels.falling import Falling
 from minirnn.kernels.lanes import Ends, Lanes
 from minirnn.kernels.layout import Matrices, Weights
@@ -326,12 +325,9 @@ def _run_back(
     return before
 
 
-def falls(cell: Any, D: int, H: int, more: bool) -> bool:
-    """Whether `kernels.falling` unrolls sequences of unequal length: Elman's layer, unless its steps are small.
-
-    ``more``: there is a mask or a clip.
-    """
-    return isinstance(cell, Elman) and not more and D + H > JOINED_UP_TO
+def falls(cell: Any, more: bool) -> bool:
+    """Whether `kernels.falling` unrolls sequences of unequal length: Elman's layer, if there is no mask and no clip."""
+    return isinstance(cell, Elman) and not more
 
 
 def _again(view: Any, i: int, inputs: Array, kept: Kept, matrices: Matrices, settings: Settings) -> Kept:

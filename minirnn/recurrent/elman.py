@@ -15,8 +15,6 @@ from minirnn import counting, threads
 from minirnn.arguments import float_dtype
 from minirnn.init import Initializer, get
 from minirnn.kernels import elman
-from minirnn.kernels.joined import JoinedForward
-from minirnn.kernels.padded import BOUNDED, Padded
 from minirnn.kernels.simple import Custom, Elman
 from minirnn.module import Module
 from minirnn.op import Array
@@ -168,11 +166,8 @@ class RecurrentLayer(Layer):
         return ElmanTerms(weights, op_by_op, self.activation)
 
     def _fused(self, sequences: Sequences | None, mask: Any, *inputs: Any) -> tuple[Tensor, ...]:
-        if self.cell is not None or mask is not None or self.message_clip is not None:
+        if self.cell is not None or sequences is not None or mask is not None or self.message_clip is not None:
             return super()._fused(sequences, mask, *inputs)
-        if sequences is not None:
-            padded = self._small(sequences) and sequences.one_to_a_row
-            return self._fused_padded(sequences, *inputs) if padded else super()._fused(sequences, mask, *inputs)
         arrays: list[Any] = [None if tensor is None else tensor.data for tensor in inputs]
         x, h0, W_xh, W_hh, b_h = arrays
         activation, reverse = self.activation, self.reverse
@@ -190,22 +185,6 @@ class RecurrentLayer(Layer):
         # The final state is a copy: a state carried on must not keep all the states of this sequence alive.
         outputs = (elman.outputs(states, reverse), elman.final(states, reverse).copy())
         return apply_kernel(self, inputs, outputs, backward, partial(self._graph, None, None))
-
-    def _small(self, sequences: Sequences) -> bool:
-        """Whether rows of unequal length are better unrolled all together."""
-        bounded = self.activation in BOUNDED and self.remat is False
-        return bounded and elman.forward_form(sequences.N, self.input_size, self.hidden_size) is JoinedForward
-
-    def _fused_padded(self, sequences: Sequences, *inputs: Any) -> tuple[Tensor, ...]:
-        arrays: list[Any] = [None if tensor is None else tensor.data for tensor in inputs]
-        activation, (x, h0, W_xh, W_hh, b_h) = self.activation, arrays
-        padded = Padded(sequences.T, sequences.length, self.reverse)
-        outputs, final, states, read = padded.forward(x, h0, W_xh, W_hh, b_h, activation)
-
-        def backward(received: dict[int, Array], wanted: tuple[bool, ...]) -> elman.Gradients:
-            return padded.backward(received.get(0), received.get(1), states, read, W_xh, W_hh, activation, wanted)
-
-        return apply_kernel(self, inputs, (outputs, final), backward, partial(self._graph, sequences, None))
 
     # --- what it says of itself --------------------------------------------------------------------------------------
 

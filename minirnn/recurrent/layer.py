@@ -266,7 +266,7 @@ class Layer(Recurrence):
         if sequences is not None:
             each, change = IDLE
             worth = change / (each * G * H * (D + H + 50))
-            falls = unroll.falls(self._kernel, D, H, mask is not None or self.message_clip is not None)
+            falls = unroll.falls(self._kernel, mask is not None or self.message_clip is not None)
             lanes, parts = sequences.falling() if falls else sequences.packed(worth, segment), 1
         return unroll.Settings(self._kernel, self.reverse, lanes, mask, self.message_clip, segment, parts, run)
 

@@ -267,10 +267,10 @@ def falling_plan(shape, reverse):
 
 
 def settings(problem, way=PLAIN, mask=None, **options):
-    _, N, D, H, rows = SHAPES[problem.shape]
+    _, N, _, _, rows = SHAPES[problem.shape]
     cell, more = KINDS[problem.kind].cell, mask is not None or options.get("clip") is not None
     found = packed(problem.shape, problem.reverse, way.worth, way.block, way.segment)
-    if rows is not None and ((way.falling and not more) or unroll.falls(cell, D, H, more)):
+    if rows is not None and way.falling and unroll.falls(cell, more):
         found = falling_plan(problem.shape, problem.reverse)
     split = {"parts": min(way.parts, N), "run": way.run}
     rest = {"reverse": problem.reverse, "mask": mask, "segment": way.segment} | split | options
@@ -594,11 +594,11 @@ def test_elmans_rows_fall_away_where_they_should(monkeypatch):
             with noted(way):
                 made.clear()
                 run(Problem("elman", shape), WAYS[way])
-                rows_first = SHAPES[shape].rows is not None and (way == "falling" or shape in BEYOND)
+                rows_first = SHAPES[shape].rows is not None and way == "falling"
                 assert set(made) == ({FallingWork} if rows_first else in_columns)
-                assert (SHAPES[shape].D + SHAPES[shape].H > elman.JOINED_UP_TO) == (shape in BEYOND)
+    assert unroll.falls(KINDS["elman"].cell, False)
     for kind, more in [("elman", True), ("lstm", False), ("gru", False)]:
-        assert not unroll.falls(KINDS[kind].cell, 100, 200, more)
+        assert not unroll.falls(KINDS[kind].cell, more)
 
 
 def test_the_steps_at_a_time_are_as_the_ways_say(monkeypatch):
