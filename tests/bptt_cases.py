@@ -84,3 +84,64 @@ def worst(found, true):
     """Return the largest difference between two dicts of gradients, relative to the largest entry of each."""
     assert list(found) == list(true)
     return max(np.abs(found[name] - g).max() / max(np.abs(g).max(), 1e-300) for name, g in true.items())
+
+
+def identities(case):
+    """Yield (identity, difference, scale) for everything that must hold of one case."""
+    trace, true = case.trace(), case.true_gradients()
+    credit, steps = trace.credit(), range(trace.T)
+    scale = {name: np.abs(g).max() for name, g in true.items()}
+
+    def differences(found, expected, largest=scale):
+        return [(np.abs(found[name] - a).max(), largest[name]) for name, a in expected.items()]
+
+    def added(dicts):
+        dicts = list(dicts)
+        return {name: sum(d[name] for d in dicts) for name in dicts[0]}
+
+    order = (lambda t: trace.T - 1 - t) if case.layer.reverse else (lambda t: t)
+    share = {(s, k): credit.contribution(s, k) for s in steps for k in steps}
+    sums = {name: a.sum(axis=0) for name, a in trace.by_step.items()}
+    yield "hs = the layer's outputs", [(np.abs(trace.hs - case.time_major(case.outputs().data)).max(), 1.0)]
+    yield "Σ_t by_step = the layer's gradients", differences(sums, true)
+    yield (
+        "dL_dh = dL_dh_local + dL_dh_carried",
+        [(np.abs(trace.dL_dh - trace.dL_dh_local - trace.dL_dh_carried).max(), 1.0)],
+    )
+    for k in steps:
+        column = {name: a[k] for name, a in trace.by_step.items()}
+        yield "Σ_s contribution(s, k) = by_step[k]", differences(added(share[s, k] for s in steps), column)
+    for s in steps:
+        row = added(share[s, k] for k in steps)
+        yield "Σ_k contribution(s, k) = entered_at(s)", differences(credit.entered_at(s), row)
+    yield "Σ_s,k contribution(s, k) = the layer's gradients", differences(added(share.values()), true)
+    norms = np.array([[np.linalg.norm(share[s, k]["W_hh"]) for k in steps] for s in steps])
+    yield "norms[s, k] = ‖contribution(s, k)‖", [(np.abs(credit.norms - norms).max(), norms.max())]
+    for k1, k2 in [(1, 1), (1, 3), (3, 3), (2, 5), (4, 2), (9, 2), (1, trace.T), (5, 100)]:
+        found = mr.bptt.truncated_gradient(case.layer, case.x, case.loss, k1, k2, case.state, case.lengths)
+        ends = {s: min((order(s) // k1 + 1) * k1, trace.T) - 1 for s in steps}
+        counts = [share[s, k] for s, k in share if order(k) <= order(s) and ends[s] - order(k) < k2]
+        yield "truncated_gradient(k1, k2) = Σ of the pairs that count", differences(found, added(counts))
+    rtrl = mr.bptt.rtrl(case.layer, case.x, case.loss, case.state, case.lengths)
+    yield "rtrl = the layer's gradients", differences(rtrl, true)
+    first, middle, last = (trace.T, 3, 1) if case.layer.reverse else (-1, 3, trace.T - 2)
+    chain = trace.jacobian(last, middle) @ trace.jacobian(middle, first)
+    yield "jacobian(t, m) jacobian(m, k) = jacobian(t, k)", [(np.abs(chain - trace.jacobian(last, first)).max(), 1.0)]
+
+
+def show():
+    """Print each identity with how often it was held and its worst relative error."""
+    found = {}
+    ways = [{}, {"bias": False}, {"reverse": True}, {"learn_initial_state": True}, {"batch_first": True}]
+    cases = [(kind, lengths, way) for kind in KINDS for lengths in LENGTHS.values() for way in ways]
+    for seed, (kind, lengths, way) in enumerate(cases):
+        for identity, pairs in identities(make(kind, lengths=lengths, seed=seed, **way)):
+            errors = found.setdefault(identity, [])
+            errors += [difference / max(scale, 1e-300) for difference, scale in pairs]
+    print(f"{len(cases)} cases: {', '.join(KINDS)}; whole and ragged; plain, no bias, reverse, learned, batch_first")
+    for identity, errors in found.items():
+        print(f"{max(errors):9.1e}  {len(errors):6,} comparisons  {identity}")
+
+
+if __name__ == "__main__":
+    show()
