@@ -17,6 +17,7 @@ COMMANDS = {  # name -> (module that has `run`, help)
     "step": ("step", "a whole training step: layer, head, loss, clipping, Adam"),
     "cold": ("cold", "a whole process, from its start to the adding problem solved"),
     "slope": ("slope", "time against the number of steps, T = 10² … 10⁶"),
+    "trace": ("trace", "what a look inside costs: bptt.trace, credit and doctor beside a plain pass"),
     "tape": ("tape", "what recording an op costs: one loop, op by op"),
 }
 WITH_SHAPES = ("layer", "ragged", "forward")

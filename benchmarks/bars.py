@@ -136,15 +136,20 @@ def at_least(text: str, ratios: Mapping[str, float], wanted: float) -> Bar:
     return Bar(text, min(ratios.values()) >= wanted, figure)
 
 
+def at_most(text: str, ratios: Ratios, wanted: float) -> Bar:
+    """Return the bar that no ratio exceeds."""
+    over = [shape for shape in ratios if not ratios[shape] <= wanted]
+    most = max(ratios, key=ratios.__getitem__)
+    return Bar(text, not over, _at(ratios, over) if over else f"most {_at(ratios, [most])}")
+
+
 def of_ragged(layer: str, ratios: Ratios, shapes: Iterable[Shape]) -> Bar:
     """Return the bar of lengths drawn from 1 … T: the time with them ÷ the time without."""
     text = f"{layer}: with lengths at most 0.65 of the padded time"
     shapes = list(shapes)
     if not set(shapes) <= set(ratios):
         return Bar(text, None, "needs all shapes")
-    over = [shape for shape in shapes if not ratios[shape] <= 0.65]
-    most = max(shapes, key=ratios.__getitem__)
-    return Bar(text, not over, _at(ratios, over) if over else f"most {_at(ratios, [most])}")
+    return at_most(text, {shape: ratios[shape] for shape in shapes}, 0.65)
 
 
 def of_slope(slope: float | None) -> Bar:

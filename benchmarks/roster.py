@@ -40,6 +40,7 @@ PEERS: dict[str, tuple[Peer, ...]] = {  # command -> who can take part
     "step": (TORCH, JAX),
     "cold": (TORCH,),
     "slope": (TORCH, JAX),
+    "trace": (),
     "tape": (EAGER, AUTOGRAD, MYGRAD, UNGUARDED),
 }
 

@@ -33,6 +33,7 @@ from benchmarks import (
     step,
     tables,
     tape,
+    trace,
 )
 
 ROOT = Path(__file__).parents[1]
@@ -463,6 +464,39 @@ def test_unequal_lengths_of_every_layer(capsys, monkeypatch):
     assert [entry["cell"] for entry in found["measured"]] == list(roster.CELLS)
     assert all(0.2 < entry["sum of lengths / (N T)"] < 0.9 for entry in found["measured"])
     assert len(found["bars"]) == 3
+
+
+# --- a look inside ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cell", list(roster.CELLS))
+def test_what_is_timed_of_a_look_inside_runs(cell):
+    for run in trace.ready(cell, TINY).values():
+        run(0)
+        run(1)
+
+
+def test_a_trace_with_other_gradients_is_not_timed():
+    layer, xs = mr.GRULayer(4, 6, rng=0), [np.ones((5, 3, 4), np.float32)]
+    found = mr.bptt.trace(layer, xs[0], trace.last)
+    found.gradients["W_hh"] = found.gradients["W_hh"] * 1.001
+    with pytest.raises(cases.WrongResultError, match=r"^trace: the gradient of W_hh differs from the layer's by \d"):
+        trace.check(layer, xs, [found])
+
+
+def test_a_look_inside_of_every_layer(capsys, monkeypatch):
+    monkeypatch.setattr(trace, "SHAPES", [TINY])
+    found = trace.run(parsed("trace --quick --turns 2"), print)
+    out = capsys.readouterr().out
+    for layer in ("RecurrentLayer", "LSTMLayer", "GRULayer"):
+        assert f"\n{layer}, float32, a loss of the last output, gradients equal:\n" in out
+        assert f": {layer}: trace at most 3 × forward and backward: " in out
+    assert [entry["cell"] for entry in found["measured"]] == list(roster.CELLS)
+
+
+def test_a_bar_from_above():
+    assert bars.at_most("it", {TINY: 2.0, RAGGED: 3.0}, 3.0) == bars.Bar("it", True, "most 3.000 × at (5, 7, 4, 6)")
+    assert bars.at_most("it", {TINY: 2.0, RAGGED: 3.1}, 3.0).figure == "3.100 × at (5, 7, 4, 6)"
 
 
 @pytest.mark.parametrize("peer", of_peers("forward"))

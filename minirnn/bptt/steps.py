@@ -120,7 +120,8 @@ class ElmanSteps(Steps):
 
     def linearise(self, before: Sequence[Array], after: Sequence[Array]) -> None:
         """Make φ′(H_t)."""
-        self.slopes = np.asarray(self.activation.derivative(after[0]), self.pre.dtype)
+        self.slopes = np.empty_like(self.pre)
+        self.activation.slope_into(after[0], self.slopes)
 
     def back(self, k: Any, d_state: Sequence[Array]) -> Back:
         """Go back through step k."""
