@@ -301,21 +301,26 @@ def test_fit_says_so_when_the_fault_does_not_come_back():
         ({"progress": "yes"}, TypeError, "fit: progress must be True or False, got 'yes' (str)"),
         ({"callbacks": print}, TypeError, "fit: callbacks must be a list of callables, got one callable"),
         ({"callbacks": [3]}, TypeError, "fit: callbacks must be a list of callables, got 3 (int) in it"),
-        ({"batches": TASK}, TypeError, "fit: batches must be an iterable of (x, y) or (x, y, is_start), got"),
+        (
+            {"batches": TASK},
+            TypeError,
+            "fit: batches must be an iterable of (x, y), (x, y, lengths) or (x, y, is_start), got",
+        ),
         (
             {"batches": [np.ones(2)]},
             TypeError,
-            "fit: batches must be an iterable of (x, y) or (x, y, is_start), got a nd",
+            "fit: batches must be an iterable of (x, y), (x, y, lengths) or (x, y, is_start), got a nd",
         ),
         (
             {"batches": [(1,)]},
             TypeError,
-            "fit: batches must be an iterable of (x, y) or (x, y, is_start), got a tuple of 1",
+            "fit: batches must be an iterable of (x, y), (x, y, lengths) or (x, y, is_start), got a tuple of 1",
         ),
         (
             {"batches": [(1, 2, np.ones(4))]},
             TypeError,
-            "fit: is_start must be True or False, got an array of shape (4,)",
+            "fit: the third item of a batch must be lengths, an integer for each row, or is_start, True or False, got "
+            "an array of shape (4,) and dtype float64",
         ),
         ({"batches": []}, ValueError, "fit: batches gave nothing: is it a generator that was used up before?"),
     ],
@@ -420,7 +425,8 @@ def test_evaluate_refuses_what_gives_nothing():
     with pytest.raises(ValueError, match=r"^evaluate: batches gave nothing: is it a generator that was used up before"):
         evaluate(Spy(), [], loss=losses.mse)
     with pytest.raises(
-        TypeError, match=r"^evaluate: batches must be an iterable of \(x, y\) or \(x, y, is_start\), got"
+        TypeError,
+        match=r"^evaluate: batches must be an iterable of \(x, y\), \(x, y, lengths\) or \(x, y, is_start\), got",
     ):
         evaluate(Spy(), 3, loss=losses.mse)
 

@@ -1,0 +1,27 @@
+"""Training: `fit` makes updates and returns their `History`; `evaluate` and `sample` look at what was learnt.
+
+A training loop is a few lines; `fit` adds what one wants every time: the state carried from batch to batch, truncated
+BPTT(k1, k2), rows of unequal length, a schedule of the learning rate, the gradient's norm, a bar, a stop at the first
+loss that is not finite, and Ctrl-C without losing the run.
+"""
+
+from minirnn.history import History
+from minirnn.training import schedules
+from minirnn.training.batches import detached
+from minirnn.training.evaluation import bits_per_character, evaluate
+from minirnn.training.fitting import NonFiniteError, every, fit
+from minirnn.training.sampling import sample
+from minirnn.training.schedules import early_stopping
+
+__all__ = [
+    "History",
+    "NonFiniteError",
+    "bits_per_character",
+    "detached",
+    "early_stopping",
+    "evaluate",
+    "every",
+    "fit",
+    "sample",
+    "schedules",
+]

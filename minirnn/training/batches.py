@@ -1,0 +1,129 @@
+"""What batches are made of, and how a model reads them: whole. Checked by tests/test_training.py."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minirnn.arguments import as_flag, describe
+from minirnn.module import Module
+from minirnn.tensor import Tensor
+
+Loss = Callable[..., Tensor]
+"""(predictions, targets) -> the mean over the targets, one number; see minirnn/losses.py. Where a batch has lengths and
+the model predicts at every step, ``lengths=`` is passed too."""
+
+
+class Batch(NamedTuple):
+    """What the model reads and should predict.
+
+    Attributes
+    ----------
+    x, y : arrays
+    lengths : (N,) of int, or None
+        How many steps of each row count.
+    is_start : bool
+        Whether new sequences begin here, so that no state is carried into them.
+    """
+
+    x: Any
+    y: Any
+    lengths: Any = None
+    is_start: bool = False
+
+
+class Piece(NamedTuple):
+    """One update's worth of a batch.
+
+    Attributes
+    ----------
+    y : targets
+    lengths : for the loss, or None
+    predict : callable () -> (predictions, what comes after)
+        It changes nothing, so that it can be called again.
+    keep : callable (what comes after)
+        To go on from there.
+    """
+
+    y: Any
+    lengths: Any
+    predict: Callable[[], tuple[Any, Any]]
+    keep: Callable[[Any], None]
+
+
+class WholeBatches:
+    """Reads every batch in one piece."""
+
+    def __init__(self, model: Module, carry_state: bool) -> None:
+        self.model, self.carry_state, self.state = model, carry_state, None
+
+    def pieces(self, batch: Batch) -> Iterator[Piece]:
+        """Yield the batch as it is."""
+        state = self.state if self.carry_state and not batch.is_start else None
+        lengths = None if batch.lengths is None or not every_step(self.model) else batch.lengths
+        yield Piece(batch.y, lengths, lambda: predict(self.model, batch.x, state, batch.lengths), self._keep)
+
+    def _keep(self, state: Any) -> None:
+        self.state = detached(state)
+
+
+def every_step(model: Module) -> bool:
+    """Whether a model predicts at every step, and not after the last."""
+    return getattr(model, "readout", "all") == "all"
+
+
+def detached(state: Any) -> Any:
+    """Return a state cut off from the tape: a Tensor, or Tensors in (nested) tuples, as `Tensor.detach` does."""
+    if isinstance(state, tuple | list):
+        return tuple(detached(part) for part in state)
+    return state.detach() if isinstance(state, Tensor) else state
+
+
+def predict(model: Module, x: Any, state: Any, lengths: Any = None) -> tuple[Any, Any]:
+    """Return the predictions and the final state, None for a model without one."""
+    if not model.carries_state:
+        return model(x), None
+    more = {} if lengths is None else {"lengths": lengths}
+    predictions, final_state = model(x, state, **more)
+    return predictions, final_state
+
+
+def unpacked(batches: Iterable[Any], limit: int | None, caller: str) -> Iterator[Batch]:
+    """Yield at most ``limit`` batches, and refuse what is none; never take a batch that is not used."""
+    expected = f"{caller}: batches must be an iterable of (x, y), (x, y, lengths) or (x, y, is_start)"
+    if not isinstance(batches, Iterable):
+        raise TypeError(f"{expected}, got {describe(batches)}: try task.batches(N, rng)")
+    source = iter(batches)
+    made = 0
+    while limit is None or made < limit:
+        try:
+            batch = next(source)
+        except StopIteration:
+            return
+        if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
+            got = f"a {type(batch).__name__}" + (f" of {len(batch)}" if isinstance(batch, tuple | list) else "")
+            raise TypeError(f"{expected}, got {got}")
+        yield _named(batch, caller)
+        made += 1
+
+
+def _named(batch: Any, caller: str) -> Batch:
+    """Return (x, y, …) as a Batch: a third item with an entry for each row is lengths."""
+    if len(batch) == 2:
+        return Batch(*batch)
+    x, y, third = batch
+    if np.ndim(third) == 1 and np.asarray(third).dtype.kind in "iu":
+        return Batch(x, y, lengths=third)
+    if isinstance(third, bool | np.bool_):
+        return Batch(x, y, is_start=bool(third))
+    raise TypeError(
+        f"{caller}: the third item of a batch must be lengths, an integer for each row, or is_start, True or False, got "
+        f"{describe(third)}"
+    )
+
+
+def carries(model: Module, carry_state: bool, caller: str) -> bool:
+    """Check ``carry_state`` against the model."""
+    if as_flag(carry_state, f"{caller}: carry_state") and not model.carries_state:
+        raise ValueError(f"{caller}: carry_state=True needs a model with a state, got {type(model).__name__}")
+    return carry_state

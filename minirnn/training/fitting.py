@@ -1,0 +1,233 @@
+"""`fit`: updates, one for each batch, and what one wants around them. Checked by tests/test_training.py."""
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from minirnn.arguments import as_flag, as_size, describe
+from minirnn.history import History
+from minirnn.modes import AnomalyError, detect_anomaly
+from minirnn.module import Module
+from minirnn.optim import Optimizer, clip_grad_norm
+from minirnn.training.bar import Bar, on_terminal
+from minirnn.training.batches import Loss, Piece, WholeBatches, carries, unpacked
+from minirnn.training.schedules import Rate
+from minirnn.training.truncated import TruncatedBatches
+
+
+class NonFiniteError(FloatingPointError):
+    """`fit` met a loss or a gradient that is NaN or infinite.
+
+    Attributes
+    ----------
+    history : History
+        Of the updates before it.
+    """
+
+    def __init__(self, message: str, history: History) -> None:
+        super().__init__(message)
+        self.history = history
+
+
+def fit(
+    model: Module,
+    batches: Iterable[Any],
+    *,
+    loss: Loss,
+    optimizer: Optimizer,
+    max_updates: int,
+    clip_norm: float | None = None,
+    carry_state: bool = False,
+    tbptt: tuple[int, int] | None = None,
+    schedule: Callable[[int], float] | None = None,
+    callbacks: Iterable[Callable[[History], object]] = (),
+    stop: Callable[[History], bool] | None = None,
+    progress: bool | None = None,
+) -> History:
+    """Train a model: for each batch predict, measure the loss, go back through time, clip, and make one update.
+
+    Parameters
+    ----------
+    model : Module
+        Called as ``model(x, state)`` if it carries a state (a recurrent layer, a `SequenceModel`), else ``model(x)``.
+    batches : iterable of (x, y), (x, y, lengths) or (x, y, is_start)
+        What the model reads and should predict. One update each; training ends when they do. ``lengths`` (N,) are
+        passed to the model, and to the loss if the model predicts at every step.
+    loss : callable (predictions, y) -> Tensor of one number
+        It takes ``lengths=`` too where there are any, as those of `minirnn.losses` do.
+    optimizer : Optimizer
+    max_updates : int
+        Training ends after this many updates.
+    clip_norm : float, optional
+        The largest joint norm of the gradients (Pascanu et al. 2013).
+    carry_state : bool
+        Start each batch from the final state of the one before, detached, unless its ``is_start`` is true: truncated
+        BPTT over contiguous streams such as `TextTask.streams`. Otherwise every batch starts from zeros.
+    tbptt : (k1, k2), optional
+        Make an update after every k1 steps; the gradients that enter in them go back over the last k2 steps, which are
+        unrolled again from the state that was kept before them, with the parameters as they are by then. With
+        ``carry_state`` the window reaches back into earlier batches. The state is carried within a batch in any case.
+        At parameters that stand still the gradients add up to `minirnn.bptt.truncated_gradient`.
+    schedule : callable (update) -> factor, optional
+        By which the optimiser's learning rate is multiplied at each update, counted from 0; see
+        `minirnn.training.schedules`. In the end the rate is what it was.
+    callbacks : iterable of callables (history)
+        Called in order after every update; `every` makes one rarer. One may evaluate the model and `History.record`
+        the figure, change ``optimizer.lr`` (unless there is a schedule), or save.
+    stop : callable (history) -> bool, optional
+        Asked after every update, when the callbacks have been called; True ends the training. See `early_stopping`.
+    progress : bool, optional
+        Whether to show a bar with the mean loss of the last 100 updates, the gradient norm and updates per second;
+        None: when stderr is a terminal.
+
+    Returns
+    -------
+    History
+        Also when Ctrl-C ended the training: ``interrupted`` is True then. An update that was cut short is not in it;
+        some Parameters may have made it, others not.
+
+    Raises
+    ------
+    NonFiniteError
+        At the first loss or gradient that is NaN or inf, naming the update and what `detect_anomaly` shows for it. That
+        update is not made; the error's ``history`` has those before it.
+    TypeError, ValueError
+        For arguments out of range, batches that are no pairs, or that gave none.
+
+    Notes
+    -----
+    The loop's own cost is a few microseconds an update. Tests: tests/test_training.py::test_fit_*, tests/test_tbptt.py.
+
+    Examples
+    --------
+    >>> import minirnn as mr
+    >>> from minirnn.training import fit
+    >>> task = mr.tasks.AddingTask(T=4)
+    >>> model = mr.SequenceModel(mr.RecurrentLayer(2, 8, rng=0), mr.Linear(8, 1, rng=1), readout="last")
+    >>> adam = mr.optim.Adam(model.parameters(), lr=0.01)
+    >>> history = fit(model, task.batches(16, rng=2), loss=mr.losses.mse, optimizer=adam, max_updates=300)
+    >>> history.updates, bool(history.running()[-1] < 0.5 * history.running()[99])
+    (300, True)
+    """
+    max_updates = as_size(max_updates, "fit: max_updates")
+    carry_state = carries(model, carry_state, "fit")
+    reader = WholeBatches(model, carry_state) if tbptt is None else TruncatedBatches(model, tbptt, carry_state)
+    rate = Rate(optimizer, schedule)
+    update = _Update(loss, optimizer, _max_norm(clip_norm))
+    callbacks = _callables(callbacks)
+    history = History()
+    bar = Bar(on_terminal() if progress is None else as_flag(progress, "fit: progress"), max_updates)
+    model.train()
+    start = time.perf_counter()
+    try:
+        for piece in _pieces(reader, batches, max_updates):
+            rate.set(history.updates)
+            value, norm = update(piece, history)
+            history.append(value, norm, time.perf_counter() - start)
+            for callback in callbacks:
+                callback(history)
+            if stop is not None and stop(history):
+                break
+            bar.update(history)
+    except KeyboardInterrupt:
+        history.interrupted = True
+    finally:
+        bar.close(history)
+        rate.restore()
+    if not history.updates and not history.interrupted:
+        raise ValueError("fit: batches gave nothing: is it a generator that was used up before?")
+    return history
+
+
+def _pieces(reader: WholeBatches | TruncatedBatches, batches: Iterable[Any], limit: int) -> Iterator[Piece]:
+    """Yield what updates are made of, at most ``limit``; never take a batch that is not used."""
+    source = unpacked(batches, None, "fit")
+    made = 0
+    while made < limit:
+        batch = next(source, None)
+        if batch is None:
+            return
+        for piece in itertools.islice(reader.pieces(batch), limit - made):
+            yield piece
+            made += 1
+
+
+def every(updates: int, action: Callable[[History], object]) -> Callable[[History], None]:
+    """Make a callback of `fit` that calls ``action(history)`` after every so many updates."""
+    interval = as_size(updates, "every: updates")
+
+    def callback(history: History) -> None:
+        if history.updates % interval == 0:
+            action(history)
+
+    return callback
+
+
+class _Update:
+    """What makes one update from a piece of a batch."""
+
+    def __init__(self, loss: Loss, optimizer: Optimizer, max_norm: float) -> None:
+        self.loss, self.optimizer, self.max_norm = loss, optimizer, max_norm
+
+    def __call__(self, piece: Piece, history: History) -> tuple[float, float]:
+        """Return the loss and the gradients' norm before clipping; or NonFiniteError."""
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # what comes of it is refused
+            try:
+                return self._make(piece)
+            except FloatingPointError as error:
+                fault = f"fit: update {history.updates + 1} was not made: {error}. {self._diagnosis(piece)}"
+                raise NonFiniteError(fault, history) from None
+
+    def _make(self, piece: Piece) -> tuple[float, float]:
+        self.optimizer.zero_grad()
+        predictions, after = piece.predict()
+        loss = self._measured(predictions, piece)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise FloatingPointError(f"the loss is {value}")
+        loss.backward()
+        try:
+            norm = clip_grad_norm(self.optimizer.params, self.max_norm)
+        except FloatingPointError:
+            raise FloatingPointError(f"the loss is {value:.4g}, but its gradient is not finite") from None
+        self.optimizer.step()
+        piece.keep(after)
+        return value, norm
+
+    def _measured(self, predictions: Any, piece: Piece) -> Any:
+        more = {} if piece.lengths is None else {"lengths": piece.lengths}
+        return self.loss(predictions, piece.y, **more)
+
+    def _diagnosis(self, piece: Piece) -> str:
+        """Say what `detect_anomaly` shows for the batch: no Parameter has changed since."""
+        shown = "detect_anomaly: nothing that is not finite; is there chance in the model, or in the loss?"
+        self.optimizer.zero_grad()
+        try:
+            with detect_anomaly():
+                self._measured(piece.predict()[0], piece).backward()
+        except AnomalyError as error:
+            shown = str(error)
+        self.optimizer.zero_grad()
+        return f"The same batch again, under {shown}. If the data are good, try a smaller learning rate or clip_norm"
+
+
+def _max_norm(clip_norm: float | None) -> float:
+    """Return what `clip_grad_norm` takes; without clipping it only measures."""
+    if clip_norm is None:
+        return math.inf
+    if isinstance(clip_norm, bool) or not isinstance(clip_norm, int | float | np.number) or not clip_norm > 0:
+        raise ValueError(f"fit: clip_norm must be a positive number, or None not to clip, got {clip_norm!r}")
+    return float(clip_norm)
+
+
+def _callables(callbacks: Any) -> tuple[Callable[[History], object], ...]:
+    if callable(callbacks):
+        raise TypeError("fit: callbacks must be a list of callables, got one callable: put it in a list")
+    for callback in (made := tuple(callbacks)):
+        if not callable(callback):
+            raise TypeError(f"fit: callbacks must be a list of callables, got {describe(callback)} in it")
+    return made

@@ -1,0 +1,112 @@
+"""Learning rates that change, and the end of a training that no longer helps. Checked by tests/test_schedules.py.
+
+A schedule is a callable (update) -> factor of the optimiser's own learning rate, counted from 0; `fit` takes one.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from minirnn.arguments import as_number, as_size
+from minirnn.history import History
+from minirnn.optim import Optimizer
+
+Schedule = Callable[[int], float]
+
+
+def linear(updates: int, to: float = 0.0) -> Schedule:
+    """Return a factor that falls (or rises) in a straight line from 1 to ``to`` over so many updates, and stays there.
+
+    >>> rate = linear(100)
+    >>> rate(0), rate(50), rate(1000)
+    (1.0, 0.5, 0.0)
+    """
+    total, end = as_size(updates, "linear: updates"), as_number(to, "linear: to")
+    return lambda update: 1.0 + (end - 1.0) * min(update / total, 1.0)
+
+
+def cosine(updates: int, to: float = 0.0) -> Schedule:
+    """Return a factor that falls from 1 to ``to`` along half a cosine (Loshchilov & Hutter 2017), and stays there.
+
+    >>> rate = cosine(100)
+    >>> rate(0), round(rate(50), 12), rate(100)
+    (1.0, 0.5, 0.0)
+    """
+    total, end = as_size(updates, "cosine: updates"), as_number(to, "cosine: to")
+    return lambda update: end + (1.0 - end) * (1.0 + math.cos(math.pi * min(update / total, 1.0))) / 2.0
+
+
+def steps(every: int, factor: float) -> Schedule:
+    """Return a factor that is multiplied by ``factor`` after every so many updates.
+
+    >>> rate = steps(10, 0.5)
+    >>> rate(9), rate(10), rate(25)
+    (1.0, 0.5, 0.25)
+    """
+    interval, by = as_size(every, "steps: every"), as_number(factor, "steps: factor")
+    return lambda update: by ** (update // interval)
+
+
+def warm_up(updates: int, then: Schedule | None = None) -> Schedule:
+    """Return a factor that rises to 1 over the first updates, and then is what ``then`` says, counted from there.
+
+    >>> rate = warm_up(4, linear(10))
+    >>> rate(0), rate(3), rate(4), rate(9)
+    (0.25, 1.0, 1.0, 0.5)
+    """
+    first = as_size(updates, "warm_up: updates")
+    after = then or (lambda update: 1.0)
+    return lambda update: (update + 1) / first if update < first else after(update - first)
+
+
+def early_stopping(name: str, patience: int, min_delta: float = 0.0) -> Callable[[History], bool]:
+    """Return a ``stop`` for `fit`: end when a figure has not become smaller for so many evaluations.
+
+    Parameters
+    ----------
+    name : str
+        Of the evaluations that a callback notes with `History.record`; lower is better.
+    patience : int
+        Evaluations without a new best one after which training ends.
+    min_delta : float
+        By how much a figure must be below the best one to count as better. NaN never is.
+    """
+    patience = as_size(patience, "early_stopping: patience")
+    least = as_number(min_delta, "early_stopping: min_delta")
+
+    def stop(history: History) -> bool:
+        best, since = math.inf, 0
+        for evaluation in history.evaluations.get(name, ()):
+            better = evaluation.value < best - least
+            best, since = (evaluation.value, 0) if better else (best, since + 1)
+        return since >= patience
+
+    return stop
+
+
+class Rate:
+    """The learning rate of an optimiser, under a schedule or as it is."""
+
+    def __init__(self, optimizer: Optimizer, schedule: Schedule | None) -> None:
+        if schedule is not None and not callable(schedule):
+            raise TypeError(
+                f"fit: schedule must be a callable (update) -> factor, got {schedule!r}: try schedules.linear(1000)"
+            )
+        self.optimizer, self.schedule, self.usual = optimizer, schedule, optimizer.lr
+
+    def set(self, update: int) -> None:
+        """Set the rate of an update."""
+        if self.schedule is not None:
+            self.optimizer.lr = self.usual * _factor(self.schedule(update), update)
+
+    def restore(self) -> None:
+        """Set what it was before."""
+        if self.schedule is not None:
+            self.optimizer.lr = self.usual
+
+
+def _factor(value: Any, update: int) -> float:
+    factor = as_number(value, f"fit: schedule({update})")
+    if factor < 0:
+        raise ValueError(f"fit: schedule({update}) must be a factor ≥ 0, got {factor}: it multiplies the learning rate")
+    return factor

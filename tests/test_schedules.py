@@ -1,0 +1,127 @@
+"""Learning-rate schedules, early stopping, and rows of unequal length in `fit`."""
+
+import math
+
+import numpy as np
+import pytest
+from error_texts import raises
+
+import minirnn as mr
+from minirnn.training import early_stopping, evaluate, every, fit, schedules
+
+
+def train(updates=6, **options):
+    """Train a tiny layer; return the rates that its updates were made with, and the optimiser."""
+    layer = mr.RecurrentLayer(2, 3, rng=0)
+    sgd, rates = mr.optim.SGD(layer.parameters(), lr=0.5), []
+    data = [(np.ones((4, 2, 2)), np.zeros((4, 2, 3)))] * 100
+    fit(
+        layer, data, loss=mr.losses.mse, optimizer=sgd, max_updates=updates, progress=False,
+        callbacks=[lambda history: rates.append(sgd.lr)], **options,
+    )  # fmt: skip
+    return rates, sgd
+
+
+@pytest.mark.parametrize(
+    ("schedule", "factors"),
+    [
+        (schedules.linear(4), [1, 0.75, 0.5, 0.25, 0, 0]),
+        (schedules.linear(2, to=3.0), [1, 2, 3, 3, 3, 3]),
+        (schedules.cosine(4, to=0.5), [1, 0.75 + math.sqrt(2) / 8, 0.75, 0.75 - math.sqrt(2) / 8, 0.5, 0.5]),
+        (schedules.steps(2, 0.1), [1, 1, 0.1, 0.1, 0.01, 0.01]),
+        (schedules.warm_up(3), [1 / 3, 2 / 3, 1, 1, 1, 1]),
+        (schedules.warm_up(2, schedules.steps(1, 0.5)), [0.5, 1, 1, 0.5, 0.25, 0.125]),
+        (lambda update: update, [0, 1, 2, 3, 4, 5]),
+    ],
+)
+def test_every_update_is_made_at_its_own_rate_and_the_usual_one_comes_back(schedule, factors):
+    rates, sgd = train(schedule=schedule)
+    assert rates == pytest.approx([0.5 * f for f in factors], rel=1e-12)
+    assert sgd.lr == 0.5
+
+
+def test_the_usual_rate_comes_back_after_an_error():
+    sgd = None
+
+    def fails(update):
+        raise KeyError(update)
+
+    layer = mr.RecurrentLayer(2, 3, rng=0)
+    sgd = mr.optim.SGD(layer.parameters(), lr=0.5)
+    sequence = iter([1.0, 2.0])
+    with pytest.raises(StopIteration):
+        fit(
+            layer, [(np.ones((4, 2, 2)), np.zeros((4, 2, 3)))] * 9, loss=mr.losses.mse, optimizer=sgd, max_updates=9,
+            schedule=lambda update: next(sequence), progress=False,
+        )  # fmt: skip
+    assert sgd.lr == 0.5
+
+
+@pytest.mark.parametrize(
+    ("schedule", "kind", "message"),
+    [
+        (0.5, TypeError, "fit: schedule must be a callable (update) -> factor, got 0.5: try schedules.linear(1000)"),
+        (
+            lambda update: -1.0,
+            ValueError,
+            "fit: schedule(0) must be a factor ≥ 0, got -1.0: it multiplies the learning rate",
+        ),
+        (lambda update: math.nan, ValueError, "fit: schedule(0) must be a finite number, got nan"),
+        (lambda update: None, TypeError, "fit: schedule(0) must be a finite number, got None (NoneType)"),
+    ],
+)
+def test_schedules_that_are_none(schedule, kind, message):
+    with raises(kind, message):
+        train(schedule=schedule)
+
+
+def test_training_ends_when_it_no_longer_helps():
+    figures = iter([5.0, 4.0, math.nan, 4.5, 3.9, 3.95, 4.2, 3.899, 1.0])
+    layer = mr.RecurrentLayer(2, 3, rng=0)
+    history = fit(
+        layer, [(np.ones((4, 2, 2)), np.zeros((4, 2, 3)))] * 99, loss=mr.losses.mse,
+        optimizer=mr.optim.SGD(layer.parameters(), 0.1), max_updates=99, progress=False,
+        callbacks=[every(2, lambda history: history.record("held-out", next(figures)))],
+        stop=early_stopping("held-out", patience=3, min_delta=0.01),
+    )  # fmt: skip
+    assert [e.value for e in history.evaluations["held-out"]][-4:] == [3.9, 3.95, 4.2, 3.899]
+    assert history.updates == 16
+    assert not early_stopping("held-out", 1)(mr.training.History())
+
+
+def test_lengths_go_to_the_model_and_to_the_loss():
+    """The third item of a batch: one update equals that of a loop by hand; padding may hold anything."""
+    rng, lengths = np.random.default_rng(0), np.array([2, 6, 3])
+    x, y = rng.normal(size=(6, 3, 2)), rng.normal(size=(6, 3, 4))
+    x[np.arange(6)[:, None] >= lengths] = np.nan
+    y[np.arange(6)[:, None] >= lengths] = np.nan
+    trained, by_hand = (mr.GRULayer(2, 4, dtype=np.float64, rng=1) for _ in range(2))
+    history = fit(
+        trained, [(x, y, lengths)], loss=mr.losses.mse, optimizer=mr.optim.SGD(trained.parameters(), 0.1),
+        max_updates=1, progress=False,
+    )  # fmt: skip
+    loss = mr.losses.mse(by_hand(x, lengths=lengths).outputs, y, lengths=lengths)
+    loss.backward()
+    mr.optim.SGD(by_hand.parameters(), 0.1).step()
+    assert history.loss.tolist() == [loss.item()]
+    for p, q in zip(trained.parameters(), by_hand.parameters(), strict=True):
+        assert np.array_equal(p.data, q.data)
+
+
+def test_lengths_with_one_prediction_a_row():
+    rng, lengths = np.random.default_rng(0), [2, 6, 3]
+    x, y = rng.normal(size=(6, 3, 2)), rng.normal(size=(3, 1))
+    model = mr.SequenceModel(mr.LSTMLayer(2, 4, rng=1), mr.Linear(4, 1, rng=2), readout="last")
+    expected = mr.losses.mse(model(x, lengths=lengths).predictions, y).item()
+    assert evaluate(model, [(x, y, lengths)], loss=mr.losses.mse) == pytest.approx(expected, rel=1e-6)
+
+
+def test_evaluate_weighs_batches_by_the_targets_that_count():
+    rng = np.random.default_rng(0)
+    layer = mr.GRULayer(2, 4, dtype=np.float64, rng=1)
+    x, y, lengths = rng.normal(size=(6, 3, 2)), rng.normal(size=(6, 3, 4)), np.array([1, 6, 2])
+    batches = [(x, y, lengths), (x[:2], y[:2])]
+    outputs = layer(x, lengths=lengths).outputs.data
+    inside = np.arange(6)[:, None] < lengths
+    errors = np.concatenate([(outputs - y)[inside] ** 2, ((layer(x[:2]).outputs.data - y[:2]) ** 2).reshape(-1, 4)])
+    assert evaluate(layer, batches, loss=mr.losses.mse) == pytest.approx(errors.mean(), rel=1e-12)
