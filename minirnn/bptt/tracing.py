@@ -3,7 +3,6 @@
 Checked by tests/bptt/test_trace.py.
 """
 
-import html
 import os
 from collections.abc import Callable
 from functools import cached_property
@@ -444,13 +443,10 @@ class Trace:
         write(page_of(self, title, "trace.to_html"), path, "trace.to_html")
 
     def _repr_html_(self) -> str:
-        """Return the explorer in a frame, for a notebook; of what is too long for it, what `repr` says."""
-        from minirnn.bptt.page import frame_of, page_of
+        """Return the explorer in a frame, for a notebook; for more than 500 steps a line that says so."""
+        from minirnn.bptt.page import frame_of
 
-        try:
-            return frame_of(page_of(self, None, "trace"))
-        except ValueError as error:
-            return f"<p>{html.escape(repr(self))}: {html.escape(str(error))}</p>"
+        return frame_of(self)
 
     def explain(self, t: int, row: int = 0) -> str:
         """Return the equations of step t with the numbers of a row, as `minirnn.bptt.explain` writes them down."""

@@ -116,10 +116,8 @@ def _named(batch: Any, caller: str) -> Batch:
         return Batch(x, y, lengths=third)
     if isinstance(third, bool | np.bool_):
         return Batch(x, y, is_start=bool(third))
-    raise TypeError(
-        f"{caller}: the third item of a batch must be lengths, an integer for each row, or is_start, True or False, got "
-        f"{describe(third)}"
-    )
+    expected = "lengths, an integer for each row, or is_start, True or False"
+    raise TypeError(f"{caller}: the third item of a batch must be {expected}, got {describe(third)}")
 
 
 def carries(model: Module, carry_state: bool, caller: str) -> bool:

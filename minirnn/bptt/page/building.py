@@ -1,0 +1,70 @@
+"""Putting the page together: the text, the style, the scripts and the numbers, in one file.
+
+Checked by tests/bptt/test_page.py.
+"""
+
+import html
+import json
+from importlib import resources
+from typing import Any
+
+from minirnn.bptt.page.numbers import STEPS, collect
+from minirnn.bptt.tracing import Trace
+
+SCRIPTS = (
+    "format.js", "data.js", "colours.js", "state.js", "network.js", "bucket.js", "credit.js", "charts.js",
+    "equation.js", "controls.js", "main.js",
+)  # fmt: skip
+"""In the order in which they need one another."""
+
+HEIGHT = 900
+"""Of the frame in a notebook, in CSS pixels."""
+
+
+def page_of(trace: Trace, title: str | None, caller: str) -> str:
+    """Return the page of a trace, a whole HTML document.
+
+    Raises
+    ------
+    ValueError
+        For more than `STEPS` steps.
+    """
+    if trace.T > STEPS:
+        raise ValueError(f"{caller}: {_too_long(trace)}")
+    title = f"{type(trace.layer).__name__}, T={trace.T}" if title is None else str(title)
+    script = "\n".join(f"// --- {name}\n{_read(name)}" for name in SCRIPTS)
+    parts = {
+        "title": html.escape(title),
+        "style": _read("page.css"),
+        "script": f'(() => {{\n"use strict";\n{script}\n}})();',
+        "data": _json(collect(trace, title)),
+    }
+    first, *rest = _read("page.html").split("{{")
+    pieces = [first]
+    for piece in rest:  # one pass, so that braces in the parts stay what they are
+        name, after = piece.split("}}", 1)
+        pieces += [parts[name], after]
+    return "".join(pieces)
+
+
+def frame_of(trace: Trace) -> str:
+    """Return the page in a frame, so that its style and names meet nobody else's; or why there is none."""
+    if trace.T > STEPS:
+        return f"<p>{html.escape(f'{trace!r}: {_too_long(trace)}')}</p>"
+    return (
+        f'<iframe srcdoc="{html.escape(page_of(trace, None, "trace"))}" sandbox="allow-scripts" '
+        f'title="minirnn: back-propagation through time" style="width: 100%; height: {HEIGHT}px; border: 0"></iframe>'
+    )
+
+
+def _too_long(trace: Trace) -> str:
+    return f"the page shows at most {STEPS} steps, got T={trace.T}: trace a shorter piece of the sequence"
+
+
+def _json(data: Any) -> str:
+    """Return strict JSON that can stand in a script element: no NaN, and no < that could end it."""
+    return json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _read(name: str) -> str:
+    return (resources.files("minirnn.bptt.page") / name).read_text(encoding="utf-8")

@@ -1,0 +1,486 @@
+// The unrolled network, on one canvas: states as cells, what flows as arrows. Only the columns in sight are drawn.
+
+const CELLS = UNITS.c ? ["h", "c"] : ["h"]; // from above; c is made first, and h of it
+const FONT = '12px system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif';
+const ITALIC = 'italic 14px "STIX Two Text", Cambria, Georgia, serif';
+const [ARROW_LO, ARROW_HI] = arrowRange();
+const [SHARE_LO, SHARE_HI] = decades(SHARES.W_hh);
+const LARGEST = largestOf(); // of h, c and x, for their colours: one scale for all steps
+const hasLoss = Uint8Array.from({ length: T }, (_, t) => ROWS.some((_, r) => NORMS.local(t, r) !== 0) ? 1 : 0);
+let geometry = null;
+let camera = null;
+let kept = keptOf(T);
+let started = -Infinity; // when the present step began to be shown
+let begun = null; // which step that is
+let drawing = false;
+
+function arrowRange() {
+  const norms = [];
+  const kinds = [NORMS.local, NORMS.carried, NORMS.carried_c].filter(Boolean);
+  for (let t = 0; t < T; t++) for (let r = 0; r < ROWS.length; r++) norms.push(...kinds.map((norm) => norm(t, r)));
+  return decades(norms);
+}
+
+/** Return the ends of a scale of sizes: at least four decades, so that what hardly shrinks looks so, and at most ten. */
+function decades(norms) {
+  const [lo, hi] = range(norms);
+  return [Math.max(Math.min(lo, hi * 1e-4), hi * 1e-10), hi];
+}
+
+function largestOf() {
+  const found = {};
+  for (const name of [...CELLS, "x"]) {
+    let largest = 0;
+    for (let t = 0; t < T; t++)
+      for (let r = 0; r < ROWS.length; r++)
+        for (const v of UNITS[name](t, r)) if (Number.isFinite(v)) largest = Math.max(largest, Math.abs(v));
+    found[name] = largest;
+  }
+  return found;
+}
+
+/** Return how thick the arrow of a norm is: logarithmic, 2 … 13 px; none for zero. */
+function thickness(norm) {
+  if (norm === 0) return 0;
+  if (!Number.isFinite(norm)) return 13;
+  return 2 + 11 * logPart(norm, ARROW_LO, ARROW_HI);
+}
+
+/** Return where a number lies between two others on a logarithmic scale, 0 … 1. */
+function logPart(value, lo, hi) {
+  return hi > lo ? Math.max(0, Math.min(1, Math.log(value / lo) / Math.log(hi / lo))) : 1;
+}
+
+/** Place n cells in a grid at most `height` high and 64 px wide. */
+function gridOf(n, height) {
+  const columns = n <= 12 ? 1 : Math.ceil(n / 16);
+  const rows = Math.ceil(n / columns);
+  const size = Math.max(3, Math.floor(Math.min(18, height / rows, 64 / columns)));
+  return { columns, rows, size, width: columns * size, height: rows * size, n };
+}
+
+/** Place everything; y downwards, in CSS pixels. */
+function place() {
+  const width = byId("network-box").clientWidth;
+  const grid = gridOf(SHOWN, CELLS.length > 1 ? 104 : 136);
+  const inputs = inputGrid();
+  const gutter = width < 480 ? 38 : 48;
+  const wide = Math.max(grid.width, inputs.width, 20);
+  const even = (width - gutter) / (T + 1); // all columns side by side, if they are not too narrow
+  const pitch = even >= wide + 36 ? Math.min(150, even) : wide + 66;
+  const y = { loss: 20, h: 74 };
+  y.c = y.h + grid.height + 30;
+  y.x = y[CELLS[CELLS.length - 1]] + grid.height + 44;
+  y.t = y.x + inputs.height + 16;
+  y.share = y.t + 62; // the foot of the bars
+  return { width, height: y.share + 8, grid, inputs, gutter, pitch, y, total: (T + 1) * pitch };
+}
+
+function inputGrid() {
+  const n = SHOWN_INPUTS;
+  const columns = n <= 6 ? n : Math.min(16, Math.ceil(Math.sqrt(n * 2)));
+  const size = Math.max(3, Math.floor(Math.min(13, 64 / columns)));
+  const rows = Math.ceil(n / columns);
+  return { columns, rows, size, width: columns * size, height: rows * size, n };
+}
+
+/** Return the middle of step t's column; the initial state has one too, at −1, or T in reverse. */
+function xOf(t) {
+  const G = geometry;
+  return G.gutter + (reverse ? t : t + 1) * G.pitch + G.pitch / 2 - camera;
+}
+
+function cameraTarget() {
+  const G = geometry, free = G.width - G.gutter;
+  if (G.total <= free) return (G.total - free) / 2;
+  const middle = (reverse ? now() : now() + 1) * G.pitch + G.pitch / 2;
+  return Math.max(0, Math.min(G.total - free, middle - free / 2));
+}
+
+function inSight() {
+  const G = geometry, shift = reverse ? 0 : -1;
+  const first = Math.floor(camera / G.pitch) + shift, last = Math.ceil((camera + G.width) / G.pitch) + shift;
+  const ends = reverse ? [0, T] : [-1, T - 1];
+  const found = [];
+  for (let t = Math.max(ends[0], first); t <= Math.min(ends[1], last); t++) found.push(t);
+  return found;
+}
+
+// --- frames
+
+/** Draw now, and go on for as long as something moves. */
+function animate() {
+  if (drawing) return;
+  drawing = true;
+  requestAnimationFrame(frame);
+}
+
+function frame(time) {
+  drawing = false;
+  const target = cameraTarget();
+  const near = STILL || camera === null || Math.abs(target - camera) < 0.5;
+  camera = near ? target : camera + (target - camera) * 0.22;
+  if (started === null) started = time;
+  const u = STILL ? 1 : Math.min(1, (time - started) / Math.min(450, pace()));
+  drawNetwork(u);
+  drawBucket(isBackward() ? Math.max(0, 2 * u - 1) : 1);
+  if (!near || u < 1) animate();
+}
+
+function drawNetwork(u) {
+  const canvas = byId("network"), G = geometry;
+  const g = fit(canvas, G.height);
+  g.clearRect(0, 0, G.width, G.height);
+  g.font = FONT;
+  g.save();
+  g.beginPath();
+  g.rect(G.gutter, 0, G.width - G.gutter, G.height);
+  g.clip();
+  const steps = inSight();
+  if (state.path) drawPath(g);
+  for (const t of steps) drawArrows(g, t);
+  for (const t of steps) drawColumn(g, t, u);
+  drawNumbers(g);
+  drawFlow(g, u);
+  fadeEnds(g);
+  g.restore();
+  drawLanes(g);
+  canvas.dataset.t = now();
+  canvas.dataset.phase = isBackward() ? "backward" : "forward";
+  canvas.dataset.path = state.path ? `${state.path.s} ${state.path.k}` : "";
+}
+
+function drawLanes(g) {
+  const G = geometry, y = G.y;
+  g.textAlign = "left";
+  g.textBaseline = "middle";
+  g.fillStyle = INK.muted;
+  g.font = FONT;
+  g.fillText("loss", 0, y.loss);
+  g.fillText("step", 0, y.t);
+  g.fillStyle = isBackward() ? INK.share : INK.muted;
+  g.fillText("share", 0, y.share - 6);
+  g.fillStyle = INK.line;
+  g.fillRect(G.gutter, y.share, G.width - G.gutter, 1);
+  g.font = ITALIC;
+  g.fillStyle = INK.ink;
+  for (const name of CELLS) g.fillText(`${name}ₜ`, 0, y[name] + G.grid.height / 2);
+  g.fillText("xₜ", 0, y.x + G.inputs.height / 2);
+}
+
+/** Let what goes on beyond the ends of the drawing fade out. */
+function fadeEnds(g) {
+  const G = geometry, wide = 34, hidden = G.total - (G.width - G.gutter);
+  if (hidden <= 0) return;
+  const fade = (x0, x1) => {
+    const shade = g.createLinearGradient(x0, 0, x1, 0);
+    shade.addColorStop(0, INK.card);
+    shade.addColorStop(1, `${INK.card}00`);
+    g.fillStyle = shade;
+    g.fillRect(Math.min(x0, x1), 0, wide, G.height);
+  };
+  if (camera > 1) fade(G.gutter, G.gutter + wide);
+  if (camera < hidden - 1) fade(G.width, G.width - wide);
+}
+
+// --- columns
+
+const passed = (t) => isBackward() && order(t) >= orderNow();
+const reached = (t) => isBackward() || order(t) <= orderNow();
+const middleOf = (name) => geometry.y[name] + geometry.grid.height / 2;
+
+function drawColumn(g, t, u) {
+  const G = geometry, x = xOf(t), { row } = state;
+  if (!isStep(t)) return drawInitial(g, x);
+  const current = t === now();
+  g.textAlign = "center";
+  g.textBaseline = "middle";
+  g.fillStyle = current ? INK.ink : INK.muted;
+  g.font = current ? `600 ${FONT}` : FONT;
+  g.fillText(String(t), x, G.y.t);
+  if (!valid(t, row)) return drawPadding(g, x);
+  for (const [i, name] of CELLS.entries()) {
+    const going = passed(t);
+    const shownNow = current && !going ? 0.15 + 0.85 * Math.max(0, 2 * u - 1) : 1;
+    const alpha = !reached(t) ? 0 : going ? 1 : isBackward() ? 0.3 : shownNow;
+    const values = going ? (i ? UNITS.dc?.(t, row) : UNITS.dh(t, row)) : UNITS[name](t, row);
+    drawCells(g, G.grid, values, x, G.y[name], going ? largest(values) : LARGEST[name], alpha, current);
+  }
+  const inputs = UNITS.x(t, row);
+  drawCells(g, G.inputs, inputs, x, G.y.x, LARGEST.x, !reached(t) ? 0 : isBackward() ? 0.3 : 1, current && !isBackward());
+  if (hasLoss[t]) drawLoss(g, x, t);
+  if (passed(t)) drawShare(g, x, t);
+}
+
+function largest(values) {
+  let found = 0;
+  for (const v of values ?? []) if (Number.isFinite(v)) found = Math.max(found, Math.abs(v));
+  return found;
+}
+
+/** Draw the values of units as coloured cells, column by column. */
+function drawCells(g, grid, values, x, y, scale, alpha, current) {
+  const left = Math.round(x - grid.width / 2), gap = grid.size > 5 ? 1 : 0;
+  g.fillStyle = INK.faint;
+  g.fillRect(left, y, grid.width, grid.height);
+  if (alpha > 0 && values) {
+    g.globalAlpha = alpha;
+    for (let i = 0; i < grid.n; i++) {
+      const cx = left + Math.floor(i / grid.rows) * grid.size, cy = y + (i % grid.rows) * grid.size;
+      g.fillStyle = signedColour(values[i], scale);
+      g.fillRect(cx, cy, grid.size - gap, grid.size - gap);
+    }
+    g.globalAlpha = 1;
+  }
+  g.lineWidth = current ? 2.5 : 1;
+  g.strokeStyle = current ? INK.ink : INK.cut;
+  const out = current ? 2.5 : 0.5;
+  g.strokeRect(left - out, y - out, grid.width - (gap ? 1 : 0) + 2 * out, grid.height - (gap ? 1 : 0) + 2 * out);
+}
+
+function drawInitial(g, x) {
+  const G = geometry;
+  for (const [i, name] of CELLS.entries())
+    drawCells(g, G.grid, INITIAL[i](state.row), x, G.y[name], LARGEST[name], isBackward() ? 0.3 : 1, false);
+  g.textAlign = "center";
+  g.textBaseline = "middle";
+  g.fillStyle = INK.muted;
+  g.font = FONT;
+  g.fillText("initial", x, G.y.t);
+}
+
+function drawPadding(g, x) {
+  const G = geometry, wide = Math.max(G.grid.width, G.inputs.width);
+  const foot = G.y.x + G.inputs.height;
+  hatch(g, x - wide / 2, G.y.h, wide, foot - G.y.h, INK.cut);
+  g.fillStyle = INK.muted;
+  g.font = FONT;
+  g.fillText("padding", x, G.y.h - 12);
+}
+
+function drawLoss(g, x, t) {
+  const lit = isBackward() || order(t) <= orderNow(), y = geometry.y.loss, r = 8;
+  g.beginPath();
+  g.moveTo(x, y - r);
+  g.lineTo(x + r, y);
+  g.lineTo(x, y + r);
+  g.lineTo(x - r, y);
+  g.closePath();
+  g.fillStyle = lit ? INK.local : INK.card;
+  g.strokeStyle = lit ? INK.local : INK.cut;
+  g.lineWidth = 1.5;
+  g.fill();
+  g.stroke();
+}
+
+function drawShare(g, x, t) {
+  const share = SHARES.W_hh[t], foot = geometry.y.share;
+  if (share === 0) return;
+  const height = Number.isFinite(share) ? 4 + 36 * logPart(share, SHARE_LO, SHARE_HI) : 40;
+  g.fillStyle = Number.isFinite(share) ? INK["share-fill"] : INK["not-finite"];
+  g.globalAlpha = t === now() ? 1 : 0.55;
+  g.fillRect(x - 9, foot - height, 18, height);
+  g.globalAlpha = 1;
+}
+
+// --- arrows
+
+function arrow(g, x0, y0, x1, y1, width, colour) {
+  if (width <= 0) return;
+  const length = Math.hypot(x1 - x0, y1 - y0), head = Math.min(length, 5 + width * 0.9), half = 3.2 + width * 0.72;
+  g.save();
+  g.translate(x0, y0);
+  g.rotate(Math.atan2(y1 - y0, x1 - x0));
+  g.fillStyle = colour;
+  g.beginPath();
+  g.rect(0, -width / 2, length - head + 0.5, width);
+  g.moveTo(length - head, -half);
+  g.lineTo(length, 0);
+  g.lineTo(length - head, half);
+  g.fill();
+  g.restore();
+}
+
+/** Return the ends of the arrow between two neighbouring columns, away from their cells. */
+function between(from, to) {
+  const side = Math.sign(xOf(to) - xOf(from)), free = geometry.grid.width / 2 + 7;
+  return [xOf(from) + side * free, xOf(to) - side * free];
+}
+
+function upward(t) {
+  const G = geometry, x = xOf(t), foot = CELLS[CELLS.length - 1];
+  const found = [[x, G.y.x - 6, x, G.y[foot] + G.grid.height + 6]];
+  if (CELLS.length > 1) found.push([x, G.y.c - 5, x, G.y.h + G.grid.height + 5]);
+  return found;
+}
+
+function drawArrows(g, t) {
+  const { row } = state;
+  if (!isStep(t) || !valid(t, row)) return;
+  const current = t === now(), x = xOf(t), top = geometry.y.h - 6, loss = geometry.y.loss + 12;
+  if (!passed(t)) {
+    const colour = current ? INK.ink : reached(t) && !isBackward() ? INK.muted : INK.cut;
+    for (const line of upward(t)) arrow(g, ...line, current ? 2.5 : 1.2, colour);
+    const [x0, x1] = between(before(t), t);
+    for (const name of CELLS) arrow(g, x0, middleOf(name), x1, middleOf(name), current ? 2.5 : 1.2, colour);
+    if (hasLoss[t]) arrow(g, x, top, x, loss, current ? 2.5 : 1.2, colour);
+    return;
+  }
+  g.globalAlpha = current ? 1 : 0.7;
+  arrow(g, x, loss, x, top, thickness(NORMS.local(t, row)), tone(NORMS.local(t, row), INK.local));
+  if (isStep(after(t)) && valid(after(t), row)) drawCarried(g, t);
+  g.globalAlpha = 1;
+  if (SHARES.W_hh[t] !== 0) drawDrop(g, t);
+}
+
+const tone = (norm, colour) => (Number.isFinite(norm) ? colour : INK["not-finite"]);
+
+/** What is carried into step t from the step after it; grey is what truncation cuts off. */
+function drawCarried(g, t) {
+  const [x0, x1] = between(after(t), t), y = middleOf("h"), full = thickness(NORMS.carried(t, state.row));
+  if (CELLS.length > 1) {
+    const throughC = thickness(NORMS.carried_c(t, state.row)), yc = middleOf("c");
+    if (kept[t] < 1) arrow(g, x0, yc, x1, yc, throughC, INK.cut);
+    arrow(g, x0, yc, x1, yc, throughC * kept[t], INK.carried);
+  }
+  if (kept[t] < 1) arrow(g, x0, y, x1, y, full, INK.cut);
+  arrow(g, x0, y, x1, y, full * kept[t], tone(NORMS.carried(t, state.row), INK.carried));
+}
+
+function drawDrop(g, t) {
+  const G = geometry, foot = CELLS[CELLS.length - 1], x = xOf(t), current = t === now();
+  g.globalAlpha = current ? 1 : 0.35;
+  arrow(g, x, G.y[foot] + G.grid.height + 6, x, G.y.x - 6, current ? 3 : 1.5, INK["share-fill"]);
+  g.globalAlpha = 1;
+}
+
+/** Let dots run along the arrows of the present step: values in, or gradients in and the share out. */
+function drawFlow(g, u) {
+  const t = now(), { row } = state;
+  if (u >= 1 || !valid(t, row)) return;
+  const along = (x0, y0, x1, y1, v, colour) => {
+    if (v <= 0 || v >= 1) return;
+    g.fillStyle = colour;
+    g.beginPath();
+    g.arc(x0 + (x1 - x0) * v, y0 + (y1 - y0) * v, 5, 0, 2 * Math.PI);
+    g.fill();
+  };
+  const first = Math.min(1, 2 * u), G = geometry, x = xOf(t), y = middleOf("h");
+  if (!isBackward()) {
+    for (const line of upward(t)) along(...line, first, INK.ink);
+    const [x0, x1] = between(before(t), t);
+    along(x0, y, x1, y, first, INK.ink);
+    return;
+  }
+  if (NORMS.local(t, row) !== 0) along(x, G.y.loss, x, G.y.h, first, INK.local);
+  if (isStep(after(t)) && NORMS.carried(t, row) !== 0) {
+    const [x0, x1] = between(after(t), t);
+    along(x0, y, x1, y, first, INK.carried);
+  }
+  if (SHARES.W_hh[t] !== 0) along(x, G.y.x - 40, x, G.y.share - 20, 2 * u - 1, INK["share-fill"]);
+}
+
+/** Draw the way of one credit: from the loss at s back to the weights at step k. */
+function drawPath(g) {
+  const { s, k } = state.path, y = middleOf("h");
+  g.strokeStyle = INK.path;
+  g.globalAlpha = 0.32;
+  g.lineWidth = 26;
+  g.lineJoin = g.lineCap = "round";
+  g.beginPath();
+  g.moveTo(xOf(s), geometry.y.loss);
+  g.lineTo(xOf(s), y);
+  g.lineTo(xOf(k), y);
+  g.lineTo(xOf(k), geometry.y.share - 16);
+  g.stroke();
+  g.globalAlpha = 1;
+}
+
+/** Write a text that stays legible on whatever is under it. */
+function label(g, text, x, y, colour, align) {
+  g.textAlign = align;
+  g.textBaseline = "middle";
+  g.font = `600 ${FONT}`;
+  g.lineWidth = 4;
+  g.lineJoin = "round";
+  g.strokeStyle = INK.card;
+  g.strokeText(text, x, y);
+  g.fillStyle = colour;
+  g.fillText(text, x, y);
+}
+
+function drawNumbers(g) {
+  const t = now(), { row } = state, G = geometry, x = xOf(t);
+  if (!valid(t, row)) return;
+  const foot = G.y[CELLS[CELLS.length - 1]] + G.grid.height;
+  if (!isBackward()) {
+    label(g, "Wₓₕ", x + 8, foot + 22, INK.muted, "left");
+    const [x0, x1] = between(before(t), t);
+    label(g, "Wₕₕ", (x0 + x1) / 2, middleOf("h") - 14, INK.muted, "center");
+    return;
+  }
+  const local = NORMS.local(t, row), carried = NORMS.carried(t, row);
+  const left = reverse ? x > G.width - 110 : x > G.gutter + 110; // where nothing has flowed yet, if there is room
+  const [aside, align] = left ? [-14, "right"] : [14, "left"];
+  if (hasLoss[t]) label(g, `local ${number(local)}`, x + aside, G.y.loss + 26, INK.local, align);
+  if (isStep(after(t)) && valid(after(t), row)) {
+    const [x0, x1] = between(after(t), t);
+    label(g, "carried", (x0 + x1) / 2, middleOf("h") - 33, INK.carried, "center");
+    label(g, number(carried), (x0 + x1) / 2, middleOf("h") - 18, INK.carried, "center");
+    if (CELLS.length > 1)
+      label(g, number(NORMS.carried_c(t, row)), (x0 + x1) / 2, middleOf("c") - 18, INK.carried, "center");
+  }
+  label(g, number(SHARES.W_hh[t]), x + aside, G.y.share - 8, INK.share, align);
+}
+
+// --- pointing
+
+/** Return what is under the pointer: the step, and the unit's name and value if there is one. */
+function under(event) {
+  const box = byId("network").getBoundingClientRect(), G = geometry;
+  const px = event.clientX - box.left, py = event.clientY - box.top;
+  const column = Math.floor((px - G.gutter + camera) / G.pitch);
+  const t = reverse ? column : column - 1;
+  if (px < G.gutter || !isStep(t)) return null;
+  for (const name of [...CELLS, "x"]) {
+    const grid = name === "x" ? G.inputs : G.grid;
+    const i = Math.floor((px - xOf(t) + grid.width / 2) / grid.size), j = Math.floor((py - G.y[name]) / grid.size);
+    const unit = i * grid.rows + j;
+    if (i >= 0 && i < grid.columns && j >= 0 && j < grid.rows && unit < grid.n) return { t, name, unit };
+  }
+  return { t };
+}
+
+/** Say the values of a unit. */
+function unitText({ t, name, unit }) {
+  const { row } = state, about = DATA.units.rounded ? " ≈ " : " = ";
+  if (!valid(t, row)) return `step ${t}: padding of row ${ROWS[row]}`;
+  const said = [`${name}${sub(t)}[${unit}]${about}${number(UNITS[name](t, row)[unit])}`];
+  if (name === "h") {
+    said.push(`dL/dh${sub(t)}[${unit}]${about}${number(UNITS.dh(t, row)[unit])}`);
+    said.push(`  local ${number(UNITS.local(t, row)[unit])}, carried ${number(UNITS.carried(t, row)[unit])}`);
+  }
+  if (name === "c" && UNITS.dc) said.push(`dL/dc${sub(t)}[${unit}]${about}${number(UNITS.dc(t, row)[unit])}`);
+  return said.join("\n");
+}
+
+function setUpNetwork() {
+  const canvas = byId("network");
+  canvas.addEventListener("click", (event) => {
+    const found = under(event);
+    if (found) goTo(found.t);
+  });
+  canvas.addEventListener("pointermove", (event) => {
+    const found = under(event);
+    if (!found || found.unit === undefined) hideTip();
+    else showTip(unitText(found), event);
+  });
+  canvas.addEventListener("pointerleave", hideTip);
+  when(["p", "row", "k2", "path"], (changed) => {
+    geometry = place();
+    if (changed.has("k2")) kept = keptOf(state.k2);
+    if (begun !== state.p) [begun, started] = [state.p, null];
+    canvas.setAttribute("aria-label", `The unrolled network: ${byId("now").textContent}`);
+    animate();
+  });
+}

@@ -1,0 +1,253 @@
+"""The numbers of a trace that travel in the page: all norms exact, values of units for a few rows of the mini-batch.
+
+A page stays under 5 MB for T = 200 steps and H = 128 neurons. So at most `ROWS` rows and `UNITS` units of each travel,
+their values rounded to 8 bits where exact ones would take more than `EXACT` bytes; what a step adds to the gradient of
+W_hh travels as its norm and a small picture. The page says what was left out.
+
+Checked by tests/bptt/test_page.py, and on the screen by tests/browser/test_explorer.py.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from minirnn.bptt.diagnosis import doctor
+from minirnn.bptt.page.packing import exact, flags, rounded
+from minirnn.bptt.steps import Back, CellSteps
+from minirnn.bptt.tracing import Trace
+from minirnn.bptt.truncation import angle, flat, lags
+from minirnn.op import Array
+
+STEPS = 500
+"""The most steps that a page shows."""
+
+ROWS = 8
+"""The most rows of the mini-batch whose states travel."""
+
+UNITS = 128
+"""The most hidden neurons, and the most inputs, whose values travel."""
+
+EXACT = 3 << 19
+"""Bytes that the values of units may take as float64; beyond they are rounded to 8 bits."""
+
+ROUNDED = 3 << 19
+"""Bytes that they may take when rounded; beyond there are fewer rows."""
+
+SMALL = 8
+"""The most inputs, and the most neurons, whose equation is shown with all its numbers."""
+
+PIXELS = 16
+"""The side of the small picture of what a step adds to the gradient of W_hh, of one gate."""
+
+QUANTILES = (1.0, 0.9, 0.75, 0.5, 0.25, 0.1, 0.0)
+"""Which singular values travel where there are more than `FEW`: the largest at 1, the median at 0.5."""
+
+FEW = 16
+"""The most singular values of a step that travel one by one."""
+
+MULTIPLICATIONS = 3e11
+"""What the singular values of all steps may cost, about; beyond they are those of every second step, or fewer."""
+
+
+def collect(trace: Trace, title: str) -> dict[str, Any]:
+    """Return all that the page shows, ready for strict JSON."""
+    with np.errstate(all="ignore"):  # NaN and inf are shown as what they are
+        rows = list(range(_rows(trace)))
+        return {
+            "about": _about(trace, title, rows),
+            "units": _units(trace, rows),
+            "state_norms": _state_norms(trace, rows),
+            "weights": _weights(trace),
+            "credit": _credit(trace),
+            "singular": _singular(trace, rows),
+            "equation": _equation(trace, rows),
+            "doctor": doctor(trace).to_dict(),
+        }
+
+
+def _about(trace: Trace, title: str, rows: list[int]) -> dict[str, Any]:
+    layer, T, D, steps = trace.layer, trace.T, trace.x.shape[2], trace._unrolled.steps
+    return {
+        "title": title,
+        "layer": repr(layer),
+        "kind": type(layer).__name__,
+        "cell": type(steps.cell).__name__ if isinstance(steps, CellSteps) else "",
+        "activation": getattr(getattr(steps, "activation", None), "name", ""),
+        "gates": list(steps.gates),
+        "states": list(layer.state_names),
+        "reset_after": bool(getattr(layer, "reset_after", True)),
+        "bias": steps.b_h is not None,
+        "masked": steps.mask is not None,
+        "message_clip": layer.message_clip,
+        "reverse": bool(layer.reverse),
+        "T": T,
+        "N": trace.N,
+        "D": D,
+        "H": trace.H,
+        "rows": rows,
+        "total_loss": exact(trace.total_loss),
+    }
+
+
+# --- states and their gradients, row by row ---------------------------------------------------------------------------
+
+
+def _states(trace: Trace) -> list[Array]:
+    """Return h, and c of an LSTM or the second state of one's own cell: (T, N, H) each, in time order."""
+    return [trace._shown(s[1:]) for s in trace._unrolled.states[:2]]
+
+
+def _rows(trace: Trace) -> int:
+    """Return how many rows travel."""
+    size = trace.T * (min(trace.x.shape[2], UNITS) + 6 * min(trace.H, UNITS))
+    rows: int = min(trace.N, ROWS, max(1, ROUNDED // size))
+    return rows
+
+
+def _units(trace: Trace, rows: list[int]) -> dict[str, Any]:
+    """Return the values of single units, (T, rows, units) each."""
+    values = {"x": trace.x, "h": trace.hs, "dh": trace.dL_dh, "local": trace.dL_dh_local}
+    values["carried"] = trace.dL_dh_carried
+    states = _states(trace)
+    if len(states) > 1:
+        values["c"] = states[1]
+    if hasattr(trace, "dL_dc"):
+        values["dc"] = trace.dL_dc
+    travel = {name: a[:, rows, :UNITS] for name, a in values.items()}
+    pack = exact if 8 * sum(a.size for a in travel.values()) <= EXACT else rounded
+    first = [s[0][rows, :UNITS] for s in trace._unrolled.states[:2]]
+    return {
+        "rounded": pack is rounded,
+        "valid": flags(trace.valid[:, rows]),
+        "initial": [exact(s) for s in first],
+        **{name: pack(a) for name, a in travel.items()},
+    }
+
+
+def _state_norms(trace: Trace, rows: list[int]) -> dict[str, Any]:
+    """Return norms over the units, of each row that travels and of all rows together."""
+    gradients = {"dh": trace.dL_dh, "local": trace.dL_dh_local, "carried": trace.dL_dh_carried, "dz": trace.dL_dz}
+    if len(trace._unrolled.states) > 1:
+        gradients["carried_c"] = _carried_c(trace)
+    values = {"x": trace.x, "h": trace.hs, "z": trace.pre_activations} | _terms(trace)
+    by_row = {name: exact(_norm(a[:, rows], (2,))) for name, a in (gradients | values).items()}
+    together = {"dh": exact(trace.gradient_norms), "local": exact(_norm(trace.dL_dh_local, (1, 2)))}
+    return {"by_row": by_row, "together": together}
+
+
+def _carried_c(trace: Trace) -> Array:
+    """Return what comes back to the second state, c of an LSTM, from the step after: (T, N, H)."""
+    arriving = np.zeros_like(trace._back.before[1])
+    arriving[:-1] = trace._back.before[1][1:]
+    return trace._shown(arriving)
+
+
+def _terms(trace: Trace) -> dict[str, Array]:
+    """Return the two terms of the pre-activations: X_t W_xh and the recurrent one, (T, N, G·H)."""
+    u = trace._unrolled
+    recurrent = np.concatenate([fed @ u.steps.W_hh[:, columns] for columns, fed in u.fed()], axis=-1)
+    return {"from_x": trace._shown(u.x @ u.steps.W_xh), "from_h": trace._shown(recurrent)}
+
+
+def _norm(a: Array, axes: tuple[int, ...]) -> Array:
+    found: Array = np.sqrt(np.square(a.astype(np.float64)).sum(axis=axes))
+    return found
+
+
+# --- what the weights get ---------------------------------------------------------------------------------------------
+
+
+def _weights(trace: Trace) -> dict[str, Any]:
+    """Return what each step adds to the gradient of W_hh: norms, a small picture, and the norm of the sum so far."""
+    u, gates = trace._unrolled, len(trace._unrolled.steps.gates)
+    total = np.zeros(trace.gradients["W_hh"].shape)
+    so_far, pictures = np.empty(trace.T), []
+    for k in range(trace.T - 1, -1, -1):
+        b = trace._back
+        share = u.shares(Back(b.dz[k], b.dz_h[k], [a[k] for a in b.before]), k)["W_hh"]
+        total += share
+        so_far[k] = np.linalg.norm(total)
+        pictures.append(np.concatenate([_picture(block) for block in np.split(share, gates, axis=1)]))
+    in_order = np.array(pictures)[::-1]
+    return {
+        "by_step": {name: exact(norms) for name, norms in trace.norms_by_step.items()},
+        "total": {name: exact(np.linalg.norm(g)) for name, g in trace.gradients.items()},
+        "so_far": exact(trace._in_time(so_far)),
+        "side": min(PIXELS, trace.H),
+        "pictures": rounded(trace._in_time(in_order)),
+    }
+
+
+def _picture(block: Array) -> Array:
+    """Return a matrix (H, H) as the means of at most PIXELS × PIXELS blocks, one after the other."""
+    side = min(PIXELS, len(block))
+    edges = np.arange(side) * len(block) // side
+    sizes = np.diff([*edges, len(block)])
+    sums = np.add.reduceat(np.add.reduceat(block, edges, axis=0), edges, axis=1)
+    means: Array = (sums / np.outer(sizes, sizes)).ravel()
+    return means
+
+
+def _credit(trace: Trace) -> dict[str, Any]:
+    """Return the credit matrix and what truncation leaves; or why they are missing."""
+    try:
+        norms = trace.credit().norms
+    except (MemoryError, ValueError) as error:
+        return {"missing": str(error)}
+    processed = norms[::-1, ::-1] if trace.layer.reverse else norms
+    goal, sums = flat(trace.gradients), np.zeros(sum(g.size for g in trace.gradients.values()))
+    angles, left = [], []
+    for part in lags(trace._unrolled, trace._run.entering, 1):
+        sums += flat(part)
+        angles.append(angle(sums, goal))
+        left.append(np.linalg.norm(sums))
+    return {
+        "norms": exact(processed[np.tril_indices(trace.T)]),  # in the order of processing, row by row
+        "angles": exact(angles),
+        "left": exact(left),
+        "whole": exact(np.linalg.norm(goal)),
+    }
+
+
+# --- the steps' Jacobians ---------------------------------------------------------------------------------------------
+
+
+def _singular(trace: Trace, rows: list[int]) -> dict[str, Any]:
+    """Return the singular values of ∂state_t/∂state_{t-1}, (steps, rows, values), of evenly spread steps or all."""
+    size = trace.H * len(trace._unrolled.states)
+    cost = size * size * (trace.N * trace.pre_activations.shape[2] + 30 * len(rows) * size)
+    every = max(1, int(np.ceil(trace.T * cost / MULTIPLICATIONS)))
+    before = 1 if trace.layer.reverse else -1
+    steps = list(range(0, trace.T, every))
+    try:
+        jacobians = (trace.jacobian(t, t + before)[rows] for t in steps)
+        values = np.array([[_values(J) for J in of_rows] for of_rows in jacobians])
+    except MemoryError as error:
+        return {"missing": str(error)}
+    few = size <= FEW
+    names = [str(i + 1) for i in range(size)] if few else [f"{q:.0%}" for q in QUANTILES]
+    shown = values if few else np.moveaxis(np.quantile(values, QUANTILES, axis=-1), 0, -1)
+    return {"every": every, "steps": steps, "few": few, "size": size, "names": names, "values": exact(shown)}
+
+
+def _values(J: Array) -> Array:
+    """Return the singular values of a matrix, the largest first; NaN if it has NaN or inf."""
+    if not np.isfinite(J).all():
+        return np.full(len(J), np.nan)
+    found: Array = np.linalg.svd(J, compute_uv=False)
+    return found
+
+
+# --- the equation with its numbers ------------------------------------------------------------------------------------
+
+
+def _equation(trace: Trace, rows: list[int]) -> dict[str, Any]:
+    """Return what the equation of a step is made of, if it is small enough to be read."""
+    saturation = {} if isinstance(trace._unrolled.steps, CellSteps) else {"saturation": exact(trace.saturation)}
+    if max(trace.H, trace.x.shape[2]) > SMALL:
+        return saturation
+    found = {"z": trace.pre_activations, "dz": trace.dL_dz, "dz_h": trace.dL_dz_h} | _terms(trace)
+    values = {name: exact(a[:, rows]) for name, a in found.items()}
+    steps = trace._unrolled.steps
+    bias = {} if steps.b_h is None else {"b_h": exact(steps.b_h)}
+    return saturation | values | bias | {"W_xh": exact(steps.W_xh), "W_hh": exact(steps.W_hh)}

@@ -1,0 +1,398 @@
+"""The explorer's builder: the numbers that travel, the size of the page, what is written, and what is refused.
+
+How the page looks and behaves in a browser is tests/browser/test_explorer.py.
+"""
+
+import base64
+import html
+import itertools
+import json
+import os
+import re
+
+import numpy as np
+import pytest
+from bptt_cases import KINDS, LENGTHS, WAYS, D, H, N, T, make
+from error_texts import raises
+
+import minirnn as mr
+from minirnn.bptt.page import numbers, packing
+from minirnn.bptt.page.building import SCRIPTS
+
+BIG = 5_000_000  # bytes
+KINDS_OF_NUMBERS = {"f8": np.float64, "i1": np.int8, "u1": np.uint8}
+
+
+def unpacked(packed):
+    """Read an array as the page does."""
+    raw = np.frombuffer(base64.b64decode(packed["data"]), KINDS_OF_NUMBERS[packed["type"]])
+    values = raw.reshape(packed["shape"])
+    if packed["type"] != "i1":
+        return values
+    scaled = values * unpacked(packed["scale"])[..., None]
+    return np.where(values == packing.NOT_FINITE, np.nan, scaled)
+
+
+def page_of(trace, tmp_path, title=None):
+    path = tmp_path / "page.html"
+    assert trace.to_html(path, title) is None
+    return path.read_text(encoding="utf-8")
+
+
+def strict(text):
+    """Read JSON as a browser does: NaN and Infinity are no numbers there."""
+
+    def refuse(word):
+        raise AssertionError(f"{word} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def data_of(page):
+    return strict(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1])
+
+
+# --- the numbers ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("way", ["plain", "reverse", "batch_first", "no bias"])
+@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
+def test_the_numbers_that_travel_are_the_traces(kind, way, lengths, tmp_path):
+    trace = make(kind, lengths=lengths, **WAYS[way]).trace()
+    data = data_of(page_of(trace, tmp_path))
+    about, units = data["about"], {k: v for k, v in data["units"].items() if isinstance(v, dict)}
+    assert (about["T"], about["N"], about["D"], about["H"]) == (T, N, D, H)
+    assert about["rows"] == list(range(N))
+    assert unpacked(about["total_loss"]) == trace.total_loss
+    fields = {"x": trace.x, "h": trace.hs, "dh": trace.dL_dh, "local": trace.dL_dh_local}
+    fields |= {"carried": trace.dL_dh_carried, "valid": trace.valid}
+    if kind == "lstm":
+        fields |= {"c": trace.cs, "dc": trace.dL_dc}
+    assert units.keys() == fields.keys()
+    for name, field in fields.items():
+        assert np.array_equal(unpacked(units[name]), field), name
+    states = trace._unrolled.states
+    assert all(
+        np.array_equal(unpacked(a), s[0]) for a, s in zip(data["units"]["initial"], states[:2], strict=len(states) < 3)
+    )
+    weights = data["weights"]
+    assert {n: list(unpacked(a)) for n, a in weights["by_step"].items()} == {
+        n: list(a) for n, a in trace.norms_by_step.items()
+    }
+    assert {n: float(unpacked(a)) for n, a in weights["total"].items()} == pytest.approx(
+        {n: np.linalg.norm(g) for n, g in trace.gradients.items()}, rel=1e-14
+    )
+    assert list(unpacked(data["state_norms"]["together"]["dh"])) == list(trace.gradient_norms)
+    assert data["doctor"] == mr.bptt.doctor(trace).to_dict()
+
+
+@pytest.mark.parametrize("kind", ["elman", "lstm", "gru-before"])
+@pytest.mark.parametrize("way", ["plain", "reverse"])
+def test_the_norms_of_states_are_by_row(kind, way, tmp_path):
+    trace = make(kind, lengths=[3, 7, 1, 6], **WAYS[way]).trace()
+    by_row = data_of(page_of(trace, tmp_path))["state_norms"]["by_row"]
+    fields = {"dh": trace.dL_dh, "local": trace.dL_dh_local, "carried": trace.dL_dh_carried, "dz": trace.dL_dz}
+    fields |= {"x": trace.x, "h": trace.hs, "z": trace.pre_activations}
+    for name, field in fields.items():
+        assert np.abs(unpacked(by_row[name]) - np.linalg.norm(field, axis=2)).max() < 1e-14, name
+    assert ("carried_c" in by_row) == (kind == "lstm")
+
+
+@pytest.mark.parametrize("way", ["plain", "reverse"])
+def test_the_terms_add_up_to_the_pre_activations(way):
+    trace = make("elman", lengths=[3, 7, 1, 6], **WAYS[way]).trace()
+    terms = numbers._terms(trace)
+    bias = np.where(trace.valid[..., None], trace.layer.b_h.data, 0)
+    assert np.abs(terms["from_x"] + terms["from_h"] + bias - trace.pre_activations).max() < 1e-14
+
+
+@pytest.mark.parametrize("way", ["plain", "reverse"])
+@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
+def test_what_is_carried_in_c_is_the_total_but_for_what_h_shows_of_it(way, lengths):
+    """dL/dc_t = dL/dh_t ⊙ o ⊙ (1 − tanh²(c_t)) + carried."""
+    trace = make("lstm", lengths=lengths, **WAYS[way]).trace()
+    o = 1 / (1 + np.exp(-trace.pre_activations[..., 3 * H :]))
+    shown = trace.dL_dh * o * (1 - np.tanh(trace.cs) ** 2)
+    carried = numbers._carried_c(trace)
+    assert np.abs(trace.dL_dc - shown - carried).max() < 1e-14
+    assert np.abs(carried).max() > 1e-3
+
+
+@pytest.mark.parametrize("way", ["plain", "reverse"])
+@pytest.mark.parametrize("kind", ["elman", "lstm", "gru"])
+def test_credit_and_truncation_are_the_traces(kind, way, tmp_path):
+    case = make(kind, **WAYS[way])
+    trace = case.trace()
+    credit = data_of(page_of(trace, tmp_path))["credit"]
+    norms = trace.credit().norms
+    packed = unpacked(credit["norms"])
+    order = (lambda t: T - 1 - t) if way == "reverse" else (lambda t: t)
+    for i in range(T):
+        for j in range(i + 1):
+            assert packed[i * (i + 1) // 2 + j] == norms[order(i), order(j)]
+    assert np.array_equal(unpacked(credit["angles"]), trace.truncation_angles(k1=1))
+    for k2 in range(1, T + 1):
+        cut = mr.bptt.truncated_gradient(case.layer, case.x, case.loss, 1, k2, case.state)
+        norm = np.sqrt(sum(np.square(g).sum() for g in cut.values()))
+        assert unpacked(credit["left"])[k2 - 1] == pytest.approx(norm, rel=1e-12)
+    assert unpacked(credit["left"])[-1] == pytest.approx(float(unpacked(credit["whole"])), rel=1e-12)
+
+
+@pytest.mark.parametrize("way", ["plain", "reverse"])
+@pytest.mark.parametrize("kind", ["elman", "lstm", "gru"])
+def test_singular_values_are_those_of_each_step(kind, way, tmp_path):
+    trace = make(kind, **WAYS[way]).trace()
+    found = data_of(page_of(trace, tmp_path))["singular"]
+    assert found["steps"] == list(range(T))
+    assert found["every"] == 1
+    assert found["few"]
+    for t in range(T):
+        before = t + 1 if way == "reverse" else t - 1
+        assert np.abs(unpacked(found["values"])[t] - trace.singular_values(t, before)).max() < 1e-13
+
+
+def test_many_singular_values_travel_as_quantiles(monkeypatch, tmp_path):
+    trace = make("lstm", sizes=(6, 2, 3, 9)).trace()
+    monkeypatch.setattr(numbers, "MULTIPLICATIONS", 6 * 18 * 18 * (2 * 36 + 30 * 2 * 18) / 2.5)
+    found = data_of(page_of(trace, tmp_path))["singular"]
+    assert (found["every"], found["steps"], found["size"], found["few"]) == (3, [0, 3], 18, False)
+    assert found["names"] == ["100%", "90%", "75%", "50%", "25%", "10%", "0%"]
+    values = trace.singular_values(3, 2)[1]
+    assert np.allclose(unpacked(found["values"])[1, 1], np.quantile(values, numbers.QUANTILES), rtol=1e-12)
+
+
+@pytest.mark.parametrize("way", ["plain", "reverse"])
+def test_the_pictures_are_block_means_and_the_sum_so_far_goes_back_in_time(way, tmp_path):
+    trace = make("gru", sizes=(5, 3, 2, 18), **WAYS[way]).trace()
+    weights = data_of(page_of(trace, tmp_path))["weights"]
+    pictures = unpacked(weights["pictures"]).reshape(5, 3, 16, 16)
+    step = trace.dW_hh_by_step[2]
+    edges = [0, *np.arange(1, 16) * 18 // 16, 18]
+    for gate in range(3):
+        block = step[:, gate * 18 : (gate + 1) * 18]
+        means = [[block[a:b, c:d].mean() for c, d in _pairs(edges)] for a, b in _pairs(edges)]
+        assert np.abs(pictures[2, gate] - means).max() <= np.abs(pictures[2]).max() / 254 * (1 + 1e-12)
+    turn = slice(None) if way == "reverse" else slice(None, None, -1)
+    so_far = np.linalg.norm(np.cumsum(trace.dW_hh_by_step[turn], axis=0), axis=(1, 2))[turn]
+    assert np.allclose(unpacked(weights["so_far"]), so_far, rtol=1e-12)
+
+
+def _pairs(edges):
+    return list(itertools.pairwise(edges))
+
+
+@pytest.mark.parametrize("sizes", [(5, 2, 8, 8), (5, 2, 9, 8), (5, 2, 8, 9)])
+def test_the_numbers_of_the_equation_travel_where_they_are_few(sizes, tmp_path):
+    trace = make("elman", sizes=sizes).trace()
+    equation = data_of(page_of(trace, tmp_path))["equation"]
+    assert np.array_equal(unpacked(equation["saturation"]), trace.saturation)
+    assert ("W_hh" in equation) == (sizes[2:] == (8, 8))
+    if "W_hh" in equation:
+        for p in trace.layer.parameters():
+            assert np.array_equal(unpacked(equation[p.name]), p.data)
+        assert np.array_equal(unpacked(equation["z"]), trace.pre_activations)
+        assert np.array_equal(unpacked(equation["dz"]), trace.dL_dz)
+
+
+def test_the_weights_are_those_the_trace_was_made_with(tmp_path):
+    case = make("elman")
+    trace = case.trace()
+    before = case.layer.W_xh.data.copy()
+    case.layer.W_xh.data = before + 1
+    assert np.array_equal(unpacked(data_of(page_of(trace, tmp_path))["equation"]["W_xh"]), before)
+
+
+# --- packing ----------------------------------------------------------------------------------------------------------
+
+
+def test_rounded_values_are_off_by_half_a_step_and_zero_stays_zero():
+    a = np.random.default_rng(0).normal(size=(4, 3, 50)) * np.logspace(-200, 200, 12).reshape(4, 3, 1)
+    a[1, 2] = 0
+    back = unpacked(packing.rounded(a))
+    assert (np.abs(back - a) <= np.abs(a).max(axis=-1, keepdims=True) / 254 * (1 + 1e-12)).all()
+    assert not back[1, 2].any()
+
+
+def test_nan_and_inf_are_packed_as_what_they_are():
+    a = np.array([[1.0, np.nan, -np.inf, np.inf, -4.0]])
+    assert np.array_equal(unpacked(packing.exact(a)), a, equal_nan=True)
+    assert np.array_equal(np.isnan(unpacked(packing.rounded(a))), [[False, True, True, True, False]])
+    assert unpacked(packing.rounded(a))[0, 4] == -4
+
+
+# --- size -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes"), [("elman", (200, 8, 128, 128)), ("lstm", (200, 8, 128, 128)), ("elman", (60, 8, 2, 60))]
+)
+def test_a_page_stays_under_5_mb(kind, sizes, monkeypatch, tmp_path):
+    monkeypatch.setattr(numbers, "MULTIPLICATIONS", 1e9)  # the time is another matter
+    steps, rows, inputs, hidden = sizes
+    layer = KINDS[kind][0](inputs, hidden, rng=0)
+    x = np.random.default_rng(0).normal(size=(steps, rows, inputs))
+    trace = mr.bptt.trace(layer, x, lambda outputs: (outputs[-1] ** 2).sum())  # one row of credit: quick, as large
+    page = page_of(trace, tmp_path)
+    assert len(page.encode()) < BIG
+    data = data_of(page)
+    assert data["about"]["rows"] == list(range(8))
+    h = unpacked(data["units"]["h"])
+    assert np.abs(h - trace.hs).max() <= 1 / 254
+    assert data["units"]["rounded"] == (steps == 200)
+    assert len(data["singular"]["steps"]) * data["singular"]["every"] >= steps
+
+
+def test_beyond_that_rows_and_units_stay_behind(monkeypatch, tmp_path):
+    monkeypatch.setattr(numbers, "MULTIPLICATIONS", 1e9)
+    x = np.random.default_rng(0).normal(size=(numbers.STEPS, 12, 3))
+    trace = mr.bptt.trace(mr.RecurrentLayer(3, 200, rng=0), x, lambda outputs: outputs[-1].sum())
+    page = page_of(trace, tmp_path)
+    assert len(page.encode()) < BIG
+    data = data_of(page)
+    assert data["units"]["h"]["shape"] == [numbers.STEPS, 4, numbers.UNITS]
+    assert data["about"]["rows"] == [0, 1, 2, 3]
+    h = trace.hs[:, :4, : numbers.UNITS]
+    assert np.abs(unpacked(data["units"]["h"]) - h).max() <= np.abs(h).max() / 254
+
+
+# --- worst inputs -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_nan_and_inf_make_a_page_all_the_same(kind, value, tmp_path):
+    case = make(kind)
+    case.x[3, 2, 1] = value
+    with np.errstate(all="ignore"):
+        trace = case.trace()
+    data = data_of(page_of(trace, tmp_path))
+    assert np.array_equal(unpacked(data["units"]["h"]), trace.hs, equal_nan=True)
+    assert data["doctor"]["verdict"] == "not finite"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_step_one_row_no_gradient(kind, tmp_path):
+    case = make(kind, sizes=(1, 1, 3, 5))
+    trace = mr.bptt.trace(case.layer, case.x, lambda outputs: (outputs * 0).sum())
+    data = data_of(page_of(trace, tmp_path))
+    assert not unpacked(data["credit"]["norms"]).any()
+    assert np.isnan(unpacked(data["credit"]["angles"])).all()
+
+
+def test_with_clipped_messages_the_page_says_why_there_is_no_credit(tmp_path):
+    data = data_of(page_of(make("elman", message_clip=0.1).trace(), tmp_path))
+    assert data["credit"]["missing"].startswith("trace.credit: the layer has message_clip=0.1")
+    assert data["about"]["message_clip"] == 0.1
+
+
+def test_a_matrix_that_would_not_fit_is_left_out(monkeypatch, tmp_path):
+    trace = make("elman").trace()
+    monkeypatch.setattr("minirnn.bptt.limits.LARGEST", 100)
+    data = data_of(page_of(trace, tmp_path))
+    assert "bytes" in data["credit"]["missing"]
+    assert "bytes" in data["singular"]["missing"]
+
+
+def test_names_stay_text_whatever_is_in_them(tmp_path):
+    title = '</title><script>alert("1")</script> {{data}} &amp;'
+    own = type("<script>alert(2)</script>", (type(KINDS["own"][1]["cell"]),), {})
+    trace = mr.bptt.trace(mr.RecurrentLayer(3, 5, cell=own(), rng=0), np.ones((4, 2, 3)), lambda o: (o**2).sum())
+    page = page_of(trace, tmp_path, title)
+    assert "<script>alert" not in page
+    assert f"<title>{html.escape(title)} · " in page
+    data = data_of(page)
+    assert data["about"]["title"] == title
+    assert data["about"]["cell"] == "<script>alert(2)</script>"
+    assert page.count("<script") == 2
+    assert page.count("</script>") == 2
+
+
+def test_the_page_needs_nothing_else(tmp_path):
+    page = page_of(make("lstm").trace(), tmp_path)
+    csp = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
+    assert f'content="{csp}"' in page
+    without_names = page.replace("http://www.w3.org/2000/svg", "")
+    assert not re.search(
+        r"https?:|src=|@import|url\(|fetch\(|XMLHttp|innerHTML|outerHTML|insertAdjacent", without_names
+    )
+    assert "{{" not in page.split('id="data"')[0]
+
+
+def test_every_script_is_in_the_page_and_has_nothing_that_could_end_it(tmp_path):
+    import minirnn.bptt.page as package
+
+    folder = os.path.dirname(package.__file__)
+    assert sorted(f for f in os.listdir(folder) if f.endswith(".js")) == sorted(SCRIPTS)
+    page = page_of(make("elman").trace(), tmp_path)
+    for name in SCRIPTS:
+        with open(os.path.join(folder, name), encoding="utf-8") as file:
+            script = file.read()
+        assert script in page
+        assert "</script" not in script
+
+
+# --- notebooks --------------------------------------------------------------------------------------------------------
+
+
+def test_in_a_notebook_it_is_a_frame_of_its_own(tmp_path):
+    trace = make("elman").trace()
+    frame = trace._repr_html_()
+    source = re.fullmatch(
+        r'<iframe srcdoc="([^"]*)" sandbox="allow-scripts" title="[^"]*" style="[^"]*"></iframe>', frame
+    )
+    assert html.unescape(source[1]) == page_of(trace, tmp_path)
+    assert "<" not in source[1]
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def test_too_many_steps_are_refused(tmp_path):
+    trace = mr.bptt.trace(mr.RecurrentLayer(1, 2, rng=0), np.ones((501, 1, 1)), lambda outputs: outputs.sum())
+    message = "trace.to_html: the page shows at most 500 steps, got T=501: trace a shorter piece of the sequence"
+    with raises(ValueError, message):
+        trace.to_html(tmp_path / "long.html")
+    assert os.listdir(tmp_path) == []
+    assert trace._repr_html_().startswith("<p>&lt;Trace of RecurrentLayer: T=501")
+
+
+def test_a_path_that_cannot_be_written_is_an_error_that_leaves_nothing(tmp_path):
+    trace = make("elman").trace()
+    nowhere, folder, file = tmp_path / "no" / "page.html", tmp_path / "folder", tmp_path / "file"
+    folder.mkdir()
+    file.write_text("what was there")
+    advice = "choose a file in a folder that is there and may be written to"
+    for path, kind, reason in [
+        (nowhere, FileNotFoundError, "No such file or directory"),
+        (folder, IsADirectoryError, "Is a directory"),
+        (file / "page.html", NotADirectoryError, "Not a directory"),
+    ]:
+        with raises(kind, f"trace.to_html: cannot write {str(path)!r}: {reason}: {advice}"):
+            trace.to_html(path)
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
+    assert os.listdir(folder) == []
+    assert file.read_text() == "what was there"
+
+
+def test_a_write_that_breaks_off_leaves_the_old_file_as_it_was(monkeypatch, tmp_path):
+    path = tmp_path / "page.html"
+    path.write_text("what was there")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        make("elman").trace().to_html(path)
+    assert os.listdir(tmp_path) == ["page.html"]
+    assert path.read_text() == "what was there"
+
+
+def test_a_file_that_was_there_is_replaced(tmp_path):
+    trace = make("elman").trace()
+    (tmp_path / "page.html").write_text("what was there")
+    first = page_of(trace, tmp_path)
+    assert first == page_of(trace, tmp_path)  # and the page is the same each time
+    assert os.listdir(tmp_path) == ["page.html"]
+    trace.to_html(str(tmp_path / "page.html"))
