@@ -1,6 +1,6 @@
 """A recurrent layer you can read, look inside, trust to the last digit, and time, on numpy alone."""
 
-from minirnn import bptt, counting, init, losses, optim, tasks, textbook, training
+from minirnn import bptt, checkpoints, counting, init, losses, optim, tasks, textbook, training
 from minirnn.functions import (
     abs,
     astype,
@@ -83,6 +83,7 @@ __all__ = [
     "astype",
     "bptt",
     "broadcast_to",
+    "checkpoints",
     "clip",
     "concatenate",
     "counting",

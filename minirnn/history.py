@@ -3,14 +3,21 @@
 Checked by tests/test_history.py.
 """
 
+import csv
+import io
+import itertools
 import math
-from typing import NamedTuple
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from minirnn.arguments import as_size
 from minirnn.charts import curve, means
+from minirnn.storage import write_whole
 
 
 class Evaluation(NamedTuple):
@@ -36,6 +43,8 @@ class History:
         The training loss of each update, before it was made, in the unit of the loss (nats per target, squared units).
     grad_norm : float64 array (K,)
         The joint norm √(Σ g²) of the gradients of each update, before clipping.
+    metrics : dict of float64 arrays (K,)
+        What else `fit` was asked to measure of each update's predictions, by name, before it was made.
     seconds : float64 array (K,)
         From the start of `fit` to the end of each update; callbacks and evaluations count too.
     evaluations : dict of lists of Evaluation
@@ -52,11 +61,14 @@ class History:
         self._loss: list[float] = []
         self._grad_norm: list[float] = []
         self._seconds: list[float] = []
+        self._metrics: dict[str, list[float]] = {}
         self.evaluations: dict[str, list[Evaluation]] = {}
         self.interrupted = False
 
-    def append(self, loss: float, grad_norm: float, seconds: float) -> None:
-        """Note one more update."""
+    def append(self, loss: float, grad_norm: float, seconds: float, metrics: Mapping[str, float] | None = None) -> None:
+        """Note one more update; the names of the metrics are the same for all."""
+        for name, value in (metrics or {}).items():
+            self._metrics.setdefault(name, []).append(float(value))
         self._loss.append(loss)
         self._grad_norm.append(grad_norm)
         self._seconds.append(seconds)
@@ -88,6 +100,11 @@ class History:
     def seconds(self) -> npt.NDArray[np.float64]:
         """The time at the end of each update, in seconds from the start of `fit`, (K,)."""
         return np.array(self._seconds)
+
+    @property
+    def metrics(self) -> dict[str, npt.NDArray[np.float64]]:
+        """What else was measured of each update, by name: (K,) each."""
+        return {name: np.array(values) for name, values in self._metrics.items()}
 
     @property
     def updates_per_second(self) -> float:
@@ -134,3 +151,51 @@ class History:
         logarithmic = bool(shown.min() > 0 and shown.max() > 5 * shown.min())
         ends = ("1", f"{self.updates:,} updates")
         return curve(self.loss, width, height, title, ends=ends, unit="updates", logarithmic=logarithmic)
+
+    # --- to other programs -------------------------------------------------------------------------------------------
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write a table with a line for each update: update, loss, grad_norm, seconds, metrics, evaluations by name.
+
+        An evaluation stands in the line of the update after which it was made; elsewhere its cell is empty.
+
+        Raises
+        ------
+        OSError
+            When the path cannot be written; then a file that was there is what it was.
+        """
+        columns: dict[str, Sequence[Any]] = {"update": range(1, self.updates + 1), "loss": self._loss}
+        columns |= {"grad_norm": self._grad_norm, "seconds": self._seconds, **self._metrics}
+        for name, evaluations in self.evaluations.items():
+            made = {evaluation.update: evaluation.value for evaluation in evaluations}
+            columns[name] = [made.get(update, "") for update in range(1, self.updates + 1)]
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(columns)
+        table.writerows(zip(*columns.values(), strict=True))
+        write_whole(Path(path), text.getvalue().encode(), "History.to_csv")
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the loss, its running mean and the evaluations over the updates with matplotlib; return the Axes.
+
+        Raises
+        ------
+        ImportError
+            Where matplotlib is not installed.
+        """
+        if ax is None:
+            try:
+                from matplotlib.figure import Figure
+            except ImportError:
+                raise ImportError(
+                    'History.plot: needs matplotlib, which is not installed: try pip install "minirnn[plot]"'
+                ) from None
+            ax = Figure(figsize=(6.4, 4.0), layout="constrained").subplots()
+        updates = np.arange(1, self.updates + 1)
+        ax.plot(updates, self.loss, color="#999999", linewidth=0.5, label="training loss")
+        ax.plot(updates, self.running(), color="#0072b2", label="its running mean over 100")
+        for (name, evaluations), style in zip(self.evaluations.items(), itertools.cycle(("o", "s", "^"))):
+            ax.plot([e.update for e in evaluations], [e.value for e in evaluations], style, color="#d55e00", label=name)
+        ax.set(xlabel="updates", ylabel="loss", yscale="log" if self.updates and self.loss.min() > 0 else "linear")
+        ax.legend()
+        return ax

@@ -3,12 +3,16 @@
 Checked by tests/test_module.py.
 """
 
+import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any, Self, TextIO
+
+import numpy as np
 
 from minirnn import counting
 from minirnn.arguments import as_array, describe
 from minirnn.op import Array
+from minirnn.storage import PARAMETERS, CheckpointError, read, write
 from minirnn.tensor import Tensor
 
 
@@ -104,6 +108,14 @@ class Module:
         """Return all Parameters, in a stable order."""
         return [parameter for _, parameter in self.named_parameters()]
 
+    def named_generators(self) -> Iterator[tuple[str, np.random.Generator]]:
+        """Yield the Generators that it and the modules owned may draw from; a shared one under each of its names."""
+        for name, value in vars(self).items():
+            if isinstance(value, np.random.Generator):
+                yield name, value
+            elif isinstance(value, Module):
+                yield from ((f"{name}.{inner}", rng) for inner, rng in value.named_generators())
+
     def count_params(self) -> int:
         """Return how many numbers the Parameters hold; needs no data."""
         return sum(parameter.size for parameter in self.parameters())
@@ -141,6 +153,12 @@ class Module:
         ValueError
             Listing every entry that is missing, unexpected, or of another shape; nothing has been loaded then.
         """
+        parameters = dict(self.named_parameters())
+        for name, array in self._fitting(state).items():
+            parameters[name].data = array
+
+    def _fitting(self, state: Mapping[str, Any]) -> dict[str, Array]:
+        """Return what `load_state_dict` would set, or raise its errors."""
         if not isinstance(state, Mapping):
             kind = type(state).__name__
             raise TypeError(
@@ -164,9 +182,47 @@ class Module:
                 f"{type(self).__name__}.load_state_dict: nothing was loaded, because of entries that do not fit:\n  "
                 + "\n  ".join(faults)
             )
-        casts = {name: array.astype(parameters[name].dtype) for name, array in arrays.items()}
-        for name, array in casts.items():
-            parameters[name].data = array
+        return {name: array.astype(parameters[name].dtype) for name, array in arrays.items()}
+
+    def save(self, path: Any) -> pathlib.Path:
+        """Save the values of every Parameter to a file, an ``.npz``, whole or not at all; return its path.
+
+        For the optimiser and the Generators too, and for where training was, see `minirnn.checkpoints.save_checkpoint`.
+
+        Raises
+        ------
+        OSError
+            When it cannot be written; a file that was there is what it was then.
+        """
+        kind = type(self).__name__
+        arrays = {PARAMETERS + name: p.data for name, p in self.named_parameters()}
+        return write(path, "weights", {"module": kind}, arrays, f"{kind}.save")
+
+    def load(self, path: Any) -> Self:
+        """Set every Parameter to the values in a file that `save` wrote, or in a checkpoint; return the module.
+
+        Raises
+        ------
+        CheckpointError
+            For a file that is damaged or not minirnn's, and for one that does not fit, listing every entry; nothing has
+            been loaded then, and nothing in the file is ever run.
+        OSError
+            When it cannot be read.
+
+        Notes
+        -----
+        Values are cast to the dtype of the Parameter, as in `load_state_dict`.
+        Test: tests/test_module.py::test_load_*, tests/test_checkpoint_faults.py.
+        """
+        caller = f"{type(self).__name__}.load"
+        contents = read(path, caller)
+        try:
+            self.load_state_dict(contents.parameters)
+        except ValueError as error:
+            kind = contents.content.get("module")
+            saved = f"was saved from a module of type {kind}: build this one as it was built then"
+            raise CheckpointError(f"{caller}: {str(contents.path)!r} {saved}. {error}") from None
+        return self
 
     # --- what it says of itself --------------------------------------------------------------------------------------
 

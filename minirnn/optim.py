@@ -7,23 +7,43 @@ Checked by tests/test_optim.py, step by step against the equations and against t
 """
 
 import math
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 
+from minirnn.arguments import describe
 from minirnn.module import Module
 from minirnn.op import Array
 from minirnn.tensor import Tensor
 
 
 class Optimizer:
-    """What optimisers share: the list of Parameters and the loop over those that have a gradient."""
+    """What optimisers share: the list of Parameters and the loop over those that have a gradient.
+
+    One of your own defines ``_change``; to be saved, it also names its attributes: in ``_settings`` the arguments of
+    its constructor, in ``_memory`` lists with an array for each Parameter, in ``_counts`` lists with an int for each.
+    """
+
+    _settings: ClassVar[tuple[str, ...]] = ()
+    _memory: ClassVar[tuple[str, ...]] = ()
+    _counts: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, params: Iterable[Tensor], lr: float) -> None:
         self.name = type(self).__name__
         self.params = _parameters(params, self.name)
         self.lr = _positive(lr, f"{self.name}: lr", "try 0.01")
+
+    @property
+    def lr(self) -> float:
+        """The learning rate, which may be changed at any time."""
+        return self._lr
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        if not _is_number(value) or not 0 <= value < math.inf:
+            raise ValueError(f"{self.name}: lr must be a number ≥ 0, got {value!r}: try 0.01")
+        self._lr = float(value)  # numpy's float64 would have the change of a float32 Parameter rounded otherwise
 
     def zero_grad(self) -> None:
         """Set the ``grad`` of every Parameter to None."""
@@ -44,6 +64,76 @@ class Optimizer:
     def _zeros(self) -> list[Array]:
         return [np.zeros_like(p.data) for p in self.params]
 
+    # --- state -------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return its name, its settings, and a copy of what it remembers of each Parameter, in the order of `params`.
+
+        Returns
+        -------
+        dict
+            ``{"optimizer": "Adam", "settings": {"lr": 0.01, …}, "memory": {"first": [arrays], …}, "counts": {…}}``
+
+        Raises
+        ------
+        NotImplementedError
+            For one of your own that does not say what its state is.
+        """
+        if not self._settings:
+            raise NotImplementedError(
+                f"{self.name}.state_dict: it does not say what its state is: name its attributes in _settings, "
+                "_memory and _counts, as minirnn.optim.Adam does"
+            )
+        return {
+            "optimizer": self.name,
+            "settings": {name: getattr(self, name) for name in self._settings},
+            "memory": {name: [array.copy() for array in getattr(self, name)] for name in self._memory},
+            "counts": {name: list(getattr(self, name)) for name in self._counts},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Set the settings, lr among them, and copies of what was remembered; the Parameters stay as they are.
+
+        Raises
+        ------
+        ValueError
+            Listing everything that does not fit: another optimiser, settings that are none, and arrays of another
+            number, shape or dtype than its Parameters; nothing has been loaded then.
+        TypeError
+            For what is no dict.
+
+        Notes
+        -----
+        After it, the next steps are those of the optimiser that was saved, bit for bit.
+        Test: tests/test_optim.py::test_a_state_*, tests/test_checkpoints.py::test_resume_*.
+        """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"{self.name}.load_state_dict: state must be a dict of state_dict, got {describe(state)}")
+        faults = _unlike(state, self.state_dict())
+        if not faults:
+            like, faults = self._with(state["settings"])
+            faults = faults or _misfits(state, like.state_dict())
+        if faults:
+            raise ValueError(
+                f"{self.name}.load_state_dict: nothing was loaded, because of entries that do not fit:\n  "
+                + "\n  ".join(faults)
+            )
+        for name in self._settings:
+            setattr(self, name, getattr(like, name))
+        for name in self._memory:
+            setattr(self, name, [array.copy() for array in state["memory"][name]])
+        for name in self._counts:
+            setattr(self, name, list(state["counts"][name]))
+
+    def _with(self, settings: Mapping[str, Any]) -> tuple["Optimizer", list[str]]:
+        """Return an optimiser of the same Parameters with these settings, or say what is wrong with them."""
+        try:
+            like = type(self)(self.params, **{**settings, "lr": 1.0})
+            like.lr = settings["lr"]  # which a schedule may have set to 0
+        except (TypeError, ValueError) as error:
+            return self, [str(error)]
+        return like, []
+
 
 class SGD(Optimizer):
     """Stochastic gradient descent, with momentum if wanted: v ← μ v + g;  p ← p − lr·v.
@@ -55,6 +145,9 @@ class SGD(Optimizer):
     momentum : float
         μ, in [0, 1).
     """
+
+    _settings = ("lr", "momentum")
+    _memory = ("velocity",)
 
     def __init__(self, params: Iterable[Tensor], lr: float, *, momentum: float = 0.0) -> None:
         super().__init__(params, lr)
@@ -82,6 +175,9 @@ class RMSprop(Optimizer):
     eps : float
         ε.
     """
+
+    _settings = ("lr", "rho", "eps")
+    _memory = ("square",)
 
     def __init__(self, params: Iterable[Tensor], lr: float = 1e-3, *, rho: float = 0.99, eps: float = 1e-8) -> None:
         super().__init__(params, lr)
@@ -114,6 +210,10 @@ class Adam(Optimizer):
     eps : float
         ε.
     """  # noqa: D400
+
+    _settings = ("lr", "betas", "eps")
+    _memory = ("first", "second")
+    _counts = ("steps",)
 
     def __init__(
         self,
@@ -188,6 +288,43 @@ def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> float:
         for p in parameters:
             p.grad = p.grad * (max_norm / norm)  # type: ignore[operator]
     return norm
+
+
+def _unlike(state: Mapping[str, Any], mine: Mapping[str, Any]) -> list[str]:
+    """Say in what a state is not built like the optimiser's own."""
+    if state.keys() != mine.keys():
+        return [f"state: must be a dict of {', '.join(mine)}, got one of {', '.join(map(str, state)) or 'nothing'}"]
+    if state["optimizer"] != mine["optimizer"]:
+        return [f"optimizer: must be a state of {mine['optimizer']}, got one of {state['optimizer']}"]
+    return [
+        f"{part}: must be a dict of {', '.join(mine[part]) or 'nothing'}, got {describe(state[part])}"
+        for part in ("settings", "memory", "counts")
+        if not isinstance(state[part], Mapping) or state[part].keys() != mine[part].keys()
+    ]
+
+
+def _misfits(state: Mapping[str, Any], like: Mapping[str, Any]) -> list[str]:
+    """Say what of a state has another number, shape or dtype than in one with its settings."""
+    faults = []
+    for name, expected in like["memory"].items():
+        arrays = state["memory"][name]
+        if not isinstance(arrays, list) or len(arrays) != len(expected):
+            faults.append(f"{name}: must be a list of {len(expected)} arrays, got {_length(arrays)}")
+            continue
+        for i, (array, e) in enumerate(zip(arrays, expected, strict=True)):
+            if not isinstance(array, np.ndarray) or array.shape != e.shape or array.dtype != e.dtype:
+                faults.append(f"{name}[{i}]: must have shape {e.shape} and dtype {e.dtype}, got {describe(array)}")
+    for name, expected in like["counts"].items():
+        counts = state["counts"][name]
+        if not isinstance(counts, list) or len(counts) != len(expected):
+            faults.append(f"{name}: must be a list of {len(expected)} ints ≥ 0, got {_length(counts)}")
+        elif any(type(count) is not int or count < 0 for count in counts):
+            faults.append(f"{name}: must be a list of {len(expected)} ints ≥ 0, got {describe(counts)}")
+    return faults
+
+
+def _length(value: Any) -> str:
+    return str(len(value)) if isinstance(value, list) else describe(value)
 
 
 def _norm(g: Any) -> float:

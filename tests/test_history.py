@@ -1,7 +1,9 @@
 import math
+import sys
 
 import numpy as np
 import pytest
+from error_texts import raises
 
 from minirnn.history import History
 
@@ -101,3 +103,54 @@ def test_history_chart_keeps_to_its_size():
     for size in ({"width": 1}, {"height": 1}):
         with pytest.raises(ValueError, match=r"^History\.chart: (width|height) must be an int ≥ 2, got 1"):
             noted(1.0).chart(**size)
+
+
+# --- to other programs ------------------------------------------------------------------------------------------------
+
+
+def filled():
+    history = History()
+    for k in range(3):
+        history.append(1.0 / (k + 1), 2.0, 0.5 * k, {"accuracy": k / 3})
+        if k != 1:
+            history.record("held-out", 9.0 - k)
+    return history
+
+
+def test_to_csv_has_a_line_for_each_update(tmp_path):
+    path = tmp_path / "history.csv"
+    filled().to_csv(path)
+    assert path.read_text() == (
+        "update,loss,grad_norm,seconds,accuracy,held-out\n"
+        "1,1.0,2.0,0.0,0.0,9.0\n"
+        "2,0.5,2.0,0.5,0.3333333333333333,\n"
+        "3,0.3333333333333333,2.0,1.0,0.6666666666666666,7.0\n"
+    )
+    assert [name.name for name in tmp_path.iterdir()] == ["history.csv"]
+
+
+def test_to_csv_to_a_path_that_cannot_be_written(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"^History\.to_csv: cannot write '.*': No such file or directory: "):
+        filled().to_csv(tmp_path / "nowhere" / "history.csv")
+
+
+def test_metrics_by_name():
+    history = filled()
+    assert history.metrics["accuracy"].tolist() == [0.0, 1 / 3, 2 / 3]
+    assert History().metrics == {}
+
+
+@pytest.mark.parametrize("history", [filled(), History()])
+def test_plot(history, tmp_path):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install -e '.[plot]'")
+    ax = history.plot()
+    ax.figure.savefig(tmp_path / "p.png")
+    assert ax.lines[0].get_ydata().tolist() == history.loss.tolist()
+    assert history.plot(ax) is ax
+
+
+def test_plot_without_matplotlib_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    message = 'History.plot: needs matplotlib, which is not installed: try pip install "minirnn[plot]"'
+    with raises(ImportError, message):
+        filled().plot()

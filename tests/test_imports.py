@@ -16,7 +16,7 @@ PACKAGE = pathlib.Path(minirnn.__file__).parent
 # except for the parts of one subpackage.
 ORDER = [
     ["arguments", "textbook", "counting", "part", "op", "drawing", "charts"],
-    ["init", "tasks", "ops", "kernels", "threads"],
+    ["init", "tasks", "ops", "kernels", "threads", "storage"],
     ["modes", "tape"],
     ["tensor"],
     ["functions", "gradients"],
@@ -24,6 +24,7 @@ ORDER = [
     ["layers"],
     ["recurrent"],
     ["optim", "gradcheck", "history", "bptt"],
+    ["checkpoints"],
     ["training"],
     ["bench"],
     ["cli"],

@@ -309,6 +309,89 @@ def test_a_state_must_be_a_mapping(state, kind):
         mr.Linear(2, 1).load_state_dict(state)
 
 
+# --- weights in a file ------------------------------------------------------------------------------------------------
+
+
+def test_save_and_load_give_the_same_bits(tmp_path):
+    model, twin = Affine(), Affine()
+    for p in twin.parameters():
+        p.data = p.data + 1
+    path = model.save(tmp_path / "model.npz")
+    assert path == tmp_path / "model.npz"
+    assert twin.load(str(path)) is twin
+    for (name, p), q in zip(model.named_parameters(), twin.parameters(), strict=True):
+        assert p.data.tobytes() == q.data.tobytes(), name
+    with np.load(path, allow_pickle=False) as file:
+        np.testing.assert_array_equal(file["parameters/outer.0.bias"], model.state_dict()["outer.0.bias"])
+
+
+def test_save_keeps_shared_and_frozen_parameters(tmp_path):
+    model = mr.Sequential(mr.Linear(3, 3, rng=0), mr.Linear(3, 3, rng=1))
+    first, second = dict(model.children()).values()
+    second.weight = first.weight
+    first.bias.requires_grad = False
+    path = model.save(tmp_path / "model.npz")
+    model.load_state_dict({name: np.zeros_like(a) for name, a in model.state_dict().items()})
+    model.load(path)
+    assert second.weight is first.weight
+    assert not first.bias.requires_grad
+    np.testing.assert_array_equal(first.weight.data, mr.Linear(3, 3, rng=0).weight.data)
+
+
+def test_load_casts_to_the_dtype_of_the_parameter(tmp_path):
+    precise, single = mr.Linear(3, 2, rng=0, dtype=np.float64), mr.Linear(3, 2, rng=1)
+    single.load(precise.save(tmp_path / "model.npz"))
+    assert single.weight.dtype == np.float32
+    np.testing.assert_array_equal(single.weight.data, precise.weight.data.astype(np.float32))
+
+
+def test_load_takes_the_weights_of_a_checkpoint_too(tmp_path):
+    model, twin = mr.Linear(3, 2, rng=0), mr.Linear(3, 2, rng=1)
+    adam = mr.optim.Adam(model.parameters())
+    path = mr.checkpoints.save_checkpoint(tmp_path / "run.npz", model=model, optimizer=adam, position=3)
+    np.testing.assert_array_equal(twin.load(path).weight.data, model.weight.data)
+
+
+def test_load_of_weights_that_do_not_fit_lists_them_and_loads_nothing(tmp_path):
+    path = Affine().save(tmp_path / "model.npz")
+    model = mr.Sequential(mr.Linear(3, 2, rng=0))
+    model.inner = mr.Linear(3, 4)
+    before = [p.data for p in model.parameters()]
+    message = (
+        f"Sequential.load: {str(path)!r} was saved from a module of type Affine: build this one as it was built then. "
+        "Sequential.load_state_dict: nothing was loaded, because of entries that do not fit:\n"
+        "  missing: 0.weight (3, 2)\n"
+        "  missing: 0.bias (2,)\n"
+        "  misshapen: inner.weight must have shape (3, 4), got (3, 2)\n"
+        "  misshapen: inner.bias must have shape (4,), got (2,)\n"
+        "  unexpected: scale\n"
+        "  unexpected: outer.0.weight\n"
+        "  unexpected: outer.0.bias\n"
+        "  unexpected: outer.1.weight"
+    )
+    with raises(mr.checkpoints.CheckpointError, message):
+        model.load(path)
+    assert all(p.data is old for p, old in zip(model.parameters(), before, strict=True))
+
+
+def test_load_of_no_file():
+    with raises(FileNotFoundError, "Linear.load: cannot read 'none.npz': No such file or directory: check the path"):
+        mr.Linear(2, 1).load("none.npz")
+    with raises(TypeError, "Linear.load: path must be a file's path, got 3 (int): try 'model.npz'"):
+        mr.Linear(2, 1).load(3)
+
+
+def test_generators_are_named_where_they_are_held():
+    shared = np.random.default_rng(0)
+    stack = mr.Stacked([mr.LSTMLayer(2, 3, rng=shared), mr.GRULayer(3, 2, rng=1)], dropout=0.5, rng=shared)
+    model = mr.SequenceModel(stack, mr.Linear(2, 1))
+    names = ["recurrent.0._rng", "recurrent.1._rng", "recurrent.dropout.rng"]
+    assert [name for name, _ in model.named_generators()] == names
+    held = dict(model.named_generators())
+    assert held[names[0]] is held[names[2]] is shared is not held[names[1]]
+    assert list(mr.Linear(2, 1).named_generators()) == []
+
+
 # --- summary and repr -------------------------------------------------------------------------------------------------
 
 SUMMARY = """\

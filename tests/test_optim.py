@@ -292,6 +292,188 @@ def test_numpys_numbers_are_numbers():
     optim.SGD(parameters(), np.int64(1))
 
 
+# --- state ------------------------------------------------------------------------------------------------------------
+
+
+def steps(optimizer, params, some, first=0):
+    """Make steps from gradients; p1 gets its first one late, p2 every second."""
+    for k, step in enumerate(some, start=first):
+        for i, (p, g) in enumerate(zip(params, step, strict=True)):
+            p.grad = None if (i == 1 and k < 4) or (i == 2 and k % 2) else g.astype(p.dtype)
+        optimizer.step()
+        optimizer.lr *= 0.9
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", MAKE)
+def test_a_state_makes_the_next_steps_the_same_bit_for_bit(name, dtype):
+    params, twins = parameters(dtype), parameters(dtype)
+    optimizer, other = MAKE[name](params), type(MAKE[name](twins))(twins, lr=7.0)  # with other settings
+    some = gradients(9)
+    steps(optimizer, params, some[:5])
+    state = optimizer.state_dict()
+    for p, q in zip(params, twins, strict=True):
+        q.data = p.data
+    other.load_state_dict(state)
+    assert repr(other.state_dict()) == repr(state)
+    kept = repr(state)
+    steps(optimizer, params, some[5:], first=5)
+    steps(other, twins, some[5:], first=5)
+    for p, q in zip(params, twins, strict=True):
+        assert p.data.tobytes() == q.data.tobytes()
+    assert repr(state) == kept  # a state is a copy, on the way out and on the way in
+    assert repr(other.state_dict()) == repr(optimizer.state_dict()) != kept
+
+
+def test_a_state_says_what_it_is():
+    adam = MAKE["Adam"](parameters())
+    state = adam.state_dict()
+    assert list(state) == ["optimizer", "settings", "memory", "counts"]
+    assert state["optimizer"] == "Adam"
+    assert state["settings"] == {"lr": 0.01, "betas": (0.8, 0.95), "eps": 1e-6}
+    assert [a.shape for a in state["memory"]["first"]] == SHAPES
+    assert list(state["memory"]) == ["first", "second"]
+    assert state["counts"] == {"steps": [0, 0, 0, 0]}
+    assert MAKE["SGD"](parameters()).state_dict()["memory"] == {"velocity": []}
+
+
+def change(name, *path):
+    """Return a function that sets the entry of a state to what follows its path, or removes it."""
+
+    def of(state):
+        *way, last, value = path
+        for key in way:
+            state = state[key]
+        if value is ...:
+            del state[last]
+        else:
+            state[last] = value
+
+    return name, of
+
+
+@pytest.mark.parametrize(
+    ("name_and_change", "fault"),
+    [
+        (change("Adam", "optimizer", "SGD"), "optimizer: must be a state of Adam, got one of SGD"),
+        (
+            change("Adam", "optimizer", ...),
+            "state: must be a dict of optimizer, settings, memory, counts, got one of settings, memory, counts",
+        ),
+        (
+            change("Adam", "more", 3),
+            "state: must be a dict of optimizer, settings, memory, counts, got one of optimizer, settings, memory, "
+            "counts, more",
+        ),
+        (change("Adam", "settings", 3), "settings: must be a dict of lr, betas, eps, got 3 (int)"),
+        (change("SGD", "counts", {"steps": []}), "counts: must be a dict of nothing, got {'steps': []} (dict)"),
+        (
+            change("Adam", "settings", "lr", -1.0),
+            "Adam: lr must be a number ≥ 0, got -1.0: try 0.01",
+        ),
+        (
+            change("Adam", "settings", "betas", [0.9, 1.0]),
+            "Adam: betas[1] must be a number in [0, 1), got 1.0: try 0.9",
+        ),
+        (
+            change("momentum", "settings", "momentum", 0.0),
+            "velocity: must be a list of 0 arrays, got 4",
+        ),
+        (
+            change("RMSprop", "memory", "square", 3),
+            "square: must be a list of 4 arrays, got 3 (int)",
+        ),
+        (
+            change("RMSprop", "memory", "square", 0, np.ones((2, 3))),
+            "square[0]: must have shape (3, 2) and dtype float64, got an array of shape (2, 3) and dtype float64",
+        ),
+        (
+            change("Adam", "memory", "second", 1, np.ones(2, np.float32)),
+            "second[1]: must have shape (2,) and dtype float64, got an array of shape (2,) and dtype float32",
+        ),
+        (
+            change("Adam", "memory", "first", 2, 0.5),
+            "first[2]: must have shape () and dtype float64, got 0.5 (float)",
+        ),
+        (change("Adam", "counts", "steps", [1, 2]), "steps: must be a list of 4 ints ≥ 0, got 2"),
+        (change("Adam", "counts", "steps", 3, -1), "steps: must be a list of 4 ints ≥ 0, got [0, 0, 0, -1] (list)"),
+        (change("Adam", "counts", "steps", 3, 1.0), "steps: must be a list of 4 ints ≥ 0, got [0, 0, 0, 1.0] (list)"),
+    ],
+)
+def test_a_state_that_does_not_fit_changes_nothing(name_and_change, fault):
+    name, of = name_and_change
+    optimizer = MAKE[name](parameters())
+    state = optimizer.state_dict()
+    steps(optimizer, optimizer.params, gradients(2))
+    before = repr(optimizer.state_dict())
+    of(state)
+    message = f"load_state_dict: nothing was loaded, because of entries that do not fit:\n  {fault}"
+    with raises(ValueError, f"{optimizer.name}.{message}"):
+        optimizer.load_state_dict(state)
+    assert repr(optimizer.state_dict()) == before
+
+
+def test_a_state_of_other_parameters_lists_every_array():
+    state = MAKE["Adam"](parameters()).state_dict()
+    with pytest.raises(ValueError, match="do not fit") as error:
+        MAKE["Adam"](parameters(shapes=[(3, 2), (3,), (), (1, 2)])).load_state_dict(state)
+    assert [line.split(":")[0] for line in str(error.value).splitlines()[1:]] == [
+        "  first[1]",
+        "  first[3]",
+        "  second[1]",
+        "  second[3]",
+    ]
+
+
+@pytest.mark.parametrize("state", [None, [1, 2], "adam.npz"])
+def test_a_state_must_be_a_dict(state):
+    with pytest.raises(TypeError, match=r"^Adam\.load_state_dict: state must be a dict of state_dict, got "):
+        MAKE["Adam"](parameters()).load_state_dict(state)
+
+
+class Signs(optim.Optimizer):
+    """An optimiser as a user would write it: it remembers the gradient before."""
+
+    def __init__(self, params, lr, *, share=0.5):
+        super().__init__(params, lr)
+        self.share, self.last = share, self._zeros()
+
+    def _change(self, i, g):
+        last, self.last[i] = self.last[i], g.copy()
+        return self.lr * np.sign(g + self.share * last)
+
+
+class SavedSigns(Signs):
+    _settings, _memory = ("lr", "share"), ("last",)
+
+
+def test_a_state_of_ones_own_optimizer():
+    with raises(
+        NotImplementedError,
+        "Signs.state_dict: it does not say what its state is: name its attributes in _settings, _memory and _counts, "
+        "as minirnn.optim.Adam does",
+    ):
+        Signs(parameters(), 0.1).state_dict()
+    optimizer, other = SavedSigns(parameters(), 0.1, share=0.25), SavedSigns(parameters(), 0.2)
+    steps(optimizer, optimizer.params, gradients(5))
+    other.load_state_dict(optimizer.state_dict())
+    assert other.share == 0.25
+    np.testing.assert_array_equal(other.last[0], optimizer.last[0])
+
+
+def test_the_learning_rate_is_pythons_number_whatever_a_schedule_sets():
+    """A numpy float64 would have a float32 change computed in float64, and a resumed run other last digits."""
+    for rate in (np.float64(0.3), np.float32(0.25), 0, 1):
+        sgd = MAKE["SGD"](parameters())
+        sgd.lr = rate
+        assert type(sgd.lr) is float
+        assert sgd.lr == rate
+    for bad in (-0.1, math.nan, math.inf, None, "0.1", True):
+        with raises(ValueError, f"SGD: lr must be a number ≥ 0, got {bad!r}: try 0.01"):
+            sgd.lr = bad
+    assert sgd.lr == 1
+
+
 # --- clip_grad_norm ---------------------------------------------------------------------------------------------------
 
 

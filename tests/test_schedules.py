@@ -125,3 +125,30 @@ def test_evaluate_weighs_batches_by_the_targets_that_count():
     inside = np.arange(6)[:, None] < lengths
     errors = np.concatenate([(outputs - y)[inside] ** 2, ((layer(x[:2]).outputs.data - y[:2]) ** 2).reshape(-1, 4)])
     assert evaluate(layer, batches, loss=mr.losses.mse) == pytest.approx(errors.mean(), rel=1e-12)
+
+
+# --- metrics ----------------------------------------------------------------------------------------------------------
+
+
+def test_metrics_are_measured_of_every_update_before_it_is_made():
+    rng = np.random.default_rng(0)
+    model = mr.SequenceModel(mr.GRULayer(3, 8, rng=1), mr.Linear(8, 4, rng=2))
+    x, ids, lengths = rng.normal(size=(6, 5, 3)), rng.integers(0, 4, size=(6, 5)), np.array([6, 1, 3, 2, 5])
+    first = mr.training.accuracy(model(x, lengths=lengths).predictions.numpy(), ids, lengths=lengths)
+    inside = np.arange(6)[:, None] < lengths
+    assert first == (model(x, lengths=lengths).predictions.numpy().argmax(-1) == ids)[inside].mean()
+    history = fit(
+        model, [(x, ids, lengths)] * 200, loss=mr.losses.cross_entropy, max_updates=200, progress=False,
+        optimizer=mr.optim.Adam(model.parameters(), 0.02), metrics={"accuracy": mr.training.accuracy},
+    )  # fmt: skip
+    assert history.metrics["accuracy"].shape == (200,)
+    assert history.metrics["accuracy"][0] == first
+    assert history.metrics["accuracy"][-1] > 0.9
+
+
+def test_accuracy_refuses_other_shapes():
+    with raises(
+        ValueError,
+        "accuracy: predictions must have shape (3, 'C') for ids of shape (3,), got (3,): one score for each class",
+    ):
+        mr.training.accuracy(np.zeros(3), np.zeros(3, int))

@@ -547,3 +547,27 @@ def test_history_of_a_run_has_an_entry_for_each_update():
     assert (history.loss > 0).all()
     assert (np.diff(history.seconds) > 0).all()
     assert history.updates_per_second == pytest.approx(7 / history.seconds[-1])
+
+
+# --- measure ----------------------------------------------------------------------------------------------------------
+
+
+def test_measure_gives_the_tasks_own_figure_on_its_held_out_batch():
+    task = mr.tasks.AddingTask(T=10)
+    model = mr.SequenceModel(mr.RecurrentLayer(2, 4, rng=0), mr.Linear(4, 1, rng=0), readout="last")
+    x, y = task.evaluation_batch()
+    found = mr.training.measure(model, task)
+    assert found == pytest.approx(float(((model(x).predictions.numpy() - y) ** 2).mean()), rel=1e-6)
+    assert mr.training.measure(model, task, (x[:, :7], y[:7])) != found
+    assert model.training
+
+
+def test_measure_takes_lengths_and_evaluation_mode():
+    task = mr.tasks.TASKS["adding-ragged"](T=9)
+    layers = mr.Stacked([mr.GRULayer(2, 4, rng=0), mr.GRULayer(4, 4, rng=1)], dropout=0.5, rng=2)
+    model = mr.SequenceModel(layers, mr.Linear(4, 1, rng=0), readout="last")
+    x, y, lengths = task.evaluation_batch(50)
+    found = mr.training.measure(model, task, (x, y, lengths))
+    model.eval()
+    expected = model(x, lengths=lengths).predictions.numpy()
+    assert found == pytest.approx(float(((expected - y) ** 2).mean()), rel=1e-6)

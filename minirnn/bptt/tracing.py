@@ -4,6 +4,7 @@ Checked by tests/bptt/test_trace.py.
 """
 
 import os
+import pathlib
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from minirnn.module import Module
 from minirnn.op import Array
 from minirnn.recurrent import Recurrence, SequenceModel
 from minirnn.recurrent.layer import Layer
+from minirnn.storage import write_whole
 from minirnn.tensor import Tensor
 
 Loss = Callable[[Any], Tensor]
@@ -438,9 +440,9 @@ class Trace:
         It stays under 5 MB for T = 200, H = 128, of any kind of layer. Tests: tests/bptt/test_page.py and, in a
         browser, tests/browser/test_explorer.py.
         """
-        from minirnn.bptt.page import page_of, write
+        from minirnn.bptt.page import page_of
 
-        write(page_of(self, title, "trace.to_html"), path, "trace.to_html")
+        write_whole(pathlib.Path(path), page_of(self, title, "trace.to_html").encode(), "trace.to_html")
 
     def _repr_html_(self) -> str:
         """Return the explorer in a frame, for a notebook; for more than 500 steps a line that says so."""

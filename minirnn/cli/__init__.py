@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from minirnn.cli import bench, count, inspect, train
+from minirnn.cli import bench, count, inspect, tasks, train
 
 ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
 """What `main` returns when a command did not run to its end; 130 and 141 are a shell's for SIGINT and SIGPIPE."""
@@ -94,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     count.add_command(commands)
+    tasks.add_command(commands)
     train.add_command(commands)
     inspect.add_command(commands)
     bench.add_command(commands)

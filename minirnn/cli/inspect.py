@@ -7,7 +7,6 @@ import argparse
 import json
 import textwrap
 from collections.abc import Callable
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,18 @@ import numpy as np
 from minirnn import losses
 from minirnn.bptt import Report, doctor, trace
 from minirnn.charts import curve
-from minirnn.cli.models import GATED_INIT, add_length, add_model_options, add_task, add_text_options, build_model
+from minirnn.cli.models import (
+    add_model_options,
+    add_task,
+    add_task_options,
+    add_text_options,
+    build_model,
+    built_task,
+    init_of,
+)
 from minirnn.cli.options import check_writable, whole_number
 from minirnn.recurrent import RecurrentLayer, SequenceModel
-from minirnn.tasks import TASKS, Task
+from minirnn.tasks import TASKS, Task, TextTask
 from minirnn.tensor import Tensor
 
 WIDTH, HEIGHT = 64, 10
@@ -48,15 +55,16 @@ def add_command(commands: Any) -> None:
 
 def _add(tasks: Any, task: type[Task]) -> None:
     parser = add_task(tasks, task, run, _ABOUT)
-    add_length(parser, task)
-    if str(task.name) == "text":
-        add_text_options(parser)
-    add_model_options(parser, task, cells=True)
     add = parser.add_argument
+    add_task_options(parser, task)
+    if task is TextTask:
+        add_text_options(parser)
+        length = "length T of what is read; default: %(default)s"
+        add("--steps-in-time", type=whole_number(1), default=20, metavar="T", help=length)
+    add_model_options(parser, task)
     add("--seed", type=whole_number(0), default=0, help="the same seed gives the same numbers; default: %(default)s")
     add("--json", action="store_true", help="print the report as JSON")
     add("--html", type=Path, metavar="PATH", help="write a page to explore the trace with, for a browser")
-    parser.set_defaults(task=task)
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
@@ -67,14 +75,14 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.html:
         check_writable("--html", arguments.html)
     for_model, for_data = np.random.default_rng(arguments.seed).spawn(2)  # as ``minirnn train`` does
-    task = _task(arguments)
-    x, y = _batch(task, arguments.batch, arguments.steps_in_time, for_data)
+    task = built_task(arguments)
+    x, y, lengths = _batch(task, arguments, for_data)
     model = build_model(arguments, task, for_model)
     with np.errstate(all="ignore"):  # what overflows is told in the report
-        traced = trace(model, x, _loss(y))
+        traced = trace(model, x, _loss(y, lengths if task.readout == "all" else None), lengths=lengths)
     report = doctor(traced)
     if arguments.html:
-        traced.to_html(arguments.html)
+        traced.to_html(arguments.html, f"{task.name}, T = {traced.T}, untrained")
     if arguments.json:
         print(_json(arguments, task, model, report))
     else:
@@ -82,27 +90,19 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _task(arguments: argparse.Namespace) -> Task:
-    """Build the task with those of its settings that options give."""
-    given = {"T": arguments.steps_in_time, "path": getattr(arguments, "file", None)}
-    taken = signature(arguments.task).parameters
-    task: Task = arguments.task(**{name: value for name, value in given.items() if name in taken})
-    return task
-
-
-def _batch(task: Any, N: int, T: int, rng: np.random.Generator) -> tuple[Any, Any]:
+def _batch(task: Any, arguments: argparse.Namespace, rng: np.random.Generator) -> tuple[Any, Any, Any]:
     """Return the first mini-batch of a training: of a task with streams T steps of them, else what it draws."""
-    if hasattr(task, "streams"):
-        chunk = next(task.streams(N, T, rng))
-        return chunk.ids_in, chunk.ids_target
-    x, y = next(task.batches(N, rng))
-    return x, y
+    if isinstance(task, TextTask):
+        chunk = next(task.streams(arguments.batch, arguments.steps_in_time, rng))
+        return chunk.ids_in, chunk.ids_target, None
+    x, y, *lengths = next(task.batches(arguments.batch, rng))
+    return x, y, lengths[0] if lengths else None
 
 
-def _loss(y: Any) -> Callable[[Any], Tensor]:
+def _loss(y: Any, lengths: Any = None) -> Callable[[Any], Tensor]:
     """Return the loss that the task is trained with: of classes where its targets are ids, else of numbers."""
     loss = losses.cross_entropy if np.asarray(y).dtype.kind in "iu" else losses.mse
-    return lambda predictions: loss(predictions, y)
+    return lambda predictions: loss(predictions, y, lengths=lengths)
 
 
 # --- what is printed --------------------------------------------------------------------------------------------------
@@ -134,8 +134,8 @@ def _text(arguments: argparse.Namespace, task: Task, model: SequenceModel, repor
 def _layer(arguments: argparse.Namespace, model: SequenceModel) -> str:
     layer = model.recurrent
     activation = f", {layer.activation.name}" if isinstance(layer, RecurrentLayer) else ""
-    init = arguments.init or (arguments.usual_init if arguments.cell == "elman" else GATED_INIT)
-    return f"{type(layer).__name__}, D = {layer.input_size}, H = {layer.output_size}{activation}, init {init}"
+    sizes = f"D = {layer.input_size}, H = {layer.output_size}"
+    return f"{type(layer).__name__}, {sizes}{activation}, init {init_of(arguments)}"
 
 
 def _chart(norms: np.ndarray[Any, np.dtype[np.float64]]) -> str:

@@ -5,7 +5,8 @@ Checked by tests/cli/test_train.py and test_inspect.py.
 
 import argparse
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from inspect import signature
+from typing import Any
 
 import numpy as np
 
@@ -20,36 +21,9 @@ from minirnn.tasks import Task
 GATED: dict[str, type[LSTMLayer] | type[GRULayer]] = {"lstm": LSTMLayer, "gru": GRULayer}
 """The cells besides Elman's, as options name them."""
 GATED_INIT = "orthogonal"
-"""The initialiser of their W_hh, unless told otherwise: an IRNN has no gates."""
+"""The initialiser of their W_hh where a task would be an IRNN."""
 
 _size = whole_number(1)
-
-
-class Defaults(NamedTuple):
-    """What the model of a task is like unless told otherwise.
-
-    Attributes
-    ----------
-    hidden : int
-    batch : int
-    init : str
-        "irnn", or the name of an initialiser.
-    T : int
-    """
-
-    hidden: int = 100
-    batch: int = 16
-    init: str = "irnn"
-    T: int = 50
-
-
-DEFAULTS = {"text": Defaults(hidden=256, batch=32, init="orthogonal", T=20)}
-"""By the name of the task, where they differ from `Defaults`."""
-
-
-def defaults_of(task: type[Task]) -> Defaults:
-    """Return a task's defaults."""
-    return DEFAULTS.get(str(task.name), Defaults())
 
 
 # --- options ----------------------------------------------------------------------------------------------------------
@@ -65,10 +39,27 @@ def add_task(
     return parser
 
 
-def add_length(parser: argparse.ArgumentParser, task: type[Task]) -> None:
-    """Add ``--steps-in-time``."""
-    T = defaults_of(task).T
-    parser.add_argument("--steps-in-time", type=_size, default=T, metavar="T", help="length T; default: %(default)s")
+def add_task_options(parser: argparse.ArgumentParser, task: type[Task]) -> None:
+    """Add an option for each whole number that the task is made with: ``--steps-in-time`` for its T."""
+    for name, default in _sizes_of(task).items():
+        option, letter, about = ("--steps-in-time", "T", "length T") if name == "T" else (f"--{name}", "K", name)
+        text = f"{about}; default: %(default)s"
+        parser.add_argument(option, dest=f"task_{name}", type=_size, default=default, metavar=letter, help=text)
+    parser.set_defaults(task=task)
+
+
+def built_task(arguments: argparse.Namespace) -> Task:
+    """Build the task with what its options give."""
+    given: dict[str, Any] = {name: getattr(arguments, f"task_{name}") for name in _sizes_of(arguments.task)}
+    if hasattr(arguments, "file"):
+        given["path"] = arguments.file
+    task: Task = arguments.task(**given)
+    return task
+
+
+def _sizes_of(task: type[Task]) -> dict[str, int]:
+    parameters = signature(task).parameters.values()
+    return {p.name: p.default for p in parameters if isinstance(p.default, int) and not isinstance(p.default, bool)}
 
 
 def add_text_options(parser: argparse.ArgumentParser) -> None:
@@ -78,18 +69,17 @@ def add_text_options(parser: argparse.ArgumentParser) -> None:
     add("--embedding", type=_size, default=64, metavar="D", help="size of a character's vector; default: %(default)s")
 
 
-def add_model_options(parser: argparse.ArgumentParser, task: type[Task], *, cells: bool = False) -> None:
-    """Add what shapes a task's model, with its defaults; with ``cells`` the choice of Elman's or a gated one too."""
-    add, default, usual = parser.add_argument, "default: %(default)s", defaults_of(task)
+def add_model_options(parser: argparse.ArgumentParser, task: Any) -> None:
+    """Add what shapes a task's model, with its defaults."""
+    add, default, usual = parser.add_argument, "default: %(default)s", task.defaults
     add("--hidden", type=_size, default=usual.hidden, metavar="H", help=f"hidden neurons; {default}")
     add("--batch", type=_size, default=usual.batch, metavar="N", help=f"sequences side by side in an update; {default}")
-    gated = f" ({GATED_INIT} with gates)" * (cells and usual.init != GATED_INIT)
-    init = f"irnn, or the initialiser of W_hh; default: {usual.init}{gated}"
-    add("--init", choices=("irnn", *PRESETS), help=init)
-    add("--activation", choices=tuple(ACTIVATIONS), help="φ; default: relu for --init irnn, else tanh")
-    if cells:
-        add("--cell", choices=("elman", *GATED), default="elman", help=f"the layer; {default}")
-    parser.set_defaults(cell="elman", backend="fused", usual_init=usual.init)
+    add("--cell", choices=("elman", *GATED), default=usual.cell, help=f"the layer; {default}")
+    start = f"{usual.init} for {usual.cell}, else {GATED_INIT}" if usual.init == "irnn" else usual.init
+    add("--init", choices=("irnn", *PRESETS), help=f"irnn, or the initialiser of W_hh; default: {start}")
+    phi = usual.activation or "relu for --init irnn, else tanh"
+    add("--activation", choices=tuple(ACTIVATIONS), help=f"φ of elman; default: {phi}")
+    parser.set_defaults(backend="fused")
 
 
 # --- models -----------------------------------------------------------------------------------------------------------
@@ -97,7 +87,7 @@ def add_model_options(parser: argparse.ArgumentParser, task: type[Task], *, cell
 
 def build_model(arguments: argparse.Namespace, task: Task, rng: np.random.Generator) -> SequenceModel:
     """Build the model of a task: an embedding where the task has ids, the layer, and a linear head."""
-    size: int | None = getattr(arguments, "embedding", None)
+    size = arguments.embedding if task.inputs == "ids" else None
     embedding = None if size is None else Embedding(task.input_size, size, rng=rng)
     layer = build_layer(arguments, size or task.input_size, rng)
     head = Linear(arguments.hidden, task.output_size, rng=rng)
@@ -106,15 +96,23 @@ def build_model(arguments: argparse.Namespace, task: Task, rng: np.random.Genera
 
 def build_layer(arguments: argparse.Namespace, D: int, rng: np.random.Generator) -> Layer:
     """Build the recurrent layer that the options describe."""
-    hidden, settings = arguments.hidden, {"backend": arguments.backend, "rng": rng}
+    settings: dict[str, Any] = {"backend": arguments.backend, "rng": rng}
+    hidden, init = arguments.hidden, init_of(arguments)
     if arguments.cell != "elman":
         if arguments.init == "irnn" or arguments.activation:
             option = "--activation" if arguments.activation else "--init irnn"
             raise ValueError(
                 f"{option}: expected --cell elman with it, got --cell {arguments.cell}: leave one of them out"
             )
-        return GATED[arguments.cell](D, hidden, recurrent_initializer=arguments.init or GATED_INIT, **settings)
-    init = arguments.init or arguments.usual_init
-    start = {"init": "irnn"} if init == "irnn" else {"recurrent_initializer": init}
-    activation = arguments.activation or ("relu" if init == "irnn" else "tanh")
+        return GATED[arguments.cell](D, hidden, recurrent_initializer=init, **settings)
+    start: dict[str, Any] = {"init": "irnn"} if init == "irnn" else {"recurrent_initializer": init}
+    usual = None if arguments.init else arguments.task.defaults.activation
+    activation = arguments.activation or usual or ("relu" if init == "irnn" else "tanh")
     return RecurrentLayer(D, hidden, activation=activation, **settings, **start)
+
+
+def init_of(arguments: argparse.Namespace) -> str:
+    """Return the initialiser of W_hh that the options ask for; an IRNN has no gates."""
+    usual = arguments.task.defaults
+    same = arguments.cell == usual.cell or usual.init != "irnn"
+    return arguments.init or (usual.init if same else GATED_INIT)

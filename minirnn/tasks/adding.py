@@ -1,21 +1,12 @@
 """The adding problem: remember two numbers over T steps, and add them."""
 
-import itertools
-from collections.abc import Iterator
-from typing import ClassVar, Literal
-
 import numpy as np
-import numpy.typing as npt
 
 from minirnn.arguments import as_generator, as_size
-
-Array = npt.NDArray[np.float32]
-
-# Keeps held-out batches apart from the training stream of the same seed; any fixed number would do.
-_HELD_OUT = 0x68656C64
+from minirnn.tasks.base import Batch, Defaults, Floats, Ids, SequenceTask
 
 
-def adding(T: int, N: int, rng: np.random.Generator | int | None = None) -> tuple[Array, Array]:
+def adding(T: int, N: int, rng: np.random.Generator | int | None = None) -> tuple[Floats, Floats]:
     """Draw one mini-batch of the adding problem.
 
     x[t, n, 0] ~ U[0, 1) at every step; x[t, n, 1] = 1 at two steps, t₁ uniform in the first half 0 … ⌊T/2⌋ − 1 and
@@ -62,7 +53,14 @@ def adding(T: int, N: int, rng: np.random.Generator | int | None = None) -> tupl
     return _draw(as_size(T, "adding: T", 2), as_size(N, "adding: N"), as_generator(rng))
 
 
-def _draw(T: int, N: int, rng: np.random.Generator) -> tuple[Array, Array]:
+def _draw(T: int, N: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    x, first, second = marked(T, N, rng)
+    rows = np.arange(N)
+    return x, (x[first, rows, 0] + x[second, rows, 0])[:, None]
+
+
+def marked(T: int, N: int, rng: np.random.Generator) -> tuple[Floats, Ids, Ids]:
+    """Draw x (T, N, 2), numbers U[0, 1) beside 0/1 markers, and the two marked steps (N,), one in each half."""
     half = T // 2
     first, second = rng.integers(half, size=N), rng.integers(half, T, size=N)
     rows = np.arange(N)
@@ -70,10 +68,10 @@ def _draw(T: int, N: int, rng: np.random.Generator) -> tuple[Array, Array]:
     x[:, :, 0] = rng.random((T, N), np.float32)
     x[first, rows, 1] = 1.0
     x[second, rows, 1] = 1.0
-    return x, (x[first, rows, 0] + x[second, rows, 0])[:, None]
+    return x, first, second
 
 
-class AddingTask:
+class AddingTask(SequenceTask):
     """The adding problem at one length, with its baseline and its success rule.
 
     The figure it is judged by is the mean squared error (MSE) of the prediction after the last step. Always predicting
@@ -105,52 +103,15 @@ class AddingTask:
     (True, False)
     """
 
-    name: ClassVar[str] = "adding"
-    description: ClassVar[str] = "add the two marked numbers of a sequence, one in each half"
-    source: ClassVar[str] = "Le, Jaitly & Hinton 2015; markers placed as in Arjovsky, Shah & Bengio 2016"
-    rule: ClassVar[str] = "mean squared error below 0.01 (always predicting 1 gives 1/6)"
-    baseline: ClassVar[float] = 1 / 6
-    input_size: ClassVar[int] = 2
-    output_size: ClassVar[int] = 1
-    readout: ClassVar[Literal["all", "last"]] = "last"
+    name = "adding"
+    description = "add the two marked numbers of a sequence, one in each half"
+    source = "Le, Jaitly & Hinton 2015; markers placed as in Arjovsky, Shah & Bengio 2016"
+    rule = "mean squared error below 0.01 (always predicting 1 gives 1/6)"
+    defaults = Defaults()
+    input_size, output_size, baseline, goal = 2, 1, 1 / 6, 0.01
 
     def __init__(self, T: int = 50) -> None:
         self.T = as_size(T, "AddingTask: T", 2)
 
-    def __repr__(self) -> str:
-        return f"AddingTask(T={self.T})"
-
-    def solved(self, mse: float) -> bool:
-        """Whether this mean squared error counts as solved: below 0.01 (NaN is not)."""
-        return bool(mse < 0.01)
-
-    def batch(self, N: int, rng: np.random.Generator | int | None = None) -> tuple[Array, Array]:
-        """Draw x (T, N, 2) and y (N, 1); see `adding`."""
-        return _draw(self.T, as_size(N, "AddingTask.batch: N"), as_generator(rng))
-
-    def batches(self, N: int, rng: np.random.Generator | int | None = None) -> Iterator[tuple[Array, Array]]:
-        """Draw mini-batches without end, every one new, from one Generator; arguments are checked at the call."""
-        size, generator = as_size(N, "AddingTask.batches: N"), as_generator(rng)
-        return (_draw(self.T, size, generator) for _ in itertools.count())
-
-    def evaluation_batch(self, N: int = 1000, seed: int = 0) -> tuple[Array, Array]:
-        """Draw the held-out batch of a seed: the same at every call, and from another stream than ``rng=seed`` gives.
-
-        Parameters
-        ----------
-        N : int
-            Sequences.
-        seed : int
-            At least 0.
-
-        Returns
-        -------
-        x : float32 array (T, N, 2)
-        y : float32 array (N, 1)
-        """
-        size, entropy = (
-            as_size(N, "AddingTask.evaluation_batch: N"),
-            as_size(seed, "AddingTask.evaluation_batch: seed", 0),
-        )
-        sequence = np.random.SeedSequence(entropy, spawn_key=(_HELD_OUT,))
-        return _draw(self.T, size, np.random.default_rng(sequence))
+    def _draw(self, N: int, rng: np.random.Generator) -> Batch:
+        return _draw(self.T, N, rng)

@@ -1,15 +1,17 @@
 """Predict the next character of a text, read as contiguous streams."""
 
+import math
 import os
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from minirnn.arguments import as_generator, as_size
+from minirnn.arguments import as_array, as_generator, as_size, class_ids
+from minirnn.tasks.base import Defaults, nats
 
 Ids = npt.NDArray[np.int64]
 
@@ -82,7 +84,12 @@ class TextTask:
     description: ClassVar[str] = "predict the next character of a text"
     source: ClassVar[str] = "any text file; by default the standard library's pydoc_data.topics"
     rule: ClassVar[str] = "bits per character on the held-out part below those of the bigram model"
+    metric: ClassVar[str] = "bits per character"
+    kind: ClassVar[Literal["classification", "regression"]] = "classification"
+    inputs: ClassVar[Literal["ids", "vectors"]] = "ids"
     readout: ClassVar[Literal["all", "last"]] = "all"
+    needs: ClassVar[str | None] = None
+    defaults: ClassVar[Defaults] = Defaults(hidden=256, batch=32, init="orthogonal", lr=4e-3, max_updates=4_000)
 
     def __init__(
         self, text: str | None = None, path: str | os.PathLike[str] | None = None, held_out: float = 0.1
@@ -216,6 +223,28 @@ class TextTask:
     def solved(self, bits: float) -> bool:
         """Whether these bits per character on the held-out part beat the bigram model (NaN does not)."""
         return bool(bits < self.bigram_bits)
+
+    def figure(self, predictions: Any, y: Any) -> float:
+        """Return the mean −log₂ softmax(predictions)[y], in bits per character.
+
+        Parameters
+        ----------
+        predictions : array_like or Tensor (…, V)
+            Scores (logits) of the characters.
+        y : array_like of int (…)
+            The right ones.
+
+        Raises
+        ------
+        TypeError, ValueError, IndexError
+            For another shape, or ids out of range.
+        """
+        scores, ids = as_array(predictions, "TextTask.figure: predictions").astype(np.float64), np.asarray(y)
+        class_ids(ids, self.output_size, "TextTask.figure: y")
+        expected = (*ids.shape, self.output_size)
+        if scores.shape != expected or not scores.size:
+            raise ValueError(f"TextTask.figure: predictions must have shape {expected} for this y, got {scores.shape}")
+        return float(nats(scores, ids).mean() / math.log(2))
 
     def streams(self, N: int, chunk: int, rng: np.random.Generator | int | None = None) -> Iterator[Chunk]:
         """Read the train part as N contiguous streams side by side, pass after pass, without end.

@@ -8,20 +8,24 @@ loss that is not finite, and Ctrl-C without losing the run.
 from minirnn.history import History
 from minirnn.training import schedules
 from minirnn.training.batches import detached
-from minirnn.training.evaluation import bits_per_character, evaluate
+from minirnn.training.evaluation import accuracy, bits_per_character, evaluate, measure
 from minirnn.training.fitting import NonFiniteError, every, fit
 from minirnn.training.sampling import sample
+from minirnn.training.saving import Checkpointing
 from minirnn.training.schedules import early_stopping
 
 __all__ = [
+    "Checkpointing",
     "History",
     "NonFiniteError",
+    "accuracy",
     "bits_per_character",
     "detached",
     "early_stopping",
     "evaluate",
     "every",
     "fit",
+    "measure",
     "sample",
     "schedules",
 ]

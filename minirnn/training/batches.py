@@ -13,6 +13,9 @@ Loss = Callable[..., Tensor]
 """(predictions, targets) -> the mean over the targets, one number; see minirnn/losses.py. Where a batch has lengths and
 the model predicts at every step, ``lengths=`` is passed too."""
 
+Metric = Callable[..., float]
+"""(predictions, targets) -> a figure; ``lengths=`` as of a loss."""
+
 
 class Batch(NamedTuple):
     """What the model reads and should predict.
@@ -51,13 +54,22 @@ class Piece(NamedTuple):
     keep: Callable[[Any], None]
 
 
+def of_lengths(piece: Piece) -> dict[str, Any]:
+    """Return what a loss or a metric gets beside predictions and targets."""
+    return {} if piece.lengths is None else {"lengths": piece.lengths}
+
+
 class WholeBatches:
     """Reads every batch in one piece."""
 
     def __init__(self, model: Module, carry_state: bool) -> None:
         self.model, self.carry_state, self.state = model, carry_state, None
 
-    def pieces(self, batch: Batch) -> Iterator[Piece]:
+    def count(self, batch: Batch) -> int:
+        """Return how many pieces a batch has."""
+        return 1
+
+    def pieces(self, batch: Batch, skip: int = 0) -> Iterator[Piece]:
         """Yield the batch as it is."""
         state = self.state if self.carry_state and not batch.is_start else None
         lengths = None if batch.lengths is None or not every_step(self.model) else batch.lengths
@@ -65,6 +77,14 @@ class WholeBatches:
 
     def _keep(self, state: Any) -> None:
         self.state = detached(state)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is needed to go on, as a tree of arrays."""
+        return {"state": arrays_of(self.state) if self.carry_state else None}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.state = state_of(saved["state"])
 
 
 def every_step(model: Module) -> bool:
@@ -77,6 +97,20 @@ def detached(state: Any) -> Any:
     if isinstance(state, tuple | list):
         return tuple(detached(part) for part in state)
     return state.detach() if isinstance(state, Tensor) else state
+
+
+def arrays_of(state: Any) -> Any:
+    """Return a state as nested lists of arrays, for a file."""
+    if isinstance(state, tuple | list):
+        return [arrays_of(part) for part in state]
+    return None if state is None else np.asarray(state)
+
+
+def state_of(arrays: Any) -> Any:
+    """Return the state that `arrays_of` was given."""
+    if isinstance(arrays, list):
+        return tuple(state_of(part) for part in arrays)
+    return None if arrays is None else Tensor(arrays)
 
 
 def predict(model: Module, x: Any, state: Any, lengths: Any = None) -> tuple[Any, Any]:

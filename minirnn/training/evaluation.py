@@ -12,7 +12,7 @@ from minirnn.losses import cross_entropy
 from minirnn.modes import no_grad
 from minirnn.module import Module
 from minirnn.tasks import TextTask
-from minirnn.training.batches import Loss, Piece, WholeBatches, carries, unpacked
+from minirnn.training.batches import Loss, Piece, WholeBatches, carries, of_lengths, unpacked
 
 
 def evaluate(model: Module, batches: Iterable[Any], *, loss: Loss, carry_state: bool = False) -> float:
@@ -56,13 +56,37 @@ def evaluate(model: Module, batches: Iterable[Any], *, loss: Loss, carry_state: 
             for piece in reader.pieces(batch):
                 predictions, after = piece.predict()
                 piece.keep(after)
-                more = {} if piece.lengths is None else {"lengths": piece.lengths}
                 size = int(np.size(piece.y)) if piece.lengths is None else _targets(piece)
-                total += loss(predictions, piece.y, **more).item() * size
+                total += loss(predictions, piece.y, **of_lengths(piece)).item() * size
                 targets += size
     if not targets:
         raise ValueError("evaluate: batches gave nothing: is it a generator that was used up before?")
     return total / targets
+
+
+def accuracy(predictions: Any, ids: Any, *, lengths: Any = None) -> float:
+    """Return the share of targets whose class has the largest score: for predictions (…, C) and ids (…).
+
+    Parameters
+    ----------
+    predictions : array (…, C)
+    ids : array of int (…)
+    lengths : (N,) of int, optional
+        For predictions (T, N, C): how many steps of each row count.
+
+    >>> accuracy(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 1]))
+    0.5
+    """
+    scores, targets = np.asarray(predictions), np.asarray(ids)
+    if scores.shape[:-1] != targets.shape:
+        raise ValueError(
+            f"accuracy: predictions must have shape {(*targets.shape, 'C')} for ids of shape {targets.shape}, got "
+            f"{scores.shape}: one score for each class"
+        )
+    right = scores.argmax(axis=-1) == targets
+    if lengths is not None:
+        right = right[np.arange(len(targets))[:, None] < np.asarray(lengths)]
+    return float(right.mean())
 
 
 def _targets(piece: Piece) -> int:
@@ -70,6 +94,39 @@ def _targets(piece: Piece) -> int:
     T, N = np.shape(piece.y)[:2]
     steps: int = int(np.sum(piece.lengths))
     return steps * int(np.size(piece.y)) // int(T * N)
+
+
+def measure(model: Module, task: Any, batch: Any = None) -> float:
+    """Measure a task's own figure on held-out data, with the model in evaluation mode.
+
+    Parameters
+    ----------
+    model : Module
+    task : SequenceTask
+        See `minirnn.tasks`.
+    batch : (x, y) or (x, y, lengths), optional
+        ``task.evaluation_batch()`` if left out.
+
+    Returns
+    -------
+    float : in the unit that ``task.metric`` says; ``task.solved`` takes it
+
+    Notes
+    -----
+    Test: tests/test_training.py::test_measure_*.
+
+    >>> import minirnn as mr
+    >>> model = mr.SequenceModel(mr.RecurrentLayer(2, 4, rng=0), mr.Linear(4, 1, rng=0), readout="last")
+    >>> task = mr.tasks.AddingTask(T=10)
+    >>> task.solved(mr.training.measure(model, task))
+    False
+    """
+    (read,) = unpacked([task.evaluation_batch() if batch is None else batch], None, "measure")
+    (piece,) = WholeBatches(model, False).pieces(read)
+    with evaluating(model):
+        predictions, _ = piece.predict()
+    more = [] if piece.lengths is None else [piece.lengths]
+    return float(task.figure(predictions.numpy(), piece.y, *more))
 
 
 def bits_per_character(model: Module, task: TextTask, *, N: int = 8, chunk: int = 100) -> float:

@@ -2,8 +2,9 @@
 
 import itertools
 import math
+import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from minirnn.modes import AnomalyError, detect_anomaly
 from minirnn.module import Module
 from minirnn.optim import Optimizer, clip_grad_norm
 from minirnn.training.bar import Bar, on_terminal
-from minirnn.training.batches import Loss, Piece, WholeBatches, carries, unpacked
+from minirnn.training.batches import Batch, Loss, Metric, Piece, WholeBatches, carries, of_lengths, unpacked
+from minirnn.training.saving import Checkpointing, Position, Run, Saver
 from minirnn.training.schedules import Rate
 from minirnn.training.truncated import TruncatedBatches
 
@@ -44,9 +46,11 @@ def fit(
     carry_state: bool = False,
     tbptt: tuple[int, int] | None = None,
     schedule: Callable[[int], float] | None = None,
+    metrics: Mapping[str, Metric] | None = None,
     callbacks: Iterable[Callable[[History], object]] = (),
     stop: Callable[[History], bool] | None = None,
     progress: bool | None = None,
+    checkpoint: str | os.PathLike[str] | Checkpointing | None = None,
 ) -> History:
     """Train a model: for each batch predict, measure the loss, go back through time, clip, and make one update.
 
@@ -75,6 +79,9 @@ def fit(
     schedule : callable (update) -> factor, optional
         By which the optimiser's learning rate is multiplied at each update, counted from 0; see
         `minirnn.training.schedules`. In the end the rate is what it was.
+    metrics : dict of callables (predictions, y) -> float, optional
+        What else to measure of each update's predictions, an array; `accuracy` is one. They take ``lengths=`` where the
+        loss does. They stand in ``history.metrics`` by their names.
     callbacks : iterable of callables (history)
         Called in order after every update; `every` makes one rarer. One may evaluate the model and `History.record`
         the figure, change ``optimizer.lr`` (unless there is a schedule), or save.
@@ -83,6 +90,9 @@ def fit(
     progress : bool, optional
         Whether to show a bar with the mean loss of the last 100 updates, the gradient norm and updates per second;
         None: when stderr is a terminal.
+    checkpoint : path of a directory, or Checkpointing, optional
+        Save there every so often, in the end, and when Ctrl-C or SIGTERM ends the training, which it then does after
+        the update; with ``Checkpointing(path, resume=True)`` go on from there to the same bits.
 
     Returns
     -------
@@ -97,10 +107,13 @@ def fit(
         update is not made; the error's ``history`` has those before it.
     TypeError, ValueError
         For arguments out of range, batches that are no pairs, or that gave none.
+    DirectoryLockedError, CheckpointError, OSError
+        When another run has the directory, no checkpoint in it can be used, or it cannot be written to.
 
     Notes
     -----
-    The loop's own cost is a few microseconds an update. Tests: tests/test_training.py::test_fit_*, tests/test_tbptt.py.
+    The loop's own cost is a few microseconds an update. Tests: tests/test_training.py::test_fit_*, tests/test_tbptt.py,
+    tests/test_resume.py.
 
     Examples
     --------
@@ -117,43 +130,67 @@ def fit(
     carry_state = carries(model, carry_state, "fit")
     reader = WholeBatches(model, carry_state) if tbptt is None else TruncatedBatches(model, tbptt, carry_state)
     rate = Rate(optimizer, schedule)
-    update = _Update(loss, optimizer, _max_norm(clip_norm))
+    update = _Update(loss, optimizer, _max_norm(clip_norm), metrics or {})
     callbacks = _callables(callbacks)
-    history = History()
-    bar = Bar(on_terminal() if progress is None else as_flag(progress, "fit: progress"), max_updates)
+    saver = Saver(checkpoint, Run(model, optimizer, reader))
+    shown = on_terminal() if progress is None else as_flag(progress, "fit: progress")
     model.train()
-    start = time.perf_counter()
-    try:
-        for piece in _pieces(reader, batches, max_updates):
-            rate.set(history.updates)
-            value, norm = update(piece, history)
-            history.append(value, norm, time.perf_counter() - start)
-            for callback in callbacks:
-                callback(history)
-            if stop is not None and stop(history):
-                break
-            bar.update(history)
-    except KeyboardInterrupt:
-        history.interrupted = True
-    finally:
-        bar.close(history)
-        rate.restore()
+    with saver.open() as (history, begin):
+        bar = Bar(shown, max_updates)
+        start = time.perf_counter() - (float(history.seconds[-1]) if history.updates else 0.0)
+        try:
+            source, position = unpacked(batches, None, "fit"), begin
+            _passed_over(source, begin)
+            saver.bring_back()
+            for piece, position in _pieces(reader, source, begin, max_updates - history.updates):
+                rate.set(history.updates)
+                value, norm, measured = update(piece, history)
+                history.append(value, norm, time.perf_counter() - start, measured)
+                for callback in callbacks:
+                    callback(history)
+                saver.after_update(history, position)
+                if (stop is not None and stop(history)) or saver.stopped:
+                    break
+                bar.update(history)
+            saver.save(history, position)
+        except KeyboardInterrupt:
+            history.interrupted = True
+        except NonFiniteError as error:
+            raise NonFiniteError(f"{error}.{saver.last_good()}".removesuffix("."), history) from None
+        finally:
+            bar.close(history)
+            rate.restore()
+        history.interrupted |= saver.stopped
     if not history.updates and not history.interrupted:
         raise ValueError("fit: batches gave nothing: is it a generator that was used up before?")
     return history
 
 
-def _pieces(reader: WholeBatches | TruncatedBatches, batches: Iterable[Any], limit: int) -> Iterator[Piece]:
-    """Yield what updates are made of, at most ``limit``; never take a batch that is not used."""
-    source = unpacked(batches, None, "fit")
-    made = 0
+def _passed_over(source: Iterator[Batch], begin: Position) -> None:
+    """Draw the batches that have been trained on already, also if only in part."""
+    for done in range(begin.batches + (begin.pieces > 0)):
+        if next(source, None) is None:
+            raise ValueError(
+                f"fit: batches gave {done:,}, and {begin.batches:,} have been trained on already: resume with the same"
+            )
+
+
+def _pieces(
+    reader: WholeBatches | TruncatedBatches, source: Iterator[Batch], begin: Position, limit: int
+) -> Iterator[tuple[Piece, Position]]:
+    """Yield what updates are made of, at most ``limit``, and where training stands after each.
+
+    No batch is taken that is not used.
+    """
+    (done, skip, batch), made = begin, 0
     while made < limit:
-        batch = next(source, None)
+        batch = batch or next(source, None)
         if batch is None:
             return
-        for piece in itertools.islice(reader.pieces(batch), limit - made):
-            yield piece
+        for i, piece in enumerate(itertools.islice(reader.pieces(batch, skip), limit - made), skip + 1):
+            yield piece, Position(done + 1) if i == reader.count(batch) else Position(done, i, batch)
             made += 1
+        done, skip, batch = done + 1, 0, None
 
 
 def every(updates: int, action: Callable[[History], object]) -> Callable[[History], None]:
@@ -170,11 +207,11 @@ def every(updates: int, action: Callable[[History], object]) -> Callable[[Histor
 class _Update:
     """What makes one update from a piece of a batch."""
 
-    def __init__(self, loss: Loss, optimizer: Optimizer, max_norm: float) -> None:
-        self.loss, self.optimizer, self.max_norm = loss, optimizer, max_norm
+    def __init__(self, loss: Loss, optimizer: Optimizer, max_norm: float, metrics: Mapping[str, Metric]) -> None:
+        self.loss, self.optimizer, self.max_norm, self.metrics = loss, optimizer, max_norm, metrics
 
-    def __call__(self, piece: Piece, history: History) -> tuple[float, float]:
-        """Return the loss and the gradients' norm before clipping; or NonFiniteError."""
+    def __call__(self, piece: Piece, history: History) -> tuple[float, float, dict[str, float]]:
+        """Return the loss, the gradients' norm before clipping, and the metrics; or NonFiniteError."""
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # what comes of it is refused
             try:
                 return self._make(piece)
@@ -182,10 +219,10 @@ class _Update:
                 fault = f"fit: update {history.updates + 1} was not made: {error}. {self._diagnosis(piece)}"
                 raise NonFiniteError(fault, history) from None
 
-    def _make(self, piece: Piece) -> tuple[float, float]:
+    def _make(self, piece: Piece) -> tuple[float, float, dict[str, float]]:
         self.optimizer.zero_grad()
         predictions, after = piece.predict()
-        loss = self._measured(predictions, piece)
+        loss = self.loss(predictions, piece.y, **of_lengths(piece))
         value = loss.item()
         if not math.isfinite(value):
             raise FloatingPointError(f"the loss is {value}")
@@ -196,11 +233,8 @@ class _Update:
             raise FloatingPointError(f"the loss is {value:.4g}, but its gradient is not finite") from None
         self.optimizer.step()
         piece.keep(after)
-        return value, norm
-
-    def _measured(self, predictions: Any, piece: Piece) -> Any:
-        more = {} if piece.lengths is None else {"lengths": piece.lengths}
-        return self.loss(predictions, piece.y, **more)
+        seen, more = predictions.numpy(), of_lengths(piece)
+        return value, norm, {name: metric(seen, piece.y, **more) for name, metric in self.metrics.items()}
 
     def _diagnosis(self, piece: Piece) -> str:
         """Say what `detect_anomaly` shows for the batch: no Parameter has changed since."""
@@ -208,7 +242,7 @@ class _Update:
         self.optimizer.zero_grad()
         try:
             with detect_anomaly():
-                self._measured(piece.predict()[0], piece).backward()
+                self.loss(piece.predict()[0], piece.y, **of_lengths(piece)).backward()
         except AnomalyError as error:
             shown = str(error)
         self.optimizer.zero_grad()

@@ -16,7 +16,7 @@ from minirnn.functions import concatenate
 from minirnn.modes import no_grad
 from minirnn.module import Module
 from minirnn.recurrent import Recurrence, SequenceModel
-from minirnn.training.batches import Batch, Piece, detached
+from minirnn.training.batches import Batch, Piece, arrays_of, detached, state_of
 
 
 class Segment(NamedTuple):
@@ -52,16 +52,20 @@ class TruncatedBatches:
         self.at = 0  # steps of this sequence that have been read
         self.state: Any = None
 
-    def pieces(self, batch: Batch) -> Iterator[Piece]:
-        """Yield the batch's chunks, an update each."""
+    def count(self, batch: Batch) -> int:
+        """Return how many chunks a batch has."""
+        return -(-len(batch.x) // self.k1)
+
+    def pieces(self, batch: Batch, skip: int = 0) -> Iterator[Piece]:
+        """Yield the batch's chunks, an update each, but for the first few that have been trained on already."""
         T = self._length(batch)
-        if not self.carry_state or batch.is_start:
+        if skip == 0 and (not self.carry_state or batch.is_start):
             self.kept, self.at, self.state = [], 0, None
-        origin = self.at
+        origin = self.at - skip * self.k1
         ends = [min(lo + self.k1, T) for lo in range(0, T, self.k1)]
         starts = {origin + end - self.k2 for end in ends}
         starts |= {origin + T + i * self.k1 - self.k2 for i in range(1, 1 + -(-self.k2 // self.k1))}  # of what follows
-        for lo, hi in zip(range(0, T, self.k1), ends, strict=True):
+        for lo, hi in list(zip(range(0, T, self.k1), ends, strict=True))[skip:]:
             chunk = Segment(origin + lo, batch.x[lo:hi], self.state)
             yield Piece(batch.y[lo:hi], None, partial(self._predict, chunk, starts), self._keep)
 
@@ -117,6 +121,16 @@ class TruncatedBatches:
         read, self.state, self.at = after
         oldest = self.at + 1 - self.k2
         self.kept = [s for s in [*self.kept, *read] if s.begin + len(s.x) > oldest]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is needed to go on, as a tree of arrays."""
+        kept = [[segment.begin, np.asarray(segment.x), arrays_of(segment.state)] for segment in self.kept]
+        return {"state": arrays_of(self.state), "at": self.at, "kept": kept}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.state, self.at = state_of(saved["state"]), int(saved["at"])
+        self.kept = [Segment(int(begin), x, state_of(state)) for begin, x, state in saved["kept"]]
 
 
 def _cut(chunk: Segment, starts: set[int]) -> list[Segment]:

@@ -362,7 +362,10 @@ def test_a_path_that_cannot_be_written_is_an_error_that_leaves_nothing(tmp_path)
     nowhere, folder, file = tmp_path / "no" / "page.html", tmp_path / "folder", tmp_path / "file"
     folder.mkdir()
     file.write_text("what was there")
-    advice = "choose a file in a folder that is there and may be written to"
+    advice = (
+        "the file that was there, if any, is what it was; free some space, or choose a directory that is there and "
+    )
+    advice += "may be written to"
     for path, kind, reason in [
         (nowhere, FileNotFoundError, "No such file or directory"),
         (folder, IsADirectoryError, "Is a directory"),

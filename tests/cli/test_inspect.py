@@ -10,7 +10,7 @@ from minirnn.bptt.diagnosis import VERDICTS
 from minirnn.cli import inspect, main
 from minirnn.layers import Linear
 from minirnn.recurrent import RecurrentLayer, SequenceModel
-from minirnn.tasks import TASKS, AddingTask
+from minirnn.tasks import TASKS, AddingTask, Defaults
 
 QUICK = ["--steps-in-time", "9", "--hidden", "7", "--batch", "3"]
 SENTENCE = "the cat sat on the mat, and the dog sat on the log.\n"
@@ -151,6 +151,8 @@ class Echo:
     input_size: ClassVar[int] = 3
     output_size: ClassVar[int] = 3
     readout: ClassVar[str] = "all"
+    inputs: ClassVar[str] = "vectors"
+    defaults: ClassVar[Defaults] = Defaults()
 
     def __init__(self, T=50):
         self.T = T
@@ -169,10 +171,10 @@ def test_a_task_that_comes_later(capsys, monkeypatch):
 
 
 def test_zero_and_not_finite_gradients_are_told_without_a_chart(capsys, monkeypatch):
-    monkeypatch.setattr(inspect, "_loss", lambda y: lambda predictions: (0.0 * predictions).sum())
+    monkeypatch.setattr(inspect, "_loss", lambda *_: lambda predictions: (0.0 * predictions).sum())
     out = run(capsys, "adding", *QUICK)
     assert "\n‖dL/dh_t‖ against t: exactly 0 at all 9 steps\n\nverdict: no gradient" in out
-    monkeypatch.setattr(inspect, "_loss", lambda y: lambda predictions: (predictions * np.nan).sum())
+    monkeypatch.setattr(inspect, "_loss", lambda *_: lambda predictions: (predictions * np.nan).sum())
     out = run(capsys, "adding", *QUICK)
     assert "\n‖dL/dh_t‖ against t: not finite at any of 9 steps\n\nverdict: not finite" in out
 

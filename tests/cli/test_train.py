@@ -10,8 +10,8 @@ import pytest
 from terminal import run_on_a_terminal
 
 from minirnn import losses, optim
-from minirnn.cli import main, train
-from minirnn.tasks import AddingTask, TextTask
+from minirnn.cli import main, train, train_text
+from minirnn.tasks import TASKS, AddingTask, TextTask
 from minirnn.training import History
 
 QUICK = ["--steps-in-time", "4", "--hidden", "6", "--batch", "4", "--max-updates", "12"]
@@ -93,19 +93,19 @@ def test_adding_is_judged_by_held_out_data_not_by_the_training_loss(capsys, monk
     assert "; 50 updates in " in out  # asked for the first time after a window of 50
     # The training loss is as before; what is held out is not learnt.
     asked = []
-    monkeypatch.setattr(train, "evaluate", lambda model, batches, loss: asked.append(batches) or 11.0)
+    monkeypatch.setattr(train, "measure", lambda model, task, batch: asked.append(batch) or 11.0)
     status, out = run(capsys, "adding", *QUICK[:-1], "100", "--seed", "3")
     assert (status, verdict(out)[:11]) == (1, "not solved:")
     assert "; 100 updates in " in out
     assert len(asked) == 3  # after 50, after 100, and at the end
     x, y = AddingTask(4).evaluation_batch(1000, seed=3)
-    np.testing.assert_array_equal(asked[0][0][0], x)
-    np.testing.assert_array_equal(asked[0][0][1], y)
+    np.testing.assert_array_equal(asked[0][0], x)
+    np.testing.assert_array_equal(asked[0][1], y)
 
 
 def test_adding_does_not_ask_held_out_data_while_the_training_loss_is_high(capsys, monkeypatch):
     asked = []
-    monkeypatch.setattr(train, "evaluate", lambda model, batches, loss: asked.append(batches) or 0.0)
+    monkeypatch.setattr(train, "measure", lambda model, task, batch: asked.append(batch) or 0.0)
     status, _ = run(capsys, "adding", *QUICK[:-1], "100")
     assert status == 0
     assert len(asked) == 1  # at the end only
@@ -117,6 +117,62 @@ def test_adding_gives_the_same_figures_for_the_same_seed(capsys, backend):
     first, second = (without_times(run(capsys, *arguments)[1]) for _ in range(2))
     assert first == second
     assert first != without_times(run(capsys, *arguments, "--seed", "8")[1])
+
+
+# --- the other tasks of sequences -------------------------------------------------------------------------------------
+
+OTHERS = [name for name, task in TASKS.items() if name not in ("adding", "text")]
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_every_task_trains(capsys, name):
+    needs = {"scikit-learn": "sklearn"}.get(TASKS[name].needs, TASKS[name].needs)
+    if needs:
+        pytest.importorskip(needs, reason=f"{needs} is not installed: pip install -e '.[data]'")
+    status, out = run(capsys, name, "--hidden", "5", "--batch", "3", "--max-updates", "3", "--seed", "1")
+    assert status in (0, 1)
+    metric = re.escape(TASKS[name].metric)
+    assert re.match(
+        rf"(not )?solved: held-out {metric} \d+\.\d{{4}}, baseline \d+\.\d{{4}}; 3 updates in ", verdict(out)
+    )
+    assert f"\nto be solved: {TASKS[name].rule}\n" in out
+
+
+def test_a_classification_is_judged_by_its_own_figure(capsys, monkeypatch):
+    asked = []
+    monkeypatch.setattr(train, "_INTERVAL", 4)
+    monkeypatch.setattr(
+        train, "measure", lambda model, task, batch: asked.append(task.name) or 0.5 - 0.249 * len(asked)
+    )
+    status, out = run(capsys, "parity", "--steps-in-time", "6", "--hidden", "4", "--max-updates", "99")
+    assert (status, len(asked)) == (0, 3)
+    assert "parity, T = 6\n" in out
+    assert "; 8 updates in " in verdict(out)
+    assert "training loss, nats per target" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "layer", "activation"),
+    [
+        ([], "RecurrentLayer", "relu"),
+        (["--cell", "lstm"], "LSTMLayer", None),
+        (["--cell", "gru", "--init", "glorot"], "GRULayer", None),
+        (["--activation", "sigmoid", "--init", "glorot"], "RecurrentLayer", "sigmoid"),
+    ],
+)
+def test_the_cell_of_a_task(capsys, fitted, options, layer, activation):
+    run(capsys, "adding", "--hidden", "5", *options)
+    made = fitted[0]["model"].recurrent
+    assert type(made).__name__ == layer
+    assert getattr(getattr(made, "activation", None), "name", None) == activation
+
+
+def test_options_of_a_task_are_its_whole_numbers(capsys, fitted):
+    run(capsys, "echo", "--steps-in-time", "9", "--delay", "2")
+    x, _ = next(fitted[0]["batches"])
+    assert len(x) == 9
+    assert main(["train", "adding", "--delay", "2"]) == 2
+    assert "unrecognized arguments: --delay 2" in capsys.readouterr().err
 
 
 # --- text -------------------------------------------------------------------------------------------------------------
@@ -163,7 +219,7 @@ def test_text_reports_every_so_often_and_at_the_end(capsys, file, options, updat
 def test_text_reports_the_training_loss_in_bits(capsys, file, monkeypatch):
     histories = []
     fit = train.fit
-    monkeypatch.setattr(train, "fit", lambda *a, **k: histories.append(fit(*a, **k)) or histories[-1])
+    monkeypatch.setattr(train_text, "fit", lambda *a, **k: histories.append(fit(*a, **k)) or histories[-1])
     _, out = run(capsys, *small_text(file, max_updates=4, evaluate_every=2))
     expected = [f"{pair.mean() / math.log(2):.3f}" for pair in histories[0].loss.reshape(2, 2)]
     assert re.findall(r"^ *\d +\d\.\d +(\d\.\d{3}) ", out, re.M) == expected
@@ -216,6 +272,7 @@ def fitted(monkeypatch):
         return history
 
     monkeypatch.setattr(train, "fit", fit)
+    monkeypatch.setattr(train_text, "fit", fit)
     return calls
 
 
@@ -307,7 +364,8 @@ def test_seeds_change_the_model_and_the_data(capsys, fitted):
 @pytest.mark.parametrize("task", ["adding", "text"])
 def test_one_thread_unless_told_otherwise(task, monkeypatch, tmp_path):
     told = []
-    monkeypatch.setattr(train, "set_num_threads", told.append)
+    for command in (train, train_text):
+        monkeypatch.setattr(command, "set_num_threads", told.append)
     file = tmp_path / "text.txt"
     file.write_text("to be or not to be, " * 100)
     small = ["--hidden", "4", "--batch", "2", "--max-updates", "2", *(["--file", str(file)] if task == "text" else [])]
@@ -393,6 +451,54 @@ def test_a_loss_that_is_not_finite_ends_the_command_with_one_line(capsys):
     assert re.fullmatch(r"minirnn: error: fit: update \d was not made: the loss is \w+\. .* detect_anomaly: .*\n", err)
 
 
+# --- checkpoints ------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_is_resumed_ends_as_if_it_had_never_stopped(capsys, tmp_path):
+    whole = without_times(run(capsys, "adding", *QUICK)[1])
+    there = ["--checkpoint", str(tmp_path / "run"), "--checkpoint-every", "3"]
+    run(capsys, "adding", *QUICK[:-1], "5", *there)
+    assert sorted(path.name for path in (tmp_path / "run").glob("c*.npz"))[-1] == "checkpoint-00000005.npz"
+    assert without_times(run(capsys, "adding", *QUICK, *there, "--resume")[1]) == whole
+
+
+def test_a_text_that_is_resumed(capsys, file, tmp_path):
+    whole = run(capsys, *small_text(file, max_updates=6))[1]
+    there = ["--checkpoint", str(tmp_path / "run"), "--checkpoint-every", "2"]
+    run(capsys, *small_text(file, max_updates=6), *there)
+    for path in sorted((tmp_path / "run").glob("checkpoint-*.npz"))[1:]:
+        path.unlink()
+    again = run(capsys, *small_text(file, max_updates=6), *there, "--resume")[1]
+    assert without_times(again).splitlines()[-20:] == without_times(whole).splitlines()[-20:]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--resume"], "--resume: expected --checkpoint DIR with it, which says where to go on from, got none"),
+        (
+            ["--checkpoint", "{}", "--resume", "--hidden", "7"],
+            "--resume: expected --hidden 6 as the run in '{}' was begun with, got 7: give it the same options, or "
+            "choose another directory",
+        ),
+        (
+            ["--checkpoint", "{}", "--resume", "--steps-in-time", "9"],
+            "--resume: expected --steps-in-time 4 as the run in '{}' was begun with, got 9: give it the same "
+            "options, or choose another directory",
+        ),
+        (
+            ["--checkpoint", "{}"],
+            "--checkpoint: expected a directory without a run, got '{}', which holds one: go on with it by --resume, "
+            "or choose another",
+        ),
+    ],
+)
+def test_what_cannot_be_resumed(capsys, tmp_path, options, message):
+    run(capsys, "adding", *QUICK, "--checkpoint", str(tmp_path))
+    assert main(["train", "adding", *QUICK, *(option.format(tmp_path) for option in options)]) == 2
+    assert capsys.readouterr().err == f"minirnn: error: {message.format(tmp_path)}\n"
+
+
 # --- as a process -----------------------------------------------------------------------------------------------------
 
 
@@ -424,7 +530,7 @@ def test_ctrl_c_before_the_first_evaluation(capsys, file, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train, "bits_per_character", interrupt)
+    monkeypatch.setattr(train_text, "bits_per_character", interrupt)
     status, out = run(capsys, *small_text(file, max_updates=30))
     assert status == 130
     assert verdict(out).startswith("interrupted: held-out bits per character not measured yet, bigram ")

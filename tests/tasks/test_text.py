@@ -423,16 +423,27 @@ def test_it_is_in_the_registry():
     assert repr(TextTask("abcd" * 300)) == "<TextTask: 1,080 to train on, 120 held out, 4 different characters>"
 
 
-@pytest.mark.parametrize("name", TASKS)
-def test_every_task_has_what_the_protocol_asks_for(name):
-    task = TASKS[name]()
-    assert task.name == name
-    for line in (task.description, task.source, task.rule):
-        assert line
-        assert isinstance(line, str)
-    assert task.baseline > 0
-    assert not task.solved(task.baseline)
-    assert task.solved(0.0)
-    assert task.input_size >= 1
-    assert task.output_size >= 1
-    assert task.readout in ("all", "last")
+# --- the figure -------------------------------------------------------------------------------------------------------
+
+
+def test_the_figure_is_the_mean_of_minus_log2_of_the_softmax():
+    task, rng = TextTask("abc" * 20), np.random.default_rng(0)
+    scores, y = rng.normal(size=(5, 2, 3)), rng.integers(3, size=(5, 2))
+    p = np.exp(scores) / np.exp(scores).sum(axis=-1, keepdims=True)
+    bits = [-math.log2(p[t, n, y[t, n]]) for t in range(5) for n in range(2)]
+    assert task.figure(scores, y) == pytest.approx(sum(bits) / 10, rel=1e-12)
+    assert task.figure(np.zeros((4, 3)), [0, 1, 2, 0]) == pytest.approx(math.log2(3))
+    with raises(ValueError, "TextTask.figure: predictions must have shape (5, 2, 3) for this y, got (5, 2, 4)"):
+        task.figure(np.zeros((5, 2, 4)), y)
+    with raises(IndexError, "TextTask.figure: y must be integers 0 … 2, got 3 at [1]"):
+        task.figure(np.zeros((2, 3)), [0, 3])
+
+
+def test_the_figure_of_counts_is_the_baseline():
+    """Scores that are the logarithms of the bigram model give its bits."""
+    task = TextTask("abracadabra, abba! " * 6)
+    V, ids = task.input_size, task.train_ids
+    counts = np.ones((V, V))
+    np.add.at(counts, (ids[:-1], ids[1:]), 1)
+    held_out = task.held_out_ids
+    assert task.figure(np.log(counts)[held_out[:-1]], held_out[1:]) == pytest.approx(task.baseline, rel=1e-12)

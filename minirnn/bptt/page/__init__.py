@@ -1,10 +1,9 @@
 """The explorer: a trace as one HTML page that needs nothing else, neither a network nor a server.
 
-`collect` takes the numbers out of a trace, `page_of` puts them into the page, `write` writes it. The page itself is in
+`collect` takes the numbers out of a trace, and `page_of` puts them into the page. The page itself is in
 page.html, page.css and the scripts beside them, each of one subject.
 """
 
 from minirnn.bptt.page.building import frame_of, page_of
-from minirnn.bptt.page.writing import write
 
-__all__ = ["frame_of", "page_of", "write"]
+__all__ = ["frame_of", "page_of"]

@@ -1,0 +1,60 @@
+"""``minirnn tasks``: what there is to learn, what it takes to have learnt it, and what one has without learning.
+
+Checked by tests/cli/test_tasks_command.py.
+"""
+
+import argparse
+import json
+import textwrap
+from typing import Any
+
+from minirnn.tasks import TASKS, Task
+
+COLUMNS = 100
+"""What everything fits into."""
+
+_FIELDS = ("name", "description", "source", "rule", "metric", "baseline", "kind", "inputs", "readout", "needs")
+
+
+def add_command(commands: Any) -> None:
+    """Add ``tasks`` to the command line."""
+    about = "List the tasks: what is to be learnt, the baseline of a predictor that remembers nothing, and the rule."
+    parser: argparse.ArgumentParser = commands.add_parser("tasks", help="list the tasks", description=about)
+    parser.add_argument("--json", action="store_true", help="print everything as JSON instead")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the list; return 0."""
+    tasks = [_readable(task) for task in TASKS.values()]
+    print(json.dumps([_record(task) for task in tasks], indent=2) if arguments.json else _table(tasks))
+    return 0
+
+
+def _readable(task: type[Task]) -> Any:
+    """Return what tells the baseline: the class of a task that needs a package, which may not be there, else a task."""
+    return task() if task.needs is None else task
+
+
+def _record(task: Any) -> dict[str, Any]:
+    sizes = {"input_size": task.input_size, "output_size": task.output_size}
+    return {name: getattr(task, name) for name in _FIELDS} | sizes | {"defaults": task.defaults._asdict()}
+
+
+def _table(tasks: list[Any]) -> str:
+    width = max(len(task.name) for task in tasks)
+    return "\n\n".join("\n".join(_lines(task, width)) for task in tasks)
+
+
+def _lines(task: Any, width: int) -> list[str]:
+    """Return a task's lines: its name in the margin, and beside it what it is."""
+    parts = [
+        task.description,
+        f"baseline: {task.baseline:.4g}, {task.metric}",
+        f"solved:   {task.rule}",
+        f"source:   {task.source}",
+    ]
+    if task.needs:
+        parts.append(f'needs:    {task.needs}, of the extra "data"')
+    beside = [line for part in parts for line in textwrap.wrap(part, COLUMNS - width - 2, subsequent_indent=" " * 10)]
+    return [f"{name:{width}}  {line}" for name, line in zip([task.name] + [""] * len(beside), beside, strict=False)]

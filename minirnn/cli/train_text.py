@@ -1,0 +1,85 @@
+"""``minirnn train text``: learn a text character by character, and write some. Checked by tests/cli/test_train.py."""
+
+import argparse
+import math
+import sys
+import textwrap
+
+import numpy as np
+
+from minirnn import losses
+from minirnn.cli.models import build_model
+from minirnn.cli.training import HELD_OUT, ending, settings_of
+from minirnn.history import History
+from minirnn.tasks import TextTask
+from minirnn.threads import set_num_threads
+from minirnn.training import bits_per_character, every, fit, sample, schedules
+
+_TEMPERATURE = 0.7  # of the sample: a little bolder than what was learnt
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train on a text for a number of updates, measuring bits per character by the way; return the exit status."""
+    set_num_threads(arguments.threads)
+    task = TextTask(path=arguments.file)
+    for_model, for_data, for_sample = np.random.default_rng(arguments.seed).spawn(3)
+    streams = task.streams(arguments.batch, arguments.chunk, for_data)
+    model = build_model(arguments, task, for_model)
+    settings = settings_of(arguments, model)
+    baselines = f"bigram {task.bigram_bits:.2f}, unigram {task.unigram_bits:.2f}"
+    interval = arguments.evaluate_every or max(1, arguments.max_updates // 10)
+
+    def report(history: History) -> None:
+        history.record(HELD_OUT, bits_per_character(model, task))
+        _write(_row(history, interval))
+
+    def at_the_end(history: History) -> None:
+        if history.updates == arguments.max_updates and history.updates % interval:
+            report(history)
+
+    model.summary()
+    print(f"\ntext, {_sizes(task)}\nto be solved: {task.rule}\n\n{_HEADER}; {baselines}", flush=True)
+    callbacks = [every(interval, report), at_the_end]
+    settings |= {"loss": losses.cross_entropy, "schedule": schedules.linear(arguments.max_updates)}
+    history = fit(model, streams, carry_state=True, callbacks=callbacks, **settings)
+    bits = history.evaluations[HELD_OUT][-1].value if HELD_OUT in history.evaluations else math.nan
+    figures = f"held-out bits per character {_measured(history)}, {baselines}"
+    status = ending(history, task.solved(bits), figures, "nats (1.44 bits) per character")
+    if arguments.sample:
+        _show_sample(sample(model, task, arguments.sample, rng=for_sample, temperature=_TEMPERATURE))
+    return status
+
+
+_HEADER = "updates  seconds  training  held-out  bits per character"
+
+
+def _sizes(task: TextTask) -> str:
+    train, held_out = task.train_ids.size, task.held_out_ids.size
+    return f"{train:,} characters to train on and {held_out:,} held out, {task.input_size} different"
+
+
+def _row(history: History, window: int) -> str:
+    training = history.recent(window) / math.log(2)
+    held_out = history.evaluations[HELD_OUT][-1].value
+    return f"{history.updates:7,}  {history.seconds[-1]:7.1f}  {training:8.3f}  {held_out:8.3f}"
+
+
+def _measured(history: History) -> str:
+    """Return the last evaluation, and when it was made if updates followed."""
+    if HELD_OUT not in history.evaluations:
+        return "not measured yet"
+    last = history.evaluations[HELD_OUT][-1]
+    return f"{last.value:.3f}" + (f" after update {last.update:,}" if last.update < history.updates else "")
+
+
+def _show_sample(text: str) -> None:
+    shown = "".join(c if c.isprintable() or c == "\n" else "·" for c in text)  # no control characters on a terminal
+    print(f"\na sample, at temperature {_TEMPERATURE}:\n\n{textwrap.indent(shown, '    ')}")
+
+
+def _write(line: str) -> None:
+    """Print a line above the bar, if there is one."""
+    from tqdm import tqdm  # here, not above: `minirnn count` does not need it
+
+    tqdm.write(line, file=sys.stdout)
+    sys.stdout.flush()

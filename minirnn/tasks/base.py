@@ -1,0 +1,192 @@
+"""What the tasks share: batches drawn with a Generator, a held-out batch, the figure and whether it counts as solved.
+
+Checked by tests/tasks/test_base.py.
+"""
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from minirnn.arguments import as_array, as_generator, as_lengths, as_size, class_ids
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float32]
+Ids = npt.NDArray[np.int64]
+Kind = Literal["classification", "regression"]
+Readout = Literal["all", "last"]
+Batch = tuple[Any, ...]
+"""(x, y), or (x, y, lengths) of a task whose rows differ in length."""
+
+# Keeps held-out batches apart from the training stream of the same seed; any fixed number would do.
+_HELD_OUT = 0x68656C64
+
+
+class Defaults(NamedTuple):
+    """How to train on a task so that it is solved in about a minute; a loop with Adam is meant.
+
+    Attributes
+    ----------
+    cell : "elman", "lstm" or "gru"
+    hidden, batch : int
+        H and N.
+    init : str
+        "irnn", or the name of the initialiser of W_hh.
+    activation : str or None
+        φ of an Elman layer; None: "relu" for "irnn", else "tanh".
+    lr, clip : float
+        Adam's learning rate, and the largest gradient norm.
+    max_updates : int
+        By when it should be solved.
+    """
+
+    cell: Literal["elman", "gru", "lstm"] = "elman"
+    hidden: int = 100
+    batch: int = 16
+    init: str = "irnn"
+    activation: str | None = None
+    lr: float = 1e-3
+    clip: float = 1.0
+    max_updates: int = 20_000
+
+
+class SequenceTask(ABC):
+    """A task whose mini-batches are drawn one by one; a subclass says how (``_draw``) and describes itself.
+
+    ``batch``, ``batches`` and ``evaluation_batch`` give (x, y), or (x, y, lengths) where rows differ in length:
+
+    - x, float32 (T, N, D), time first; what stands past a row's length is 0;
+    - y, float32 (N, P) of a regression, int64 class ids (N,) of a classification; (T, N, P) and (T, N) where there is a
+      target at every step, ``readout`` "all";
+    - lengths, int64 (N,).
+
+    Notes
+    -----
+    Test: tests/tasks/test_base.py, for every task in `TASKS`.
+    """
+
+    name: ClassVar[str]
+    description: ClassVar[str]
+    source: ClassVar[str]
+    rule: ClassVar[str]
+    metric: ClassVar[str] = "mean squared error"
+    kind: ClassVar[Kind] = "regression"
+    inputs: ClassVar[Literal["ids", "vectors"]] = "vectors"
+    readout: ClassVar[Readout] = "last"
+    needs: ClassVar[str | None] = None
+    defaults: ClassVar[Defaults]
+    settings: ClassVar[tuple[str, ...]] = ("T",)
+    """The attributes that `repr` shows."""
+
+    input_size: int
+    output_size: int
+    baseline: float
+    goal: float
+    """Below this figure the task is solved."""
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.settings)
+        return f"{type(self).__name__}({shown})"
+
+    @abstractmethod
+    def _draw(self, N: int, rng: np.random.Generator) -> Batch:
+        """Draw one mini-batch."""
+
+    def batch(self, N: int, rng: np.random.Generator | int | None = None) -> Batch:
+        """Draw one mini-batch of N sequences: (x, y) or (x, y, lengths)."""
+        return self._draw(as_size(N, f"{type(self).__name__}.batch: N"), as_generator(rng))
+
+    def batches(self, N: int, rng: np.random.Generator | int | None = None) -> Iterator[Batch]:
+        """Draw mini-batches without end from one Generator; arguments are checked at the call."""
+        size, generator = as_size(N, f"{type(self).__name__}.batches: N"), as_generator(rng)
+        return (self._draw(size, generator) for _ in itertools.count())
+
+    def evaluation_batch(self, N: int = 1000, seed: int = 0) -> Batch:
+        """Draw the held-out batch of a seed: the same at every call, and from another stream than ``rng=seed`` gives.
+
+        Parameters
+        ----------
+        N : int
+            Sequences.
+        seed : int
+            At least 0.
+
+        Returns
+        -------
+        (x, y) or (x, y, lengths)
+        """
+        size, entropy = self._evaluation_arguments(N, seed)
+        sequence = np.random.SeedSequence(entropy, spawn_key=(_HELD_OUT,))
+        return self._draw(size, np.random.default_rng(sequence))
+
+    def _evaluation_arguments(self, N: int, seed: int) -> tuple[int, int]:
+        caller = f"{type(self).__name__}.evaluation_batch"
+        return as_size(N, f"{caller}: N"), as_size(seed, f"{caller}: seed", 0)
+
+    def solved(self, figure: float) -> bool:
+        """Whether this figure counts as solved, as ``rule`` says (NaN does not)."""
+        return bool(figure < self.goal)
+
+    def figure(self, predictions: Any, y: Any, lengths: Any = None) -> float:
+        """Measure predictions by the figure that ``rule`` is about, ``metric``; lower is better.
+
+        Parameters
+        ----------
+        predictions : array_like or Tensor
+            Of y's shape for a regression; with an axis of ``output_size`` scores (logits) more for a classification.
+        y : array_like
+            As the task gave it.
+        lengths : array_like of int (N,), optional
+            As the task gave it. Steps past a row's length do not count.
+
+        Raises
+        ------
+        TypeError, ValueError, IndexError
+            For other shapes, ids out of range, or lengths out of range.
+
+        Notes
+        -----
+        Test: tests/tasks/test_base.py::test_figure_*.
+        """
+        caller = f"{type(self).__name__}.figure"
+        scores, targets = as_array(predictions, f"{caller}: predictions").astype(np.float64), np.asarray(y)
+        if self.kind == "classification":
+            class_ids(targets, self.output_size, f"{caller}: y")
+        expected = targets.shape + (self.output_size,) * (self.kind == "classification")
+        if scores.shape != expected or not scores.size:
+            raise ValueError(f"{caller}: predictions must have shape {expected} for this y, got {scores.shape}")
+        return self._figure(scores, targets, self._counting(targets, lengths, caller))
+
+    def _counting(self, targets: Array, lengths: Any, caller: str) -> npt.NDArray[np.bool_]:
+        """Return which targets count, (N,) or (T, N)."""
+        if self.readout == "last":
+            return np.ones(len(targets), bool)
+        T, N = targets.shape[:2]
+        if lengths is None:
+            return np.ones((T, N), bool)
+        counting: npt.NDArray[np.bool_] = np.arange(T)[:, None] < as_lengths(lengths, T, N, f"{caller}: lengths")
+        return counting
+
+    def _figure(self, predictions: Array, y: Array, counting: npt.NDArray[np.bool_]) -> float:
+        """Measure the mean squared error, or the share of targets whose class has not the largest score."""
+        if self.kind == "regression":
+            return float(((predictions - y)[counting] ** 2).mean())
+        scores = predictions[counting]
+        right = (scores.argmax(axis=-1) == y[counting]) & ~np.isnan(scores).any(axis=-1)
+        return float(1 - right.mean())
+
+
+def nats(scores: Array, ids: Array) -> Array:
+    """Return −ln softmax(scores)[id] for scores (…, C) and ids (…)."""
+    shifted = scores - scores.max(axis=-1, keepdims=True)
+    of_id = np.take_along_axis(shifted, np.asarray(ids)[..., None], axis=-1)[..., 0]
+    cost: Array = np.log(np.exp(shifted).sum(axis=-1)) - of_id
+    return cost
+
+
+def one_hot(ids: Array, K: int) -> Floats:
+    """Return float32 vectors (…, K) with a 1 at each id."""
+    return np.eye(K, dtype=np.float32)[ids]

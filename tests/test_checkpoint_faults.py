@@ -1,0 +1,796 @@
+"""What may happen to a checkpoint: damage, forgery, a full disk, a kill at any moment, a second run."""
+
+import errno
+import io
+import json
+import os
+import pathlib
+import pickle
+import platform
+import signal
+import subprocess
+import sys
+import tracemalloc
+import warnings
+import zipfile
+
+import checkpoint_runs as runs
+import numpy as np
+import pytest
+from error_texts import raises
+
+import minirnn as mr
+from minirnn import storage
+from minirnn.checkpoints import (
+    CheckpointDirectory,
+    CheckpointError,
+    DirectoryLockedError,
+    load_checkpoint,
+    lock,
+    save_checkpoint,
+)
+from minirnn.storage import container, writing
+
+SCRIPT = pathlib.Path(runs.__file__)
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A small checkpoint with an optimiser and a Generator."""
+    return save_checkpoint(tmp_path / "run.npz", **small())
+
+
+def small():
+    model = mr.Sequential(mr.Linear(2, 1, rng=0), mr.Dropout(0.5, rng=1))
+    return {"model": model, "optimizer": mr.optim.SGD(model.parameters(), 0.1, momentum=0.9)}
+
+
+def refused(path):
+    """Whether loading raises CheckpointError; any other error goes on."""
+    try:
+        load_checkpoint(path)
+    except CheckpointError:
+        return True
+    return False
+
+
+# --- damage -----------------------------------------------------------------------------------------------------------
+
+
+def test_every_flipped_bit_is_noticed(path):
+    """All of them: of the arrays, the JSON, the zip's own fields, and the checksum."""
+    data = bytearray(path.read_bytes())
+    missed = []
+    with open(path, "r+b") as file:
+        for at in range(len(data)):
+            for bit in range(8):
+                os.pwrite(file.fileno(), bytes([data[at] ^ 1 << bit]), at)
+                if not refused(path):
+                    missed.append((at, bit))
+            os.pwrite(file.fileno(), data[at : at + 1], at)
+    assert missed == []
+    assert not refused(path)
+    assert len(data) > 1000
+
+
+def test_every_truncation_and_every_addition_is_noticed(path):
+    data = path.read_bytes()
+    for n in reversed(range(len(data))):
+        os.truncate(path, n)
+        assert refused(path), n
+    for more in (b"\0", b"more", data):
+        path.write_bytes(data + more)
+        assert refused(path)
+
+
+class Trap:
+    """Pickled, it makes a file when it is loaded."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.file),)
+
+
+def npz(compressed=False, **arrays):
+    buffer = io.BytesIO()
+    (np.savez_compressed if compressed else np.savez)(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def npy(array):
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=True)
+    return buffer.getvalue()
+
+
+OTHER_PROGRAM = "was written by another program: numpy.load reads it, then try module.load_state_dict(arrays)"
+NONE_OF_OURS = "is no file of minirnn's: give one that save_checkpoint or module.save wrote"
+A_PICKLE = "is a pickle, which is never loaded: loading one can run any program. Save it with module.save(path)"
+
+
+@pytest.mark.parametrize(
+    ("make", "fault"),
+    [
+        (lambda data, trap: b"", "is empty. Use an earlier checkpoint, or a copy"),
+        (lambda data, trap: b"PK", OTHER_PROGRAM),
+        (lambda data, trap: b"hello, world\n" * 50, NONE_OF_OURS),
+        (lambda data, trap: bytes(10_000), NONE_OF_OURS),
+        (lambda data, trap: npz(weight=np.ones((2, 1))), OTHER_PROGRAM),
+        (lambda data, trap: npz(compressed=True, weight=np.ones((2, 1))), OTHER_PROGRAM),
+        (lambda data, trap: npz(weight=np.array([trap])), OTHER_PROGRAM),
+        (lambda data, trap: npy(np.ones(3)), OTHER_PROGRAM),
+        (lambda data, trap: npy(np.array([trap])), OTHER_PROGRAM),
+        (lambda data, trap: pickle.dumps(trap), A_PICKLE),
+        (lambda data, trap: pickle.dumps(trap, protocol=0), NONE_OF_OURS),
+        (
+            lambda data, trap: data[:-1],
+            "is damaged: its end is missing or was added to. Use an earlier checkpoint, or a copy",
+        ),
+        (
+            lambda data, trap: data[:400] + b"?" + data[401:],
+            "is damaged: its checksum is not that of its contents. Use an earlier checkpoint, or a copy",
+        ),
+    ],
+)
+def test_every_fault_has_its_words_and_nothing_is_executed(tmp_path, path, make, fault):
+    trap = tmp_path / "trap"
+    data = make(path.read_bytes(), Trap(trap))
+    path.write_bytes(data)
+    with raises(CheckpointError, f"load_checkpoint: {str(path)!r} {fault}"):
+        load_checkpoint(path)
+    model = mr.Linear(2, 1, rng=0)
+    before = model.state_dict()
+    with raises(CheckpointError, f"Linear.load: {str(path)!r} {fault}"):
+        model.load(path)
+    np.testing.assert_array_equal(model.weight.data, before["weight"])
+    assert not trap.exists()
+
+
+# --- forgery: a good checksum on anything -----------------------------------------------------------------------------
+
+HEADER = {"format": "minirnn", "version": 1, "kind": "weights", "content": {}}
+
+
+def sealed_zip(members, compression=zipfile.ZIP_STORED, change=lambda archive: None):
+    """Return a zip of (name, bytes) with a good seal, made without minirnn; its directory may be changed."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
+        for name, data in members:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of two members of one name
+                archive.writestr(zipfile.ZipInfo(name), data, compression)
+        change(archive)
+        archive.comment = container.MARK + b"0" * 64
+    return resealed(buffer.getvalue())
+
+
+def resealed(data):
+    return data[:-64] + container.hashlib.sha256(data[:-64]).hexdigest().encode()
+
+
+def header(**changes):
+    return json.dumps(HEADER | changes)
+
+
+def array_header(shape, descr="<f4", fortran=False, more=""):
+    """Return an ``.npy`` that claims a shape and has 8 bytes."""
+    text = f"{{'descr': {descr!r}, 'fortran_order': {fortran}, 'shape': {shape}, {more}}}".encode()
+    text = text.ljust(118) + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + bytes(8)
+
+
+ONE = [("parameters/weight.npy", array_header("(2, 1)"))]
+FOREIGN = "has minirnn's seal, but was not made by it"
+TRUST = "Load only files that minirnn wrote"
+
+
+@pytest.mark.parametrize(
+    ("members", "fault"),
+    [
+        ([("minirnn.json", header(version=2))], "is of version 2, and this minirnn reads up to 1: get a newer minirnn"),
+        ([("minirnn.json", header(version=0))], f"has the version 0 (int). {TRUST}"),
+        ([("minirnn.json", header(version="1"))], f"has the version '1' (str). {TRUST}"),
+        ([("minirnn.json", header(version=True))], f"has the version True (bool). {TRUST}"),
+        ([("minirnn.json", header(format="torch"))], f"is of the format 'torch' (str). {TRUST}"),
+        ([("minirnn.json", header(kind="program"))], f"is of the kind 'program' (str). {TRUST}"),
+        ([("minirnn.json", header(content=3))], f"is of the kind 'weights' (str). {TRUST}"),
+        ([("minirnn.json", header()), *ONE, *ONE], f"holds two members of one name. {TRUST}"),
+        ([("minirnn.json", "{}")], FOREIGN),
+        ([("minirnn.json", "[]")], FOREIGN),
+        ([("minirnn.json", "nonsense")], FOREIGN),
+        ([("minirnn.json", b"\xff\xfe\xfd")], FOREIGN),
+        ([("minirnn.json", "[" * 100_000)], FOREIGN),
+        ([("minirnn.json", header()[:-1] + f', "n": {"9" * 10_000}}}')], FOREIGN),
+        ([("other.json", header())], FOREIGN),
+        ([], FOREIGN),
+        ([("minirnn.json", header()), ("parameters/weight.npy", b"")], FOREIGN),
+        ([("minirnn.json", header()), ("parameters/weight.npy", b"\x93NUMPY\x03\x00")], FOREIGN),
+        ([("minirnn.json", header()), ("w.npy", array_header("(10**9, 10**9)"))], FOREIGN),
+        ([("minirnn.json", header()), ("w.npy", array_header("(1000000000, 1000000000)"))], FOREIGN),
+        ([("minirnn.json", header()), ("w.npy", array_header("(-1, -2)"))], FOREIGN),
+        ([("minirnn.json", header()), ("w.npy", array_header("(0, -1)"))], FOREIGN),
+        ([("minirnn.json", header()), ("w.npy", array_header("(1,)"))], FOREIGN),
+        ([("minirnn.json", header()), ("w.npy", array_header("(2, 1)", fortran=True))], FOREIGN),
+        ([("minirnn.json", header()), ("w.npy", array_header("(2,)", "|O"))], FOREIGN),
+        ([("minirnn.json", header()), ("w.npy", array_header("(1,)", "|O"))], FOREIGN),
+        ([("minirnn.json", header()), ("w.npy", array_header("(1,)", "<c8"))], FOREIGN),
+        ([("minirnn.json", header()), ("w.npy", array_header("(1,)", [("a", "<f8")]))], FOREIGN),
+        ([("minirnn.json", header()), ("w.npy", array_header("(2,)", more="'x': __import__('os')"))], FOREIGN),
+        ([("minirnn.json", header()), ("w.npy", npy(np.array([Trap("trap")])))], FOREIGN),
+    ],
+)
+def test_a_good_seal_is_not_trusted(tmp_path, monkeypatch, members, fault):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "forged.npz"
+    path.write_bytes(sealed_zip(members))
+    model = mr.Linear(2, 1, bias=False)
+    with pytest.raises(CheckpointError) as error:
+        model.load(path)
+    text = str(error.value).removeprefix(f"Linear.load: {str(path)!r} ")
+    assert text == fault if fault is not FOREIGN else (text.startswith(f"{FOREIGN} (") and text.endswith(f"). {TRUST}"))
+    assert [p.name for p in tmp_path.iterdir()] == ["forged.npz"]
+
+
+def test_the_forger_of_these_tests_can_make_a_good_file(tmp_path):
+    path = tmp_path / "forged.npz"
+    path.write_bytes(sealed_zip([("minirnn.json", header()), *ONE]))
+    np.testing.assert_array_equal(mr.Linear(2, 1, bias=False).load(path).weight.data, np.zeros((2, 1)))
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
+def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path, compression):
+    path = tmp_path / "bomb.npz"
+    bomb = npy(np.zeros(10_000_000, np.uint8))
+    path.write_bytes(sealed_zip([("minirnn.json", header()), ("parameters/weight.npy", bomb)], compression))
+    assert path.stat().st_size < 20_000
+    tracemalloc.start()
+    with raises(CheckpointError, f"Linear.load: {str(path)!r} claims to hold more than its own size. {TRUST}"):
+        mr.Linear(2, 1).load(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1_000_000
+
+
+def test_a_zip_bomb_that_lies_about_its_size_is_refused_too(tmp_path):
+    path = tmp_path / "bomb.npz"
+
+    def lie(archive):
+        archive.filelist[1].file_size = 100
+
+    members = [("minirnn.json", header()), ("parameters/weight.npy", bytes(50_000_000))]
+    path.write_bytes(sealed_zip(members, zipfile.ZIP_BZIP2, lie))
+    tracemalloc.start()
+    with raises(CheckpointError, f"Linear.load: {str(path)!r} claims to hold more than its own size. {TRUST}"):
+        mr.Linear(2, 1).load(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1_000_000
+
+
+def test_members_that_overlap_are_refused(tmp_path):
+    """Each of a hundred would hold those after it too: a small file could ask for any amount of memory."""
+    path = tmp_path / "nested.npz"
+
+    def nest(archive):
+        for member in archive.filelist[1:]:
+            member.file_size = member.compress_size = archive.start_dir - member.header_offset - 100
+
+    members = [("minirnn.json", header()), *((f"{i}.npy", array_header("(2, 1)")) for i in range(100))]
+    path.write_bytes(sealed_zip(members, change=nest))
+    with raises(CheckpointError, f"Linear.load: {str(path)!r} claims to hold more than its own size. {TRUST}"):
+        mr.Linear(2, 1).load(path)
+
+
+def test_a_huge_file_of_nothing_is_not_read(tmp_path):
+    path = tmp_path / "sparse.npz"
+    with open(path, "wb") as file:
+        file.truncate(2**34)
+    with raises(CheckpointError, f"load_checkpoint: {str(path)!r} {NONE_OF_OURS}"):
+        load_checkpoint(path)
+
+
+def test_a_name_in_a_file_leads_nowhere(tmp_path):
+    (tmp_path / "in").mkdir()
+    path = tmp_path / "in" / "forged.npz"
+    names = ["../out.npy", "/tmp/out.npy", "parameters/../../out.npy"]
+    path.write_bytes(sealed_zip([("minirnn.json", header()), *((name, array_header("(2, 1)")) for name in names)]))
+    with pytest.raises(CheckpointError, match=r"missing: weight \(2, 1\)\n  missing: bias \(1,\)\n  unexpected: \.\./"):
+        mr.Linear(2, 1).load(path)
+    assert [p.name for p in tmp_path.rglob("*")] == ["in", "forged.npz"]
+
+
+def test_what_changed_in_a_file_that_was_sealed_again_is_refused_or_fits(path):
+    """2000 changes, each with a good checksum: an error of the one type, or a run that is whole."""
+    data, rng, outcomes = path.read_bytes(), np.random.default_rng(0), {"refused": 0, "restored": 0}
+    run = small()
+    for _ in range(2000):
+        changed = bytearray(data)
+        for at in rng.integers(len(data) - container.SEAL, size=rng.integers(1, 4)):
+            changed[at] = rng.choice([rng.integers(256), changed[at] ^ 1, ord("9"), ord("-")])
+        with open(path, "r+b") as file:  # many times faster than to make the file anew
+            file.write(resealed(bytes(changed)))
+        before = run["model"].state_dict()
+        try:
+            load_checkpoint(path).restore(**run)
+        except CheckpointError:
+            outcomes["refused"] += 1
+            for name, array in run["model"].state_dict().items():
+                np.testing.assert_array_equal(array, before[name])
+        else:
+            outcomes["restored"] += 1
+        assert np.isfinite(run["optimizer"].lr)
+        run["model"](np.ones((3, 2)))
+    assert min(outcomes.values()) > 100, outcomes
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content.pop("module"),
+        lambda content: content.pop("optimizer"),
+        lambda content: content.pop("generators"),
+        lambda content: content.pop("extra"),
+        lambda content: content.update(order=None),
+        lambda content: content.update(settings=[]),
+        lambda content: content.update(metrics={"loss": "low"}),
+        lambda content: content.update(optimizer=[]),
+        lambda content: content.update(optimizer={"optimizer": 3}),
+        lambda content: content.update(extra={"array:": "parameters/none"}),
+        lambda content: content.update(extra={"array:": []}),
+        lambda content: content.update(generators={"states": [], "holds": {"model.1.rng": 0}}),
+        lambda content: content.update(generators={"states": {}, "holds": {}}),
+        lambda content: content.update(generators=None),
+    ],
+)
+def test_entries_that_are_missing_or_of_another_type_are_refused(path, change):
+    contents = storage.read(path, "test")
+    change(contents.content)
+    storage.write(path, "checkpoint", contents.content, contents.arrays, "test")
+    with pytest.raises(CheckpointError, match=r"^load_checkpoint: '.*run\.npz' lacks what a checkpoint holds \("):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content["generators"]["holds"].clear(),
+        lambda content: content["generators"].update(states=[3]),
+        lambda content: content["optimizer"].pop("memory"),
+        lambda content: content["optimizer"].update(memory={"velocity": [3, 4]}),
+        lambda content: content["optimizer"].update(settings={"lr": 0.1}),
+        lambda content: content["optimizer"]["settings"].update(lr=[0.1]),
+        lambda content: content["optimizer"]["settings"].update(lr=-0.1),
+        lambda content: content["optimizer"]["settings"].update(momentum={}),
+        lambda content: content["order"].reverse(),
+        lambda content: content["order"].__setitem__(0, {}),
+    ],
+)
+def test_contents_that_do_not_fit_change_nothing(path, change):
+    contents = storage.read(path, "test")
+    change(contents.content)
+    storage.write(path, "checkpoint", contents.content, contents.arrays, "test")
+    run = small()
+    before = [p.data for p in run["model"].parameters()], repr(run["optimizer"].state_dict())
+    with pytest.raises(CheckpointError, match=r"^Checkpoint\.restore: .* nothing was restored"):
+        load_checkpoint(path).restore(**run)
+    assert all(p.data is old for p, old in zip(run["model"].parameters(), before[0], strict=True))
+    assert repr(run["optimizer"].state_dict()) == before[1]
+
+
+def test_weights_alone_are_no_checkpoint(tmp_path):
+    path = mr.Linear(2, 1).save(tmp_path / "model.npz")
+    with raises(CheckpointError, f"load_checkpoint: {str(path)!r} holds weights alone: try model.load(path)"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "what"),
+    [("none.npz", FileNotFoundError, "No such file or directory"), ("", IsADirectoryError, "Is a")],
+)
+def test_a_file_that_cannot_be_read_is_an_oserror_of_its_kind(tmp_path, name, kind, what):
+    with pytest.raises(
+        kind, match=f"^load_checkpoint: cannot read '{tmp_path / name}': {what}.*: check the path$"
+    ) as e:
+        load_checkpoint(tmp_path / name)
+    assert e.value.errno in (errno.ENOENT, errno.EISDIR)
+
+
+# --- writing that fails -----------------------------------------------------------------------------------------------
+
+HINT = (
+    "the file that was there, if any, is what it was; free some space, or choose a directory that is there and may be "
+    "written to"
+)
+
+
+def intact(path, old):
+    """Whether the old file is what it was, and alone."""
+    return path.read_bytes() == old and [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("where", ["open", "fsync", "replace"])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EIO, errno.EDQUOT])
+def test_a_disk_that_refuses_leaves_the_old_file(path, monkeypatch, where, number):
+    old = path.read_bytes()
+
+    def fail(*args, **kwargs):
+        raise OSError(number, os.strerror(number))
+
+    if where == "open":
+        monkeypatch.setattr(writing, "open", fail, raising=False)
+    else:
+        monkeypatch.setattr(os, where, fail)
+    message = f"save_checkpoint: cannot write {str(path)!r}: {os.strerror(number)}: {HINT}"
+    with raises(type(OSError(number, "")), message) as error:
+        save_checkpoint(path, **small(), position=1)
+    assert error.value.errno == number
+    monkeypatch.undo()
+    assert intact(path, old)
+
+
+@pytest.mark.parametrize("limit", [0, 1000, 4096])
+def test_a_disk_that_is_full_after_some_bytes_leaves_the_old_file(tmp_path, limit):
+    """The system itself refuses, in a process that may write no longer file."""
+    path = save_checkpoint(tmp_path / "one.npz", **small())
+    old = path.read_bytes()
+    done = subprocess.run(
+        [sys.executable, SCRIPT, "save", tmp_path, str(limit)], check=True, capture_output=True, text=True
+    )
+    assert done.stdout.startswith(
+        f"OSError {errno.EFBIG} save_checkpoint: cannot write {str(path)!r}: File too large: "
+    )
+    assert intact(path, old)
+
+
+def test_a_read_only_directory_leaves_the_old_file(tmp_path, monkeypatch):
+    path = save_checkpoint(tmp_path / "one.npz", **small())
+    old = path.read_bytes()
+    monkeypatch.chdir(tmp_path)
+    tmp_path.chmod(0o555)
+    me = os.geteuid()
+    if me == 0:  # nothing is read-only for root
+        os.seteuid(65534)
+    try:
+        with raises(PermissionError, f"save_checkpoint: cannot write 'one.npz': Permission denied: {HINT}"):
+            save_checkpoint("one.npz", **small(), position=1)
+        hint = "choose a directory that may be written to"
+        with (
+            raises(PermissionError, f"CheckpointDirectory: cannot write in '.': Permission denied: {hint}"),
+            CheckpointDirectory("."),
+        ):
+            pass
+        hint = "choose a place that may be written to"
+        with (
+            raises(PermissionError, f"CheckpointDirectory: cannot make the directory 'new': Permission denied: {hint}"),
+            CheckpointDirectory("new"),
+        ):
+            pass
+    finally:
+        os.seteuid(me)
+        tmp_path.chmod(0o755)
+    assert intact(path, old)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("none/run.npz", FileNotFoundError), ("file/run.npz", NotADirectoryError), ("", IsADirectoryError)],
+)
+def test_a_path_that_cannot_be_written(tmp_path, name, kind):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(kind, match=r"^Linear\.save: cannot write '.*': .*: the file that was there"):
+        mr.Linear(2, 1).save(tmp_path / name)
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_ctrl_c_while_it_is_written_leaves_the_old_file(path, monkeypatch):
+    old = path.read_bytes()
+
+    def interrupt(descriptor):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(path, **small(), position=1)
+    monkeypatch.undo()
+    assert intact(path, old)
+
+
+def test_a_directory_that_cannot_be_synced_is_no_fault(path, monkeypatch):
+    """Some file systems cannot; the file itself is on the disk."""
+    fsync = os.fsync
+
+    def only_files(descriptor):
+        if is_directory(descriptor):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", only_files)
+    save_checkpoint(path, **small(), position=1)
+    assert load_checkpoint(path).position == 1
+
+
+def test_the_file_and_its_directory_reach_the_disk_in_order(path, monkeypatch):
+    """The data before the name, and the name too."""
+    done, replace = [], os.replace
+    monkeypatch.setattr(
+        os, "fsync", lambda descriptor: done.append("directory" if is_directory(descriptor) else "file")
+    )
+    monkeypatch.setattr(os, "replace", lambda a, b: (done.append("replace"), replace(a, b)))
+    save_checkpoint(path, **small())
+    assert done == ["file", "replace", "directory"]
+
+
+def is_directory(descriptor):
+    return (os.fstat(descriptor).st_mode & 0o170000) == 0o040000
+
+
+def test_a_full_disk_leaves_a_runs_directory_as_it_was(tmp_path, monkeypatch):
+    with CheckpointDirectory(tmp_path, keep=2) as directory:
+        for update in (1, 2, 3):
+            directory.save(update, **small(), metrics={"loss": 1 / update}, position=update)
+        old = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+
+        def full(descriptor):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left on device"):
+            directory.save(4, **small(), metrics={"loss": 0.1}, position=4)
+        monkeypatch.undo()
+        assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == old
+        directory.save(4, **small(), metrics={"loss": 0.2}, position=4)  # and goes on when there is room again
+        assert directory.best().position == directory.latest().position == 4
+
+
+# --- kills ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["one_file", "in_directory"])
+def test_after_a_kill_at_any_moment_the_old_or_the_new_file_loads(tmp_path, where):
+    """50 kills of a process that does nothing but save; many of them fall into a save, which the file beside shows."""
+    done = subprocess.run([sys.executable, SCRIPT, "kill", tmp_path, where], check=True, capture_output=True, text=True)
+    seen = json.loads(done.stdout)
+    assert seen["kills"] == 50
+    assert seen["cut short"] > 5, seen
+    assert seen["went on"] > 5, seen
+
+
+def test_what_a_killed_run_left_behind_is_removed(tmp_path):
+    part = tmp_path / ".minirnn-1-2.part"
+    part.write_bytes(b"half")
+    with CheckpointDirectory(tmp_path):
+        assert not part.exists()
+
+
+# --- a damaged file in a directory ------------------------------------------------------------------------------------
+
+
+def damage(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def three(tmp_path):
+    with CheckpointDirectory(tmp_path) as directory:
+        for update in (10, 20, 30):
+            directory.save(update, **small(), position=update, metrics={"loss": 1 / update})
+    return directory
+
+
+DAMAGED = "is damaged: its end is missing or was added to. Use an earlier checkpoint, or a copy"
+
+
+def test_latest_passes_over_damaged_files_and_says_so(tmp_path):
+    directory = three(tmp_path)
+    newest, second, _ = reversed(directory.paths().values())
+    damage(newest)
+    damage(second)
+    message = (
+        "CheckpointDirectory: checkpoint-00000010.npz is used, because a later one cannot be:\n"
+        f"  load_checkpoint: {str(newest)!r} {DAMAGED}\n"
+        f"  load_checkpoint: {str(second)!r} {DAMAGED}"
+    )
+    with pytest.warns(UserWarning, match="^CheckpointDirectory: ") as warned:
+        assert directory.latest().position == 10
+    assert [str(w.message) for w in warned] == [message]
+    assert warned[0].filename == __file__
+
+
+def test_a_run_goes_on_over_damaged_files(tmp_path):
+    directory = three(tmp_path)
+    damage(directory.paths()[30])
+    with directory:
+        directory.save(25, **small(), position=25)
+        assert list(directory.paths()) == [10, 20, 25, 30]  # the damaged one does not count
+        directory.save(30, **small(), position="new")
+        assert directory.latest().position == "new"
+        assert list(directory.paths()) == [20, 25, 30]
+
+
+def test_when_all_are_damaged_training_does_not_start_anew(tmp_path):
+    directory = three(tmp_path)
+    for path in directory.paths().values():
+        damage(path)
+    with pytest.raises(
+        CheckpointError, match=r"^CheckpointDirectory: none of the checkpoints in '.*' can be used:\n"
+    ) as e:
+        directory.latest()
+    assert str(e.value).count(DAMAGED) == 3
+
+
+def test_a_damaged_best_is_told_and_replaced(tmp_path):
+    directory = three(tmp_path)
+    damage(tmp_path / "best.npz")
+    with pytest.raises(CheckpointError, match="is damaged"):
+        directory.best()
+    message = "CheckpointDirectory: the next checkpoint becomes the best, because load_checkpoint: "
+    with pytest.warns(UserWarning, match=f"^{message}") as warned, directory:
+        directory.save(40, **small(), position=40, metrics={"loss": 5.0})
+    assert warned[0].filename == __file__
+    assert directory.best().position == 40
+
+
+# --- two runs ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["flock", "no flock at all", "no flock here"])
+def kind_of_lock(request, monkeypatch):
+    if request.param == "no flock at all":
+        monkeypatch.setattr(lock, "fcntl", None)
+    if request.param == "no flock here":
+
+        def unsupported(*args):
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        monkeypatch.setattr(lock.fcntl, "flock", unsupported)
+    return request.param
+
+
+def test_lock_refuses_a_second_run(tmp_path, kind_of_lock):
+    with CheckpointDirectory(tmp_path) as first:
+        first.save(1, **small())
+        hint = "wait for it, end it, or choose another directory"
+        if kind_of_lock != "flock":
+            hint += f"; if that run is no more, remove {str(tmp_path / '.lock-pid')!r}"
+        message = (
+            f"CheckpointDirectory: {str(tmp_path)!r} is in use by process {os.getpid()} on {platform.node()}: {hint}"
+        )
+        with raises(DirectoryLockedError, message) as error, CheckpointDirectory(tmp_path):
+            pass
+        assert (error.value.pid, error.value.host) == (os.getpid(), platform.node())
+        assert CheckpointDirectory(tmp_path).latest().position is None  # reading is free
+        with pytest.raises(DirectoryLockedError), first:  # also by the same object
+            pass
+        first.save(2, **small())
+    with CheckpointDirectory(tmp_path) as second:
+        second.save(3, **small())
+
+
+def hold(tmp_path):
+    child = subprocess.Popen([sys.executable, SCRIPT, "hold", tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdout.readline() == b"held\n"
+    return child
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_lock_of_another_process_is_respected_until_it_ends_in_any_way(tmp_path, end):
+    with hold(tmp_path) as child:
+        with (
+            pytest.raises(DirectoryLockedError, match=f"is in use by process {child.pid} on "),
+            CheckpointDirectory(tmp_path),
+        ):
+            pass
+        child.send_signal(end)
+        child.wait()
+    with CheckpointDirectory(tmp_path) as directory:
+        directory.save(1, **small())
+
+
+def test_lock_is_let_go_when_the_run_fails_or_cannot_begin(tmp_path, monkeypatch):
+    with pytest.raises(ZeroDivisionError), CheckpointDirectory(tmp_path) as directory:
+        directory.save(1 // 0, **small())
+    monkeypatch.setattr(CheckpointDirectory, "_lowest_saved", lambda self: 1 // 0)
+    with pytest.raises(ZeroDivisionError), directory:
+        pass
+    monkeypatch.undo()
+    with directory:
+        directory.save(1, **small())
+
+
+def test_lock_is_let_go_although_a_child_was_forked(tmp_path):
+    """A forked worker inherits the open file, and would hold the lock as long as it lives."""
+    child = hold_by_fork(tmp_path)
+    try:
+        with CheckpointDirectory(tmp_path):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def hold_by_fork(tmp_path):
+    with CheckpointDirectory(tmp_path):
+        child = os.fork()
+        if not child:
+            signal.pause()
+            os._exit(0)
+    return child
+
+
+def dead_pid():
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    return child.pid
+
+
+@pytest.mark.parametrize(
+    ("said", "taken_over"),
+    [
+        (lambda: {"pid": dead_pid(), "host": platform.node()}, True),
+        (lambda: {"pid": dead_pid(), "host": "elsewhere"}, False),
+        (lambda: {"pid": os.getppid(), "host": platform.node()}, False),
+        (lambda: {"pid": 1, "host": platform.node()}, False),
+        (lambda: {"pid": -1, "host": platform.node()}, False),
+        (lambda: {"pid": 10**30, "host": platform.node()}, False),
+        (lambda: {"pid": "x", "host": platform.node()}, False),
+        (lambda: [], False),
+    ],
+)
+def test_lock_without_flock_is_taken_over_from_the_dead_only(tmp_path, monkeypatch, said, taken_over):
+    monkeypatch.setattr(lock, "fcntl", None)
+    path = tmp_path / ".lock-pid"
+    path.write_text(json.dumps(said()))
+    if not taken_over:
+        with pytest.raises(DirectoryLockedError), CheckpointDirectory(tmp_path):
+            pass
+        assert path.exists()
+        path.unlink()
+    with CheckpointDirectory(tmp_path):
+        assert json.loads(path.read_text())["pid"] == os.getpid()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_lock_without_flock_that_another_run_took_over_first_is_given_back(tmp_path, monkeypatch):
+    """Two runs find a dead one's lock at once; the slower one must not remove the quicker one's."""
+    monkeypatch.setattr(lock, "fcntl", None)
+    path = tmp_path / ".lock-pid"
+    dead = {"pid": dead_pid(), "host": platform.node()}
+    quicker = json.dumps({"pid": os.getppid(), "host": platform.node()})
+    path.write_text(json.dumps(dead))
+    rename = os.rename
+
+    def late(a, b):
+        monkeypatch.setattr(os, "rename", rename)
+        path.write_text(quicker)
+        rename(a, b)
+
+    monkeypatch.setattr(os, "rename", late)
+    with pytest.raises(DirectoryLockedError, match=f"in use by process {os.getppid()}"), CheckpointDirectory(tmp_path):
+        pass
+    assert path.read_text() == quicker
+    assert [p.name for p in tmp_path.iterdir()] == [".lock-pid"]
+
+
+def test_lock_that_cannot_be_signed_is_not_left_behind(tmp_path, monkeypatch):
+    def full(descriptor, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", full)
+    with CheckpointDirectory(tmp_path / "flock"), pytest.raises(DirectoryLockedError, match="by another process: wait"):
+        CheckpointDirectory(tmp_path / "flock").__enter__()  # the system's lock holds without a name
+    monkeypatch.setattr(lock, "fcntl", None)
+    with pytest.raises(OSError, match=r"^CheckpointDirectory: cannot write in '.*': No space left on device: choose"):
+        CheckpointDirectory(tmp_path / "none").__enter__()
+    assert list((tmp_path / "none").iterdir()) == []
+
+
+def test_lock_of_nobody_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "fcntl", None)
+    (tmp_path / ".lock-pid").write_text("")
+    with (
+        pytest.raises(DirectoryLockedError, match="is in use by another process: wait for it") as error,
+        CheckpointDirectory(tmp_path),
+    ):
+        pass
+    assert error.value.pid is error.value.host is None

@@ -1,0 +1,194 @@
+"""`fit(checkpoint=…)`: a run that was stopped goes on to the same bits, in a new process too."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from error_texts import raises
+from training_runs import WAYS, batches, model_of, seen, train
+
+import minirnn as mr
+from minirnn.checkpoints import CheckpointDirectory, DirectoryLockedError
+from minirnn.training import Checkpointing, NonFiniteError, fit
+
+SCRIPT = str(Path(__file__).with_name("training_runs.py"))
+
+
+def process(way, updates, path, out, **more):
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", **more}
+    command = [sys.executable, "-W", "error", SCRIPT, way, str(updates), str(path), str(out)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_twenty_updates_are_ten_and_ten_in_a_new_process_bit_for_bit(way, tmp_path):
+    whole = seen(*train(way, 20))
+    train(way, 10, tmp_path / "run")
+    out = tmp_path / "seen.json"
+    resumed = process(way, 20, tmp_path / "run", out)
+    _, err = resumed.communicate(timeout=60)
+    assert (resumed.returncode, err) == (0, "")
+    assert json.loads(out.read_text()) == [json.loads(json.dumps(whole)), False]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_checkpoints_change_nothing_and_any_of_them_will_do(way, tmp_path):
+    whole = seen(*train(way, 20))
+    assert seen(*train(way, 20, tmp_path / "run", save_every=3)) == whole
+    for update in (15, 18):
+        path = tmp_path / f"from {update}"
+        path.mkdir()
+        name = f"checkpoint-{update:08d}.npz"
+        (path / name).write_bytes((tmp_path / "run" / name).read_bytes())
+        assert seen(*train(way, 20, path, resume=True)) == whole
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("way", ["whole", "truncated"])
+def test_a_signal_saves_and_resuming_goes_on(way, number, tmp_path):
+    out = tmp_path / "seen.json"
+    run = process(way, 30, tmp_path / "run", out, PAUSE="0.02")
+    for _ in range(6):
+        run.stdout.readline()
+    run.send_signal(number)
+    _, err = run.communicate(timeout=60)
+    assert (run.returncode, err) == (0, "")
+    stopped, interrupted = json.loads(out.read_text())
+    updates = len(bytes.fromhex(stopped["loss"])) // 8
+    assert interrupted
+    assert 6 <= updates < 30
+    assert list(CheckpointDirectory(tmp_path / "run").paths())[-1] == updates
+    assert seen(*train(way, 30, tmp_path / "run", resume=True)) == seen(*train(way, 30))
+
+
+def test_killed_at_any_moment_it_goes_on_from_the_last_checkpoint(tmp_path):
+    out = tmp_path / "seen.json"
+    run = process("carried", 1000, tmp_path / "run", out, PAUSE="0.005")
+    for _ in range(11):
+        run.stdout.readline()
+    run.kill()
+    run.communicate(timeout=60)
+    assert not out.exists()
+    assert seen(*train("carried", 20, tmp_path / "run", resume=True)) == seen(*train("carried", 20))
+
+
+def test_resuming_without_a_checkpoint_begins(tmp_path):
+    assert seen(*train("whole", 9, tmp_path / "run", resume=True)) == seen(*train("whole", 9))
+
+
+def test_a_run_that_has_ended_stays_as_it_is(tmp_path):
+    first = seen(*train("whole", 9, tmp_path / "run"))
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    assert seen(*train("whole", 9, tmp_path / "run", resume=True)) == first
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+
+
+def test_the_last_few_are_kept_and_the_best(tmp_path):
+    layer = mr.RecurrentLayer(2, 3, rng=0)
+    figures = iter([5.0, 1.0, 3.0, 2.0, 4.0, 6.0])
+    fit(
+        layer, [(np.ones((4, 2, 2)), np.zeros((4, 2, 3)))] * 9, loss=mr.losses.mse, max_updates=6, progress=False,
+        optimizer=mr.optim.SGD(layer.parameters(), 0.1),
+        callbacks=[lambda history: history.record("held-out", next(figures))],
+        checkpoint=Checkpointing(tmp_path, every=1, keep=2, metric="held-out", settings={"hidden": 3}),
+    )  # fmt: skip
+    directory = CheckpointDirectory(tmp_path)
+    assert list(directory.paths()) == [5, 6]
+    assert directory.best().metrics["held-out"] == 1.0
+    assert len(directory.best().extra["history"]["loss"]) == 2
+    assert directory.latest().settings == {"hidden": 3}
+
+
+def test_a_loss_that_is_not_finite_names_the_last_good_checkpoint(tmp_path):
+    layer = mr.RecurrentLayer(2, 3, rng=0)
+    good, bad = (np.ones((4, 2, 2)), np.zeros((4, 2, 3))), (np.full((4, 2, 2), np.nan), np.zeros((4, 2, 3)))
+    options = {"loss": mr.losses.mse, "max_updates": 9, "progress": False}
+    sgd = mr.optim.SGD(layer.parameters(), 0.1)
+    with pytest.raises(NonFiniteError) as caught:
+        fit(layer, [good] * 5 + [bad], optimizer=sgd, checkpoint=Checkpointing(tmp_path, every=2), **options)
+    path = tmp_path / "checkpoint-00000004.npz"
+    assert str(caught.value).startswith("fit: update 6 was not made: the loss is nan. ")
+    assert "x holds nan" in str(caught.value)
+    assert str(caught.value).endswith(f". The last good checkpoint is {str(path)!r}")
+    assert caught.value.history.updates == 5
+    assert path.exists()
+    with pytest.raises(NonFiniteError, match=rf"There is no checkpoint in '{tmp_path / 'new'}' yet$"):
+        fit(layer, [bad], optimizer=sgd, checkpoint=Checkpointing(tmp_path / "new"), **options)
+
+
+def test_a_directory_that_is_in_use_is_refused(tmp_path):
+    with CheckpointDirectory(tmp_path), pytest.raises(DirectoryLockedError, match="is in use by process"):
+        train("whole", 3, tmp_path)
+
+
+def test_a_run_is_not_written_over(tmp_path):
+    train("whole", 5, tmp_path)
+    with raises(
+        ValueError,
+        f"fit: checkpoint: {str(tmp_path)!r} has checkpoints of a run that made 5 updates: pass resume=True to go on "
+        "with it, or choose an empty directory",
+    ):
+        train("whole", 9, tmp_path)
+
+
+def test_fewer_batches_than_have_been_trained_on(tmp_path):
+    train("whole", 5, tmp_path)
+    model, shared = model_of()
+    few = [next(batches("whole", shared)) for _ in range(3)]
+    with raises(ValueError, "fit: batches gave 3, and 5 have been trained on already: resume with the same"):
+        fit(
+            model, few, loss=mr.losses.cross_entropy, optimizer=mr.optim.Adam(model.parameters()), max_updates=9,
+            checkpoint=Checkpointing(tmp_path, resume=True),
+        )  # fmt: skip
+
+
+def test_a_model_that_was_built_otherwise_is_refused_and_stays_as_it_is(tmp_path):
+    train("whole", 5, tmp_path)
+    layer = mr.RecurrentLayer(3, 6, rng=0)
+    before = layer.W_hh.data.copy()
+    with pytest.raises(ValueError, match=r"was saved from a model of type SequenceModel that was built otherwise"):
+        fit(
+            layer, [], loss=mr.losses.mse, optimizer=mr.optim.Adam(layer.parameters()), max_updates=9,
+            checkpoint=Checkpointing(tmp_path, resume=True),
+        )  # fmt: skip
+    assert np.array_equal(layer.W_hh.data, before)
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "kind", "message"),
+    [
+        (
+            3,
+            TypeError,
+            "fit: checkpoint must be a directory's path or a Checkpointing, got 3 (int): try Checkpointing('run', "
+            "every=1000)",
+        ),
+        (Checkpointing("run", every=0), ValueError, "fit: checkpoint: every must be an int ≥ 1, got 0: try 1 or more"),
+        (Checkpointing("run", resume=1), TypeError, "fit: checkpoint: resume must be True or False, got 1 (int)"),
+        (
+            Checkpointing("run", keep=0),
+            ValueError,
+            "CheckpointDirectory: keep must be an int ≥ 1, got 0: try 1 or more",
+        ),
+    ],
+)
+def test_what_cannot_be(checkpoint, kind, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    layer = mr.RecurrentLayer(2, 3, rng=0)
+    with raises(kind, message):
+        fit(
+            layer, [], loss=mr.losses.mse, optimizer=mr.optim.SGD(layer.parameters(), 0.1), max_updates=1,
+            checkpoint=checkpoint,
+        )  # fmt: skip
+    assert not list(tmp_path.iterdir())
+
+
+def test_signals_are_what_they_were_afterwards(tmp_path):
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    train("whole", 2, tmp_path)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
