@@ -396,6 +396,7 @@ def test_rows_of_unequal_lengths_are_what_they_are_alone(cell):
     case, draws = ragged.prepared(RAGGED, cell)
     assert len({tuple(lengths) for lengths in draws}) == ragged.DRAWS
     assert all(lengths.min() >= 1 and lengths.max() <= RAGGED.T for lengths in draws)
+    assert np.mean(draws) == (RAGGED.T + 1) / 2
     runs = ragged.ready(case, draws, ["minirnn"], 1)
     assert list(runs) == ["minirnn, padded", "minirnn, with lengths"]
     truth = ragged.rows_alone(case, [2, 7, 3, 1, 1])
