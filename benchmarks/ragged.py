@@ -4,7 +4,8 @@
 
 The lengths are uniform in 1 … T. There are several draws, and a call takes the next one, so that nothing of one can be
 kept for the following; x stays the same. Every other draw mirrors the one before, l → T + 1 − l, so that together they
-have the sum that is to be expected, whatever the seed. torch has its pack_padded_sequence and pad_packed_sequence in the time.
+have the sum that is to be expected, whatever the seed. torch has its pack_padded_sequence and pad_packed_sequence in
+the time.
 """
 
 import argparse
