@@ -240,7 +240,9 @@ class Trace:
     def _go_back(self) -> tuple[tuple[Array, Array], list[Array], Array]:
         """Go back through all steps; return (dz, dz_h), the states' gradients before each step, and the total of h."""
         u, entering, clip = self._unrolled, self._run.entering, self.layer.message_clip
-        arriving = [np.zeros_like(s) for s in u.states]
+        arriving = [np.empty_like(s) for s in u.states]
+        for a in arriving:
+            a[-1] = 0
         total, dz = np.empty_like(entering), np.empty_like(u.steps.pre)
         dz_h = dz
         for k in range(u.T - 1, -1, -1):
