@@ -41,11 +41,6 @@ def test_every_update_is_made_at_its_own_rate_and_the_usual_one_comes_back(sched
 
 
 def test_the_usual_rate_comes_back_after_an_error():
-    sgd = None
-
-    def fails(update):
-        raise KeyError(update)
-
     layer = mr.RecurrentLayer(2, 3, rng=0)
     sgd = mr.optim.SGD(layer.parameters(), lr=0.5)
     sequence = iter([1.0, 2.0])

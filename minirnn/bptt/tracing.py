@@ -19,6 +19,7 @@ from minirnn.bptt.truncation import angles, lags
 from minirnn.bptt.unrolled import Unrolled
 from minirnn.gradients import grad
 from minirnn.kernels.clip import clipped
+from minirnn.modes import MODE, RECORD
 from minirnn.module import Module
 from minirnn.op import Array
 from minirnn.recurrent import Recurrence, SequenceModel
@@ -153,10 +154,14 @@ def _entering(
 ) -> tuple[Array, Array]:
     """Return the loss and its gradient at the outputs, (T, N, H) in time order."""
     leaf = Tensor(outputs, requires_grad=True)
-    value = loss_of(model, layer, leaf, valid, loss, caller)
+    token = MODE.set(MODE.get() | RECORD)  # what is asked for is recorded, within no_grad too
+    try:
+        value = loss_of(model, layer, leaf, valid, loss, caller)
+    finally:
+        MODE.reset(token)
     if not value.requires_grad:
         return value.numpy().copy(), np.zeros_like(outputs)
-    (entering,) = grad(value.sum(), leaf)
+    (entering,) = grad(value, leaf, gradient=np.ones_like(value.data))
     return value.numpy().copy(), entering.numpy()
 
 

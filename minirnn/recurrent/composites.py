@@ -377,7 +377,7 @@ class _noted:  # a class, since it is entered for every layer of every call: a g
 @contextmanager
 def _draws_only_if_done(module: Module) -> Iterator[None]:
     """Put all Generators back if a call is refused when some layers have run: it changes nothing then."""
-    generators = set(_generators(module)) if module.training else ()
+    generators = {rng for _, rng in module.named_generators()} if module.training else ()
     before = [(rng, rng.bit_generator.state) for rng in generators]
     try:
         yield
@@ -385,12 +385,3 @@ def _draws_only_if_done(module: Module) -> Iterator[None]:
         for rng, state in before:
             rng.bit_generator.state = state
         raise
-
-
-def _generators(module: Module) -> Iterator[np.random.Generator]:
-    """Yield what masks may be drawn from, here and in the modules owned."""
-    for value in vars(module).values():
-        if isinstance(value, np.random.Generator):
-            yield value
-        elif isinstance(value, Module):
-            yield from _generators(value)

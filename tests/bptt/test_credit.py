@@ -64,13 +64,11 @@ def test_one_entry_is_the_gradient_with_everything_else_held():
         copies.append(mr.Tensor(layer.W_hh.data, requires_grad=True))
         h = mr.tanh(mr.Tensor(x_t) @ layer.W_xh.data + h @ copies[-1] + layer.b_h.data)
         outputs.append(h)
-    stacked = mr.stack(outputs)
     credit = case.trace().credit()
     for s in range(T):
         loss = case.loss(mr.stack([o if t == s else o.detach() for t, o in enumerate(outputs)]))
         for k, g in enumerate(mr.grad(loss, copies, retain_graph=True)):
             assert np.abs(credit.contribution(s, k)["W_hh"] - g.data).max() < 1e-13
-    assert stacked.shape == case.trace().hs.shape
 
 
 def test_norms_do_not_lose_digits_where_rows_cancel():

@@ -50,7 +50,7 @@ def test_local_and_carried_are_the_two_parts_of_the_total(kind, way, lengths):
     (local,) = mr.grad(case.loss(leaf), leaf)
     local = np.where(trace.valid[..., None], case.time_major(local.data), 0)
     assert np.array_equal(trace.dL_dh_local, local)
-    last = trace.valid.argmax(0) * 0 if case.layer.reverse else trace.valid.sum(axis=0) - 1
+    last = np.zeros(N, int) if case.layer.reverse else trace.valid.sum(axis=0) - 1
     assert not trace.dL_dh_carried[last, np.arange(N)].any()  # nothing is processed after it
 
 
@@ -192,6 +192,15 @@ def test_the_padding_may_hold_anything_and_the_loss_may_look_at_it():
         assert np.isfinite(a).all()
         assert not a[~trace.valid].any()
     assert np.isfinite(trace.slopes).all()
+
+
+def test_a_trace_within_no_grad_is_the_same():
+    case = make("lstm")
+    outside = case.trace()
+    with mr.no_grad():
+        inside = case.trace()
+    assert outside.dL_dh.any()
+    assert np.array_equal(inside.dL_dh, outside.dL_dh)
 
 
 def test_float32_stays_float32():
