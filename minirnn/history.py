@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from minirnn.arguments import as_size
+from minirnn.arguments import as_size, one_of
 from minirnn.charts import curve, means
 from minirnn.storage import write_whole
 
@@ -44,11 +44,15 @@ class History:
     grad_norm : float64 array (K,)
         The joint norm √(Σ g²) of the gradients of each update, before clipping.
     metrics : dict of float64 arrays (K,)
-        What else `fit` was asked to measure of each update's predictions, by name, before it was made.
+        What else `fit` measured of each update's predictions, by name, before it was made; NaN where it was not
+        asked to.
+    clip_norm : float or None
+        The largest gradient norm that `fit` let through; None where it did not clip.
     seconds : float64 array (K,)
         From the start of `fit` to the end of each update; callbacks and evaluations count too.
     evaluations : dict of lists of Evaluation
-        What callbacks measured, by name; see `record`.
+        What was measured now and then, by name: "held-out loss" and "held-out" by ``fit(held_out=…)``, the rest by
+        callbacks; see `record`.
     interrupted : bool
         Whether Ctrl-C (KeyboardInterrupt) ended the run.
 
@@ -63,12 +67,16 @@ class History:
         self._seconds: list[float] = []
         self._metrics: dict[str, list[float]] = {}
         self.evaluations: dict[str, list[Evaluation]] = {}
+        self.clip_norm: float | None = None
         self.interrupted = False
 
     def append(self, loss: float, grad_norm: float, seconds: float, metrics: Mapping[str, float] | None = None) -> None:
-        """Note one more update; the names of the metrics are the same for all."""
-        for name, value in (metrics or {}).items():
-            self._metrics.setdefault(name, []).append(float(value))
+        """Note one more update; a metric that is measured of some updates only is NaN at the others."""
+        measured = metrics or {}
+        for name in measured:
+            self._metrics.setdefault(name, [math.nan] * self.updates)
+        for name, values in self._metrics.items():
+            values.append(float(measured.get(name, math.nan)))
         self._loss.append(loss)
         self._grad_norm.append(grad_norm)
         self._seconds.append(seconds)
@@ -111,9 +119,28 @@ class History:
         """Updates per second over the whole run; NaN before the first."""
         return self.updates / self._seconds[-1] if self._seconds else math.nan
 
-    def recent(self, window: int = 100) -> float:
-        """Return the mean loss of the last ``window`` updates, or of all if there are fewer; NaN if there are none."""
-        last = self._loss[-as_size(window, "History.recent: window") :]
+    @property
+    def clipped(self) -> float:
+        """The share of updates whose gradient norm was above ``clip_norm``; NaN without clipping or updates."""
+        if self.clip_norm is None or not self.updates:
+            return math.nan
+        return float((self.grad_norm > self.clip_norm).mean())
+
+    def recent(self, window: int = 100, metric: str | None = None) -> float:
+        """Return the mean loss of the last ``window`` updates, or of all if there are fewer; NaN if there are none.
+
+        With the name of a ``metric`` its mean, over those of the last updates that it was measured of.
+
+        >>> history = History()
+        >>> for k in range(3):
+        ...     history.append(loss=3.0 - k, grad_norm=1.0, seconds=k, metrics={"accuracy": k / 4})
+        >>> history.recent(2), history.recent(2, "accuracy")
+        (1.5, 0.375)
+        """
+        values = self._loss
+        if metric is not None:
+            values = self._metrics[one_of(metric, tuple(self._metrics), "History.recent: metric")]
+        last = [v for v in values[-as_size(window, "History.recent: window") :] if metric is None or not math.isnan(v)]
         return sum(last) / len(last) if last else math.nan
 
     def running(self, window: int = 100) -> npt.NDArray[np.float64]:

@@ -40,6 +40,35 @@ def test_history_running_is_the_mean_of_the_last_losses():
         assert history.recent(window) == pytest.approx(naive[-1])
 
 
+def test_history_of_metrics_that_are_measured_of_some_updates_only():
+    history = noted(3.0, 2.0)
+    history.append(1.0, 2.0, 1.5, {"accuracy": 0.25})
+    history.append(1.0, 2.0, 2.0, {"accuracy": 0.75, "other": 1})
+    history.append(1.0, 2.0, 2.5)
+    nan = math.nan
+    np.testing.assert_array_equal(history.metrics["accuracy"], [nan, nan, 0.25, 0.75, nan])
+    np.testing.assert_array_equal(history.metrics["other"], [nan, nan, nan, 1, nan])
+    assert list(history.metrics) == ["accuracy", "other"]
+    assert history.recent(metric="accuracy") == 0.5
+    assert history.recent(2, "accuracy") == 0.75
+    assert math.isnan(history.recent(1, "accuracy"))
+    with raises(ValueError, "History.recent: metric must be one of 'accuracy', 'other', got 'acc'"):
+        history.recent(metric="acc")
+
+
+def test_history_knows_how_many_updates_were_clipped():
+    history = noted(3.0, 2.0, 1.0, 0.5)  # norms 6, 4, 2, 1
+    assert history.clip_norm is None
+    assert math.isnan(history.clipped)
+    history.clip_norm = 2.0
+    assert history.clipped == 0.5  # a norm of just clip_norm is let through
+    history.clip_norm = 100.0
+    assert history.clipped == 0.0
+    empty = History()
+    empty.clip_norm = 1.0
+    assert math.isnan(empty.clipped)
+
+
 def test_history_without_updates():
     history = History()
     assert math.isnan(history.recent())

@@ -159,6 +159,58 @@ def test_a_model_that_was_built_otherwise_is_refused_and_stays_as_it_is(tmp_path
     assert np.array_equal(layer.W_hh.data, before)
 
 
+# --- what a history holds ---------------------------------------------------------------------------------------------
+
+
+def classifier(path, updates, resume=True, **settings):
+    rng = np.random.default_rng(0)
+    model = mr.SequenceModel(mr.RecurrentLayer(2, 3, rng=rng), mr.Linear(3, 4, rng=rng))
+    return fit(
+        model, [(np.ones((5, 2, 2)), np.ones((5, 2), int))] * 9, loss=mr.losses.cross_entropy, progress=False,
+        optimizer=mr.optim.SGD(model.parameters(), 0.1), max_updates=updates,
+        checkpoint=Checkpointing(path, resume=resume), **settings,
+    )  # fmt: skip
+
+
+def test_clip_norm_is_in_the_history_and_in_its_checkpoints(tmp_path):
+    assert classifier(tmp_path, 3, clip_norm=0.05).clip_norm == 0.05
+    saved = CheckpointDirectory(tmp_path).latest()
+    assert saved.extra["history"]["clip_norm"] == 0.05
+    assert mr.training.saving.history_of(saved).clip_norm == 0.05
+    resumed = classifier(tmp_path, 4, clip_norm=0.01)
+    assert resumed.clip_norm == 0.01
+    assert resumed.clipped == (resumed.grad_norm > 0.01).mean()
+
+
+@pytest.mark.parametrize("clip_norm", [None, np.inf])
+def test_without_clipping_the_history_has_no_clip_norm(tmp_path, clip_norm):
+    assert classifier(tmp_path, 3, clip_norm=clip_norm).clip_norm is None
+    assert CheckpointDirectory(tmp_path).latest().extra["history"]["clip_norm"] is None
+
+
+def test_a_checkpoint_of_an_older_version_knows_nothing_of_clipping(tmp_path, monkeypatch):
+    tree = mr.training.saving._tree
+    monkeypatch.setattr(
+        mr.training.saving, "_tree", lambda h: {name: a for name, a in tree(h).items() if name != "clip_norm"}
+    )
+    classifier(tmp_path, 3, clip_norm=0.05)
+    saved = CheckpointDirectory(tmp_path).latest()
+    assert "clip_norm" not in saved.extra["history"]
+    assert mr.training.saving.history_of(saved).clip_norm is None
+    assert classifier(tmp_path, 5, clip_norm=0.05).updates == 5
+
+
+@pytest.mark.parametrize(("before", "after"), [({}, None), (None, {})])
+def test_a_run_may_go_on_with_other_metrics(tmp_path, before, after):
+    classifier(tmp_path, 3, metrics=before)
+    history = classifier(tmp_path, 5, metrics=after)
+    measured = np.isfinite(history.metrics["accuracy"]).tolist()
+    assert measured == ([True] * 3 + [False] * 2 if before is None else [False] * 3 + [True] * 2)
+    history.to_csv(tmp_path / "history.csv")
+    assert len((tmp_path / "history.csv").read_text().splitlines()) == 6
+    assert classifier(tmp_path, 6, metrics=after).metrics["accuracy"].shape == (6,)
+
+
 @pytest.mark.parametrize(
     ("checkpoint", "kind", "message"),
     [

@@ -302,19 +302,16 @@ def test_fit_says_so_when_the_fault_does_not_come_back():
         ({"callbacks": print}, TypeError, "fit: callbacks must be a list of callables, got one callable"),
         ({"callbacks": [3]}, TypeError, "fit: callbacks must be a list of callables, got 3 (int) in it"),
         (
-            {"batches": TASK},
-            TypeError,
-            "fit: batches must be an iterable of (x, y), (x, y, lengths) or (x, y, is_start), got",
-        ),
-        (
             {"batches": [np.ones(2)]},
             TypeError,
-            "fit: batches must be an iterable of (x, y), (x, y, lengths) or (x, y, is_start), got a nd",
+            "fit: task_or_batches must be a task of minirnn.tasks, or an iterable of (x, y), (x, y, lengths) or "
+            "(x, y, is_start), got a nd",
         ),
         (
             {"batches": [(1,)]},
             TypeError,
-            "fit: batches must be an iterable of (x, y), (x, y, lengths) or (x, y, is_start), got a tuple of 1",
+            "fit: task_or_batches must be a task of minirnn.tasks, or an iterable of (x, y), (x, y, lengths) or "
+            "(x, y, is_start), got a tuple of 1",
         ),
         (
             {"batches": [(1, 2, np.ones(4))]},

@@ -16,6 +16,8 @@ from minirnn.bptt.advice import advise
 from minirnn.bptt.findings import Finding, find
 from minirnn.bptt.measures import EXPLODED, Figures, measure
 from minirnn.bptt.tracing import Loss, Trace, run_of
+from minirnn.bptt.training_record import advise_training, find_in_training, measure_training
+from minirnn.history import History
 
 VANISHED = 0.25
 """Vanishing: less of the gradient is carried on than this, two half-lives within one sequence."""
@@ -85,7 +87,13 @@ class Report(NamedTuple):
 
 
 def doctor(
-    model_or_trace: Any, x: Any = None, loss: Loss | None = None, initial_state: Any = None, lengths: Any = None
+    model_or_trace: Any,
+    x: Any = None,
+    loss: Loss | None = None,
+    initial_state: Any = None,
+    lengths: Any = None,
+    *,
+    history: History | None = None,
 ) -> Report:
     """Examine how gradients flow back through a layer, and say in plain language what is wrong and what to try.
 
@@ -95,6 +103,9 @@ def doctor(
         A Trace alone, or a model with the rest, which are then traced.
     x, loss, initial_state, lengths
         As `trace` takes them; x and loss are needed with a model.
+    history : History, optional
+        Of the training that made the layer what it is, as `fit` returns it. It adds figures and sentences on the
+        gradient's norm over the updates and on clipping; the verdict is that on the trace.
 
     Returns
     -------
@@ -121,16 +132,28 @@ def doctor(
         - ``not_finite``: a dict, see `first_not_finite`; ``message_clip``; ``loss``,
           ``layer``, ``dtype``, ``T``, ``N``, ``H``.
 
+        With a history of K updates, further:
+
+        - ``updates``: K; ``loss_first``, ``loss_last``: medians of the training loss over the first and the last tenth;
+        - ``gradient_norm_first``, ``gradient_norm_last``: such medians of the joint norm of all gradients before
+          clipping; ``gradient_norm_drift``: the second over the first; ``gradient_norm_mean``,
+          ``gradient_norm_median``: over all updates;
+        - ``gradient_norm_largest``, ``largest_at``: the largest, and at which update, counted from 1; ``spike``: how
+          many times the median it is;
+        - ``clip_norm``, if there was one; ``clip_ratio``: clip_norm over the mean norm; ``clipped_share``,
+          ``clipped_share_last``: the share of all updates, and of the last tenth, whose norm was above it.
+
     Raises
     ------
     TypeError, ValueError
-        As `trace`; for a Trace with further arguments, and for a model without x or loss.
+        As `trace`; for a Trace with further arguments, for a model without x or loss, and for what is no History.
 
     Notes
     -----
     What is measured is measured of this batch and these weights. That a gradient vanishes where σ₁ · max φ′ < 1 is a
     theorem (Pascanu, Mikolov & Bengio 2013, section 2.1), that it may explode only where it is > 1 is another; what ρ
-    and the mean of a gate say is a rule of thumb, and is called one. Test: tests/bptt/test_diagnosis.py.
+    and the mean of a gate say is a rule of thumb, and is called one. Tests: tests/bptt/test_diagnosis.py, and
+    tests/bptt/test_doctor_history.py for what a history adds.
 
     >>> import minirnn as mr
     >>> layer = mr.RecurrentLayer(3, 8, recurrent_initializer=mr.init.spectral(0.3), rng=0)
@@ -141,9 +164,15 @@ def doctor(
     >>> round(report.figures["half_life"], 2)  # steps
     0.43
     """
+    if history is not None and not isinstance(history, History):
+        raise TypeError(f"doctor: history must be a History, got {describe(history)}: pass what fit returned")
     figures = measure(_traced(model_or_trace, x, loss, initial_state, lengths))
+    figures |= {} if history is None else measure_training(history)
     verdict = judge(figures)
-    return Report(verdict, figures, find(figures), advise(verdict, figures))
+    findings, advice = find(figures), advise(verdict, figures)
+    if history is not None:
+        findings, advice = findings + find_in_training(figures), advice + advise_training(figures)
+    return Report(verdict, figures, findings, advice)
 
 
 def _traced(model_or_trace: Any, x: Any, loss: Loss | None, initial_state: Any, lengths: Any) -> Trace:

@@ -7,7 +7,7 @@ from minirnn.bptt.measures import REACH, Figures
 
 ROUNDING = 1e-5
 """How far σ₁ of a float32 matrix may be from 1 and count as 1."""
-_PAPER = "Pascanu et al. 2013"
+PAPER = "Pascanu et al. 2013"
 
 
 class Finding(NamedTuple):
@@ -150,11 +150,11 @@ def _bound(f: Figures) -> list[Finding]:
         names.append("largest_mask")
     text += f"no step back multiplies a gradient by more than {number(bound)}"
     if bound < 1 - ROUNDING:
-        text += f". Below 1 it must vanish, whatever the input (a theorem: {_PAPER})."
+        text += f". Below 1 it must vanish, whatever the input (a theorem: {PAPER})."
     elif bound <= 1 + ROUNDING:
         text += ". At 1 it cannot explode, and need not vanish."
     else:
-        text += f". Above 1 it may explode but need not; only below 1 it would have to vanish ({_PAPER})."
+        text += f". Above 1 it may explode but need not; only below 1 it would have to vanish ({PAPER})."
     return [Finding(text, tuple(names))]
 
 
@@ -238,7 +238,7 @@ def _clip(f: Figures) -> list[Finding]:
         text += (
             f": clip at about {number(f['clip'])}, between {number(f['clip_from'])} and {number(f['clip_to'])}. The "
         )
-        text += f"rule is 1/2 to 10 times the average over many updates ({_PAPER}); this is one batch, and norms often "
+        text += f"rule is 1/2 to 10 times the average over many updates ({PAPER}); this is one batch, and norms often "
         text += "fall as a training goes on: look again then."
         names += ("clip", "clip_from", "clip_to")
     else:

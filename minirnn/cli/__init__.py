@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from minirnn.cli import bench, count, inspect, tasks, train
+from minirnn.cli import bench, count, evaluate, inspect, reproduce, sample, tasks, train
 
 ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
 """What `main` returns when a command did not run to its end; 130 and 141 are a shell's for SIGINT and SIGPIPE."""
@@ -96,6 +96,9 @@ def _parser() -> argparse.ArgumentParser:
     count.add_command(commands)
     tasks.add_command(commands)
     train.add_command(commands)
+    evaluate.add_command(commands)
+    sample.add_command(commands)
     inspect.add_command(commands)
     bench.add_command(commands)
+    reproduce.add_command(commands)
     return parser

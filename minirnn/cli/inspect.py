@@ -1,6 +1,8 @@
-"""``minirnn inspect``: how the gradient of an untrained model flows back through one mini-batch, and what is wrong.
+"""``minirnn inspect``: how a model's gradient flows back through one mini-batch, and what is wrong.
 
-Checked by tests/cli/test_inspect.py.
+The model is an untrained one of a task, or one that was saved.
+
+Checked by tests/cli/test_inspect.py and test_saved.py.
 """
 
 import argparse
@@ -16,23 +18,24 @@ from minirnn import losses
 from minirnn.bptt import Report, doctor, trace
 from minirnn.charts import curve
 from minirnn.cli.models import (
+    COLUMNS,
     add_model_options,
     add_task,
     add_task_options,
     add_text_options,
     build_model,
     built_task,
-    init_of,
+    line_on,
 )
 from minirnn.cli.options import check_writable, whole_number
-from minirnn.recurrent import RecurrentLayer, SequenceModel
+from minirnn.cli.saved import add_saved, load
+from minirnn.history import History
+from minirnn.recurrent import SequenceModel
 from minirnn.tasks import TASKS, Task, TextTask
 from minirnn.tensor import Tensor
 
 WIDTH, HEIGHT = 64, 10
 """Of the chart, in characters; its axis takes up to twelve more."""
-COLUMNS = 80
-"""What everything fits into."""
 DECADES = 2.0
 """What the chart's axis spans at least: a gradient that loses a third should look flat."""
 
@@ -40,17 +43,31 @@ _ABOUT = (
     "Build an untrained model for a task ({description}), send the gradient of one mini-batch back through time, and "
     "show what is left of it at each step, what is wrong, and what to try."
 )
+_ABOUT_SAVED = (
+    "Send the gradient of one mini-batch back through a saved model, and show what is left of it at each step, what is "
+    "wrong, and what to try; also what its training tells."
+)
+_SAVED = "PATH"
+"""The word that stands, among the tasks, for the path of any saved model."""
+
+
+# --- the command line -------------------------------------------------------------------------------------------------
 
 
 def add_command(commands: Any) -> None:
-    """Add ``inspect`` and the tasks to the command line."""
+    """Add ``inspect``, the tasks and the saved models to the command line."""
     about = "See inside back-propagation through time: how much of the gradient reaches each step, and why."
-    example = "example: minirnn inspect adding --steps-in-time 50 --init glorot, and then --init irnn"
+    example = (
+        "examples: minirnn inspect adding --steps-in-time 50 --init glorot, and then --init irnn; minirnn inspect "
+        "model.npz, which minirnn train adding --save model.npz wrote"
+    )
     help = "see how gradients flow back through time"
     parser = commands.add_parser("inspect", help=help, description=about, epilog=example)
-    tasks = parser.add_subparsers(metavar="TASK", required=True)
+    tasks = parser.add_subparsers(metavar="TASK", required=True, title="an untrained model of a TASK, or a saved one")
     for task in TASKS.values():
         _add(tasks, task)
+    _add_saved(tasks, parser.prog)
+    _take_paths(parser)
 
 
 def _add(tasks: Any, task: type[Task]) -> None:
@@ -63,30 +80,90 @@ def _add(tasks: Any, task: type[Task]) -> None:
         add("--steps-in-time", type=whole_number(1), default=20, metavar="T", help=length)
     add_model_options(parser, task)
     add("--seed", type=whole_number(0), default=0, help="the same seed gives the same numbers; default: %(default)s")
-    add("--json", action="store_true", help="print the report as JSON")
-    add("--html", type=Path, metavar="PATH", help="write a page to explore the trace with, for a browser")
+    _add_destinations(parser)
+
+
+def _add_saved(tasks: Any, prog: str) -> None:
+    about = "a model that was saved by minirnn train --save or --checkpoint"
+    parser: argparse.ArgumentParser = tasks.add_parser(_SAVED, help=about, description=_ABOUT_SAVED, prog=prog)
+    add_saved(parser, length="length T of the sequences; default: that of its training")
+    add, default = parser.add_argument, "default: that of its training"
+    add("--batch", type=whole_number(1), metavar="N", help=f"sequences in the mini-batch; {default}")
+    add("--seed", type=whole_number(0), help=f"of the mini-batch; {default}, and so its first")
+    _add_destinations(parser)
+    parser.set_defaults(run=run_saved)
+
+
+def _add_destinations(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.add_argument(
+        "--html", type=Path, metavar="PATH", help="write a page to explore the trace with, in a browser"
+    )
+
+
+def _take_paths(parser: Any) -> None:
+    """Let a path stand where a task does: read ``inspect model.npz`` as ``inspect PATH model.npz``."""
+    parse = parser.parse_known_args
+
+    def parse_known_args(args: Any = None, namespace: Any = None) -> Any:
+        return parse([_SAVED, *args] if args and _is_path(args[0]) else args, namespace)
+
+    parser.parse_known_args = parse_known_args
+
+
+def _is_path(word: str) -> bool:
+    if word in (*TASKS, _SAVED) or word.startswith("-"):
+        return False
+    return Path(word).exists() or word.endswith(".npz") or Path(word).name != word
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Trace one mini-batch and print what is found; return 0."""
-    if arguments.html:
-        check_writable("--html", arguments.html)
+    """Trace one mini-batch through an untrained model of a task and print what is found; return 0."""
+    _check_page(arguments)
     for_model, for_data = np.random.default_rng(arguments.seed).spawn(2)  # as ``minirnn train`` does
     task = built_task(arguments)
-    x, y, lengths = _batch(task, arguments, for_data)
-    model = build_model(arguments, task, for_model)
+    batch = _batch(task, arguments, for_data)
+    return _examine(arguments, task, build_model(arguments, task, for_model), batch)
+
+
+def run_saved(arguments: argparse.Namespace) -> int:
+    """Trace one mini-batch through a saved model and print what is found; return 0."""
+    _check_page(arguments)
+    saved = load(arguments.path, file=arguments.file, T=arguments.steps_in_time)
+    its = saved.arguments
+    its.seed = its.seed if arguments.seed is None else arguments.seed
+    its.batch = arguments.batch or its.batch
+    its.steps_in_time = getattr(its, "chunk", None)
+    its.json, its.html = arguments.json, arguments.html
+    _, for_data = np.random.default_rng(its.seed).spawn(2)
+    batch = _batch(saved.task, its, for_data)
+    return _examine(its, saved.task, saved.model, batch, saved.history, saved.after)
+
+
+def _check_page(arguments: argparse.Namespace) -> None:
+    if arguments.html:
+        check_writable("--html", arguments.html)
+
+
+def _examine(
+    arguments: argparse.Namespace,
+    task: Any,
+    model: SequenceModel,
+    batch: tuple[Any, Any, Any],
+    history: History | None = None,
+    state: str = "untrained",
+) -> int:
+    """Trace a mini-batch (x, y, lengths), and print what is found; ``state`` says how far the model was trained."""
+    x, y, lengths = batch
     with np.errstate(all="ignore"):  # what overflows is told in the report
         traced = trace(model, x, _loss(y, lengths if task.readout == "all" else None), lengths=lengths)
-    report = doctor(traced)
+    report = doctor(traced, history=history)
     if arguments.html:
-        traced.to_html(arguments.html, f"{task.name}, T = {traced.T}, untrained")
-    if arguments.json:
-        print(_json(arguments, task, model, report))
-    else:
-        print(_text(arguments, task, model, report))
+        traced.to_html(arguments.html, f"{task.name}, T = {traced.T}, {state}")
+    print((_json if arguments.json else _text)(arguments, task, model, report, state))
     return 0
 
 
@@ -108,17 +185,17 @@ def _loss(y: Any, lengths: Any = None) -> Callable[[Any], Tensor]:
 # --- what is printed --------------------------------------------------------------------------------------------------
 
 
-def _json(arguments: argparse.Namespace, task: Task, model: SequenceModel, report: Report) -> str:
-    head = {"task": task.name, "layer": repr(model.recurrent), "parameters": model.count_params()}
+def _json(arguments: argparse.Namespace, task: Task, model: SequenceModel, report: Report, state: str) -> str:
+    head = {"task": task.name, "layer": repr(model.recurrent), "parameters": model.count_params(), "model": state}
     page = {"html": str(arguments.html)} if arguments.html else {}
     return json.dumps(head | page | report.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
 
 
-def _text(arguments: argparse.Namespace, task: Task, model: SequenceModel, report: Report) -> str:
+def _text(arguments: argparse.Namespace, task: Task, model: SequenceModel, report: Report, state: str) -> str:
     figures = report.figures
     parts = [
         textwrap.fill(f"{task.name}, T = {figures['T']}: {task.description}", COLUMNS),
-        textwrap.fill(f"{_layer(arguments, model)}; {model.count_params():,} parameters, untrained", COLUMNS),
+        textwrap.fill(f"{line_on(arguments, model)}, {state}", COLUMNS),
         f"one mini-batch, N = {figures['N']}, loss {figures['loss']:.4g}",
         "",
         _chart(np.array(figures["gradient_norms"])),
@@ -129,13 +206,6 @@ def _text(arguments: argparse.Namespace, task: Task, model: SequenceModel, repor
         size = arguments.html.stat().st_size / 1e6
         parts += ["", f"Page: {arguments.html} ({size:.2f} MB)"]
     return "\n".join(parts)
-
-
-def _layer(arguments: argparse.Namespace, model: SequenceModel) -> str:
-    layer = model.recurrent
-    activation = f", {layer.activation.name}" if isinstance(layer, RecurrentLayer) else ""
-    sizes = f"D = {layer.input_size}, H = {layer.output_size}"
-    return f"{type(layer).__name__}, {sizes}{activation}, init {init_of(arguments)}"
 
 
 def _chart(norms: np.ndarray[Any, np.dtype[np.float64]]) -> str:

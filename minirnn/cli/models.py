@@ -22,6 +22,8 @@ GATED: dict[str, type[LSTMLayer] | type[GRULayer]] = {"lstm": LSTMLayer, "gru": 
 """The cells besides Elman's, as options name them."""
 GATED_INIT = "orthogonal"
 """The initialiser of their W_hh where a task would be an IRNN."""
+COLUMNS = 80
+"""What is printed about a model fits into."""
 
 _size = whole_number(1)
 
@@ -116,3 +118,12 @@ def init_of(arguments: argparse.Namespace) -> str:
     usual = arguments.task.defaults
     same = arguments.cell == usual.cell or usual.init != "irnn"
     return arguments.init or (usual.init if same else GATED_INIT)
+
+
+def line_on(arguments: argparse.Namespace, model: SequenceModel) -> str:
+    """Return what a model is, in a line."""
+    layer = model.recurrent
+    activation = f", {layer.activation.name}" if isinstance(layer, RecurrentLayer) else ""
+    sizes = f"D = {layer.input_size}, H = {layer.output_size}"
+    kind = f"{type(layer).__name__}, {sizes}{activation}, init {init_of(arguments)}"
+    return f"{kind}; {model.count_params():,} parameters"

@@ -19,14 +19,16 @@ from minirnn.cli.models import (
     built_task,
 )
 from minirnn.cli.options import whole_number
-from minirnn.cli.training import ABOUT, HELD_OUT, add_settings, ending, settings_of
+from minirnn.cli.training import ABOUT, add_settings, ending, save_model, settings_of, verdict_on
 from minirnn.history import History
 from minirnn.tasks import TASKS, Task, TextTask
 from minirnn.threads import set_num_threads
 from minirnn.training import fit, measure
+from minirnn.training.held_out import HELD_OUT
 
 _size, _count = whole_number(1), whole_number(0)  # of options
-_SEQUENCES = 1000  # in the held-out batch
+SEQUENCES = 1000
+"""In the held-out batch."""
 _WINDOW = 50  # updates over whose mean the training loss must look solved before held-out data are asked
 _INTERVAL = 200  # updates between two looks at held-out data, where the training loss is no such figure
 
@@ -69,8 +71,8 @@ def train_sequences(arguments: argparse.Namespace) -> int:
     task: Any = built_task(arguments)
     for_model, for_data = np.random.default_rng(arguments.seed).spawn(2)
     model = build_model(arguments, task, for_model)
-    settings = settings_of(arguments, model)
-    held_out = task.evaluation_batch(_SEQUENCES, arguments.seed)
+    settings = settings_of(arguments, task, model)
+    held_out = task.evaluation_batch(SEQUENCES, arguments.seed)
 
     def solved(history: History) -> bool:
         if not _worth_a_look(task, history):
@@ -83,10 +85,10 @@ def train_sequences(arguments: argparse.Namespace) -> int:
     print(f"\n{task.name}{T}\nto be solved: {task.rule}", flush=True)
     loss = losses.cross_entropy if task.kind == "classification" else losses.mse
     history = fit(model, task.batches(arguments.batch, for_data), loss=loss, stop=solved, **settings)
+    save_model(arguments, task, model, settings["optimizer"], history)
     figure = measure(model, task, held_out)
-    figures = f"held-out {task.metric} {figure:.4f}, baseline {task.baseline:.4f}"
     unit = "nats per target" if task.kind == "classification" else "squared error"
-    return ending(history, task.solved(figure), figures, unit)
+    return ending(history, task.solved(figure), verdict_on(task, figure), unit)
 
 
 def _worth_a_look(task: Any, history: History) -> bool:

@@ -9,13 +9,15 @@ import numpy as np
 
 from minirnn import losses
 from minirnn.cli.models import build_model
-from minirnn.cli.training import HELD_OUT, ending, settings_of
+from minirnn.cli.training import baselines, ending, save_model, settings_of
 from minirnn.history import History
 from minirnn.tasks import TextTask
 from minirnn.threads import set_num_threads
 from minirnn.training import bits_per_character, every, fit, sample, schedules
+from minirnn.training.held_out import HELD_OUT
 
-_TEMPERATURE = 0.7  # of the sample: a little bolder than what was learnt
+TEMPERATURE = 0.7
+"""Of a sample: a little bolder than what was learnt."""
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -25,8 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     for_model, for_data, for_sample = np.random.default_rng(arguments.seed).spawn(3)
     streams = task.streams(arguments.batch, arguments.chunk, for_data)
     model = build_model(arguments, task, for_model)
-    settings = settings_of(arguments, model)
-    baselines = f"bigram {task.bigram_bits:.2f}, unigram {task.unigram_bits:.2f}"
+    settings = settings_of(arguments, task, model)
     interval = arguments.evaluate_every or max(1, arguments.max_updates // 10)
 
     def report(history: History) -> None:
@@ -38,15 +39,17 @@ def run(arguments: argparse.Namespace) -> int:
             report(history)
 
     model.summary()
-    print(f"\ntext, {_sizes(task)}\nto be solved: {task.rule}\n\n{_HEADER}; {baselines}", flush=True)
+    print(f"\ntext, {_sizes(task)}\nto be solved: {task.rule}\n\n{_HEADER}; {baselines(task)}", flush=True)
     callbacks = [every(interval, report), at_the_end]
     settings |= {"loss": losses.cross_entropy, "schedule": schedules.linear(arguments.max_updates)}
     history = fit(model, streams, carry_state=True, callbacks=callbacks, **settings)
+    save_model(arguments, task, model, settings["optimizer"], history)
     bits = history.evaluations[HELD_OUT][-1].value if HELD_OUT in history.evaluations else math.nan
-    figures = f"held-out bits per character {_measured(history)}, {baselines}"
+    figures = f"held-out bits per character {_measured(history)}, {baselines(task)}"
     status = ending(history, task.solved(bits), figures, "nats (1.44 bits) per character")
     if arguments.sample:
-        _show_sample(sample(model, task, arguments.sample, rng=for_sample, temperature=_TEMPERATURE))
+        written = sample(model, task, arguments.sample, rng=for_sample, temperature=TEMPERATURE)
+        print(f"\na sample, at temperature {TEMPERATURE}:\n\n{shown(written)}")
     return status
 
 
@@ -72,9 +75,9 @@ def _measured(history: History) -> str:
     return f"{last.value:.3f}" + (f" after update {last.update:,}" if last.update < history.updates else "")
 
 
-def _show_sample(text: str) -> None:
-    shown = "".join(c if c.isprintable() or c == "\n" else "·" for c in text)  # no control characters on a terminal
-    print(f"\na sample, at temperature {_TEMPERATURE}:\n\n{textwrap.indent(shown, '    ')}")
+def shown(text: str) -> str:
+    """Return a text for the terminal: indented, without control characters."""
+    return textwrap.indent("".join(c if c.isprintable() or c == "\n" else "·" for c in text), "    ")
 
 
 def _write(line: str) -> None:

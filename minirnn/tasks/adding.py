@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from minirnn.arguments import as_generator, as_size
+from minirnn.arguments import as_generator, as_size, one_of
 from minirnn.tasks.base import Batch, Defaults, Floats, Ids, SequenceTask
 
 
@@ -50,19 +50,22 @@ def adding(T: int, N: int, rng: np.random.Generator | int | None = None) -> tupl
     >>> bool(np.allclose((x[:, :, 0] * x[:, :, 1]).sum(axis=0), y[:, 0]))
     True
     """
-    return _draw(as_size(T, "adding: T", 2), as_size(N, "adding: N"), as_generator(rng))
+    return _draw(as_size(T, "adding: T", 2), as_size(N, "adding: N"), as_generator(rng), "halves")
 
 
-def _draw(T: int, N: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    x, first, second = marked(T, N, rng)
+def _draw(T: int, N: int, rng: np.random.Generator, markers: str) -> tuple[Floats, Floats]:
+    x, first, second = marked(T, N, rng, markers)
     rows = np.arange(N)
     return x, (x[first, rows, 0] + x[second, rows, 0])[:, None]
 
 
-def marked(T: int, N: int, rng: np.random.Generator) -> tuple[Floats, Ids, Ids]:
-    """Draw x (T, N, 2), numbers U[0, 1) beside 0/1 markers, and the two marked steps (N,), one in each half."""
-    half = T // 2
-    first, second = rng.integers(half, size=N), rng.integers(half, T, size=N)
+def marked(T: int, N: int, rng: np.random.Generator, markers: str = "halves") -> tuple[Floats, Ids, Ids]:
+    """Draw x (T, N, 2), numbers U[0, 1) beside 0/1 markers, and the two marked steps (N,): see `AddingTask`."""
+    if markers == "halves":
+        first, second = rng.integers(T // 2, size=N), rng.integers(T // 2, T, size=N)
+    else:
+        first, second = rng.integers(T, size=N), rng.integers(T - 1, size=N)
+        second += second >= first  # the steps not yet marked, counted through
     rows = np.arange(N)
     x = np.zeros((T, N, 2), np.float32)
     x[:, :, 0] = rng.random((T, N), np.float32)
@@ -82,11 +85,13 @@ class AddingTask(SequenceTask):
     ----------
     T : int
         Steps in time, at least 2.
+    markers : "halves" or "anywhere"
+        One marker in each half, as `adding` places them, or both anywhere, each pair of steps being equally likely.
 
     Raises
     ------
     TypeError, ValueError
-        When T is not an int, or below 2.
+        When T is not an int, or below 2; for other markers.
 
     Notes
     -----
@@ -108,10 +113,12 @@ class AddingTask(SequenceTask):
     source = "Le, Jaitly & Hinton 2015; markers placed as in Arjovsky, Shah & Bengio 2016"
     rule = "mean squared error below 0.01 (always predicting 1 gives 1/6)"
     defaults = Defaults()
+    settings = ("T", "markers")
     input_size, output_size, baseline, goal = 2, 1, 1 / 6, 0.01
 
-    def __init__(self, T: int = 50) -> None:
+    def __init__(self, T: int = 50, markers: str = "halves") -> None:
         self.T = as_size(T, "AddingTask: T", 2)
+        self.markers = one_of(markers, ("halves", "anywhere"), "AddingTask: markers")
 
     def _draw(self, N: int, rng: np.random.Generator) -> Batch:
-        return _draw(self.T, N, rng)
+        return _draw(self.T, N, rng, self.markers)

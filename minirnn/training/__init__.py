@@ -1,8 +1,8 @@
 """Training: `fit` makes updates and returns their `History`; `evaluate` and `sample` look at what was learnt.
 
 A training loop is a few lines; `fit` adds what one wants every time: the state carried from batch to batch, truncated
-BPTT(k1, k2), rows of unequal length, a schedule of the learning rate, the gradient's norm, a bar, a stop at the first
-loss that is not finite, and Ctrl-C without losing the run.
+BPTT(k1, k2), rows of unequal length, a schedule of the learning rate, the gradient's norm, a look at held-out data, a
+bar, a stop at the first loss that is not finite, and Ctrl-C without losing the run. It takes a task as it is.
 """
 
 from minirnn.history import History
@@ -12,7 +12,7 @@ from minirnn.training.evaluation import accuracy, bits_per_character, evaluate, 
 from minirnn.training.fitting import NonFiniteError, every, fit
 from minirnn.training.sampling import sample
 from minirnn.training.saving import Checkpointing
-from minirnn.training.schedules import early_stopping
+from minirnn.training.schedules import early_stopping, until_solved
 
 __all__ = [
     "Checkpointing",
@@ -28,4 +28,5 @@ __all__ = [
     "measure",
     "sample",
     "schedules",
+    "until_solved",
 ]

@@ -1,19 +1,28 @@
-"""The bar of `fit`. Checked by tests/test_training.py."""
+"""The bar of `fit`. Checked by tests/test_training.py and tests/test_notebook_bar.py."""
 
 import math
 import os
 import sys
+import warnings
 from typing import Any
 
 from minirnn.history import History
 
 REFRESH = 0.1
 """How often the bar is drawn, in seconds."""
+_WIDE = 100
+"""Columns that loss, accuracy and gradient norm take beside tqdm's figures; in fewer the norm would be cut off."""
 
 
-def on_terminal() -> bool:
-    """Whether stderr is a terminal."""
-    return sys.stderr is not None and sys.stderr.isatty()
+def has_a_place() -> bool:
+    """Whether there is somebody to look at a bar: stderr is a terminal, or this is a notebook."""
+    return in_notebook() or (sys.stderr is not None and sys.stderr.isatty())
+
+
+def in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook; IPython is asked, and not imported."""
+    get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    return get_ipython is not None and getattr(get_ipython(), "kernel", None) is not None
 
 
 def _columns() -> int:
@@ -25,17 +34,24 @@ def _columns() -> int:
 
 
 class Bar:
-    """tqdm's bar, spoken to ten times a second and not at every update: an update may take less time than its text."""
+    """tqdm's bar, spoken to ten times a second and not at every update: an update may take less time than its text.
 
-    def __init__(self, shown: bool, total: int) -> None:
+    In a notebook it is a widget where ipywidgets is installed, and text otherwise.
+    """
+
+    def __init__(self, shown: bool, total: int, with_accuracy: bool) -> None:
         self._due = 0.0 if shown else math.inf
+        self._with_accuracy = with_accuracy
         self._bar: Any = None
+        self._widget = shown and in_notebook() and _widgets() is not None
         if shown:
             from tqdm import tqdm  # here, not above: it takes as long to import as all of minirnn
 
             # Left to itself, tqdm shows nothing on a terminal that does not know its size, such as a container's.
-            size = {"ncols": _columns(), "nrows": 20}
-            self._bar = tqdm(total=total, unit=" updates", mininterval=0, miniters=1, **size)
+            size = {} if self._widget else {"ncols": _columns(), "nrows": 20}
+            self._with_norm = not with_accuracy or size.get("ncols", _WIDE) >= _WIDE
+            kind = _widgets() if self._widget else tqdm
+            self._bar = kind(total=total, unit=" updates", mininterval=0, miniters=1, **size)
 
     def update(self, history: History) -> None:
         """Draw, if it is time to."""
@@ -45,13 +61,28 @@ class Bar:
             self._draw(history)
 
     def _draw(self, history: History) -> None:
-        text = f"loss {history.recent():.4f}, grad norm {history._grad_norm[-1]:.3g}"
+        text = f"loss {history.recent():.4f}"
+        if self._with_accuracy:
+            text += f", accuracy {100 * history.recent(metric='accuracy'):.1f} %"
+        if self._with_norm:
+            text += f", grad norm {history._grad_norm[-1]:.3g}"
         self._bar.set_postfix_str(text, refresh=False)
         self._bar.update(history.updates - self._bar.n)
 
-    def close(self, history: History) -> None:
-        """Draw for the last time."""
+    def close(self, history: History, in_order: bool) -> None:
+        """Draw for the last time; ``in_order`` says that training ended as it should, early or not."""
         if self._bar is not None:
             if history.updates > self._bar.n:
                 self._draw(history)
+            if self._widget and in_order:
+                self._bar.total = self._bar.n  # or it would turn red, as after an error
             self._bar.close()
+
+
+def _widgets() -> Any:
+    """Return tqdm's bar of widgets, None where ipywidgets is not installed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tqdm warns of what is missing; a bar of text is no less true
+        from tqdm import notebook
+
+    return None if notebook.IProgress is None else notebook.tqdm

@@ -7,6 +7,7 @@ import numpy as np
 
 from minirnn.arguments import as_flag, describe
 from minirnn.module import Module
+from minirnn.recurrent import Recurrence
 from minirnn.tensor import Tensor
 
 Loss = Callable[..., Tensor]
@@ -122,9 +123,11 @@ def predict(model: Module, x: Any, state: Any, lengths: Any = None) -> tuple[Any
     return predictions, final_state
 
 
-def unpacked(batches: Iterable[Any], limit: int | None, caller: str) -> Iterator[Batch]:
+def unpacked(
+    batches: Iterable[Any], limit: int | None, caller: str, must_be: str = "batches must be an iterable"
+) -> Iterator[Batch]:
     """Yield at most ``limit`` batches, and refuse what is none; never take a batch that is not used."""
-    expected = f"{caller}: batches must be an iterable of (x, y), (x, y, lengths) or (x, y, is_start)"
+    expected = f"{caller}: {must_be} of (x, y), (x, y, lengths) or (x, y, is_start)"
     if not isinstance(batches, Iterable):
         raise TypeError(f"{expected}, got {describe(batches)}: try task.batches(N, rng)")
     source = iter(batches)
@@ -156,6 +159,26 @@ def _named(batch: Any, caller: str) -> Batch:
 
 def carries(model: Module, carry_state: bool, caller: str) -> bool:
     """Check ``carry_state`` against the model."""
-    if as_flag(carry_state, f"{caller}: carry_state") and not model.carries_state:
+    if not as_flag(carry_state, f"{caller}: carry_state"):
+        return False
+    if not model.carries_state:
         raise ValueError(f"{caller}: carry_state=True needs a model with a state, got {type(model).__name__}")
-    return carry_state
+    backward = going_back(model)
+    if backward is not None:
+        raise ValueError(
+            f"{caller}: carry_state=True needs a model that goes forward in time, got {_held(model, backward)} that "
+            "goes back: its final state is that of the first step, and belongs at the end of the next batch, not at "
+            "its beginning: leave carry_state out, or make the model of layers without reverse=True"
+        )
+    return True
+
+
+def going_back(model: Module) -> Recurrence | None:
+    """Return the first part of a model that goes back in time, also in part; None if all go forward."""
+    if isinstance(model, Recurrence) and getattr(model, "reverse", False) is not False:
+        return model
+    return next((part for _, child in model.children() if (part := going_back(child)) is not None), None)
+
+
+def _held(model: Module, part: Recurrence) -> str:
+    return part.name if part is model else f"{type(model).__name__} with {part.name}"

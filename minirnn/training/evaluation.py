@@ -11,8 +11,8 @@ from minirnn.arguments import as_size
 from minirnn.losses import cross_entropy
 from minirnn.modes import no_grad
 from minirnn.module import Module
-from minirnn.tasks import TextTask
-from minirnn.training.batches import Loss, Piece, WholeBatches, carries, of_lengths, unpacked
+from minirnn.tasks import Chunk, SequenceTask, TextTask
+from minirnn.training.batches import Batch, Loss, Piece, WholeBatches, carries, of_lengths, unpacked
 
 
 def evaluate(model: Module, batches: Iterable[Any], *, loss: Loss, carry_state: bool = False) -> float:
@@ -25,7 +25,7 @@ def evaluate(model: Module, batches: Iterable[Any], *, loss: Loss, carry_state: 
         All are read; they may differ in size.
     loss : callable (predictions, y) -> Tensor, the mean over the targets
     carry_state : bool
-        As for `fit`.
+        Start each batch from the final state of the one before, unless its ``is_start`` is true.
 
     Returns
     -------
@@ -34,7 +34,8 @@ def evaluate(model: Module, batches: Iterable[Any], *, loss: Loss, carry_state: 
     Raises
     ------
     TypeError, ValueError
-        For batches that are no pairs, or that gave none.
+        For batches that are no pairs, or that gave none; for ``carry_state`` with a model that has no state, or that
+        goes back in time.
 
     Notes
     -----
@@ -49,19 +50,42 @@ def evaluate(model: Module, batches: Iterable[Any], *, loss: Loss, carry_state: 
     True
     """
     carry_state = carries(model, carry_state, "evaluate")
+    return loss_and_figure(model, unpacked(batches, None, "evaluate"), loss, carry_state)[0]
+
+
+def loss_and_figure(
+    model: Module,
+    batches: Iterable[Batch],
+    loss: Loss,
+    carry_state: bool,
+    task: SequenceTask | TextTask | None = None,
+) -> tuple[float, float]:
+    """Measure the mean loss per target, and a task's own figure in the same pass (NaN without a task).
+
+    Of several batches the figure is the mean over their rows, or over the characters of a text.
+    """
     reader = WholeBatches(model, carry_state)
-    total, targets = 0.0, 0
+    total, targets, figure, weights = 0.0, 0, 0.0, 0
     with evaluating(model):
-        for batch in unpacked(batches, None, "evaluate"):
+        for batch in batches:
             for piece in reader.pieces(batch):
                 predictions, after = piece.predict()
                 piece.keep(after)
                 size = int(np.size(piece.y)) if piece.lengths is None else _targets(piece)
                 total += loss(predictions, piece.y, **of_lengths(piece)).item() * size
                 targets += size
+                if task is not None:
+                    weight = size if isinstance(task, TextTask) else int(np.shape(batch.x)[1])
+                    figure += _figure(task, predictions, piece) * weight
+                    weights += weight
     if not targets:
         raise ValueError("evaluate: batches gave nothing: is it a generator that was used up before?")
-    return total / targets
+    return total / targets, figure / weights if weights else math.nan
+
+
+def _figure(task: Any, predictions: Any, piece: Piece) -> float:
+    more = [] if piece.lengths is None else [piece.lengths]
+    return float(task.figure(predictions.numpy(), piece.y, *more))
 
 
 def accuracy(predictions: Any, ids: Any, *, lengths: Any = None) -> float:
@@ -86,7 +110,7 @@ def accuracy(predictions: Any, ids: Any, *, lengths: Any = None) -> float:
     right = scores.argmax(axis=-1) == targets
     if lengths is not None:
         right = right[np.arange(len(targets))[:, None] < np.asarray(lengths)]
-    return float(right.mean())
+    return float(np.count_nonzero(right) / right.size) if right.size else math.nan
 
 
 def _targets(piece: Piece) -> int:
@@ -125,8 +149,7 @@ def measure(model: Module, task: Any, batch: Any = None) -> float:
     (piece,) = WholeBatches(model, False).pieces(read)
     with evaluating(model):
         predictions, _ = piece.predict()
-    more = [] if piece.lengths is None else [piece.lengths]
-    return float(task.figure(predictions.numpy(), piece.y, *more))
+    return _figure(task, predictions, piece)
 
 
 def bits_per_character(model: Module, task: TextTask, *, N: int = 8, chunk: int = 100) -> float:
@@ -152,8 +175,13 @@ def bits_per_character(model: Module, task: TextTask, *, N: int = 8, chunk: int 
     -----
     Test: tests/test_training.py::test_bits_per_character_*.
     """
-    N = min(as_size(N, "bits_per_character: N"), max(1, (task.held_out_ids.size - 1) // 100))
-    return evaluate(model, task.evaluation_streams(N, chunk), loss=cross_entropy, carry_state=True) / math.log(2)
+    streams = held_out_streams(task, as_size(N, "bits_per_character: N"), chunk)
+    return evaluate(model, streams, loss=cross_entropy, carry_state=True) / math.log(2)
+
+
+def held_out_streams(task: TextTask, N: int = 8, chunk: int = 100) -> Iterator[Chunk]:
+    """Read the held-out part of a text; in fewer streams where one would have less than 100 characters."""
+    return task.evaluation_streams(min(N, max(1, (task.held_out_ids.size - 1) // 100)), chunk)
 
 
 @contextmanager

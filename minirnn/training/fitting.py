@@ -11,13 +11,18 @@ import numpy as np
 
 from minirnn.arguments import as_flag, as_size, describe
 from minirnn.history import History
+from minirnn.losses import cross_entropy
 from minirnn.modes import AnomalyError, detect_anomaly
 from minirnn.module import Module
 from minirnn.optim import Optimizer, clip_grad_norm
-from minirnn.training.bar import Bar, on_terminal
+from minirnn.tasks import SequenceTask, TextTask
+from minirnn.training.bar import Bar, has_a_place
 from minirnn.training.batches import Batch, Loss, Metric, Piece, WholeBatches, carries, of_lengths, unpacked
+from minirnn.training.evaluation import accuracy
+from minirnn.training.held_out import held_out_of
 from minirnn.training.saving import Checkpointing, Position, Run, Saver
 from minirnn.training.schedules import Rate
+from minirnn.training.sources import MUST_BE, source_of
 from minirnn.training.truncated import TruncatedBatches
 
 
@@ -37,16 +42,20 @@ class NonFiniteError(FloatingPointError):
 
 def fit(
     model: Module,
-    batches: Iterable[Any],
+    task_or_batches: SequenceTask | TextTask | Iterable[Any],
     *,
-    loss: Loss,
+    loss: Loss | None = None,
     optimizer: Optimizer,
     max_updates: int,
+    batch: int | None = None,
+    rng: np.random.Generator | int | None = None,
     clip_norm: float | None = None,
-    carry_state: bool = False,
+    carry_state: bool | None = None,
     tbptt: tuple[int, int] | None = None,
     schedule: Callable[[int], float] | None = None,
     metrics: Mapping[str, Metric] | None = None,
+    held_out: Any = None,
+    evaluate_every: int = 200,
     callbacks: Iterable[Callable[[History], object]] = (),
     stop: Callable[[History], bool] | None = None,
     progress: bool | None = None,
@@ -58,19 +67,26 @@ def fit(
     ----------
     model : Module
         Called as ``model(x, state)`` if it carries a state (a recurrent layer, a `SequenceModel`), else ``model(x)``.
-    batches : iterable of (x, y), (x, y, lengths) or (x, y, is_start)
-        What the model reads and should predict. One update each; training ends when they do. ``lengths`` (N,) are
-        passed to the model, and to the loss if the model predicts at every step.
+    task_or_batches : task, or iterable of (x, y), (x, y, lengths) or (x, y, is_start)
+        What the model reads and should predict. Of batches each gives an update, and training ends when they do;
+        ``lengths`` (N,) are passed to the model, and to the loss if the model predicts at every step. A task of
+        `minirnn.tasks` is asked for its ``batches(batch, rng)``, a `TextTask` for its ``streams(batch, 20, rng)``.
     loss : callable (predictions, y) -> Tensor of one number
-        It takes ``lengths=`` too where there are any, as those of `minirnn.losses` do.
+        It takes ``lengths=`` too where there are any, as those of `minirnn.losses` do. With a task it may be left out:
+        `cross_entropy` for a classification, `mse` for a regression.
     optimizer : Optimizer
     max_updates : int
         Training ends after this many updates.
+    batch : int, optional
+        N, the sequences in a batch of the task; ``task.defaults.batch`` if left out. Batches have a size of their own.
+    rng : numpy.random.Generator, int or None
+        Draws the batches of the task. A run that is to be resumed to the same bits needs a seed.
     clip_norm : float, optional
         The largest joint norm of the gradients (Pascanu et al. 2013).
     carry_state : bool
         Start each batch from the final state of the one before, detached, unless its ``is_start`` is true: truncated
-        BPTT over contiguous streams such as `TextTask.streams`. Otherwise every batch starts from zeros.
+        BPTT over contiguous streams such as `TextTask.streams`. Otherwise every batch starts from zeros. If left out it
+        is True for a `TextTask`, whose batches go on where the last ones ended, and False for all else.
     tbptt : (k1, k2), optional
         Make an update after every k1 steps; the gradients that enter in them go back over the last k2 steps, which are
         unrolled again from the state that was kept before them, with the parameters as they are by then. With
@@ -81,15 +97,25 @@ def fit(
         `minirnn.training.schedules`. In the end the rate is what it was.
     metrics : dict of callables (predictions, y) -> float, optional
         What else to measure of each update's predictions, an array; `accuracy` is one. They take ``lengths=`` where the
-        loss does. They stand in ``history.metrics`` by their names.
+        loss does. They stand in ``history.metrics`` by their names. If left out it is "accuracy" where the loss is
+        `minirnn.losses.cross_entropy`; {} measures nothing.
+    held_out : (x, y), (x, y, lengths), a list of batches, or True, optional
+        Data that are not trained on, to be measured in evaluation mode after every ``evaluate_every`` updates, before
+        the callbacks, and at the end of the training: ``history.evaluations`` has their loss as "held-out loss"
+        (`evaluate`) and, with a task, the task's own figure as "held-out" (`measure`). True takes the task's
+        ``evaluation_batch()``, or the held-out part of a text. Of several batches the figure is the mean over rows.
+    evaluate_every : int
+        Updates between two evaluations.
     callbacks : iterable of callables (history)
         Called in order after every update; `every` makes one rarer. One may evaluate the model and `History.record`
         the figure, change ``optimizer.lr`` (unless there is a schedule), or save.
     stop : callable (history) -> bool, optional
-        Asked after every update, when the callbacks have been called; True ends the training. See `early_stopping`.
+        Asked after every update, when the callbacks have been called; True ends the training. See `early_stopping` and
+        `until_solved`.
     progress : bool, optional
-        Whether to show a bar with the mean loss of the last 100 updates, the gradient norm and updates per second;
-        None: when stderr is a terminal.
+        Whether to show a bar with the mean loss (and accuracy) of the last 100 updates, the gradient norm and updates
+        per second; on a terminal of less than 100 columns there is no room for the norm beside an accuracy. None: when
+        stderr is a terminal, or in a notebook, where the bar is a widget if ipywidgets is installed.
     checkpoint : path of a directory, or Checkpointing, optional
         Save there every so often, in the end, and when Ctrl-C or SIGTERM ends the training, which it then does after
         the update; with ``Checkpointing(path, resume=True)`` go on from there to the same bits.
@@ -98,7 +124,8 @@ def fit(
     -------
     History
         Also when Ctrl-C ended the training: ``interrupted`` is True then. An update that was cut short is not in it;
-        some Parameters may have made it, others not.
+        some Parameters may have made it, others not. The evaluation at the end is in no checkpoint: a run that goes on
+        from there has those of a run that never stopped.
 
     Raises
     ------
@@ -106,14 +133,16 @@ def fit(
         At the first loss or gradient that is NaN or inf, naming the update and what `detect_anomaly` shows for it. That
         update is not made; the error's ``history`` has those before it.
     TypeError, ValueError
-        For arguments out of range, batches that are no pairs, or that gave none.
+        For arguments out of range, batches that are no pairs, or that gave none; for a task's class or name in place of
+        a task, batches without a loss, or ``batch`` and ``rng`` with batches; for ``carry_state`` with a model that has
+        no state, or that goes back in time.
     DirectoryLockedError, CheckpointError, OSError
         When another run has the directory, no checkpoint in it can be used, or it cannot be written to.
 
     Notes
     -----
-    The loop's own cost is a few microseconds an update. Tests: tests/test_training.py::test_fit_*, tests/test_tbptt.py,
-    tests/test_resume.py.
+    The loop's own cost is a few microseconds an update. Tests: tests/test_training.py::test_fit_*,
+    tests/test_fit_task.py, tests/test_held_out.py, tests/test_tbptt.py, tests/test_resume.py.
 
     Examples
     --------
@@ -125,27 +154,39 @@ def fit(
     >>> history = fit(model, task.batches(16, rng=2), loss=mr.losses.mse, optimizer=adam, max_updates=300)
     >>> history.updates, bool(history.running()[-1] < 0.5 * history.running()[99])
     (300, True)
+
+    The task itself, with a look at held-out data after every 200 updates, until they say that it is solved:
+
+    >>> solved = mr.training.until_solved(task)
+    >>> history = fit(model, task, optimizer=adam, max_updates=5000, rng=3, held_out=True, stop=solved)
+    >>> history.updates < 5000, task.solved(history.evaluations["held-out"][-1].value)
+    (True, True)
     """
     max_updates = as_size(max_updates, "fit: max_updates")
-    carry_state = carries(model, carry_state, "fit")
+    source = source_of(task_or_batches, model=model, loss=loss, batch=batch, rng=rng, carry_state=carry_state)
+    carry_state = carries(model, source.carry_state, "fit")
     reader = WholeBatches(model, carry_state) if tbptt is None else TruncatedBatches(model, tbptt, carry_state)
     rate = Rate(optimizer, schedule)
-    update = _Update(loss, optimizer, _max_norm(clip_norm), metrics or {})
+    update = _Update(source.loss, optimizer, _max_norm(clip_norm), _metrics(metrics, source.loss))
+    looks = held_out_of(model, held_out, evaluate_every, source)
     callbacks = _callables(callbacks)
     saver = Saver(checkpoint, Run(model, optimizer, reader))
-    shown = on_terminal() if progress is None else as_flag(progress, "fit: progress")
+    shown = has_a_place() if progress is None else as_flag(progress, "fit: progress")
     model.train()
     with saver.open() as (history, begin):
-        bar = Bar(shown, max_updates)
+        history.clip_norm = update.max_norm if update.max_norm < math.inf else None
+        bar = Bar(shown, max_updates, update.metrics.get("accuracy") is accuracy)
+        in_order = False
         start = time.perf_counter() - (float(history.seconds[-1]) if history.updates else 0.0)
         try:
-            source, position = unpacked(batches, None, "fit"), begin
-            _passed_over(source, begin)
+            batches, position = unpacked(source.batches, None, "fit", MUST_BE), begin
+            _passed_over(batches, begin)
             saver.bring_back()
-            for piece, position in _pieces(reader, source, begin, max_updates - history.updates):
+            for piece, position in _pieces(reader, batches, begin, max_updates - history.updates):
                 rate.set(history.updates)
                 value, norm, measured = update(piece, history)
                 history.append(value, norm, time.perf_counter() - start, measured)
+                looks.after_update(history)
                 for callback in callbacks:
                     callback(history)
                 saver.after_update(history, position)
@@ -153,12 +194,15 @@ def fit(
                     break
                 bar.update(history)
             saver.save(history, position)
+            if history.updates and not saver.stopped:
+                looks.at_the_end(history)
+            in_order = not saver.stopped
         except KeyboardInterrupt:
             history.interrupted = True
         except NonFiniteError as error:
             raise NonFiniteError(f"{error}.{saver.last_good()}".removesuffix("."), history) from None
         finally:
-            bar.close(history)
+            bar.close(history, in_order)
             rate.restore()
         history.interrupted |= saver.stopped
     if not history.updates and not history.interrupted:
@@ -226,6 +270,7 @@ class _Update:
         value = loss.item()
         if not math.isfinite(value):
             raise FloatingPointError(f"the loss is {value}")
+        measured = self._measured(predictions, piece)  # now, while the predictions are in the processor's cache
         loss.backward()
         try:
             norm = clip_grad_norm(self.optimizer.params, self.max_norm)
@@ -233,8 +278,13 @@ class _Update:
             raise FloatingPointError(f"the loss is {value:.4g}, but its gradient is not finite") from None
         self.optimizer.step()
         piece.keep(after)
+        return value, norm, measured
+
+    def _measured(self, predictions: Any, piece: Piece) -> dict[str, float]:
+        if not self.metrics:
+            return {}
         seen, more = predictions.numpy(), of_lengths(piece)
-        return value, norm, {name: metric(seen, piece.y, **more) for name, metric in self.metrics.items()}
+        return {name: metric(seen, piece.y, **more) for name, metric in self.metrics.items()}
 
     def _diagnosis(self, piece: Piece) -> str:
         """Say what `detect_anomaly` shows for the batch: no Parameter has changed since."""
@@ -247,6 +297,17 @@ class _Update:
             shown = str(error)
         self.optimizer.zero_grad()
         return f"The same batch again, under {shown}. If the data are good, try a smaller learning rate or clip_norm"
+
+
+def _metrics(metrics: Any, loss: Loss) -> Mapping[str, Metric]:
+    """Return what is measured of every update: the accuracy of a classifier, unless it was said what."""
+    if metrics is None:
+        return {"accuracy": accuracy} if loss is cross_entropy else {}
+    if not isinstance(metrics, Mapping) or not all(callable(metric) for metric in metrics.values()):
+        raise TypeError(
+            f'fit: metrics must be a dict of callables, got {describe(metrics)}: try {{"accuracy": accuracy}}'
+        )
+    return metrics
 
 
 def _max_norm(clip_norm: float | None) -> float:

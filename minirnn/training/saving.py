@@ -108,7 +108,7 @@ class Saver:
             )
         self._found = latest
         self.bring_back()
-        history = _history(latest)
+        history = history_of(latest)
         self._last, self.saved = history.updates, latest.path.name
         batch = latest.extra["batch"]  # drawn again it might differ, where the model draws from the same Generator
         batches, pieces = latest.position
@@ -132,15 +132,12 @@ class Saver:
         """Save unless this update has been saved."""
         if self.directory is None or self.how is None or history.updates == self._last:
             return
-        metrics = {name: made[-1].value for name, made in history.evaluations.items()}
         path = self.directory.save(
             history.updates,
             model=self.run.model,
             optimizer=self.run.optimizer,
-            position=[position.batches, position.pieces],
             settings=self.how.settings,
-            metrics={"loss": history.recent()} | metrics,
-            extra={"history": _tree(history), "reader": self.run.reader.state_dict(), "batch": _plain(position.batch)},
+            **of_training(history, position, reader=self.run.reader.state_dict(), batch=_plain(position.batch)),
         )
         self._last, self.saved = history.updates, path.name
 
@@ -174,15 +171,26 @@ def _plain(batch: Batch | None) -> Any:
     return [np.asarray(batch.x), np.asarray(batch.y), None, batch.is_start]
 
 
+def of_training(history: History, position: Position, **more: Any) -> dict[str, Any]:
+    """Return what a checkpoint says of a training, as arguments of `save_checkpoint`; ``more`` joins its ``extra``."""
+    metrics = {name: made[-1].value for name, made in history.evaluations.items()}
+    return {
+        "position": [position.batches, position.pieces],
+        "metrics": {"loss": history.recent()} | metrics,
+        "extra": {"history": _tree(history), **more},
+    }
+
+
 def _tree(history: History) -> dict[str, Any]:
     evaluations = {name: [list(e) for e in made] for name, made in history.evaluations.items()}
     arrays = {"loss": history.loss, "grad_norm": history.grad_norm, "seconds": history.seconds}
-    return {**arrays, "metrics": history.metrics, "evaluations": evaluations}
+    return {**arrays, "metrics": history.metrics, "evaluations": evaluations, "clip_norm": history.clip_norm}
 
 
-def _history(checkpoint: Checkpoint) -> History:
+def history_of(checkpoint: Checkpoint) -> History:
+    """Return the History of the training that a checkpoint was saved in; KeyError or TypeError where there is none."""
     saved, history = checkpoint.extra["history"], History()
-    metrics = saved["metrics"]
+    metrics, history.clip_norm = saved["metrics"], saved.get("clip_norm")  # those of older versions have none
     for k, (loss, norm, seconds) in enumerate(zip(saved["loss"], saved["grad_norm"], saved["seconds"], strict=True)):
         measured = {name: float(values[k]) for name, values in metrics.items()}
         history.append(float(loss), float(norm), float(seconds), measured)

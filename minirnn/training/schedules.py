@@ -10,6 +10,8 @@ from typing import Any
 from minirnn.arguments import as_number, as_size
 from minirnn.history import History
 from minirnn.optim import Optimizer
+from minirnn.training.held_out import HELD_OUT
+from minirnn.training.sources import as_task
 
 Schedule = Callable[[int], float]
 
@@ -65,11 +67,18 @@ def early_stopping(name: str, patience: int, min_delta: float = 0.0) -> Callable
     Parameters
     ----------
     name : str
-        Of the evaluations that a callback notes with `History.record`; lower is better.
+        Of the evaluations: "held-out loss" or "held-out" of ``fit(held_out=…)``, or what a callback notes with
+        `History.record`; lower is better.
     patience : int
         Evaluations without a new best one after which training ends.
     min_delta : float
         By how much a figure must be below the best one to count as better. NaN never is.
+
+    >>> stop, history = early_stopping("held-out loss", patience=2), History()
+    >>> for loss in (3.0, 2.0, 2.5, 2.1):
+    ...     history.record("held-out loss", loss)
+    >>> stop(history)
+    True
     """
     patience = as_size(patience, "early_stopping: patience")
     least = as_number(min_delta, "early_stopping: min_delta")
@@ -80,6 +89,43 @@ def early_stopping(name: str, patience: int, min_delta: float = 0.0) -> Callable
             better = evaluation.value < best - least
             best, since = (evaluation.value, 0) if better else (best, since + 1)
         return since >= patience
+
+    return stop
+
+
+def until_solved(task: Any, name: str = HELD_OUT) -> Callable[[History], bool]:
+    """Return a ``stop`` for `fit`: end when the last held-out figure counts as solved.
+
+    Parameters
+    ----------
+    task : task of `minirnn.tasks`
+        Its ``solved`` is asked.
+    name : str
+        Of the evaluations that have the figure: those of ``fit(model, task, held_out=True)`` by default. Without any
+        training does not end before ``max_updates``.
+
+    Raises
+    ------
+    TypeError
+        For a class, a name, or anything else that is no task.
+
+    Notes
+    -----
+    Test: tests/test_held_out.py.
+
+    >>> import minirnn as mr
+    >>> stop, history = until_solved(mr.tasks.AddingTask()), History()
+    >>> stop(history)
+    False
+    >>> history.record("held-out", 0.0)
+    >>> stop(history)
+    True
+    """
+    checked = as_task(task, "until_solved: task must be a task of minirnn.tasks")
+
+    def stop(history: History) -> bool:
+        made = history.evaluations.get(name, [])
+        return bool(made) and checked.solved(made[-1].value)
 
     return stop
 

@@ -16,7 +16,7 @@ from minirnn.functions import concatenate
 from minirnn.modes import no_grad
 from minirnn.module import Module
 from minirnn.recurrent import Recurrence, SequenceModel
-from minirnn.training.batches import Batch, Piece, arrays_of, detached, state_of
+from minirnn.training.batches import Batch, Piece, arrays_of, detached, going_back, state_of
 
 
 class Segment(NamedTuple):
@@ -149,7 +149,7 @@ def _pair(tbptt: Any) -> tuple[int, int]:
 def _check(model: Module, recurrent: Any) -> None:
     if not isinstance(recurrent, Recurrence):
         raise TypeError(f"fit: tbptt needs a recurrent model, got {type(model).__name__}")
-    if recurrent.reverse is not False:
+    if going_back(recurrent) is not None:
         raise ValueError(
             f"fit: tbptt needs a layer that goes forward in time, got {recurrent.name} that goes back: its state comes "
             "from steps that have not been read"

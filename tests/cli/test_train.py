@@ -135,6 +135,7 @@ def test_every_task_trains(capsys, name):
     assert re.match(
         rf"(not )?solved: held-out {metric} \d+\.\d{{4}}, baseline \d+\.\d{{4}}; 3 updates in ", verdict(out)
     )
+    assert ("; training accuracy " in verdict(out)) == (TASKS[name].kind == "classification")
     assert f"\nto be solved: {TASKS[name].rule}\n" in out
 
 
@@ -521,7 +522,7 @@ def test_ctrl_c_ends_with_the_summary_so_far(file):
     assert process.returncode == 130
     assert err == ""
     figures = r"held-out bits per character \d\.\d{3}( after update \d+)?, bigram \S+, unigram \S+"
-    assert re.search(rf"^interrupted: {figures}; \d+ updates in \d+\.\d s$", after, re.M)
+    assert re.search(rf"^interrupted: {figures}; \d+ updates in \d+\.\d s; training accuracy \d+\.\d %$", after, re.M)
     assert "training loss, nats (1.44 bits) per character" in after
     assert "a sample, at temperature 0.7:" in after
 

@@ -35,6 +35,16 @@ def test_markers_reach_every_step_of_their_half_equally_often(T):
     np.testing.assert_allclose(share, expected, atol=4 * math.sqrt(0.25 / 20_000))
 
 
+def test_markers_anywhere_are_two_steps_and_each_pair_is_equally_likely():
+    x, y = AddingTask(4, markers="anywhere").batch(30_000, rng=0)
+    markers = x[:, :, 1]
+    np.testing.assert_array_equal(markers.sum(axis=0), 2)
+    np.testing.assert_allclose((x[:, :, 0] * markers).sum(axis=0), y[:, 0], rtol=1e-6)
+    pairs, counts = np.unique(markers, axis=1, return_counts=True)
+    assert pairs.shape == (4, 6)
+    np.testing.assert_allclose(counts / 30_000, 1 / 6, atol=4 * math.sqrt(5 / 36 / 30_000))
+
+
 def test_markers_and_values_are_independent_across_halves_and_rows():
     x, _ = AddingTask(20).batch(20_000, rng=0)
     first, second = x[:10, :, 1].argmax(axis=0), x[10:, :, 1].argmax(axis=0)
@@ -113,7 +123,7 @@ def test_it_is_in_the_registry():
     assert (AddingTask.input_size, AddingTask.output_size, AddingTask.readout) == (2, 1, "last")
     assert "Le, Jaitly & Hinton 2015" in AddingTask.source
     assert "\n" not in AddingTask.description + AddingTask.source + AddingTask.rule
-    assert repr(AddingTask(T=7)) == "AddingTask(T=7)"
+    assert repr(AddingTask(T=7)) == "AddingTask(T=7, markers='halves')"
     assert AddingTask().T == 50
 
 
@@ -143,6 +153,11 @@ def test_it_is_in_the_registry():
             lambda: AddingTask().evaluation_batch(4, seed=-1),
             ValueError,
             "AddingTask.evaluation_batch: seed must be an int ≥ 0, got -1: try 0 or more",
+        ),
+        (
+            lambda: AddingTask(markers="ends"),
+            ValueError,
+            "AddingTask: markers must be one of 'halves', 'anywhere', got 'ends'",
         ),
         (lambda: tasks.adding(1, 4), ValueError, "adding: T must be an int ≥ 2, got 1: try 2 or more"),
         (lambda: tasks.adding(4, "3"), TypeError, "adding: N must be an int ≥ 1, got '3' (str): try 1"),

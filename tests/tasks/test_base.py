@@ -181,11 +181,11 @@ def test_repr_tells_the_settings(name):
     task = built(name)
     assert type(task).__name__ in repr(task)
     for setting in getattr(task, "settings", ()):
-        assert f"{setting}={getattr(task, setting)}" in repr(task)
+        assert f"{setting}={getattr(task, setting)!r}" in repr(task)
 
 
 def test_repr_can_be_read_back():
-    for text in ("AddingTask(T=7)", "EchoTask(T=9, delay=2)", "ReberTask()", "CopyTask(T=1)"):
+    for text in ("AddingTask(T=7, markers='halves')", "EchoTask(T=9, delay=2)", "ReberTask()", "CopyTask(T=1)"):
         assert repr(eval(text, {type(t).__name__: type(t) for t in (built(n) for n in DRAWN)})) == text
 
 

@@ -1,0 +1,112 @@
+"""``minirnn eval PATH``: what a saved model has learnt, measured on held-out data.
+
+Checked by tests/cli/test_saved.py.
+"""
+
+import argparse
+import json
+import math
+import textwrap
+from types import SimpleNamespace
+from typing import Any
+
+from minirnn.cli.models import COLUMNS, line_on
+from minirnn.cli.options import whole_number
+from minirnn.cli.saved import Saved, add_saved, is_its_text, load
+from minirnn.cli.train import SEQUENCES
+from minirnn.cli.training import counted, verdict_on
+from minirnn.tasks import TextTask
+from minirnn.threads import set_num_threads
+from minirnn.training import accuracy, bits_per_character, measure
+
+
+def add_command(commands: Any) -> None:
+    """Add ``eval`` to the command line."""
+    about = (
+        "Measure a saved model on held-out data: the figure that minirnn train printed at the end, unless told "
+        "otherwise. Exit status: 0 solved, 1 not solved, 2 an error."
+    )
+    example = "example: minirnn eval model.npz --steps-in-time 100, of a model that was trained with 50"
+    parser = commands.add_parser("eval", help="measure a saved model", description=about, epilog=example)
+    add_saved(parser, length="length T of the sequences; default: that of its training")
+    add = parser.add_argument
+    add("--sequences", type=whole_number(1), metavar="N", help=f"how many to measure it on; default: {SEQUENCES}")
+    add("--seed", type=whole_number(0), help="of the held-out data; default: that of its training")
+    add("--json", action="store_true", help="print everything as JSON instead")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure and print; return 0 if the task is solved, else 1."""
+    saved = load(arguments.path, file=arguments.file, T=arguments.steps_in_time)
+    set_num_threads(saved.arguments.threads)  # another number would change the last digits
+    measured = _on_text(saved, arguments) if isinstance(saved.task, TextTask) else _on_sequences(saved, arguments)
+    solved = saved.task.solved(measured["figure"])
+    print(_json(saved, measured, solved) if arguments.json else _text(saved, measured, solved))
+    return 0 if solved else 1
+
+
+def _on_text(saved: Saved, arguments: argparse.Namespace) -> dict[str, Any]:
+    for option, given in (
+        ("--sequences", arguments.sequences),
+        ("--seed", arguments.seed),
+        ("--steps-in-time", arguments.steps_in_time),
+    ):
+        if given is not None:
+            raise ValueError(
+                f"{option}: expected a task of sequences with it, got text, whose held-out part is read whole: leave "
+                "it out"
+            )
+    task: TextTask = saved.task
+    bits = bits_per_character(saved.model, task)
+    return {"figure": bits, "unigram": task.unigram_bits, "same_text": is_its_text(saved)}
+
+
+def _on_sequences(saved: Saved, arguments: argparse.Namespace) -> dict[str, Any]:
+    task, N = saved.task, arguments.sequences or SEQUENCES
+    seed = saved.arguments.seed if arguments.seed is None else arguments.seed
+    held_out = task.evaluation_batch(N, seed)
+    measured = {"sequences": len(held_out[0][0]), "seed": seed, "figure": measure(saved.model, task, held_out)}
+    if task.kind == "classification":
+        measured["accuracy"] = measure(saved.model, SimpleNamespace(figure=_accuracy), held_out)
+    return measured
+
+
+def _accuracy(predictions: Any, y: Any, lengths: Any = None) -> float:
+    """Return the share of targets that are right; those of a task with one target a row have no padding."""
+    return accuracy(predictions, y, lengths=lengths if y.ndim == 2 else None)
+
+
+# --- what is printed --------------------------------------------------------------------------------------------------
+
+
+def _json(saved: Saved, measured: dict[str, Any], solved: bool) -> str:
+    task = saved.task
+    head = {"path": str(saved.checkpoint.path), "task": task.name, "T": getattr(task, "T", None)}
+    head |= {"layer": repr(saved.model.recurrent), "parameters": saved.model.count_params()}
+    head |= {"updates": saved.history.updates, "metric": task.metric, "baseline": task.baseline, "rule": task.rule}
+    plain = {n: None if isinstance(v, float) and not math.isfinite(v) else v for n, v in measured.items()}
+    return json.dumps(head | plain | {"solved": solved}, indent=1, ensure_ascii=False, allow_nan=False)
+
+
+def _text(saved: Saved, measured: dict[str, Any], solved: bool) -> str:
+    task = saved.task
+    model = f"{line_on(saved.arguments, saved.model)}, {saved.after}"
+    verdict = f"{'solved' if solved else 'not solved'}: {verdict_on(task, measured['figure'])}"
+    if "sequences" in measured:
+        verdict += f"; {counted(measured['sequences'], 'sequence')}, seed {measured['seed']}"
+    parts = [f"{task.name}{_length(saved)}: {task.description}", model, "", verdict]
+    if "accuracy" in measured:
+        parts.append(f"accuracy: {measured['accuracy']:.4f} of the targets right")
+    parts.append(f"to be solved: {task.rule}")
+    if not measured.get("same_text", True):
+        parts.append("note: this is not the text that it was trained on, though its characters are the same")
+    return "\n".join(textwrap.fill(part, COLUMNS, subsequent_indent="  ") for part in parts)
+
+
+def _length(saved: Saved) -> str:
+    """Return the length of the sequences, and that of the training if it was another."""
+    if not hasattr(saved.task, "T"):
+        return ""
+    T, then = saved.task.T, saved.checkpoint.settings.get("task_T")
+    return f", T = {T}" + (f" (trained with {then})" if then not in (None, T) else "")

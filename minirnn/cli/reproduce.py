@@ -1,0 +1,153 @@
+"""``minirnn reproduce PAPER``: a paper's experiments, ours beside the published figures.
+
+Checked by tests/cli/test_reproduce.py.
+"""
+
+import argparse
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from minirnn.cli.options import check_writable, whole_number
+from minirnn.threads import available_cpus
+
+PAPERS = {
+    "irnn": "the identity against tanh: adding, and digits pixel by pixel (Le, Jaitly & Hinton 2015)",
+    "pascanu": "temporal order with and without clipping and Ω (Pascanu, Mikolov & Bengio 2013)",
+    "hochreiter": "adding, temporal order and the embedded Reber grammar with LSTM (Hochreiter & Schmidhuber 1997)",
+    "pham": "dropout between the layers only against everywhere (Pham et al. 2014)",
+}
+
+
+def add_command(commands: Any) -> None:
+    """Add ``reproduce`` and the papers to the command line."""
+    about = "Run a paper's experiments, and hold them against the published figures, within ten minutes on two CPUs."
+    epilog = "Exit status: 0 all that is judged passes, 1 something fails, 2 an error, 130 interrupted."
+    help = "run a paper's experiments again"
+    parser = commands.add_parser("reproduce", help=help, description=about, epilog=epilog)
+    papers = parser.add_subparsers(metavar="PAPER", required=True)
+    for name, what in PAPERS.items():
+        _add(papers, name, what)
+
+
+def _add(papers: Any, name: str, what: str) -> None:
+    parser: argparse.ArgumentParser = papers.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".")
+    add = parser.add_argument
+    add("--full", action="store_true", help="all of it; this takes hours")
+    seeds = "runs of each setting, with seeds 0, 1, …; default: what ten minutes allow"
+    add("--seeds", type=whole_number(1), metavar="K", help=seeds)
+    jobs = "processes at a time, one thread each, which changes no figure; default: the CPUs that may be used"
+    add("--jobs", type=whole_number(1), metavar="K", help=jobs)
+    out = "where the figures of each run (CSV) and a picture (SVG, if matplotlib is there) go; default: %(default)s"
+    add("--out", type=Path, default=Path("reproductions"), metavar="DIR", help=out)
+    add("--resume", action="store_true", help="do not run again what is in that CSV file already")
+    add("--no-progress", action="store_true", help="no bar (there is none either when stderr is not a terminal)")
+    parser.set_defaults(run=run, paper=name)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run what is asked for, printing each result and then the table; return 0 if all that is judged passes, else 1."""
+    from minirnn.reproductions import PAPERS, report
+
+    paper = PAPERS[arguments.paper]
+    csv, picture = _files(arguments)
+    jobs = paper.jobs(arguments.full, range(arguments.seeds or paper.seeds))
+    done = _earlier(jobs, csv, arguments.resume)
+    print(f"{report.heading(paper)}\n", flush=True)
+    start = time.perf_counter()
+    interrupted = _run(jobs, done, csv, arguments)
+    seconds = time.perf_counter() - start
+    results = _in_order(jobs, done)
+    lines = paper.lines(results)
+    passed, verdict = report.verdict(lines)
+    print(f"\n{report.table(lines)}\n\n{_machine(arguments)}")
+    ended = "interrupted: " if interrupted else ""
+    print(f"{ended}{verdict}; {len(done)} of {len(jobs)} runs; {report.duration(seconds)}")
+    print(f"\nFigures of each run: {csv}")
+    print(_picture(paper, results, picture))
+    return 130 if interrupted else 0 if passed else 1
+
+
+def _files(arguments: argparse.Namespace) -> tuple[Path, Path]:
+    """Return where figures and picture go; refuse at once what could not be written."""
+    name = f"{arguments.paper}-full" if arguments.full else arguments.paper
+    csv, picture = arguments.out / f"{name}.csv", arguments.out / f"{name}.svg"
+    try:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        fault = (error.strerror or str(error)).lower()
+        raise ValueError(f"--out: expected a directory, got {str(arguments.out)!r}: {fault}: try another") from None
+    for path in (csv, picture):
+        check_writable("--out", path)
+    return csv, picture
+
+
+def _earlier(jobs: Sequence[Any], csv: Path, resume: bool) -> dict[tuple[str, int], Any]:
+    """Return the results of an earlier run by setting and seed, as far as they are wanted."""
+    from minirnn.reproductions import records
+
+    if not (resume and csv.exists()):
+        return {}
+    wanted = {(job.setting, job.seed) for job in jobs}
+    return {key: r for r in records.read(csv) if (key := (r.setting, r.seed)) in wanted}
+
+
+def _run(jobs: Sequence[Any], done: dict[tuple[str, int], Any], csv: Path, arguments: argparse.Namespace) -> bool:
+    """Run the jobs that are not done, writing the figures after each; return whether Ctrl-C ended it."""
+    from tqdm import tqdm
+
+    from minirnn.reproductions import records, report
+    from minirnn.reproductions.running import run_all
+
+    left = [job for job in jobs if (job.setting, job.seed) not in done]
+    size = {"ncols": shutil.get_terminal_size().columns - 1, "nrows": 20}
+    disable = True if arguments.no_progress else None
+    with tqdm(total=len(jobs), initial=len(done), unit=" runs", disable=disable, leave=False, **size) as bar:
+
+        def finished(result: Any) -> None:
+            done[result.setting, result.seed] = result
+            records.write(csv, _in_order(jobs, done))
+            tqdm.write(report.of_one(result), file=sys.stdout)
+            sys.stdout.flush()
+            bar.update()
+
+        try:
+            run_all(left, arguments.jobs or available_cpus(), finished)
+        except KeyboardInterrupt:
+            return True
+    return False
+
+
+def _in_order(jobs: Sequence[Any], done: dict[tuple[str, int], Any]) -> Any:
+    from minirnn.reproductions import Results
+
+    return Results(done[key] for job in jobs if (key := (job.setting, job.seed)) in done)
+
+
+def _machine(arguments: argparse.Namespace) -> str:
+    """Return the command, the day, the machine and the versions, for a table that is kept."""
+    from minirnn.bench.measure import machine, version_of
+
+    options = " --full" if arguments.full else ""
+    options += f" --seeds {arguments.seeds}" if arguments.seeds else ""
+    of = machine()
+    versions = f"minirnn {version_of('minirnn')}, {of['Python']}, numpy {of['numpy']}"
+    processes = arguments.jobs or available_cpus()
+    where = f"{of['date']}, {of['CPU']}, {processes} process{'es' * (processes > 1)}, {versions}"
+    return f"`minirnn reproduce {arguments.paper}{options}`, {where}"
+
+
+def _picture(paper: Any, results: Any, path: Path) -> str:
+    """Draw the picture where matplotlib is there; return a sentence on it."""
+    from minirnn.reproductions import pictures
+
+    if not results:
+        return "No picture: there is nothing to draw"
+    try:
+        pictures.draw(paper, results, path)
+    except ImportError as error:
+        return f"No picture: {error}"
+    return f"Picture: {path}"

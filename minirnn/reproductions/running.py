@@ -1,0 +1,68 @@
+"""Runs the jobs of a reproduction, in several processes. Checked by tests/reproductions/test_running.py."""
+
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+
+from minirnn.reproductions.base import Job, Result
+from minirnn.threads import set_num_threads
+
+_BLAS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def run_all(jobs: Sequence[Job], processes: int, done: Callable[[Result], object]) -> None:
+    """Run all jobs, and call ``done`` with each result as it comes.
+
+    The figures do not depend on the number of processes: each job has one thread and its own seed.
+
+    Raises
+    ------
+    RuntimeError
+        When a job fails, naming it; jobs that have not begun are given up.
+    """
+    if not jobs:
+        return
+    # Fresh processes, not forks: numpy's threads do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    with _one_thread_each(), ProcessPoolExecutor(min(processes, len(jobs)), context, _prepare) as pool:
+        futures = {pool.submit(run_one, job): job for job in jobs}
+        try:
+            for future in as_completed(futures):
+                done(future.result())
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
+
+
+def run_one(job: Job) -> Result:
+    """Run a job here and now."""
+    start = time.perf_counter()
+    try:
+        figures = job.run(seed=job.seed, **job.arguments)
+    except Exception as error:
+        raise RuntimeError(f"{job.setting}, seed {job.seed}: {type(error).__name__}: {error}") from error
+    return Result(job.setting, job.seed, figures, time.perf_counter() - start)
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Within it new processes hold BLAS to one thread: it reads these variables when it is loaded."""
+    before = {name: os.environ.get(name) for name in _BLAS}
+    os.environ.update(dict.fromkeys(_BLAS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _prepare() -> None:
+    set_num_threads(1)

@@ -1,0 +1,157 @@
+import csv
+import re
+import sys
+
+import pytest
+
+from minirnn import reproductions
+from minirnn.cli import main
+from minirnn.reproductions.base import Job, Line, Paper, Published, percent
+
+RAN = []
+
+
+def work(*, seed, share):
+    RAN.append(seed)
+    if share is None:
+        raise KeyboardInterrupt
+    return {"share": share + seed / 100}
+
+
+def lines(results):
+    made = []
+    for name in dict.fromkeys(r.setting for r in results):
+        shares = results.of(name, "share")
+        made.append(
+            Line(f"{name}: share", percent(shares), Published("50 %", False), "≥ 50 %", min(shares) >= 0.5, 1.0)
+        )
+    return made
+
+
+def draw(axes, results):
+    axes[0].plot([r.seed for r in results], [r.figures["share"] for r in results])
+
+
+@pytest.fixture
+def paper(monkeypatch):
+    """Put a small paper in the place of a large one, and run its jobs here: what they are is told by RAN."""
+
+    def jobs(full, seeds):
+        return [Job(f"T = {T}", seed, work, {"share": 0.6}) for T in ((9, 3) if full else (3,)) for seed in seeds]
+
+    made = Paper("irnn", "A paper", ("What is done.",), 2, jobs, lines, draw, 1)
+    monkeypatch.setitem(reproductions.PAPERS, "irnn", made)
+    monkeypatch.setattr("minirnn.reproductions.running.run_all", run_here)
+    RAN.clear()
+    return made
+
+
+def run_here(jobs, processes, done):
+    for job in jobs:
+        done(reproductions.Result(job.setting, job.seed, job.run(seed=job.seed, **job.arguments), 1.0))
+
+
+def run(capsys, tmp_path, *options):
+    status = main(["reproduce", "irnn", "--no-progress", "--out", str(tmp_path / "out"), *options])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_it_prints_ours_beside_the_published_figures(paper, capsys, tmp_path):
+    status, out, err = run(capsys, tmp_path)
+    assert (status, err, RAN) == (0, "", [0, 1])
+    assert out.startswith(
+        "A paper\n\nWhat is done.\n\nT = 3, seed 0: share 0.6 (1 s)\nT = 3, seed 1: share 0.61 (1 s)\n"
+    )
+    assert "| T = 3: share | 61.0 % (60.0 % … 61.0 %) | 50 % (unverified) | ≥ 50 % | pass | 1 s  |" in out
+    assert "\n1 of 1 pass; 2 of 2 runs; " in out
+    assert re.search(r"^`minirnn reproduce irnn`, \d{4}-\d\d-\d\d, .*, minirnn \d.*, \w+ 3.*, numpy \d", out, re.M)
+
+
+def test_it_writes_figures_and_a_picture(paper, capsys, tmp_path):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install -e '.[plot]'")
+    _, out, _ = run(capsys, tmp_path)
+    with open(tmp_path / "out" / "irnn.csv", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    assert rows[1:] == [["T = 3", "0", "share", "0.6", "1.000"], ["T = 3", "1", "share", "0.61", "1.000"]]
+    picture = tmp_path / "out" / "irnn.svg"
+    assert picture.read_text(encoding="utf-8").count("</svg>") == 1
+    assert out.endswith(f"Figures of each run: {tmp_path / 'out' / 'irnn.csv'}\nPicture: {picture}\n")
+    before = picture.read_bytes()
+    run(capsys, tmp_path)
+    assert picture.read_bytes() == before
+
+
+def test_without_matplotlib_it_says_so(paper, capsys, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    status, out, _ = run(capsys, tmp_path)
+    assert status == 0
+    assert out.endswith('it needs matplotlib, which is not installed: try pip install "minirnn[plot]"\n')
+    assert not (tmp_path / "out" / "irnn.svg").exists()
+
+
+def test_what_fails_is_status_1(paper, capsys, tmp_path, monkeypatch):
+    fails = paper._replace(jobs=lambda full, seeds: [Job("T = 3", 0, work, {"share": 0.4})])
+    monkeypatch.setitem(reproductions.PAPERS, "irnn", fails)
+    status, out, _ = run(capsys, tmp_path)
+    assert status == 1
+    assert "| FAIL |" in out
+    assert "\n0 of 1 pass; 1 of 1 runs; " in out
+
+
+def test_all_of_it_and_more_seeds(paper, capsys, tmp_path):
+    _, out, _ = run(capsys, tmp_path, "--full", "--seeds", "3")
+    assert RAN == [0, 1, 2, 0, 1, 2]
+    assert "`minirnn reproduce irnn --full --seeds 3`" in out
+    assert (tmp_path / "out" / "irnn-full.csv").exists()
+
+
+def test_resume_runs_what_is_not_there_yet(paper, capsys, tmp_path):
+    run(capsys, tmp_path, "--seeds", "1")
+    RAN.clear()
+    _, out, _ = run(capsys, tmp_path, "--seeds", "3", "--resume")
+    assert RAN == [1, 2]
+    assert "3 of 3 runs" in out
+    assert "60.0 %" in out
+    RAN.clear()
+    run(capsys, tmp_path, "--seeds", "1")
+    assert RAN == [0]  # without it everything is run again
+
+
+def test_ctrl_c_keeps_what_there_is(paper, capsys, tmp_path, monkeypatch):
+    stops = paper._replace(
+        jobs=lambda full, seeds: [Job("T = 3", 0, work, {"share": 0.7}), Job("T = 3", 1, work, {"share": None})]
+    )
+    monkeypatch.setitem(reproductions.PAPERS, "irnn", stops)
+    status, out, _ = run(capsys, tmp_path)
+    assert status == 130
+    assert "70.0 %" in out
+    assert "\ninterrupted: 1 of 1 pass; 1 of 2 runs; " in out
+    assert "T = 3,0,share,0.7" in (tmp_path / "out" / "irnn.csv").read_text(encoding="utf-8").replace('"', "")
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["gers"], "argument PAPER: invalid choice: 'gers'"),
+        (["irnn", "--seeds", "0"], "argument --seeds: expected a whole number ≥ 1, got '0'"),
+    ],
+)
+def test_bad_options_are_refused(options, text, capsys):
+    assert main(["reproduce", *options]) == 2
+    assert text in capsys.readouterr().err
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_anything_runs(paper, capsys, tmp_path):
+    (tmp_path / "out").write_text("a file")
+    status, _, err = run(capsys, tmp_path)
+    assert (status, RAN) == (2, [])
+    assert err == f"minirnn: error: --out: expected a directory, got '{tmp_path / 'out'}': file exists: try another\n"
+
+
+def test_another_file_there_is_refused_by_resume(paper, capsys, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "irnn.csv").write_text("a,b\n", encoding="utf-8")
+    status, _, err = run(capsys, tmp_path, "--resume")
+    assert (status, RAN) == (2, [])
+    assert "expected results that an earlier run wrote" in err

@@ -1,0 +1,620 @@
+import argparse
+import json
+import re
+
+import numpy as np
+import pytest
+from error_texts import raises
+
+from minirnn import bptt, losses
+from minirnn.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
+from minirnn.cli import evaluate, main, saved
+from minirnn.tasks import TASKS, SequenceTask, TextTask, VowelsTask
+from minirnn.training import Checkpointing, accuracy, bits_per_character, fit, measure
+from minirnn.training.saving import history_of
+
+QUICK = ["--steps-in-time", "6", "--hidden", "5", "--batch", "4", "--max-updates", "12"]
+SMALL = ["--hidden", "8", "--embedding", "4", "--batch", "2", "--chunk", "6", "--max-updates", "12"]
+TEXT = [*SMALL, "--lr", "0.02", "--sample", "20", "--seed", "3"]
+SENTENCE = "the cat sat on the mat, and the dog sat on the log.\n"
+
+
+def run(capsys, *arguments):
+    """Return exit status and what was printed, after checking that stderr stayed empty."""
+    status = main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    assert err == ""
+    return status, out
+
+
+def error(capsys, *arguments):
+    """Return the error that was printed, after checking that it is one line and that nothing else was printed."""
+    assert main([str(argument) for argument in arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("minirnn: error: ")
+    assert err.count("\n") == 1
+    return err.removeprefix("minirnn: error: ").removesuffix("\n")
+
+
+def parsed(capsys, *arguments):
+    return json.loads(run(capsys, *arguments, "--json")[1], parse_constant=pytest.fail)
+
+
+@pytest.fixture
+def model(capsys, tmp_path):
+    """A saved model of the adding problem."""
+    path = tmp_path / "model.npz"
+    run(capsys, "train", "adding", *QUICK, "--save", path)
+    return path
+
+
+@pytest.fixture
+def text(capsys, tmp_path):
+    """A saved model of a text, and what `train` printed; the text is text.txt beside it."""
+    (tmp_path / "text.txt").write_text(SENTENCE * 30, encoding="utf-8")
+    path = tmp_path / "text.npz"
+    _, out = run(capsys, "train", "text", "--file", tmp_path / "text.txt", *TEXT, "--save", path)
+    return path, out
+
+
+def rewritten(path, *, drop=(), **settings):
+    """Write the model again with other settings, as anybody could; return the path."""
+    it = load_checkpoint(path)
+    kept = {name: value for name, value in it.settings.items() if name not in drop}
+    other = path.with_name("other.npz")
+    model = saved.load(path).model
+    save_checkpoint(other, model=model, settings=kept | settings, position=it.position, extra=it.extra)
+    return other
+
+
+# --- train --save -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", ["adding", "text"])
+def test_what_is_saved_is_what_a_checkpoint_holds(capsys, tmp_path, task):
+    (tmp_path / "text.txt").write_text(SENTENCE * 30, encoding="utf-8")
+    how = ["--file", tmp_path / "text.txt", *TEXT] if task == "text" else QUICK
+    path = tmp_path / "model.npz"
+    _, out = run(capsys, "train", task, *how, "--checkpoint", tmp_path / "run", "--save", path)
+    assert f"\nsaved after 12 updates: {path}\n" in out
+    one, other = load_checkpoint(path), load_checkpoint(tmp_path / "run" / "checkpoint-00000012.npz")
+    assert one.settings == other.settings
+    assert not {"save", "checkpoint", "resume", "version", "run"} & one.settings.keys()
+    assert (one.metrics, one.position, one.module) == (other.metrics, other.position, other.module)
+    assert one.position == [12, 0]
+    for name, array in other.parameters.items():
+        np.testing.assert_array_equal(one.parameters[name], array)
+    np.testing.assert_array_equal(history_of(one).loss, history_of(other).loss)
+    assert history_of(one).evaluations == history_of(other).evaluations
+    assert run(capsys, "eval", path)[1] == run(capsys, "eval", tmp_path / "run")[1]
+
+
+def test_a_path_that_cannot_be_written_is_refused_before_the_training(capsys, tmp_path):
+    path = tmp_path / "none" / "model.npz"
+    assert error(capsys, "train", "adding", *QUICK, "--save", path) == (
+        f"--save: expected a file that can be written, got {str(path)!r}: no such file or directory: try a file in a "
+        "directory that exists and may be written to"
+    )
+
+
+@pytest.mark.parametrize("made", [0, 3])
+def test_ctrl_c_saves_what_there_is(capsys, monkeypatch, tmp_path, made):
+    batches = SequenceTask.batches
+
+    def interrupted(self, N, rng):
+        for k, batch in enumerate(batches(self, N, rng)):
+            if k == made:
+                raise KeyboardInterrupt
+            yield batch
+
+    monkeypatch.setattr(SequenceTask, "batches", interrupted)
+    path = tmp_path / "model.npz"
+    path.write_bytes(b"an older one")
+    status, out = run(capsys, "train", "adding", *QUICK, "--save", path)
+    assert status == 130
+    if made:
+        assert f"\nsaved after 3 updates: {path}\n" in out
+        assert saved.load(path).history.updates == 3
+    else:
+        assert f"\nnot saved, because no update was made: {path}\n" in out
+        assert path.read_bytes() == b"an older one"
+
+
+def test_another_text_is_not_resumed(capsys, tmp_path):
+    file, there = tmp_path / "text.txt", ["--checkpoint", tmp_path / "run"]
+    file.write_text(SENTENCE * 30, encoding="utf-8")
+    run(capsys, "train", "text", "--file", file, *TEXT, *there)
+    file.write_text(SENTENCE * 31, encoding="utf-8")
+    assert error(capsys, "train", "text", "--file", file, *TEXT, *there, "--resume") == (
+        f"--resume: expected the same text as the run in '{tmp_path / 'run'}' was begun with, got another: give it the "
+        "same options, or choose another directory"
+    )
+
+
+# --- load -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("task", "options"),
+    [
+        ("adding", ["--cell", "lstm", "--clip", "inf", "--lr", "1e-05", "--optimizer", "sgd"]),
+        ("adding-ragged", ["--cell", "gru", "--init", "glorot"]),
+        ("echo", ["--delay", "2", "--activation", "sigmoid", "--init", "normal", "--backend", "graph"]),
+        ("reber", ["--seed", "7"]),
+    ],
+)
+def test_task_model_and_arguments_are_those_of_the_training(capsys, tmp_path, task, options):
+    path = tmp_path / "model.npz"
+    shared = ["--hidden", "5", "--batch", "3", "--max-updates", "3", "--save", path]
+    run(capsys, "train", task, *shared, *options)
+    checkpoint, arguments, built, model, history = saved.load(path)
+    then = {name: value for name, value in checkpoint.settings.items() if name != "task"}
+    assert {name: getattr(arguments, name) for name in then} == then
+    assert type(built) is TASKS[task]
+    assert (model.recurrent.backend, history.updates) == (then["backend"], 3)
+    assert model.state_dict().keys() == checkpoint.parameters.keys()
+    for name, array in model.state_dict().items():
+        np.testing.assert_array_equal(array, checkpoint.parameters[name])
+
+
+def test_files_that_hold_no_model_of_train(capsys, tmp_path, model):
+    it, path = saved.load(model), tmp_path / "other.npz"
+    it.model.save(path)
+    with raises(
+        CheckpointError,
+        f"{str(path)!r} holds weights alone, and not what they are the weights of: save a model by minirnn train … "
+        "--save PATH; in Python model.load(path) takes these",
+    ):
+        saved.load(path)
+    fit(
+        it.model,
+        it.task.batches(2, 0),
+        loss=losses.mse,
+        optimizer=saved.train.settings_of(it.arguments, it.task, it.model)["optimizer"],
+        max_updates=2,
+        checkpoint=Checkpointing(tmp_path / "run", settings={"hidden": 5}),
+    )
+    with raises(
+        CheckpointError,
+        f"{str(tmp_path / 'run' / 'checkpoint-00000002.npz')!r} was not saved by minirnn train, and does not say of "
+        "which task it is: save a model by minirnn train … --save PATH",
+    ):
+        saved.load(tmp_path / "run")
+    path.write_bytes(model.read_bytes()[:-100])
+    with raises(
+        CheckpointError,
+        f"load_checkpoint: {str(path)!r} is damaged: its end is missing or was added to. Use an earlier checkpoint, or "
+        "a copy",
+    ):
+        saved.load(path)
+    path.write_text("no model")
+    with raises(
+        CheckpointError,
+        f"load_checkpoint: {str(path)!r} is no file of minirnn's: give one that save_checkpoint or module.save wrote",
+    ):
+        saved.load(path)
+    (tmp_path / "empty").mkdir()
+    with raises(
+        CheckpointError,
+        f"{str(tmp_path / 'empty')!r} is a directory without checkpoints: give the file of one, or the directory that "
+        "was given to minirnn train … --checkpoint",
+    ):
+        saved.load(tmp_path / "empty")
+    path = tmp_path / "nowhere.npz"
+    with raises(
+        FileNotFoundError, f"load_checkpoint: cannot read {str(path)!r}: No such file or directory: check the path"
+    ):
+        saved.load(path)
+    path = tmp_path / "bare.npz"
+    save_checkpoint(path, model=it.model, settings=it.checkpoint.settings)
+    with raises(
+        CheckpointError,
+        f"{str(path)!r} lacks the history of its training: save a model by minirnn train … --save PATH",
+    ):
+        saved.load(path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"task": "os.system"},
+            "is of the task 'os.system', which there is not: minirnn tasks lists those there are",
+        ),
+        ({"task": ["adding"]}, "is of the task ['adding'], which there is not: minirnn tasks lists those there are"),
+        (
+            {"cell": "builtins.exec"},
+            "has settings that minirnn train does not take: argument --cell: invalid choice: 'builtins.exec' (choose ",
+        ),
+        ({"cell": "--save=x"}, "has settings that minirnn train does not take: argument --cell: invalid choice: '--s"),
+        ({"init": "nobody"}, "has settings that minirnn train does not take: argument --init: invalid choice: 'nobody"),
+        ({"activation": "__import__"}, "has settings that minirnn train does not take: argument --activation: invalid"),
+        ({"backend": "cuda"}, "has settings that minirnn train does not take: argument --backend: invalid choice: 'cu"),
+        ({"optimizer": "x"}, "has settings that minirnn train does not take: argument --optimizer: invalid choice: 'x"),
+        (
+            {"hidden": -5},
+            "has settings that minirnn train does not take: argument --hidden: expected a whole number ≥ 1, got '-5'",
+        ),
+        (
+            {"task_T": [6]},
+            "has settings that minirnn train does not take: argument --steps-in-time: expected a whole number ≥ 1, got",
+        ),
+        ({"hidden": 10**12}, "is set to --hidden 1000000000000, and its recurrent.W_hh is of shape (5, 5)"),
+        ({"help": True}, "does not have the settings that minirnn train saves of adding: unexpected: 'help'"),
+        ({"drop": ("cell",)}, "does not have the settings that minirnn train saves of adding: missing: 'cell'"),
+    ],
+)
+def test_settings_are_refused_before_anything_is_built(monkeypatch, model, settings, message):
+    other = rewritten(model, **settings)
+    for name in ("build_model", "built_task"):
+        monkeypatch.setattr(saved, name, lambda *_: pytest.fail("it was built"))
+    with pytest.raises(CheckpointError) as caught:
+        saved.load(other)
+    assert str(caught.value).startswith(f"{str(other)!r} {message}")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"task_T": 1}, "AddingTask: T must be an int ≥ 2, got 1: try 2 or more"),
+        (
+            {"activation": "tanh"},
+            "RecurrentLayer: init='irnn' is a layer of rectifiers, got activation='tanh': try activation='relu'",
+        ),
+        ({"cell": "gru"}, "SequenceModel.load_state_dict: nothing was loaded, because of entries that do not fit:\n"),
+    ],
+)
+def test_settings_that_cannot_be_built(model, settings, message):
+    other = rewritten(model, **settings)
+    with pytest.raises(CheckpointError) as caught:
+        saved.load(other)
+    assert str(caught.value).startswith(f"{str(other)!r} cannot be built again: {message}")
+
+
+def test_settings_that_are_not_used_are_not_looked_at(model):
+    other = rewritten(model, version="9", run="os.system", max_updates="x")
+    assert saved.load(other).arguments.run is saved.train.train_sequences
+
+
+def test_a_task_whose_data_are_not_installed(capsys, monkeypatch, model):
+    def missing(self):
+        raise ImportError("VowelsTask: its data are part of sktime, which is not installed: try pip install it")
+
+    monkeypatch.setattr(VowelsTask, "__init__", missing)
+    other = rewritten(model, task="vowels", drop=("task_T",))
+    assert error(capsys, "eval", other).startswith("VowelsTask: its data are part of sktime, which is not installed:")
+
+
+# --- text that has changed --------------------------------------------------------------------------------------------
+
+
+def test_a_text_that_has_moved(capsys, tmp_path, text):
+    path, _ = text
+    first = run(capsys, "eval", path)
+    (tmp_path / "text.txt").rename(tmp_path / "moved.txt")
+    assert error(capsys, "eval", path) == (
+        f"{str(path)!r} was trained on the text {str(tmp_path / 'text.txt')!r}, which is not there: say where it is by "
+        "--file PATH"
+    )
+    assert run(capsys, "eval", path, "--file", tmp_path / "moved.txt") == first
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "characters", "which"),
+    [("cat", "cXt", 17, "'X' new"), ("c", "C", 16, "'c' gone, 'C' new"), ("c", "t", 15, "'c' gone")],
+)
+def test_a_text_of_other_characters(tmp_path, text, old, new, characters, which):
+    file, (path, _) = tmp_path / "text.txt", text
+    assert len(set(SENTENCE)) == 16
+    changed = SENTENCE.replace(old, new, 1) if characters == 17 else SENTENCE.replace(old, new)
+    file.write_text(SENTENCE * 15 + changed * 15 if characters == 17 else changed * 30, encoding="utf-8")
+    with raises(
+        CheckpointError,
+        f"{str(path)!r} was trained on a text of 16 different characters, and {str(file)!r} has {characters}: {which}. "
+        "Say by --file PATH where the text is that it was trained on",
+    ):
+        saved.load(path)
+
+
+def test_another_text_of_the_same_characters_is_told(capsys, tmp_path, text):
+    path, _ = text
+    assert "same_text" in parsed(capsys, "eval", path)
+    assert parsed(capsys, "eval", path)["same_text"] is True
+    assert "note: " not in run(capsys, "eval", path)[1]
+    (tmp_path / "text.txt").write_text(SENTENCE * 40, encoding="utf-8")
+    assert parsed(capsys, "eval", path)["same_text"] is False
+    assert "\nnote: this is not the text that it was trained on, though " in run(capsys, "eval", path)[1]
+
+
+def test_a_text_whose_characters_were_not_saved(text):
+    other = rewritten(text[0], drop=("text",))
+    with raises(
+        CheckpointError,
+        f"{str(other)!r} does not say which characters it knows, as an earlier minirnn saved it: go on with its run by "
+        "--checkpoint DIR --resume --save PATH",
+    ):
+        saved.load(other)
+
+
+# --- eval -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("task", "options"),
+    [
+        ("adding", ["--steps-in-time", "6"]),
+        ("parity", ["--steps-in-time", "6", "--seed", "4"]),
+        ("adding-ragged", ["--seed", "2"]),
+        ("copy", ["--steps-in-time", "5"]),
+    ],
+)
+def test_the_figure_is_the_one_that_train_printed(capsys, tmp_path, task, options):
+    path = tmp_path / "model.npz"
+    status, out = run(capsys, "train", task, *options, "--hidden", "5", "--max-updates", "5", "--save", path)
+    figures = re.search(r"^(?:not )?solved: held-out .*, baseline \d\.\d+", out, re.M)[0]
+    again, printed = run(capsys, "eval", path)
+    assert again == status
+    assert figures in " ".join(printed.split())
+    it = saved.load(path)
+    held_out = it.task.evaluation_batch(1000, it.arguments.seed)
+    found = parsed(capsys, "eval", path)
+    assert found["figure"] == measure(it.model, it.task, held_out)
+    assert (found["seed"], found["sequences"], found["updates"]) == (it.arguments.seed, 1000, 5)
+    if it.task.kind == "classification":
+        assert found["accuracy"] == accuracy(it.model(held_out[0])[0].numpy(), held_out[1])
+        assert f"\naccuracy: {found['accuracy']:.4f} of the targets right\n" in printed
+    else:
+        assert "accuracy" not in found
+        assert "accuracy" not in printed
+
+
+def test_the_figure_of_a_text_is_the_one_that_train_printed(capsys, text):
+    path, out = text
+    figures = re.search(r"^(?:not )?solved: held-out .*, unigram \d\.\d+", out, re.M)[0]
+    status, printed = run(capsys, "eval", path)
+    assert figures in printed.splitlines()
+    assert status == (0 if figures.startswith("solved") else 1)
+    it = saved.load(path)
+    assert parsed(capsys, "eval", path)["figure"] == bits_per_character(it.model, it.task)
+
+
+def test_what_eval_prints(capsys, model):
+    _, out = run(capsys, "eval", model, "--sequences", "50", "--seed", "9")
+    assert re.fullmatch(
+        "adding, T = 6: add the two marked numbers of a sequence, one in each half\n"
+        "RecurrentLayer, D = 2, H = 5, relu, init irnn; 46 parameters, after 12 updates\n"
+        "\n"
+        r"not solved: held-out mean squared error \d\.\d{4}, baseline 0\.1667; 50 sequences,"
+        "\n  seed 9\n"
+        r"to be solved: mean squared error below 0\.01 \(always predicting 1 gives 1/6\)"
+        "\n",
+        out,
+    )
+    assert max(map(len, out.splitlines())) <= evaluate.COLUMNS
+
+
+def test_eval_at_another_length_on_other_data(capsys, model):
+    it = saved.load(model)
+    found = parsed(capsys, "eval", model, "--steps-in-time", "11", "--sequences", "30", "--seed", "2")
+    task = TASKS["adding"](11)
+    assert found["figure"] == measure(it.model, task, task.evaluation_batch(30, 2))
+    assert (found["T"], found["sequences"], found["seed"]) == (11, 30, 2)
+    assert run(capsys, "eval", model, "--steps-in-time", "11")[1].startswith("adding, T = 11 (trained with 6): ")
+
+
+def test_eval_of_a_model_that_solved_it(capsys, monkeypatch, model):
+    monkeypatch.setattr(TASKS["adding"], "goal", 10.0)
+    status, out = run(capsys, "eval", model)
+    assert status == 0
+    assert "\nsolved: held-out " in out
+    assert parsed(capsys, "eval", model)["solved"] is True
+
+
+def test_weights_that_are_not_finite_are_not_solved(capsys, model):
+    it = saved.load(model)
+    it.model.head.bias.data = np.full(1, np.nan, np.float32)
+    save_checkpoint(model, model=it.model, settings=it.checkpoint.settings, extra=it.checkpoint.extra)
+    found = parsed(capsys, "eval", model)
+    assert (found["figure"], found["solved"]) == (None, False)
+
+
+@pytest.mark.parametrize(
+    ("which", "options", "message"),
+    [
+        (
+            "text",
+            ["--sequences", "5"],
+            "--sequences: expected a task of sequences with it, got text, whose held-out part is read whole: leave it "
+            "out",
+        ),
+        (
+            "text",
+            ["--steps-in-time", "5"],
+            "--steps-in-time: expected a task of sequences with it, got text, whose held-out part is read whole: leave "
+            "it out",
+        ),
+        ("model", ["--file", "x"], "--file: expected a model of text with it, got one of adding: leave it out"),
+        (
+            "model",
+            ["--steps-in-time", "1"],
+            "--steps-in-time: AddingTask: T must be an int ≥ 2, got 1: try 2 or more",
+        ),
+        (
+            "model",
+            ["--sequences", "0"],
+            "argument --sequences: expected a whole number ≥ 1, got '0'; see minirnn eval --help",
+        ),
+    ],
+)
+def test_eval_refuses(capsys, request, which, options, message):
+    made = request.getfixturevalue(which)
+    assert error(capsys, "eval", made[0] if which == "text" else made, *options) == message
+
+
+def test_a_task_without_T_has_no_other_length(capsys, tmp_path):
+    path = tmp_path / "model.npz"
+    run(capsys, "train", "reber", "--hidden", "4", "--max-updates", "2", "--save", path)
+    assert error(capsys, "eval", path, "--steps-in-time", "9") == (
+        "--steps-in-time: expected a task of sequences of any length T with it, got reber"
+    )
+    assert 0 < parsed(capsys, "eval", path)["accuracy"] < 1  # the padding does not count as right or wrong
+
+
+def test_accuracy_passes_over_padding():
+    scores = np.zeros((3, 2, 2))
+    scores[..., 1] = 1  # always the class 1
+    y = np.array([[1, 0], [1, 1], [1, 1]])
+    assert evaluate._accuracy(scores, y, np.array([1, 2])) == pytest.approx(2 / 3)
+    assert evaluate._accuracy(scores[0], y[0], np.array([1, 2])) == 0.5  # one target a row: lengths are of the input
+
+
+# --- sample -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_sample_is_the_one_of_the_training(capsys, text):
+    path, out = text
+    status, printed = run(capsys, "sample", path, "--length", "20")
+    assert status == 0
+    head, _, body = printed.partition("\n\n")
+    assert body.rstrip("\n") == out[out.index("a sample, at temperature 0.7:") :].rstrip("\n")
+    assert " ".join(head.split()) == (
+        "text: RecurrentLayer, D = 4, H = 8, tanh, init orthogonal; 312 parameters, after 12 updates"
+    )
+
+
+def test_sample_goes_on_from_the_prompt(capsys, text):
+    path, _ = text
+    first, same, other = (
+        run(capsys, "sample", path, "--prompt", "the cat", "--length", "30", "--temperature", "1.5", *seed)[1]
+        for seed in ([], ["--seed", "3"], ["--seed", "4"])
+    )
+    assert first == same != other
+    _, _, written = first.partition("a sample, at temperature 1.5:\n\n    ")
+    assert written.startswith("the cat")
+    assert 30 < len(written.replace("\n    ", "\n")) <= 7 + 30 + 1
+    assert set(written) <= set(SENTENCE)
+
+
+def test_sample_shows_no_control_characters(capsys, tmp_path):
+    (tmp_path / "odd.txt").write_text("\x1b[31mred\x07 " * 50, encoding="utf-8")
+    path = tmp_path / "odd.npz"
+    run(capsys, "train", "text", "--file", tmp_path / "odd.txt", *TEXT, "--save", path)
+    _, out = run(capsys, "sample", path, "--prompt", "\x1b[31m", "--length", "100")
+    assert not {"\x1b", "\x07"} & set(out)
+    assert "    ·[31m" in out
+
+
+def test_sample_refuses(capsys, model, text):
+    path, _ = text
+    assert error(capsys, "sample", model) == (
+        f"sample: expected a model of text, got one of adding in {str(model)!r}: minirnn eval measures it"
+    )
+    assert error(capsys, "sample", path, "--prompt", "Zoo") == (
+        "TextTask.encode: text must consist of the 16 characters of the vocabulary, got 'Z' too: leave them out or "
+        "replace them"
+    )
+    assert error(capsys, "sample", path, "--temperature", "0") == (
+        "argument --temperature: expected a positive number, got '0'; see minirnn sample --help"
+    )
+
+
+# --- inspect ----------------------------------------------------------------------------------------------------------
+
+
+def test_inspect_a_saved_model(capsys, tmp_path, model):
+    page = tmp_path / "bptt.html"
+    status, out = run(capsys, "inspect", model, "--html", page)
+    assert status == 0
+    assert out.startswith(
+        "adding, T = 6: add the two marked numbers of a sequence, one in each half\n"
+        "RecurrentLayer, D = 2, H = 5, relu, init irnn; 46 parameters, after 12 updates\n"
+        "one mini-batch, N = 4, loss "
+    )
+    assert "untrained" not in out
+    assert "<title>adding, T = 6, after 12 updates · " in page.read_text("utf-8")
+    it = saved.load(model)
+    x, y = next(it.task.batches(4, np.random.default_rng(0).spawn(2)[1]))
+    traced = bptt.trace(it.model, x, lambda predictions: losses.mse(predictions, y))
+    found = parsed(capsys, "inspect", model)
+    report = bptt.doctor(traced, history=it.history).to_dict()
+    assert {name: found[name] for name in report} == report
+    assert found["figures"]["updates"] == 12  # of the history
+    assert found["model"] == "after 12 updates"
+
+
+def test_inspect_with_another_batch(capsys, model):
+    found = parsed(capsys, "inspect", model, "--steps-in-time", "9", "--batch", "3", "--seed", "5")["figures"]
+    assert (found["T"], found["N"]) == (9, 3)
+    assert found["loss"] != parsed(capsys, "inspect", model, "--steps-in-time", "9", "--batch", "3")["figures"]["loss"]
+
+
+def test_inspect_a_saved_text_and_a_directory(capsys, tmp_path, text):
+    path, _ = text
+    found = parsed(capsys, "inspect", path)["figures"]
+    assert (found["T"], found["N"]) == (6, 2)
+    assert parsed(capsys, "inspect", path, "--steps-in-time", "8")["figures"]["T"] == 8
+    run(capsys, "train", "adding", *QUICK, "--checkpoint", tmp_path / "run")
+    assert ", after 12 updates\n" in run(capsys, "inspect", tmp_path / "run")[1]
+
+
+def test_inspect_before_the_first_update(capsys, model):
+    it = saved.load(model)
+    empty = {name: [] for name in ("loss", "grad_norm", "seconds")} | {"metrics": {}, "evaluations": {}}
+    save_checkpoint(model, model=it.model, settings=it.checkpoint.settings, extra={"history": empty})
+    assert ", after 0 updates\n" in run(capsys, "inspect", model)[1]
+
+
+def test_what_is_a_path_and_what_a_task(capsys, monkeypatch, tmp_path, model):
+    monkeypatch.chdir(tmp_path)
+    model.rename("mine")
+    assert ", after 12 updates" in run(capsys, "inspect", "mine")[1]  # it exists
+    assert error(capsys, "inspect", "yours").startswith("argument TASK: invalid choice: 'yours' (choose from ")
+    for path in ("yours.npz", "./yours"):
+        expected = (
+            f"load_checkpoint: cannot read {path.removeprefix('./')!r}: No such file or directory: check the path"
+        )
+        assert error(capsys, "inspect", path) == expected
+    (tmp_path / "adding").mkdir()
+    assert ", untrained\n" in run(capsys, "inspect", "adding", *QUICK[:-2])[1]  # a task comes first
+    assert error(capsys, "inspect", "./adding").startswith("'adding' is a directory without checkpoints: ")
+    assert error(capsys, "inspect", "mine", "--hidden", "3") == (
+        "unrecognized arguments: --hidden 3; see minirnn --help"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "mentions"),
+    [
+        (["--help"], ("eval", "sample", "inspect")),
+        (["eval", "--help"], ("PATH", "--sequences", "--steps-in-time", "--json", "default: 1000")),
+        (["sample", "--help"], ("PATH", "--length", "--temperature", "--prompt", "default: 0.7")),
+        (["inspect", "--help"], ("adding", "PATH", "a model that was saved", "minirnn inspect model.npz")),
+        (["inspect", "model.npz", "--help"], ("usage: minirnn inspect [-h]", "--html", "--batch", "directory")),
+        (["train", "adding", "--help"], ("--save PATH",)),
+    ],
+)
+def test_help(capsys, arguments, mentions):
+    status, out = run(capsys, *arguments)
+    assert status == 0
+    for word in mentions:
+        assert word in " ".join(out.split())
+
+
+def test_a_text_is_known_by_its_characters_and_a_digest():
+    one, same, other = (TextTask(text) for text in (SENTENCE, SENTENCE, SENTENCE[::-1]))
+    mark = saved.mark_of
+    assert mark(one) == mark(same) != mark(other)
+    assert mark(one)["vocabulary"] == mark(other)["vocabulary"] == one.vocabulary
+
+
+def test_every_task_can_be_loaded_by_what_train_saves_of_it():
+    """Each option that is saved has a name that its parser knows."""
+    parser = saved._Settings()
+    saved.train.add_command(parser.add_subparsers())
+    for name in TASKS:
+        arguments = vars(parser.parse_args(["train", name]))
+        words = [
+            f"{saved.option_of(n)}={arguments[n]}" for n in arguments.keys() - saved.FREE if arguments[n] is not None
+        ]
+        assert parser.parse_args(["train", name, *words]) == argparse.Namespace(**arguments)
