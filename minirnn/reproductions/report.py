@@ -10,6 +10,7 @@ from minirnn.reproductions.base import Line, Paper, Result
 
 WIDTH = 100
 VERDICTS = {True: "pass", False: "FAIL", None: ""}
+_SHOWN = 3  # figures of a result
 _HEADER = ("", "ours", "published", "passes", "", "time")
 
 
@@ -19,13 +20,14 @@ def heading(paper: Paper) -> str:
 
 
 def of_one(result: Result) -> str:
-    """Return a line on one result, as it comes in.
+    """Return a line on one result, as it comes in; of many figures it has the first.
 
     >>> of_one(Result("LSTM", 3, {"sequences": 30656.0, "wrong": 0.25}, 12.0))
     'LSTM, seed 3: sequences 30656, wrong 0.25 (12 s)'
     """
-    figures = ", ".join(f"{name} {value:.6g}" for name, value in result.figures.items())
-    return f"{result.setting}, seed {result.seed}: {figures} ({duration(result.seconds)})"
+    figures = [f"{name} {value:.6g}" for name, value in result.figures.items()]
+    more = ["…"] if len(figures) > _SHOWN else []
+    return f"{result.setting}, seed {result.seed}: {', '.join(figures[:_SHOWN] + more)} ({duration(result.seconds)})"
 
 
 def table(lines: Sequence[Line]) -> str:

@@ -7,7 +7,7 @@ import pytest
 
 import minirnn as mr
 from minirnn.cli.reproduce import PAPERS as OFFERED
-from minirnn.reproductions import PAPERS, hochreiter, irnn, pascanu
+from minirnn.reproductions import PAPERS, hochreiter, irnn, pascanu, pictures
 from minirnn.reproductions.base import Result, Results
 from minirnn.reproductions.running import run_one
 
@@ -52,18 +52,35 @@ def test_no_results_are_no_lines(name):
     assert [line for line in PAPERS[name].lines(Results()) if line.passed] == []
 
 
+@pytest.mark.parametrize("name", PAPERS)
+@pytest.mark.parametrize("full", [False, True])
+def test_every_picture_is_drawn(name, full, tmp_path):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install -e '.[plot]'")
+    figures = {  # what the jobs return, so that pictures of runs that did and did not succeed are drawn
+        irnn.adding: [{"samples": 20_000.0, "mse": 0.09}, {"samples": math.inf, "mse": 0.2}],
+        irnn.digits: [{"accuracy": 0.5, "accuracy after 10": 0.2, "accuracy after 20": 0.5}] * 2,
+        pascanu.train: [{"updates": 500.0, "wrong at T = 100": 0.0}, {"updates": math.inf, "wrong at T = 100": 0.7}],
+    }
+    one = [{"sequences": 500.0, "wrong": 0.0}, {"sequences": math.inf, "wrong": 0.7}]
+    jobs = [] if name == "pham" else PAPERS[name].jobs(full, range(2))  # that has its own test
+    results = Results(Result(job.setting, job.seed, figures.get(job.run, one)[job.seed], 1.0) for job in jobs)
+    pictures.draw(PAPERS[name], results, tmp_path / "picture.svg")
+    assert (tmp_path / "picture.svg").stat().st_size > 5_000
+    assert len(PAPERS[name].lines(results)) >= len({job.setting for job in jobs})
+
+
 # --- IRNN -------------------------------------------------------------------------------------------------------------
 
 
 def test_an_irnn_begins_as_in_the_independent_run():
-    model = irnn.build(irnn.IRNN, 2, 30, 1, np.random.default_rng(0))
+    model = irnn.build(irnn.IRNN, 2, 30, 1, 0.01, np.random.default_rng(0))
     layer = model.recurrent
     np.testing.assert_array_equal(layer.W_hh.data, np.eye(30, dtype=np.float32))
     assert not layer.b_h.data.any()
     assert layer.activation.name == "relu"
     assert 0.005 < layer.W_xh.data.std() < 0.015
     assert 0.005 < model.head.weight.data.std() < 0.015
-    tanh = irnn.build(irnn.TANH, 2, 30, 1, np.random.default_rng(0)).recurrent
+    tanh = irnn.build(irnn.TANH, 2, 30, 1, 0.01, np.random.default_rng(0)).recurrent
     assert tanh.activation.name == "tanh"
     assert np.abs(tanh.W_hh.data).max() <= math.sqrt(6 / 60)
 
@@ -90,7 +107,8 @@ def test_an_explosion_counts_as_not_reached(monkeypatch):
 def test_digits_keep_their_curve():
     pytest.importorskip("sklearn", reason="sklearn is not installed: pip install -e '.[data]'")
     found = irnn.digits(seed=0, kind=irnn.TANH, pixels=64, updates=20)
-    assert list(found) == [f"accuracy after {k}" for k in range(2, 21, 2)] + ["accuracy"]
+    assert list(found) == ["accuracy"] + [f"accuracy after {k}" for k in range(2, 21, 2)]
+    assert found["accuracy"] == found["accuracy after 20"]
     assert all(0 <= value <= 1 for value in found.values())
     assert irnn.digits(seed=0, kind=irnn.TANH, pixels=64, updates=20) == found
 
@@ -98,7 +116,7 @@ def test_digits_keep_their_curve():
 def test_the_accuracy_is_that_of_all_held_out_images():
     pytest.importorskip("sklearn", reason="sklearn is not installed: pip install -e '.[data]'")
     task = mr.tasks.DigitsTask(64)
-    model = irnn.build(irnn.TANH, 1, 20, 10, np.random.default_rng(0))
+    model = irnn.build(irnn.TANH, 1, 20, 10, 0.001, np.random.default_rng(0))
     assert irnn.accuracy(model, task) == pytest.approx(1 - mr.training.measure(model, task), abs=1e-12)
 
 

@@ -72,3 +72,8 @@ def test_durations(seconds, text):
 def test_a_result_is_one_line():
     line = of_one(Result("adding", 2, {"samples": math.inf, "mse": 0.125}, 3.0))
     assert line == "adding, seed 2: samples inf, mse 0.125 (3 s)"
+
+
+def test_of_many_figures_a_line_has_the_first():
+    figures = dict.fromkeys("abcde", 1.0)
+    assert of_one(Result("x", 0, figures, 3.0)) == "x, seed 0: a 1, b 1, c 1, … (3 s)"
