@@ -102,6 +102,7 @@ class Paper(NamedTuple):
     lines : callable (results) -> lines of the table
     draw : callable (axes, results); draws into the Axes of matplotlib that ``panels`` counts
     panels : int
+    width : of a panel, in inches
     """
 
     name: str
@@ -112,6 +113,7 @@ class Paper(NamedTuple):
     lines: Callable[[Results], list[Line]]
     draw: Callable[[Sequence[Any], Results], None]
     panels: int
+    width: float = 6.4
 
 
 def median(values: Sequence[float]) -> float:

@@ -242,7 +242,7 @@ def draw(axes: Sequence[Any], results: Results) -> None:
         if published := _published(name):
             panel.plot([published], [i], "|", color="#000000", markersize=18)
     panel.set_yticks(range(len(names)), names)
-    panel.set(xscale="log", xlabel="sequences until solved; | published; × not within three times that")
+    panel.set(xscale="log", xlabel="sequences until solved; | published; × not solved")
     panel.invert_yaxis()
 
 
@@ -267,4 +267,5 @@ PAPER = Paper(
     lines=lines,
     draw=draw,
     panels=1,
+    width=10.0,
 )

@@ -193,16 +193,19 @@ def _tested(name: str, results: Results) -> list[str]:
 def draw(axes: Sequence[Any], results: Results) -> None:
     """Draw how many runs have solved the task against updates, and the share wrong at longer lengths."""
     left, right = axes
+    last = max([u for r in results if math.isfinite(u := r.figures["updates"])], default=INTERVAL)
     for name, colour in zip(dict.fromkeys(r.setting for r in results), itertools.cycle(COLOURS)):
         updates, label = results.of(name, "updates"), name.removeprefix("temporal order, ")
         ends = sorted(filter(math.isfinite, updates))
         shares = [100 * i / len(updates) for i in range(len(ends) + 1)]
-        left.step([0, *ends], shares, where="post", color=colour, label=label)
+        left.step([0, *ends, 1.1 * last], [*shares, shares[-1]], where="post", color=colour, label=label)
         wrong = {int(f.split()[-1]): median(results.of(name, f)) for f in _tested(name, results)}
         if wrong:
             right.plot(list(wrong), [100 * w for w in wrong.values()], "o-", color=colour, label=label)
     left.set(xlabel="updates", ylabel="% of the runs that have solved it", ylim=(-3, 103))
-    right.set(xlabel="T that it is tested on", ylabel="% of the sequences wrong, median", xscale="log")
+    right.axhline(75, color="#000000", linestyle=":", label="guessing")
+    right.set(xlabel="T that it is tested on", ylabel="% of the sequences wrong, median", xscale="log", ylim=(-3, 103))
+    right.legend(fontsize=7)
     left.legend(fontsize=7)
 
 

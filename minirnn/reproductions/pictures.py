@@ -7,7 +7,7 @@ from pathlib import Path
 
 from minirnn.reproductions.base import Paper, Results
 
-_WIDTH, _HEIGHT = 6.4, 4.4  # of a panel, in inches
+_HEIGHT = 4.4  # in inches
 
 
 def draw(paper: Paper, results: Results, path: Path) -> None:
@@ -23,7 +23,7 @@ def draw(paper: Paper, results: Results, path: Path) -> None:
         from matplotlib.figure import Figure
     except ImportError:
         raise ImportError('it needs matplotlib, which is not installed: try pip install "minirnn[plot]"') from None
-    figure = Figure(figsize=(_WIDTH * paper.panels, _HEIGHT), layout="constrained")
+    figure = Figure(figsize=(paper.width * paper.panels, _HEIGHT), layout="constrained")
     axes = figure.subplots(1, paper.panels, squeeze=False)[0]
     paper.draw(axes, results)
     figure.suptitle(paper.title, fontsize=10)

@@ -73,14 +73,17 @@ def test_every_picture_is_drawn(name, full, tmp_path):
 
 
 def test_an_irnn_begins_as_in_the_independent_run():
-    model = irnn.build(irnn.IRNN, 2, 30, 1, 0.01, np.random.default_rng(0))
+    model = irnn.build(irnn.IRNN, 2, 30, 1, np.random.default_rng(0), irnn.STD)
     layer = model.recurrent
     np.testing.assert_array_equal(layer.W_hh.data, np.eye(30, dtype=np.float32))
     assert not layer.b_h.data.any()
     assert layer.activation.name == "relu"
     assert 0.005 < layer.W_xh.data.std() < 0.015
     assert 0.005 < model.head.weight.data.std() < 0.015
-    tanh = irnn.build(irnn.TANH, 2, 30, 1, 0.01, np.random.default_rng(0)).recurrent
+    digits = irnn.build(irnn.IRNN, 2, 30, 1, np.random.default_rng(0))  # the layer as the paper has it
+    assert 0.0005 < digits.recurrent.W_xh.data.std() < 0.0015
+    assert digits.head.weight.data.std() > 0.1
+    tanh = irnn.build(irnn.TANH, 2, 30, 1, np.random.default_rng(0), irnn.STD).recurrent
     assert tanh.activation.name == "tanh"
     assert np.abs(tanh.W_hh.data).max() <= math.sqrt(6 / 60)
 
@@ -116,7 +119,7 @@ def test_digits_keep_their_curve():
 def test_the_accuracy_is_that_of_all_held_out_images():
     pytest.importorskip("sklearn", reason="sklearn is not installed: pip install -e '.[data]'")
     task = mr.tasks.DigitsTask(64)
-    model = irnn.build(irnn.TANH, 1, 20, 10, 0.001, np.random.default_rng(0))
+    model = irnn.build(irnn.TANH, 1, 20, 10, np.random.default_rng(0))
     assert irnn.accuracy(model, task) == pytest.approx(1 - mr.training.measure(model, task), abs=1e-12)
 
 
