@@ -54,7 +54,7 @@ class History:
         What was measured now and then, by name: "held-out loss" and "held-out" by ``fit(held_out=…)``, the rest by
         callbacks; see `record`.
     interrupted : bool
-        Whether Ctrl-C (KeyboardInterrupt) ended the run.
+        Whether Ctrl-C or, with a checkpoint directory, SIGTERM ended the run.
 
     Notes
     -----
@@ -82,8 +82,11 @@ class History:
         self._seconds.append(seconds)
 
     def record(self, name: str, value: float) -> None:
-        """Note an evaluation, such as the loss on held-out data, after the updates made so far."""
-        self.evaluations.setdefault(name, []).append(Evaluation(self.updates, float(value)))
+        """Note an evaluation, such as the loss on held-out data, after the updates made so far; the last one counts."""
+        made = self.evaluations.setdefault(name, [])
+        if made and made[-1].update == self.updates:
+            made.pop()
+        made.append(Evaluation(self.updates, float(value)))
 
     def __repr__(self) -> str:
         ended = ", interrupted" if self.interrupted else ""

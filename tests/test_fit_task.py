@@ -64,6 +64,14 @@ def test_the_state_is_carried_through_a_text_unless_told_otherwise():
     assert carried.loss[1] != afresh.loss[1]
 
 
+def test_a_text_is_read_afresh_by_a_model_that_goes_back():
+    embedding = mr.Embedding(TEXT.output_size, 3, rng=0)
+    model = mr.SequenceModel(both(3, 2, 0), mr.Linear(4, TEXT.output_size, rng=0), embedding=embedding)
+    assert run(TEXT, TEXT, model, batch=3, rng=5).updates == 4
+    with pytest.raises(ValueError, match="carry_state=True needs a model that goes forward in time"):
+        run(TEXT, TEXT, model, batch=3, rng=5, carry_state=True)
+
+
 def test_a_text_model_without_a_state():
     model = mr.Sequential(mr.Embedding(TEXT.output_size, TEXT.output_size, rng=0))
     assert run(TEXT, TEXT, model, batch=3, rng=5).updates == 4

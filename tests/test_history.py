@@ -31,6 +31,13 @@ def test_history_holds_arrays():
     assert history.evaluations["held-out"][-1].value == 0.25
 
 
+def test_the_last_evaluation_of_an_update_counts():
+    history = noted(3.0)
+    history.record("held-out", 2.0)
+    history.record("held-out", 1.0)
+    assert history.evaluations == {"held-out": [(1, 1.0)]}
+
+
 def test_history_running_is_the_mean_of_the_last_losses():
     values = np.random.default_rng(0).random(50)
     history = noted(*values)

@@ -88,6 +88,71 @@ def test_a_run_that_has_ended_stays_as_it_is(tmp_path):
     assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
 
 
+def solving(path=None, updates=400):
+    """Train on a task until it is solved; return the history and the weights."""
+    task = mr.tasks.EchoTask(5, delay=1)
+    layer = mr.GRULayer(task.input_size, 8, rng=1)
+    model = mr.SequenceModel(layer, mr.Linear(8, task.output_size, rng=2))
+    adam = mr.optim.Adam(model.parameters(), 0.03)
+    history = fit(
+        model, task, optimizer=adam, max_updates=updates, rng=3, batch=16, progress=False, held_out=True,
+        evaluate_every=10, stop=mr.training.until_solved(task),
+        checkpoint=None if path is None else Checkpointing(path, every=4, resume=True),
+    )  # fmt: skip
+    return history, [p.data.tobytes() for p in model.parameters()]
+
+
+def test_a_run_that_stop_has_ended_stays_as_it_is(tmp_path):
+    history, weights = solving(tmp_path)
+    assert 10 <= history.updates < 400
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    again, same = solving(tmp_path)
+    assert again.evaluations == history.evaluations
+    assert again.loss.tolist() == history.loss.tolist()
+    assert same == weights
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_what_stop_notes_is_in_the_checkpoint_of_the_same_update(tmp_path):
+    def run(updates, path):
+        layer = mr.RecurrentLayer(2, 3, rng=0)
+
+        def stop(history):
+            if history.updates % 2 == 0:
+                history.record("asked", history.loss[-1])
+            return False
+
+        return fit(
+            layer, [(np.ones((4, 2, 2)), np.zeros((4, 2, 3)))] * 9, loss=mr.losses.mse, max_updates=updates,
+            optimizer=mr.optim.SGD(layer.parameters(), 0.1), progress=False, stop=stop,
+            checkpoint=Checkpointing(path, every=2, resume=True),
+        )  # fmt: skip
+
+    whole = run(8, tmp_path / "whole")
+    for updates in (3, 4, 8):
+        parted = run(updates, tmp_path / "parted")
+    assert parted.evaluations == whole.evaluations
+    assert [e.update for e in whole.evaluations["asked"]] == [2, 4, 6, 8]
+
+
+def test_the_best_is_one_of_the_updates_at_which_it_was_measured(tmp_path):
+    layer = mr.RecurrentLayer(2, 3, rng=0)
+    figures = iter([5.0, 1.0, 3.0])
+    fit(
+        layer, [(np.ones((4, 2, 2)), np.zeros((4, 2, 3)))] * 9, loss=mr.losses.mse, max_updates=9, progress=False,
+        optimizer=mr.optim.SGD(layer.parameters(), 0.1),
+        callbacks=[mr.training.every(3, lambda history: history.record("held-out", next(figures)))],
+        checkpoint=Checkpointing(tmp_path, every=1, metric="held-out"),
+    )  # fmt: skip
+    directory = CheckpointDirectory(tmp_path)
+    assert len(directory.best().extra["history"]["loss"]) == 6
+    assert directory.best().metrics["held-out"] == 1.0
+    (last, *_) = reversed(directory.paths())
+    assert last == 9
+    assert directory.latest().metrics["held-out"] == 3.0
+    assert "held-out" not in mr.checkpoints.load_checkpoint(tmp_path / "checkpoint-00000008.npz").metrics
+
+
 def test_the_last_few_are_kept_and_the_best(tmp_path):
     layer = mr.RecurrentLayer(2, 3, rng=0)
     figures = iter([5.0, 1.0, 3.0, 2.0, 4.0, 6.0])

@@ -180,7 +180,7 @@ def _too_short(f: Figures) -> list[Finding]:
 
 
 def _healthy(f: Figures) -> list[Finding]:
-    then = "" if "updates" in f else ", train it"
+    then = " on this batch's way back" if "updates" in f else ", train it"
     text = f"Nothing to mend{then}: {percent(f['left'])} of the norm comes through {steps(f['steps_back'])}."
     found = [Finding(text, ("left", "steps_back"))]
     if "reach" in f and f["reach"] < 1000:

@@ -10,12 +10,16 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from minirnn.checkpoints import DirectoryLockedError
 from minirnn.cli import bench, count, evaluate, inspect, reproduce, sample, tasks, train
 
 ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
 """What `main` returns when a command did not run to its end; 130 and 141 are a shell's for SIGINT and SIGPIPE."""
 
-_EXPECTED = (ValueError, TypeError, LookupError, ArithmeticError, OSError, ImportError, MemoryError)
+_EXPECTED = (
+    *(ValueError, TypeError, LookupError, ArithmeticError, OSError, ImportError, MemoryError),
+    DirectoryLockedError,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

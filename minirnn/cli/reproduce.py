@@ -9,9 +9,10 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from minirnn.cli.options import check_writable, whole_number
+from minirnn.storage import write_whole
 from minirnn.threads import available_cpus
 
 PAPERS = {
@@ -41,7 +42,8 @@ def _add(papers: Any, name: str, what: str) -> None:
     add("--seeds", type=whole_number(1), metavar="K", help=seeds)
     jobs = "processes at a time, one thread each, which changes no figure; default: the CPUs that may be used"
     add("--jobs", type=whole_number(1), metavar="K", help=jobs)
-    out = "where the figures of each run (CSV) and a picture (SVG, if matplotlib is there) go; default: %(default)s"
+    out = "where the figures of each run (.csv), a table (.md) and, with matplotlib, a picture (.svg) go; "
+    out += "default: %(default)s"
     add("--out", type=Path, default=Path("reproductions"), metavar="DIR", help=out)
     add("--resume", action="store_true", help="do not run again what is in that CSV file already")
     add("--no-progress", action="store_true", help="no bar (there is none either when stderr is not a terminal)")
@@ -49,73 +51,86 @@ def _add(papers: Any, name: str, what: str) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run what is asked for, printing each result and then the table; return 0 if all that is judged passes, else 1."""
+    """Run what is asked for, printing each result and then all; return 0 if all that is judged passes, else 1."""
     from minirnn.reproductions import PAPERS, report
 
     paper = PAPERS[arguments.paper]
-    csv, picture = _files(arguments)
+    files = _files(arguments)
     jobs = paper.jobs(arguments.full, range(arguments.seeds or paper.seeds))
-    done = _earlier(jobs, csv, arguments.resume)
+    done = _earlier(files, arguments.resume)
     print(f"{report.heading(paper)}\n", flush=True)
     start = time.perf_counter()
-    interrupted = _run(jobs, done, csv, arguments)
+    interrupted = _run(jobs, done, files.csv, arguments)
     seconds = time.perf_counter() - start
     results = _in_order(jobs, done)
     lines = paper.lines(results)
     passed, verdict = report.verdict(lines)
-    print(f"\n{report.table(lines)}\n\n{_machine(arguments)}")
-    ended = "interrupted: " if interrupted else ""
-    print(f"{ended}{verdict}; {len(done)} of {len(jobs)} runs; {report.duration(seconds)}")
-    print(f"\nFigures of each run: {csv}")
-    print(_picture(paper, results, picture))
+    ended = f"{verdict}; {len(results)} of {len(jobs)} runs; {report.duration(seconds)}"
+    print(f"\n{report.listing(lines)}\n\n{_machine(arguments)}\n{'interrupted: ' * interrupted}{ended}\n")
+    text = f"# {report.heading(paper)}\n\n{report.table(lines)}\n\n({_machine(arguments)}; {ended})\n"
+    write_whole(files.table, text.encode(), "reproduce")
+    print(f"Figures of each run: {files.csv}\nTable: {files.table}\n{_picture(paper, results, files.picture)}")
     return 130 if interrupted else 0 if passed else 1
 
 
-def _files(arguments: argparse.Namespace) -> tuple[Path, Path]:
-    """Return where figures and picture go; refuse at once what could not be written."""
+class _Files(NamedTuple):
+    csv: Path
+    table: Path
+    picture: Path
+
+
+def _files(arguments: argparse.Namespace) -> _Files:
+    """Return where figures, table and picture go; refuse at once what could not be written."""
     name = f"{arguments.paper}-full" if arguments.full else arguments.paper
-    csv, picture = arguments.out / f"{name}.csv", arguments.out / f"{name}.svg"
     try:
         arguments.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         fault = (error.strerror or str(error)).lower()
         raise ValueError(f"--out: expected a directory, got {str(arguments.out)!r}: {fault}: try another") from None
-    for path in (csv, picture):
+    files = _Files(*(arguments.out / f"{name}{suffix}" for suffix in (".csv", ".md", ".svg")))
+    for path in files:
         check_writable("--out", path)
-    return csv, picture
+    return files
 
 
-def _earlier(jobs: Sequence[Any], csv: Path, resume: bool) -> dict[tuple[str, int], Any]:
-    """Return the results of an earlier run by setting and seed, as far as they are wanted."""
+def _earlier(files: _Files, resume: bool) -> dict[tuple[str, int], Any]:
+    """Return the results of earlier runs by setting and seed."""
     from minirnn.reproductions import records
 
-    if not (resume and csv.exists()):
+    if not files.csv.exists():
         return {}
-    wanted = {(job.setting, job.seed) for job in jobs}
-    return {key: r for r in records.read(csv) if (key := (r.setting, r.seed)) in wanted}
+    if not resume:
+        raise ValueError(
+            f"--out: expected a directory without figures of this paper, got {str(files.csv)!r}: go on with them by "
+            "--resume, or choose another"
+        )
+    return {(r.setting, r.seed): r for r in records.read(files.csv)}
 
 
 def _run(jobs: Sequence[Any], done: dict[tuple[str, int], Any], csv: Path, arguments: argparse.Namespace) -> bool:
     """Run the jobs that are not done, writing the figures after each; return whether Ctrl-C ended it."""
     from tqdm import tqdm
 
-    from minirnn.reproductions import records, report
-    from minirnn.reproductions.running import run_all
+    from minirnn.reproductions import Results, records, report
+    from minirnn.reproductions.running import JobError, run_all
 
     left = [job for job in jobs if (job.setting, job.seed) not in done]
     size = {"ncols": shutil.get_terminal_size().columns - 1, "nrows": 20}
     disable = True if arguments.no_progress else None
-    with tqdm(total=len(jobs), initial=len(done), unit=" runs", disable=disable, leave=False, **size) as bar:
+    already = len(jobs) - len(left)
+    with tqdm(total=len(jobs), initial=already, unit=" runs", disable=disable, leave=False, **size) as bar:
 
         def finished(result: Any) -> None:
             done[result.setting, result.seed] = result
-            records.write(csv, _in_order(jobs, done))
+            records.write(csv, Results(done.values()))  # those of other settings, or more seeds, stay in it
             tqdm.write(report.of_one(result), file=sys.stdout)
             sys.stdout.flush()
             bar.update()
 
         try:
             run_all(left, arguments.jobs or available_cpus(), finished)
+        except JobError as error:
+            raise ValueError(str(error)) from error
         except KeyboardInterrupt:
             return True
     return False

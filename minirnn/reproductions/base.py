@@ -19,7 +19,7 @@ class Published(NamedTuple):
     Attributes
     ----------
     text : as it is shown
-    verified : whether it was read in its source, and not told from memory
+    verified : whether it was checked against its source, or a text that quotes it
     """
 
     text: str

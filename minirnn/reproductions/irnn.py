@@ -1,6 +1,6 @@
 """Le, Jaitly & Hinton 2015: rectified linear units that begin with the identity, against tanh.
 
-Checked by tests/reproductions/test_irnn.py.
+Checked by tests/reproductions/test_papers.py.
 """
 
 import importlib.util
@@ -78,7 +78,7 @@ LONGEST, PATIENCE, TOLERANCE = 60, 3, 2
 """The longest T unless all are asked for; training is given up after so many times the published samples; and the
 median may be so many times them: that run is a single one, and seeds differ by as much."""
 BEST_CLIP = {150: 100.0}
-"""Where the paper's best clip, as far as it is remembered, is another than the independent run's."""
+"""Where the paper's best clip, which was not checked against its text, is another than the independent run's."""
 FROM = 60
 """From this T on the identity is expected to be ahead of tanh: at the shorter ones nothing is hard to remember yet."""
 

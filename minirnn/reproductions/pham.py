@@ -415,9 +415,9 @@ PAPER = Paper(
     title="Pham, Bluche, Kermorvant & Louradour 2014, Dropout improves recurrent neural networks for handwriting "
     "recognition",
     about=(
-        "The abstract says that dropout is used so that it does not affect the recurrent connections, and that the "
-        "power to model sequences is preserved. Tested are these semantics. The paper's error rates are of handwriting "
-        "data, and no figure here is held against them. Feed-forward only is dropout with p = 0.5 between two layers "
+        "The paper's point, as its abstract has it: dropout stays away from the recurrent connections, so that a "
+        "network remembers as well as before. This is what is tested; its error rates are of handwriting data, and no "
+        "figure here is held against them. Feed-forward only is dropout with p = 0.5 between two layers "
         "and before the head; everywhere is that, and dropout with a mask of its own at every step on what W_hh is "
         "multiplied with. recurrent_dropout is feed-forward dropout and one such mask for a whole sequence (Gal & "
         "Ghahramani 2016); it is shown and not judged.",

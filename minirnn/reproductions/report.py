@@ -10,6 +10,7 @@ from minirnn.reproductions.base import Line, Paper, Result
 
 WIDTH = 100
 VERDICTS = {True: "pass", False: "FAIL", None: ""}
+_COLUMNS = 13  # of the names in a listing
 _SHOWN = 3  # figures of a result
 _HEADER = ("", "ours", "published", "passes", "", "time")
 
@@ -30,8 +31,20 @@ def of_one(result: Result) -> str:
     return f"{result.setting}, seed {result.seed}: {', '.join(figures[:_SHOWN] + more)} ({duration(result.seconds)})"
 
 
+def listing(lines: Sequence[Line]) -> str:
+    """Return the lines for a terminal, one below the other."""
+    return "\n\n".join(map(_item, lines))
+
+
+def _item(line: Line) -> str:
+    parts = {"ours": line.ours, "published": "" if line.published is None else str(line.published)}
+    parts[VERDICTS[line.passed]] = line.rule
+    below = [f"    {name:{_COLUMNS}}{text}" for name, text in parts.items() if text]
+    return "\n".join([line.what, *below])
+
+
 def table(lines: Sequence[Line]) -> str:
-    """Return the table as Markdown, which is read on a terminal as well."""
+    """Return the table as Markdown."""
     rows = [_HEADER, *(_cells(line) for line in lines)]
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     rule = "|".join(["", *("-" * (width + 2) for width in widths), ""])

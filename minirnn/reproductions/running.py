@@ -2,15 +2,22 @@
 
 import multiprocessing
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 
 from minirnn.reproductions.base import Job, Result
 from minirnn.threads import set_num_threads
 
 _BLAS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+class JobError(RuntimeError):
+    """A job failed."""
 
 
 def run_all(jobs: Sequence[Job], processes: int, done: Callable[[Result], object]) -> None:
@@ -20,22 +27,31 @@ def run_all(jobs: Sequence[Job], processes: int, done: Callable[[Result], object
 
     Raises
     ------
-    RuntimeError
-        When a job fails, naming it; jobs that have not begun are given up.
+    JobError
+        When a job fails, naming it, or its process is killed; all others are given up.
+
+    Notes
+    -----
+    Ctrl-C is for this process, which ends the others; they also end when this one is killed.
     """
     if not jobs:
         return
+    before = multiprocessing.active_children()
     # Fresh processes, not forks: numpy's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
     with _one_thread_each(), ProcessPoolExecutor(min(processes, len(jobs)), context, _prepare) as pool:
-        futures = {pool.submit(run_one, job): job for job in jobs}
+        futures = [pool.submit(run_one, job) for job in jobs]
         try:
             for future in as_completed(futures):
                 done(future.result())
-        except BaseException:
+        except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in multiprocessing.active_children():
+            for process in set(multiprocessing.active_children()) - set(before):
                 process.terminate()
+                process.join()
+            if isinstance(error, BrokenProcessPool):
+                hint = "was there enough memory? --jobs 1 takes less, and --resume goes on from here"
+                raise JobError(f"reproduce: a process was killed: {hint}") from error
             raise
 
 
@@ -45,7 +61,7 @@ def run_one(job: Job) -> Result:
     try:
         figures = job.run(seed=job.seed, **job.arguments)
     except Exception as error:
-        raise RuntimeError(f"{job.setting}, seed {job.seed}: {type(error).__name__}: {error}") from error
+        raise JobError(f"reproduce: {job.setting}, seed {job.seed}: {type(error).__name__}: {error}") from error
     return Result(job.setting, job.seed, figures, time.perf_counter() - start)
 
 
@@ -65,4 +81,14 @@ def _one_thread_each() -> Iterator[None]:
 
 
 def _prepare() -> None:
+    """Make a new process ready: with one thread, deaf to Ctrl-C, and not outliving the one that began it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     set_num_threads(1)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

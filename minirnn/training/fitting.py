@@ -86,7 +86,8 @@ def fit(
     carry_state : bool
         Start each batch from the final state of the one before, detached, unless its ``is_start`` is true: truncated
         BPTT over contiguous streams such as `TextTask.streams`. Otherwise every batch starts from zeros. If left out it
-        is True for a `TextTask`, whose batches go on where the last ones ended, and False for all else.
+        is True for a `TextTask`, whose batches go on where the last ones ended, and a model that goes forward in time
+        only; else False.
     tbptt : (k1, k2), optional
         Make an update after every k1 steps; the gradients that enter in them go back over the last k2 steps, which are
         unrolled again from the state that was kept before them, with the parameters as they are by then. With
@@ -110,8 +111,8 @@ def fit(
         Called in order after every update; `every` makes one rarer. One may evaluate the model and `History.record`
         the figure, change ``optimizer.lr`` (unless there is a schedule), or save.
     stop : callable (history) -> bool, optional
-        Asked after every update, when the callbacks have been called; True ends the training. See `early_stopping` and
-        `until_solved`.
+        Asked after every update, when the callbacks have been called, and when a run is resumed; True ends the
+        training. See `early_stopping` and `until_solved`.
     progress : bool, optional
         Whether to show a bar with the mean loss (and accuracy) of the last 100 updates, the gradient norm and updates
         per second; on a terminal of less than 100 columns there is no room for the norm beside an accuracy. None: when
@@ -182,15 +183,18 @@ def fit(
             batches, position = unpacked(source.batches, None, "fit", MUST_BE), begin
             _passed_over(batches, begin)
             saver.bring_back()
-            for piece, position in _pieces(reader, batches, begin, max_updates - history.updates):
+            # Once more, because a run that it has ended stays as it is when it is resumed.
+            ended = bool(history.updates) and stop is not None and stop(history)
+            for piece, position in _pieces(reader, batches, begin, 0 if ended else max_updates - history.updates):
                 rate.set(history.updates)
                 value, norm, measured = update(piece, history)
                 history.append(value, norm, time.perf_counter() - start, measured)
                 looks.after_update(history)
                 for callback in callbacks:
                     callback(history)
+                ended = stop is not None and stop(history)  # before it is saved: it may note evaluations
                 saver.after_update(history, position)
-                if (stop is not None and stop(history)) or saver.stopped:
+                if ended or saver.stopped:
                     break
                 bar.update(history)
             saver.save(history, position)

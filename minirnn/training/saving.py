@@ -34,7 +34,8 @@ class Checkpointing(NamedTuple):
     keep : int
         How many checkpoints are kept, beside the best.
     metric : str
-        By which the best is chosen, the lowest: "loss", the mean of the last 100, or the name of an evaluation.
+        By which the best is chosen, the lowest: "loss", the mean of the last 100, or the name of an evaluation, of
+        those checkpoints at whose update it was measured.
     settings : dict of JSON values, optional
         What is needed to build the model again; saved with every checkpoint.
     """
@@ -173,7 +174,8 @@ def _plain(batch: Batch | None) -> Any:
 
 def of_training(history: History, position: Position, **more: Any) -> dict[str, Any]:
     """Return what a checkpoint says of a training, as arguments of `save_checkpoint`; ``more`` joins its ``extra``."""
-    metrics = {name: made[-1].value for name, made in history.evaluations.items()}
+    K = history.updates  # an older evaluation is one of other weights
+    metrics = {name: made[-1].value for name, made in history.evaluations.items() if made[-1].update == K}
     return {
         "position": [position.batches, position.pieces],
         "metrics": {"loss": history.recent()} | metrics,

@@ -10,7 +10,7 @@ from minirnn.arguments import as_size, describe
 from minirnn.losses import cross_entropy, mse
 from minirnn.module import Module
 from minirnn.tasks import TASKS, SequenceTask, TextTask
-from minirnn.training.batches import Loss
+from minirnn.training.batches import Loss, going_back
 
 CHUNK = 20
 """Steps of a text that an update goes back."""
@@ -51,7 +51,7 @@ def source_of(task_or_batches: Any, *, model: Module, loss: Any, batch: Any, rng
     N = task.defaults.batch if batch is None else as_size(batch, "fit: batch")
     loss = loss or (cross_entropy if task.kind == "classification" else mse)
     if isinstance(task, TextTask):
-        carried = model.carries_state if carry_state is None else carry_state
+        carried = model.carries_state and going_back(model) is None if carry_state is None else carry_state
         return Source(task.streams(N, CHUNK, rng), task, loss, carried)
     return Source(task.batches(N, rng), task, loss, False if carry_state is None else carry_state)
 

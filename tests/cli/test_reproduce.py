@@ -7,6 +7,7 @@ import pytest
 from minirnn import reproductions
 from minirnn.cli import main
 from minirnn.reproductions.base import Job, Line, Paper, Published, percent
+from minirnn.reproductions.running import JobError
 
 RAN = []
 
@@ -63,7 +64,13 @@ def test_it_prints_ours_beside_the_published_figures(paper, capsys, tmp_path):
     assert out.startswith(
         "A paper\n\nWhat is done.\n\nT = 3, seed 0: share 0.6 (1 s)\nT = 3, seed 1: share 0.61 (1 s)\n"
     )
-    assert "| T = 3: share | 61.0 % (60.0 % … 61.0 %) | 50 % (unverified) | ≥ 50 % | pass | 1 s  |" in out
+    item = """
+T = 3: share
+    ours         61.0 % (60.0 % … 61.0 %)
+    published    50 % (unverified)
+    pass         ≥ 50 %
+"""
+    assert item in out
     assert "\n1 of 1 pass; 2 of 2 runs; " in out
     assert re.search(r"^`minirnn reproduce irnn`, \d{4}-\d\d-\d\d, .*, minirnn \d.*, \w+ 3.*, numpy \d", out, re.M)
 
@@ -74,11 +81,16 @@ def test_it_writes_figures_and_a_picture(paper, capsys, tmp_path):
     with open(tmp_path / "out" / "irnn.csv", encoding="utf-8") as file:
         rows = list(csv.reader(file))
     assert rows[1:] == [["T = 3", "0", "share", "0.6", "1.000"], ["T = 3", "1", "share", "0.61", "1.000"]]
+    table = (tmp_path / "out" / "irnn.md").read_text(encoding="utf-8")
+    assert table.startswith("# A paper\n\nWhat is done.\n\n|              | ours")
+    assert "| T = 3: share | 61.0 % (60.0 % … 61.0 %) | 50 % (unverified) | ≥ 50 % | pass | 1 s  |" in table
+    assert re.search(r"\n\(`minirnn reproduce irnn`, \d{4}-.*; 1 of 1 pass; 2 of 2 runs; 0 s\)\n$", table)
     picture = tmp_path / "out" / "irnn.svg"
     assert picture.read_text(encoding="utf-8").count("</svg>") == 1
-    assert out.endswith(f"Figures of each run: {tmp_path / 'out' / 'irnn.csv'}\nPicture: {picture}\n")
+    names = (("Figures of each run", "csv"), ("Table", "md"), ("Picture", "svg"))
+    assert out.endswith("\n" + "".join(f"{what}: {tmp_path / 'out' / 'irnn'}.{end}\n" for what, end in names))
     before = picture.read_bytes()
-    run(capsys, tmp_path)
+    run(capsys, tmp_path, "--resume")
     assert picture.read_bytes() == before
 
 
@@ -95,7 +107,7 @@ def test_what_fails_is_status_1(paper, capsys, tmp_path, monkeypatch):
     monkeypatch.setitem(reproductions.PAPERS, "irnn", fails)
     status, out, _ = run(capsys, tmp_path)
     assert status == 1
-    assert "| FAIL |" in out
+    assert "\n    FAIL         ≥ 50 %\n" in out
     assert "\n0 of 1 pass; 1 of 1 runs; " in out
 
 
@@ -113,9 +125,42 @@ def test_resume_runs_what_is_not_there_yet(paper, capsys, tmp_path):
     assert RAN == [1, 2]
     assert "3 of 3 runs" in out
     assert "60.0 %" in out
+    figures = (tmp_path / "out" / "irnn.csv").read_text(encoding="utf-8")
     RAN.clear()
+    _, out, _ = run(capsys, tmp_path, "--seeds", "2", "--resume")
+    assert RAN == []
+    assert "2 of 2 runs" in out
+    assert (tmp_path / "out" / "irnn.csv").read_text(encoding="utf-8") == figures
+
+
+def test_results_that_are_not_asked_for_stay_where_they_are(paper, capsys, tmp_path):
     run(capsys, tmp_path, "--seeds", "1")
-    assert RAN == [0]  # without it everything is run again
+    csv = tmp_path / "out" / "irnn.csv"
+    with open(csv, "a", encoding="utf-8") as file:
+        file.write("T = 77,5,share,0.125,1.000\n")
+    _, out, _ = run(capsys, tmp_path, "--seeds", "2", "--resume")
+    assert RAN == [0, 1]
+    assert "T = 77" not in out
+    assert "T = 77,5,share,0.125,1.000" in csv.read_text(encoding="utf-8")
+
+
+def test_results_of_an_earlier_run_are_not_overwritten(paper, capsys, tmp_path):
+    run(capsys, tmp_path)
+    RAN.clear()
+    status, _, err = run(capsys, tmp_path)
+    assert (status, RAN) == (2, [])
+    assert err == (
+        f"minirnn: error: --out: expected a directory without figures of this paper, got "
+        f"'{tmp_path / 'out' / 'irnn.csv'}': go on with them by --resume, or choose another\n"
+    )
+
+
+def test_a_job_that_fails_is_an_error_in_one_line(paper, capsys, tmp_path, monkeypatch):
+    def run_all(jobs, processes, done):
+        raise JobError("reproduce: T = 3, seed 0: ValueError: no")
+
+    monkeypatch.setattr("minirnn.reproductions.running.run_all", run_all)
+    assert run(capsys, tmp_path)[::2] == (2, "minirnn: error: reproduce: T = 3, seed 0: ValueError: no\n")
 
 
 def test_ctrl_c_keeps_what_there_is(paper, capsys, tmp_path, monkeypatch):

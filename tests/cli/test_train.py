@@ -10,6 +10,7 @@ import pytest
 from terminal import run_on_a_terminal
 
 from minirnn import losses, optim
+from minirnn.checkpoints import CheckpointDirectory
 from minirnn.cli import main, train, train_text
 from minirnn.tasks import TASKS, AddingTask, TextTask
 from minirnn.training import History
@@ -461,6 +462,26 @@ def test_a_run_that_is_resumed_ends_as_if_it_had_never_stopped(capsys, tmp_path)
     run(capsys, "adding", *QUICK[:-1], "5", *there)
     assert sorted(path.name for path in (tmp_path / "run").glob("c*.npz"))[-1] == "checkpoint-00000005.npz"
     assert without_times(run(capsys, "adding", *QUICK, *there, "--resume")[1]) == whole
+
+
+def test_a_directory_that_another_run_has_is_an_error_in_one_line(capsys, tmp_path):
+    with CheckpointDirectory(tmp_path):
+        assert main(["train", "adding", *QUICK, "--checkpoint", str(tmp_path), "--no-progress"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("minirnn: error: ")
+    assert "\n" not in err.rstrip("\n")
+    assert str(tmp_path) in err
+
+
+def test_a_solved_run_that_is_resumed_stays_as_it_is(capsys, tmp_path):
+    options = ["adding", "--steps-in-time", "4", "--hidden", "16", "--lr", "0.01", "--checkpoint", str(tmp_path)]
+    status, out = run(capsys, *options)
+    assert status == 0
+    files = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    status, again = run(capsys, *options, "--resume")
+    assert status == 0
+    assert without_times(again) == without_times(out)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == files
 
 
 def test_a_text_that_is_resumed(capsys, file, tmp_path):
