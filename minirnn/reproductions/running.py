@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 
@@ -40,8 +40,10 @@ def run_all(jobs: Sequence[Job], processes: int, done: Callable[[Result], object
     # Fresh processes, not forks: numpy's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
     with _one_thread_each(), ProcessPoolExecutor(min(processes, len(jobs)), context, _prepare) as pool:
-        futures = [pool.submit(run_one, job) for job in jobs]
         try:
+            # A pool does not watch a process that it began while it was waiting, and would miss its death.
+            wait([pool.submit(int) for _ in range(processes)])
+            futures = [pool.submit(run_one, job) for job in jobs]
             for future in as_completed(futures):
                 done(future.result())
         except BaseException as error:
