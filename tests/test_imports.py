@@ -3,6 +3,7 @@
 import ast
 import inspect
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -157,3 +158,13 @@ def test_every_public_name_has_a_docstring(name):
                 and callable(value)
             ):
                 assert (value.__doc__ or "").strip(), f"{name}.{function}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_tests_that_a_module_names_are_there(module):
+    tests = pathlib.Path(__file__).parent
+    names = {path.name for path in tests.rglob("*.py")}
+    for path in re.findall(r"\btests/[\w/]+\.py\b", source_of(module)):
+        assert (tests.parent / path).is_file(), path
+    for name in re.findall(r"\btest_\w+\.py\b", source_of(module)):
+        assert name in names, name

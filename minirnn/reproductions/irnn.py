@@ -264,7 +264,7 @@ def _adding(T: int, kind: str, results: Results) -> list[Line]:
     if kind == IRNN:
         passed = median(samples) <= TOLERANCE * of.samples
         published = Published(f"{of.samples:,}")
-        return [line._replace(published=published, rule=f"median ≤ {TOLERANCE} ×", passed=passed)]
+        return [line._replace(published=published, rule=f"median ≤ {TOLERANCE} × published", passed=passed)]
     identity = results.of(setting(T, IRNN), "samples")
     if T >= FROM and identity:
         line = line._replace(rule="more than IRNN", passed=median(samples) > median(identity))
