@@ -4,7 +4,6 @@ Checked by tests/cli/test_bench.py.
 """
 
 import argparse
-import shutil
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 from minirnn.bench.cells import KINDS
 from minirnn.bench.shapes import Shape, refuse_what_does_not_fit, telling_what_does_not_fit, whole_numbers
-from minirnn.cli.options import check_writable, whole_number
+from minirnn.cli.options import check_writable, size_of_bar, whole_number
 from minirnn.threads import available_cpus, get_num_threads, set_num_threads
 
 SECTIONS = {
@@ -176,9 +175,7 @@ def _measure(
 
     measured: dict[str, list[list[Any]]] = {}
     total = sum(len(planned) for _, planned in jobs.values())
-    # Left to itself, tqdm shows nothing on a terminal that does not know its size, such as a container's.
-    size = {"ncols": shutil.get_terminal_size().columns - 1, "nrows": 20}
-    with tqdm(total=total, disable=None if progress else True, leave=False, mininterval=0, **size) as bar:
+    with tqdm(total=total, disable=None if progress else True, leave=False, mininterval=0, **size_of_bar()) as bar:
         for name, (module, planned) in jobs.items():
             measured[name] = []
             for job in planned:

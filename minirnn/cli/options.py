@@ -4,6 +4,7 @@ Checked by tests/cli/test_train.py, test_bench.py and test_inspect.py.
 """
 
 import argparse
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,11 @@ def whole_number(minimum: int) -> Callable[[str], int]:
         return number
 
     return read
+
+
+def size_of_bar() -> dict[str, int]:
+    """Return tqdm's settings of the size: left to itself it shows nothing on a terminal that does not know its own."""
+    return {"ncols": shutil.get_terminal_size().columns - 1, "nrows": 20}
 
 
 def check_writable(option: str, path: Path) -> None:

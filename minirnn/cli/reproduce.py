@@ -4,14 +4,13 @@ Checked by tests/cli/test_reproduce.py.
 """
 
 import argparse
-import shutil
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from minirnn.cli.options import check_writable, whole_number
+from minirnn.cli.options import check_writable, size_of_bar, whole_number
 from minirnn.storage import write_whole
 from minirnn.threads import available_cpus
 
@@ -115,10 +114,9 @@ def _run(jobs: Sequence[Any], done: dict[tuple[str, int], Any], csv: Path, argum
     from minirnn.reproductions.running import JobError, run_all
 
     left = [job for job in jobs if (job.setting, job.seed) not in done]
-    size = {"ncols": shutil.get_terminal_size().columns - 1, "nrows": 20}
     disable = True if arguments.no_progress else None
     already = len(jobs) - len(left)
-    with tqdm(total=len(jobs), initial=already, unit=" runs", disable=disable, leave=False, **size) as bar:
+    with tqdm(total=len(jobs), initial=already, unit=" runs", disable=disable, leave=False, **size_of_bar()) as bar:
 
         def finished(result: Any) -> None:
             done[result.setting, result.seed] = result

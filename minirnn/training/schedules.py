@@ -75,7 +75,8 @@ def early_stopping(name: str, patience: int, min_delta: float = 0.0) -> Callable
         By how much a figure must be below the best one to count as better. NaN never is.
 
     >>> stop, history = early_stopping("held-out loss", patience=2), History()
-    >>> for loss in (3.0, 2.0, 2.5, 2.1):
+    >>> for k, loss in enumerate((3.0, 2.0, 2.5, 2.1)):
+    ...     history.append(loss=loss, grad_norm=1.0, seconds=k)
     ...     history.record("held-out loss", loss)
     >>> stop(history)
     True

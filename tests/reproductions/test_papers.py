@@ -123,7 +123,8 @@ def test_the_accuracy_is_that_of_all_held_out_images():
     assert irnn.accuracy(model, task) == pytest.approx(1 - mr.training.measure(model, task), abs=1e-12)
 
 
-def test_the_table_of_irnn_passes_and_fails():
+def test_the_table_of_irnn_passes_and_fails(monkeypatch):
+    monkeypatch.setattr(irnn, "is_there", lambda of: True)  # what is left out for want of a package has its own test
     a, b = irnn.setting(60, irnn.IRNN), irnn.setting(60, irnn.TANH)
     lines = irnn.lines(made_up({a: [{"samples": 880_000}], b: [{"samples": math.inf}]}))
     assert [line.passed for line in lines] == [True, True]
