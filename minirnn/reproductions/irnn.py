@@ -90,7 +90,7 @@ class Examined(NamedTuple):
     ----------
     name : as a setting
     task : callable () -> task
-    settings : learning rate and clip of SGD by kind, the best for each of those tried: 10⁻⁵ … 0.1, with 1 and 10
+    settings : learning rate and clip of SGD by kind, the best for each of those tried, 10⁻⁴ … 0.1 with 1 and 10
     updates, all_updates : to make, and with ``full``
     published : accuracies by kind
     needs : the package with the images
