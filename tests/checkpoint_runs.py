@@ -124,6 +124,12 @@ def main(task, directory, *more):
         with CheckpointDirectory(directory):
             print("held", flush=True)
             sys.stdin.read()
+    elif task == "fork":  # here: other libraries' hooks in the process of the tests warn of forks
+        with CheckpointDirectory(directory):
+            child = os.fork()
+            if not child:
+                signal.pause()
+        print(child, flush=True)
     elif task == "save":  # in a process that may write no file longer than it is told
         import resource
 

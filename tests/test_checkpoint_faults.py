@@ -700,22 +700,15 @@ def test_lock_is_let_go_when_the_run_fails_or_cannot_begin(tmp_path, monkeypatch
 
 def test_lock_is_let_go_although_a_child_was_forked(tmp_path):
     """A forked worker inherits the open file, and would hold the lock as long as it lives."""
-    child = hold_by_fork(tmp_path)
-    try:
-        with CheckpointDirectory(tmp_path):
-            pass
-    finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-
-
-def hold_by_fork(tmp_path):
-    with CheckpointDirectory(tmp_path):
-        child = os.fork()
-        if not child:
-            signal.pause()
-            os._exit(0)
-    return child
+    with subprocess.Popen([sys.executable, SCRIPT, "fork", tmp_path], stdout=subprocess.PIPE, text=True) as parent:
+        child = int(parent.stdout.readline())
+        try:
+            assert parent.wait(timeout=60) == 0
+            os.kill(child, 0)  # it lives
+            with CheckpointDirectory(tmp_path):
+                pass
+        finally:
+            os.kill(child, signal.SIGKILL)
 
 
 def dead_pid():
