@@ -7,7 +7,6 @@ import argparse
 import json
 import math
 import textwrap
-from types import SimpleNamespace
 from typing import Any
 
 from minirnn.cli.models import COLUMNS, line_on
@@ -17,7 +16,9 @@ from minirnn.cli.train import SEQUENCES
 from minirnn.cli.training import counted, verdict_on
 from minirnn.tasks import TextTask
 from minirnn.threads import set_num_threads
-from minirnn.training import accuracy, bits_per_character, measure
+from minirnn.training import accuracy, bits_per_character
+from minirnn.training.batches import of_lengths
+from minirnn.training.evaluation import figure_of, predicted
 
 
 def add_command(commands: Any) -> None:
@@ -66,15 +67,11 @@ def _on_sequences(saved: Saved, arguments: argparse.Namespace) -> dict[str, Any]
     task, N = saved.task, arguments.sequences or SEQUENCES
     seed = saved.arguments.seed if arguments.seed is None else arguments.seed
     held_out = task.evaluation_batch(N, seed)
-    measured = {"sequences": len(held_out[0][0]), "seed": seed, "figure": measure(saved.model, task, held_out)}
+    predictions, piece = predicted(saved.model, held_out, "eval")
+    measured = {"sequences": len(held_out[0][0]), "seed": seed, "figure": figure_of(task, predictions, piece)}
     if task.kind == "classification":
-        measured["accuracy"] = measure(saved.model, SimpleNamespace(figure=_accuracy), held_out)
+        measured["accuracy"] = accuracy(predictions, piece.y, **of_lengths(piece))
     return measured
-
-
-def _accuracy(predictions: Any, y: Any, lengths: Any = None) -> float:
-    """Return the share of targets that are right; those of a task with one target a row have no padding."""
-    return accuracy(predictions, y, lengths=lengths if y.ndim == 2 else None)
 
 
 # --- what is printed --------------------------------------------------------------------------------------------------

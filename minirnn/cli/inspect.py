@@ -33,6 +33,7 @@ from minirnn.history import History
 from minirnn.recurrent import SequenceModel
 from minirnn.tasks import TASKS, Task, TextTask
 from minirnn.tensor import Tensor
+from minirnn.training.sources import CHUNK
 
 WIDTH, HEIGHT = 64, 10
 """Of the chart, in characters; its axis takes up to twelve more."""
@@ -77,7 +78,7 @@ def _add(tasks: Any, task: type[Task]) -> None:
     if task is TextTask:
         add_text_options(parser)
         length = "length T of what is read; default: %(default)s"
-        add("--steps-in-time", type=whole_number(1), default=20, metavar="T", help=length)
+        add("--steps-in-time", type=whole_number(1), default=CHUNK, metavar="T", help=length)
     add_model_options(parser, task)
     add("--seed", type=whole_number(0), default=0, help="the same seed gives the same numbers; default: %(default)s")
     _add_destinations(parser)

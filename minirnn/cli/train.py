@@ -25,6 +25,7 @@ from minirnn.tasks import TASKS, Task, TextTask
 from minirnn.threads import set_num_threads
 from minirnn.training import fit, measure
 from minirnn.training.held_out import HELD_OUT
+from minirnn.training.sources import CHUNK
 
 _size, _count = whole_number(1), whole_number(0)  # of options
 SEQUENCES = 1000
@@ -58,7 +59,7 @@ def _add_text(tasks: Any) -> None:
     add = parser.add_argument
     add_task_options(parser, TextTask)
     add_text_options(parser)
-    add("--chunk", type=_size, default=20, metavar="T", help="steps an update goes back; default: %(default)s")
+    add("--chunk", type=_size, default=CHUNK, metavar="T", help="steps an update goes back; default: %(default)s")
     add_model_options(parser, TextTask)
     add_settings(parser, TextTask, falls=", falling to 0")
     add("--evaluate-every", type=_size, metavar="K", help="updates between evaluations; default: a tenth of all")

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from minirnn.arguments import as_size
 from minirnn.losses import cross_entropy
@@ -76,16 +77,26 @@ def loss_and_figure(
                 targets += size
                 if task is not None:
                     weight = size if isinstance(task, TextTask) else int(np.shape(batch.x)[1])
-                    figure += _figure(task, predictions, piece) * weight
+                    figure += figure_of(task, predictions.numpy(), piece) * weight
                     weights += weight
     if not targets:
         raise ValueError("evaluate: batches gave nothing: is it a generator that was used up before?")
     return total / targets, figure / weights if weights else math.nan
 
 
-def _figure(task: Any, predictions: Any, piece: Piece) -> float:
+def predicted(model: Module, batch: Any, caller: str) -> tuple[npt.NDArray[Any], Piece]:
+    """Return what a model predicts of one batch, in evaluation mode, and the targets and lengths that belong to it."""
+    (read,) = unpacked([batch], None, caller)
+    (piece,) = WholeBatches(model, False).pieces(read)
+    with evaluating(model):
+        predictions, _ = piece.predict()
+    return predictions.numpy(), piece
+
+
+def figure_of(task: Any, predictions: npt.NDArray[Any], piece: Piece) -> float:
+    """Measure predictions by a task's own figure."""
     more = [] if piece.lengths is None else [piece.lengths]
-    return float(task.figure(predictions.numpy(), piece.y, *more))
+    return float(task.figure(predictions, piece.y, *more))
 
 
 def accuracy(predictions: Any, ids: Any, *, lengths: Any = None) -> float:
@@ -145,11 +156,7 @@ def measure(model: Module, task: Any, batch: Any = None) -> float:
     >>> task.solved(mr.training.measure(model, task))
     False
     """
-    (read,) = unpacked([task.evaluation_batch() if batch is None else batch], None, "measure")
-    (piece,) = WholeBatches(model, False).pieces(read)
-    with evaluating(model):
-        predictions, _ = piece.predict()
-    return _figure(task, predictions, piece)
+    return figure_of(task, *predicted(model, task.evaluation_batch() if batch is None else batch, "measure"))
 
 
 def bits_per_character(model: Module, task: TextTask, *, N: int = 8, chunk: int = 100) -> float:

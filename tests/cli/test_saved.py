@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 from error_texts import raises
 
+import minirnn as mr
 from minirnn import bptt, losses
 from minirnn.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
 from minirnn.cli import evaluate, main, saved
 from minirnn.tasks import TASKS, SequenceTask, TextTask, VowelsTask
 from minirnn.training import Checkpointing, accuracy, bits_per_character, fit, measure
+from minirnn.training.batches import of_lengths
+from minirnn.training.evaluation import predicted
 from minirnn.training.saving import history_of
 
 QUICK = ["--steps-in-time", "6", "--hidden", "5", "--batch", "4", "--max-updates", "12"]
@@ -461,12 +464,27 @@ def test_a_task_without_T_has_no_other_length(capsys, tmp_path):
     assert 0 < parsed(capsys, "eval", path)["accuracy"] < 1  # the padding does not count as right or wrong
 
 
+class Fixed(mr.Module):
+    """Predicts the same whatever it reads."""
+
+    def __init__(self, scores, readout):
+        super().__init__()
+        self.scores, self.readout = scores, readout
+
+    def forward(self, x):
+        return mr.Tensor(self.scores)
+
+
 def test_accuracy_passes_over_padding():
+    def measured(scores, y, readout):
+        predictions, piece = predicted(Fixed(scores, readout), (np.zeros((3, 2, 1)), y, np.array([1, 2])), "eval")
+        return accuracy(predictions, piece.y, **of_lengths(piece))
+
     scores = np.zeros((3, 2, 2))
     scores[..., 1] = 1  # always the class 1
     y = np.array([[1, 0], [1, 1], [1, 1]])
-    assert evaluate._accuracy(scores, y, np.array([1, 2])) == pytest.approx(2 / 3)
-    assert evaluate._accuracy(scores[0], y[0], np.array([1, 2])) == 0.5  # one target a row: lengths are of the input
+    assert measured(scores, y, "all") == pytest.approx(2 / 3)
+    assert measured(scores[0], y[0], "last") == 0.5  # one target a row: lengths are of the input
 
 
 # --- sample -----------------------------------------------------------------------------------------------------------
