@@ -1,6 +1,7 @@
 """What all tests share: one BLAS thread, torch where it is installed, an option that turns skips into failures."""
 
 import os
+import signal
 import warnings
 
 import pytest
@@ -8,6 +9,11 @@ import pytest
 # Small matrices gain nothing from threads, and sums that are split differently differ in their last digit.
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
+
+
+# Under nohup, or in the background of a shell, SIGINT is ignored, and by the processes that tests interrupt as well.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
