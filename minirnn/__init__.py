@@ -1,7 +1,7 @@
 """A recurrent layer you can read, look inside, trust to the last digit, and time, on numpy alone."""
 
 from minirnn import bptt, checkpoints, counting, init, losses, optim, tasks, textbook, training
-from minirnn.functions import (
+from minirnn.autograd.functions import (
     abs,
     astype,
     broadcast_to,
@@ -34,12 +34,12 @@ from minirnn.functions import (
     unbind,
     where,
 )
-from minirnn.gradcheck import GradcheckError, gradcheck
-from minirnn.gradients import grad
-from minirnn.layers import Dropout, Embedding, Linear, Sequential
-from minirnn.modes import AnomalyError, detect_anomaly, no_grad
-from minirnn.module import Module, Parameter
-from minirnn.recurrent import (
+from minirnn.autograd.gradcheck import GradcheckError, gradcheck
+from minirnn.autograd.gradients import grad
+from minirnn.autograd.modes import AnomalyError, detect_anomaly, no_grad
+from minirnn.autograd.tape import ChangedParameterError, FreedGraphError
+from minirnn.autograd.tensor import Tensor
+from minirnn.layers import (
     Bidirectional,
     BidirectionalState,
     Cell,
@@ -52,9 +52,9 @@ from minirnn.recurrent import (
     SequenceOutput,
     Stacked,
 )
-from minirnn.tape import ChangedParameterError, FreedGraphError
-from minirnn.tensor import Tensor
-from minirnn.threads import get_num_threads, set_num_threads
+from minirnn.layers.module import Module, Parameter
+from minirnn.layers.plain import Dropout, Embedding, Linear, Sequential
+from minirnn.layers.threads import get_num_threads, set_num_threads
 
 __all__ = [
     "AnomalyError",

@@ -1,7 +1,7 @@
 """Checks of arguments that several parts of the package take: sizes, flags, names, dtypes, generators, class ids.
 
 Each returns the argument in one form or raises an error that starts with the argument's name and says what was
-expected, what came, and what to try. Checked by tests/test_arguments.py.
+expected, what came, and what to try.
 """
 
 import math
@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+Array = npt.NDArray[Any]
 
 
 def as_generator(rng: np.random.Generator | int | None) -> np.random.Generator:
@@ -185,7 +187,7 @@ def class_ids(ids: Any, classes: int, argument: str) -> npt.NDArray[np.integer[A
     return array
 
 
-def as_array(data: Any, argument: str, dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
+def as_array(data: Any, argument: str, dtype: npt.DTypeLike = np.float32) -> Array:
     """Return an array of numbers: lists and Python numbers in ``dtype``, arrays (and Tensors) in their own.
 
     Raises

@@ -68,7 +68,7 @@ class ParameterCount:
 
     Notes
     -----
-    Source: note 000. Tests: tests/test_counting.py.
+    Source: note 000.
     """
 
     cell: str
@@ -141,7 +141,6 @@ class ParameterCount:
 
         Sources: torch 2.13, ``torch.nn.RNN``, ``LSTM``, ``GRU`` (b_ih and b_hh); Keras 3, ``SimpleRNN``, ``LSTM``,
         ``GRU`` (bias, which is (2, 3H) in a GRU with reset_after); ONNX operators RNN, LSTM, GRU (B holds Wb and Rb).
-        Tests: tests/test_counting.py::test_reconciliation_in_words and test_reconciliation_with_torch.
 
         >>> for line in elman(10, 20, 5).reconciliation():
         ...     print(line)
@@ -222,7 +221,6 @@ def elman(m: int, n: int, p: int | None = None, *, bias: bool = True) -> Paramet
     Notes
     -----
     Source: note 000. Neither T nor φ matters.
-    Tests: tests/test_counting.py::test_the_exam_of_note_000 and test_closed_forms.
 
     Examples
     --------
@@ -256,7 +254,7 @@ def lstm(m: int, n: int, p: int | None = None, *, bias: bool = True) -> Paramete
     Notes
     -----
     The blocks are those of Hochreiter and Schmidhuber (1997) with the forget gate of Gers et al. (2000), no peepholes.
-    Neither T nor φ matters. Test: tests/test_counting.py::test_closed_forms.
+    Neither T nor φ matters.
 
     Examples
     --------
@@ -290,7 +288,7 @@ def gru(m: int, n: int, p: int | None = None, *, bias: bool = True, reset_after:
     Notes
     -----
     Source: Cho et al. (2014), arXiv:1406.1078: version 1 resets after the product, version 3 before.
-    Neither T nor φ matters. Test: tests/test_counting.py::test_closed_forms.
+    Neither T nor φ matters.
 
     Examples
     --------
@@ -321,9 +319,6 @@ def render_table(
     ------
     ValueError : a row is longer or shorter than the header
 
-    Notes
-    -----
-    Test: tests/test_counting.py::test_render_table.
 
     Examples
     --------

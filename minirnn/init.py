@@ -6,7 +6,6 @@ sets them side by side to (D, G·H) or (H, G·H). So the blocks of an orthogonal
 Glorot's fan-out is H whatever the number of gates.
 
 Weights are (inputs, outputs), for row vectors: ``x W``.
-Checked by tests/test_init.py.
 """
 
 import math
@@ -74,7 +73,7 @@ def glorot_uniform(shape: Shape, rng: np.random.Generator) -> Array:
     Notes
     -----
     Source: Glorot & Bengio 2010, "Understanding the difficulty of training deep feedforward neural networks",
-    equation 16. Test: ``test_glorot_*`` in tests/test_init.py.
+    equation 16.
     """
     inputs, outputs = _matrix(shape, "glorot_uniform")
     limit = math.sqrt(6.0 / (inputs + outputs))
@@ -109,7 +108,7 @@ def orthogonal(shape: Shape, rng: np.random.Generator) -> Array:
     -----
     Source: Saxe, McClelland & Ganguli 2013, "Exact solutions to the nonlinear dynamics of learning in deep linear
     neural networks"; the signs: Mezzadri 2007, "How to generate random matrices from the classical compact
-    groups". Test: ``test_orthogonal_*`` in tests/test_init.py.
+    groups".
     """
     inputs, outputs = _matrix(shape, "orthogonal")
     q, r = np.linalg.qr(rng.standard_normal((max(inputs, outputs), min(inputs, outputs))))
@@ -138,7 +137,6 @@ def identity(shape: Shape, rng: np.random.Generator) -> Array:
     Notes
     -----
     Source: Le, Jaitly & Hinton 2015, "A simple way to initialize recurrent networks of rectified linear units".
-    Test: ``test_identity_*`` in tests/test_init.py.
     """
     return np.eye(_square(shape, "identity"))
 
@@ -237,7 +235,7 @@ def spectral(radius: float) -> Callable[[Shape, np.random.Generator], Array]:
     -----
     Source: Jaeger 2001, "The echo state approach to analysing and training recurrent neural networks", GMD Report 148;
     ρ and the gradients: Pascanu, Mikolov & Bengio 2013, "On the difficulty of training recurrent neural networks",
-    section 2.1, where the linear network is the one above. Test: ``test_spectral_*`` in tests/test_init.py.
+    section 2.1, where the linear network is the one above.
 
     Examples
     --------

@@ -2,18 +2,17 @@
 
 They refuse to broadcast: a prediction (N, 1) against a target (N,) would quietly become (N, N).
 ``lengths`` masks padding: for predictions (T, N, …) only steps t < lengths[n] of row n count, in the loss and in the
-gradient; what stands in the padding, NaN included, changes nothing. Checked by tests/test_losses.py.
+gradient; what stands in the padding, NaN included, changes nothing.
 """
 
 from typing import Any
 
 import numpy as np
 
-from minirnn import ops
-from minirnn.arguments import as_array, as_lengths, class_ids
-from minirnn.functions import where
-from minirnn.op import Array
-from minirnn.tensor import Tensor, apply
+from minirnn.arguments import Array, as_array, as_lengths, class_ids
+from minirnn.autograd import ops
+from minirnn.autograd.functions import where
+from minirnn.autograd.tensor import Tensor, apply
 
 
 def mse(predictions: Any, targets: Any, *, lengths: Any = None) -> Tensor:

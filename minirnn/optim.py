@@ -3,7 +3,6 @@
 Each takes the Parameters once, then ``step()`` changes those that have a ``grad``. A change gives a Parameter a new
 array: arrays that were taken from it or given to it before stay as they are, and a backward pass that still needs the
 old values notices.
-Checked by tests/test_optim.py, step by step against the equations and against torch.
 """
 
 import math
@@ -12,10 +11,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from minirnn.arguments import describe
-from minirnn.module import Module
-from minirnn.op import Array
-from minirnn.tensor import Tensor
+from minirnn.arguments import Array, describe
+from minirnn.autograd.tensor import Tensor
+from minirnn.layers.module import Module
 
 
 class Optimizer:
@@ -105,7 +103,6 @@ class Optimizer:
         Notes
         -----
         After it, the next steps are those of the optimiser that was saved, bit for bit.
-        Test: tests/test_optim.py::test_a_state_*, tests/test_checkpoints.py::test_resume_*.
         """
         if not isinstance(state, Mapping):
             raise TypeError(f"{self.name}.load_state_dict: state must be a dict of state_dict, got {describe(state)}")

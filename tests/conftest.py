@@ -19,7 +19,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 @pytest.fixture(autouse=True)
 def own_threads(monkeypatch):
     """Each test starts as a process does; afterwards minirnn's number of threads and BLAS's are what they were."""
-    from minirnn import threads  # here, so that BLAS has read the variables above
+    from minirnn.layers import threads  # here, so that BLAS has read the variables above
 
     monkeypatch.setattr(threads, "_state", threads._State())
     libraries = threads._blas()

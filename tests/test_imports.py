@@ -16,15 +16,11 @@ PACKAGE = pathlib.Path(minirnn.__file__).parent
 # The order of shared/DESIGN.md. A module imports from the rows above its own; within a row nobody knows the others,
 # except for the parts of one subpackage.
 ORDER = [
-    ["arguments", "textbook", "counting", "part", "op", "drawing", "charts"],
-    ["init", "tasks", "ops", "kernels", "threads", "storage"],
-    ["modes", "tape", "history"],
-    ["tensor"],
-    ["functions", "gradients"],
-    ["module", "losses"],
-    ["layers"],
-    ["recurrent"],
-    ["optim", "gradcheck", "bptt"],
+    ["arguments", "textbook", "counting", "drawing"],
+    ["init", "tasks", "kernels", "storage"],
+    ["autograd"],
+    ["losses", "layers"],
+    ["optim", "bptt"],
     ["checkpoints"],
     ["training"],
     ["bench", "reproductions"],
@@ -77,7 +73,7 @@ def faults(module, source):
 
 
 def test_there_are_modules_to_read():
-    assert {"__init__", "tensor", "recurrent.layer", "kernels.unroll", "tasks.adding"} <= set(MODULES)
+    assert {"__init__", "autograd.tensor", "layers.layer", "kernels.unroll", "tasks.adding"} <= set(MODULES)
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if m != "__init__"])
@@ -96,10 +92,12 @@ def test_the_package_itself_needs_neither_tqdm_nor_the_command_line():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if m.startswith("kernels.") or m in ("textbook", "ops", "op")])
+@pytest.mark.parametrize(
+    "module", [m for m in MODULES if m.startswith(("kernels.", "textbook.")) or m in ("autograd.ops", "autograd.op")]
+)
 def test_what_works_on_arrays_knows_no_tensor(module):
     names = [name for name, _ in imports(module, source_of(module))]
-    assert not any("Tensor" in name.split(".") or "minirnn.tensor" in name for name in names)
+    assert not any("Tensor" in name.split(".") or "minirnn.autograd.tensor" in name for name in names)
     if module.startswith("kernels."):
         assert {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) <= {"numpy", "minirnn"}
         assert all(name.startswith("minirnn.kernels.") for name in names if name.startswith("minirnn"))
@@ -108,16 +106,28 @@ def test_what_works_on_arrays_knows_no_tensor(module):
 @pytest.mark.parametrize(
     ("module", "line", "fault"),
     [
-        ("ops", "from minirnn.tensor import Tensor", "ops imports tensor: the arrow points back"),
-        ("ops", "import minirnn.tensor", "ops imports tensor: the arrow points back"),
-        ("ops", "from minirnn import tape", "ops imports tape: the arrow points back"),
-        ("ops", "from . import tape", "ops imports tape: the arrow points back"),
-        ("kernels.unroll", "from ..tensor import Tensor", "kernels.unroll imports tensor: the arrow points back"),
-        ("kernels.unroll", "from minirnn.op import Op", None),
+        (
+            "kernels.unroll",
+            "from minirnn.autograd.tensor import Tensor",
+            "kernels.unroll imports autograd: the arrow points back",
+        ),
+        ("autograd.ops", "import minirnn.layers.module", "autograd.ops imports layers: the arrow points back"),
+        ("autograd.ops", "from minirnn import bptt", "autograd.ops imports bptt: the arrow points back"),
+        ("autograd.ops", "from .. import bptt", "autograd.ops imports bptt: the arrow points back"),
+        (
+            "kernels.unroll",
+            "from ..autograd.tensor import Tensor",
+            "kernels.unroll imports autograd: the arrow points back",
+        ),
+        ("kernels.unroll", "from minirnn.arguments import as_size", None),
         ("kernels.unroll", "from .cells import Activation", None),
-        ("kernels.unroll", "from minirnn.ops import tanh", "kernels.unroll imports ops: the arrow points back"),
-        ("losses", "from minirnn.module import Module", "losses imports module: the arrow points back"),
-        ("tensor", "def f():\n    from minirnn import optim", "tensor imports optim: the arrow points back"),
+        ("autograd.tape", "from minirnn.autograd.ops import tanh", None),
+        ("losses", "from minirnn.layers.module import Module", "losses imports layers: the arrow points back"),
+        (
+            "autograd.tensor",
+            "def f():\n    from minirnn import optim",
+            "autograd.tensor imports optim: the arrow points back",
+        ),
         ("layers", "import minirnn as mr", "layers imports minirnn from the package itself"),
         (
             "layers",

@@ -1,14 +1,11 @@
-"""The layers that are measured, by the name of their cell, and what the textbook says of each.
-
-Checked by tests/bench/test_trial.py.
-"""
+"""The layers that are measured, by the name of their cell, and what the textbook says of each."""
 
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 from minirnn import textbook
-from minirnn.recurrent import GRULayer, LSTMLayer, RecurrentLayer
+from minirnn.layers import GRULayer, LSTMLayer, RecurrentLayer
 
 
 class Kind(NamedTuple):

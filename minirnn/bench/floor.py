@@ -4,7 +4,6 @@ The products stand where they stand in the layer, each step's after that of the 
 them: no sum, no bias, no tape, no new arrays. What a layer takes beyond this is its own doing. A layer of G gates has
 G·H columns for the H of the plain one, in the products and in the activation pass alike; that an LSTM has a fifth
 activation, of c, does not count.
-Checked by tests/bench/test_floor.py.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,4 @@
-"""The grid: a training step over many shapes, its passes timed apart and held against the floor.
-
-Checked by tests/bench/test_grid.py.
-"""
+"""The grid: a training step over many shapes, its passes timed apart and held against the floor."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -14,7 +11,7 @@ from minirnn.bench.measure import Times, markdown, ratio, spread, take_turns
 from minirnn.bench.rows import BOTH_WAYS, Row, Settings, seconds_text, text, timed
 from minirnn.bench.shapes import Shape, three_digits
 from minirnn.bench.trial import Trial
-from minirnn.threads import set_num_threads
+from minirnn.layers.threads import set_num_threads
 
 DEFAULTS = [
     Shape(1, 50, 10, 20),

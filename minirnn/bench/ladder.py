@@ -1,7 +1,4 @@
-"""The ladder: one layer on one shape, computed in several ways, each a step further from a loop in Python.
-
-Checked by tests/bench/test_ladder.py.
-"""
+"""The ladder: one layer on one shape, computed in several ways, each a step further from a loop in Python."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +12,7 @@ from minirnn.bench.measure import Spread, markdown, ratio, take_turns
 from minirnn.bench.rows import BOTH_WAYS, Row, Settings, find, plus_minus, timed
 from minirnn.bench.shapes import Shape, three_digits
 from minirnn.bench.trial import Trial, equal
-from minirnn.threads import set_num_threads
+from minirnn.layers.threads import set_num_threads
 
 DEFAULT = Shape(32, 100, 64, 128)
 OBJECTS = 5_000  # bytes for each step, about: those of the graph

@@ -4,7 +4,7 @@ Contestants run in turns, A B C A B C …, so that whatever slows the machine do
 times the median is reported, and the quartiles as the spread; a ratio is taken turn by turn before its median is.
 There are several runs of many turns each, with the median of the runs' medians as the answer.
 
-Used by ``minirnn bench`` and by the comparisons with peers in ``benchmarks/``. Checked by tests/bench/test_measure.py.
+Used by ``minirnn bench`` and by the comparisons with peers in ``benchmarks/``.
 """
 
 import datetime

@@ -1,7 +1,4 @@
-"""Memory: what a layer keeps for backward, and holds at its peak, against T, with and without activation checkpointing.
-
-Checked by tests/bench/test_memory.py.
-"""
+"""Memory: what a layer keeps for backward, and holds at its peak, against T, with and without remat."""
 
 import gc
 import tracemalloc
@@ -15,7 +12,7 @@ from minirnn.bench.measure import markdown
 from minirnn.bench.rows import Row, Settings, text
 from minirnn.bench.shapes import Shape
 from minirnn.bench.trial import Trial
-from minirnn.threads import set_num_threads
+from minirnn.layers.threads import set_num_threads
 
 DEFAULT, LENGTHS = Shape(16, 1, 10, 64), (100, 400, 1_600, 6_400)
 OBJECTS = 0

@@ -1,7 +1,4 @@
-"""A picture of what `minirnn bench` measured: one panel for each section. Needs matplotlib, the extra ``plot``.
-
-Checked by tests/bench/test_plot.py.
-"""
+"""A picture of what `minirnn bench` measured: one panel for each section. Needs matplotlib, the extra ``plot``."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,4 @@
-"""A row is what was measured of one contestant at one shape; all that `minirnn bench` shows or writes comes from rows.
-
-Checked by tests/bench/test_rows.py.
-"""
+"""A row is what was measured of one contestant at one shape; all that `minirnn bench` shows comes from rows."""
 
 import json
 import math

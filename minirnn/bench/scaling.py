@@ -1,7 +1,4 @@
-"""Scaling: how the time grows with T, N and H, one at a time, with fitted slopes.
-
-Checked by tests/bench/test_scaling.py.
-"""
+"""Scaling: how the time grows with T, N and H, one at a time, with fitted slopes."""
 
 import statistics
 import time
@@ -14,7 +11,7 @@ from minirnn.bench.measure import markdown, take_turns
 from minirnn.bench.rows import BOTH_WAYS, Row, Settings, seconds_text, text, timed
 from minirnn.bench.shapes import Shape
 from minirnn.bench.trial import Trial
-from minirnn.threads import set_num_threads
+from minirnn.layers.threads import set_num_threads
 
 DEFAULTS = {
     "T": (Shape(1, 1, 10, 16), (100, 1_000, 10_000, 100_000)),

@@ -1,7 +1,4 @@
-"""The sizes of what is measured: how they are written, what they cost to compute, and whether they fit in memory.
-
-Checked by tests/bench/test_shapes.py.
-"""
+"""The sizes of what is measured: how they are written, what they cost to compute, and whether they fit in memory."""
 
 import math
 import os

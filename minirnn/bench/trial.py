@@ -1,18 +1,15 @@
-"""What is timed: a layer that reads two inputs in turn, its three passes apart, held against the textbook first.
-
-Checked by tests/bench/test_trial.py.
-"""
+"""What is timed: a layer that reads two inputs in turn, its three passes apart, held against the textbook first."""
 
 import itertools
 from typing import Any
 
 import numpy as np
 
+from minirnn.autograd.modes import no_grad
+from minirnn.autograd.tensor import Tensor
 from minirnn.bench.cells import KINDS
 from minirnn.bench.shapes import CHECKED, Shape
-from minirnn.modes import no_grad
 from minirnn.optim import Adam, clip_grad_norm
-from minirnn.tensor import Tensor
 
 TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
 """The largest error, as a part of the largest entry: what rounding leaves after `CHECKED` steps, and a margin."""

@@ -1,4 +1,4 @@
-"""What to try, by verdict. Checked by tests/bptt/test_diagnosis.py."""
+"""What to try, by verdict."""
 
 import math
 from collections.abc import Callable

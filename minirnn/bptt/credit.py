@@ -1,4 +1,4 @@
-"""`Credit`: which gradient that entered at step s reached the weights at step k. Checked by tests/bptt/test_credit.py.
+"""`Credit`: which gradient that entered at step s reached the weights at step k.
 
 Back-propagation is linear in what enters at the outputs. So the gradient of a parameter is a sum over pairs (s, k):
 what entered at the output of step s, went back through the steps between, and reached the weights through their use at
@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from minirnn.arguments import as_size
+from minirnn.arguments import Array, as_size
 from minirnn.bptt.limits import fits
 from minirnn.bptt.unrolled import Unrolled
-from minirnn.op import Array
 
 
 class Credit:
@@ -34,7 +33,7 @@ class Credit:
     Notes
     -----
     Rows, columns and the whole add up to the true gradients to 1e-12. It takes T(T+1)/2 steps back, those of all s at
-    once; only as many as there are outputs with a gradient. Tests: tests/bptt/test_credit.py.
+    once; only as many as there are outputs with a gradient.
     """
 
     def __init__(self, unrolled: Unrolled, entering: Array, reverse: bool) -> None:

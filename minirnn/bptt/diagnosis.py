@@ -1,7 +1,4 @@
-"""`doctor`: what is wrong with a recurrent layer, in plain language, each sentence with the figures behind it.
-
-Checked by tests/bptt/test_diagnosis.py.
-"""
+"""`doctor`: what is wrong with a recurrent layer, in plain language, each sentence with the figures behind it."""
 
 import json
 import math
@@ -16,8 +13,7 @@ from minirnn.bptt.advice import advise
 from minirnn.bptt.findings import Finding, find
 from minirnn.bptt.measures import EXPLODED, Figures, measure
 from minirnn.bptt.tracing import Loss, Trace, run_of
-from minirnn.bptt.training_record import advise_training, find_in_training, measure_training
-from minirnn.history import History
+from minirnn.bptt.training_record import Record, advise_training, find_in_training, measure_training
 
 VANISHED = 0.25
 """Vanishing: less of the gradient is carried on than this, two half-lives within one sequence."""
@@ -56,7 +52,7 @@ class Report(NamedTuple):
 
     Notes
     -----
-    ``str(report)`` is for a terminal, 80 columns wide. Test: tests/bptt/test_diagnosis.py.
+    ``str(report)`` is for a terminal, 80 columns wide.
     """
 
     verdict: str
@@ -93,7 +89,7 @@ def doctor(
     initial_state: Any = None,
     lengths: Any = None,
     *,
-    history: History | None = None,
+    history: Record | None = None,
 ) -> Report:
     """Examine how gradients flow back through a layer, and say in plain language what is wrong and what to try.
 
@@ -152,8 +148,7 @@ def doctor(
     -----
     What is measured is measured of this batch and these weights. That a gradient vanishes where σ₁ · max φ′ < 1 is a
     theorem (Pascanu, Mikolov & Bengio 2013, section 2.1), that it may explode only where it is > 1 is another; what ρ
-    and the mean of a gate say is a rule of thumb, and is called one. Tests: tests/bptt/test_diagnosis.py, and
-    tests/bptt/test_doctor_history.py for what a history adds.
+    and the mean of a gate say is a rule of thumb, and is called one.
 
     >>> import minirnn as mr
     >>> layer = mr.RecurrentLayer(3, 8, recurrent_initializer=mr.init.spectral(0.3), rng=0)
@@ -164,7 +159,7 @@ def doctor(
     >>> round(report.figures["half_life"], 2)  # steps
     0.43
     """
-    if history is not None and not isinstance(history, History):
+    if history is not None and not isinstance(history, Record):
         raise TypeError(f"doctor: history must be a History, got {describe(history)}: pass what fit returned")
     figures = measure(_traced(model_or_trace, x, loss, initial_state, lengths))
     figures |= {} if history is None else measure_training(history)

@@ -2,7 +2,7 @@
 
 `equations_of` makes them for every kind of layer; `minirnn.bptt.explaining` writes them down. Symbols are those of
 `minirnn.textbook`: row vectors, X_t (N, D), H_t (N, H), gates side by side in Z_t (N, G·H), and W_xi, W_hi, b_i for
-gate i's block of W_xh, W_hh, b_h. Checked by tests/bptt/test_explaining.py.
+gate i's block of W_xh, W_hh, b_h.
 """
 
 import re
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from minirnn.arguments import Array
 from minirnn.bptt.steps import Back, CellSteps, ElmanSteps, GRUSteps, LSTMSteps, blocks
-from minirnn.op import Array
 
 if TYPE_CHECKING:
     from minirnn.bptt.tracing import Trace

@@ -1,7 +1,4 @@
-"""`explain`: the equations of one step, forward and backward, with symbols, shapes and numbers, as text.
-
-Checked by tests/bptt/test_explaining.py.
-"""
+"""`explain`: the equations of one step, forward and backward, with symbols, shapes and numbers, as text."""
 
 import textwrap
 from dataclasses import dataclass
@@ -9,11 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from minirnn.arguments import describe
+from minirnn.arguments import Array, describe
 from minirnn.bptt.equations import BACKWARD, FORWARD, Equation, equations_of, number
 from minirnn.bptt.tracing import Loss, Trace, run_of
-from minirnn.module import Module
-from minirnn.op import Array
+from minirnn.layers.module import Module
 
 SMALL = 8
 """Numbers are shown for up to as many inputs and hidden neurons; above that, norms."""
@@ -59,7 +55,7 @@ def explain(
 
     Notes
     -----
-    ``explanation`` returns the same as objects. Tests: tests/bptt/test_explaining.py.
+    ``explanation`` returns the same as objects.
 
     >>> import minirnn as mr
     >>> layer, x = mr.RecurrentLayer(1, 2, rng=0), [[[1.0]], [[0.5]]]

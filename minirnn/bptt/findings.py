@@ -1,4 +1,4 @@
-"""What `doctor` says about its figures, a sentence at a time. Checked by tests/bptt/test_diagnosis.py."""
+"""What `doctor` says about its figures, a sentence at a time."""
 
 import math
 from typing import NamedTuple

@@ -1,21 +1,17 @@
-"""The gradient of a layer in two other ways than by full BPTT: cut off in time, and forward in time.
-
-Checked by tests/bptt/test_truncation.py and tests/bptt/test_realtime.py.
-"""
+"""The gradient of a layer in two other ways than by full BPTT: cut off in time, and forward in time."""
 
 import itertools
 from typing import Any
 
 import numpy as np
 
-from minirnn.arguments import as_size
+from minirnn.arguments import Array, as_size
 from minirnn.bptt.limits import fits
 from minirnn.bptt.steps import Back
 from minirnn.bptt.tracing import Loss, run_of, unclipped
 from minirnn.bptt.truncation import lags
 from minirnn.bptt.unrolled import Unrolled
-from minirnn.module import Module
-from minirnn.op import Array
+from minirnn.layers.module import Module
 
 
 def truncated_gradient(
@@ -46,7 +42,7 @@ def truncated_gradient(
     Notes
     -----
     Williams & Peng 1990 call it BPTT(k2; k1). It equals the sum of `Credit.contribution` over those pairs to 1e-10;
-    all chunks go back together, in min(k2, T) steps. Tests: tests/bptt/test_truncation.py.
+    all chunks go back together, in min(k2, T) steps.
 
     >>> import minirnn as mr
     >>> layer, x = mr.RecurrentLayer(1, 4, dtype=np.float64, rng=0), np.ones((9, 2, 1))
@@ -95,7 +91,6 @@ def rtrl(model: Module, x: Any, loss: Loss, initial_state: Any = None, lengths: 
     Its cost: N·S·H·|θ| numbers are carried, whatever T (|θ| parameters, S arrays of a state: 2 for an LSTM), and each
     step multiplies N·(S·H)²·|θ| of them: for H = 100 and D = 2, 10,300 parameters, 10⁶ numbers and 10⁸ multiplications
     for each row and step, where BPTT makes 2·10⁴ of each. Equal to BPTT to 1e-10. Source: Williams & Zipser 1989.
-    Tests: tests/bptt/test_realtime.py.
 
     >>> import minirnn as mr
     >>> layer, x = mr.LSTMLayer(1, 4, dtype=np.float64, rng=0), np.ones((9, 2, 1))

@@ -1,4 +1,4 @@
-"""What is refused because it would not fit into memory. Checked by tests/bptt/test_credit.py."""
+"""What is refused because it would not fit into memory."""
 
 LARGEST = 1 << 30
 """Bytes that one array of `minirnn.bptt` may take: 1 GiB."""

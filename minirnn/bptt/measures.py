@@ -1,14 +1,14 @@
-"""The figures that `doctor` reports, read off a trace. Checked by tests/bptt/test_diagnosis.py."""
+"""The figures that `doctor` reports, read off a trace."""
 
 import math
 from typing import Any
 
 import numpy as np
 
+from minirnn.arguments import Array
 from minirnn.bptt.steps import CellSteps, GRUSteps, LSTMSteps
 from minirnn.bptt.survival import survival
 from minirnn.bptt.tracing import Trace
-from minirnn.op import Array
 
 Figures = dict[str, Any]
 

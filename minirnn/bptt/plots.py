@@ -1,15 +1,11 @@
-"""Pictures of a `Trace` with matplotlib, the extra ``plot``. Each returns the Axes that it has drawn on.
-
-Checked by tests/bptt/test_plots.py.
-"""
+"""Pictures of a `Trace` with matplotlib, the extra ``plot``. Each returns the Axes that it has drawn on."""
 
 from typing import Any
 
 import numpy as np
 
-from minirnn.arguments import as_size
+from minirnn.arguments import Array, as_size
 from minirnn.bptt.tracing import Trace
-from minirnn.op import Array
 
 _TOTAL, _LOCAL, _CARRIED = "#000000", "#0072b2", "#d55e00"
 """Colours that colour-blind people tell apart too (Okabe & Ito 2008)."""
@@ -35,7 +31,7 @@ def plot_gradient_norms(trace: Trace, ax: Any = None) -> Any:
 
     Notes
     -----
-    Steps whose norm is 0 are left out: a logarithmic axis has no place for them. Test: tests/bptt/test_plots.py.
+    Steps whose norm is 0 are left out: a logarithmic axis has no place for them.
     """
     ax = _axes(ax, "plot_gradient_norms")
     parts = (
@@ -54,7 +50,7 @@ def plot_gradient_norms(trace: Trace, ax: Any = None) -> Any:
 def plot_credit(trace: Trace, ax: Any = None) -> Any:
     """Draw `Trace.credit` as a heat map on a logarithmic scale: what enters at s, used at k. White: nothing.
 
-    Parameters, result and errors are those of `plot_gradient_norms`. Test: tests/bptt/test_plots.py.
+    Parameters, result and errors are those of `plot_gradient_norms`.
     """
     ax = _axes(ax, "plot_credit")
     from matplotlib.colors import LogNorm
@@ -74,7 +70,7 @@ def plot_singular_values(trace: Trace, row: int = 0, ax: Any = None) -> Any:
     """Draw the singular values of each step's Jacobian ∂ state_t / ∂ state_{t−1}, of one row, logarithmically.
 
     Where all of them are below 1, every step makes every gradient smaller. ``row`` is which of the N; the other
-    parameters, the result and the errors are those of `plot_gradient_norms`. Test: tests/bptt/test_plots.py.
+    parameters, the result and the errors are those of `plot_gradient_norms`.
     """
     row = as_size(row, "plot_singular_values: row", 0)
     if row >= trace.N:
@@ -90,7 +86,7 @@ def plot_singular_values(trace: Trace, row: int = 0, ax: Any = None) -> Any:
 def plot_saturation(trace: Trace, ax: Any = None) -> Any:
     """Draw the share of saturated units against t, a line for each gate; see `Trace.saturation`.
 
-    Parameters, result and errors are those of `plot_gradient_norms`. Test: tests/bptt/test_plots.py.
+    Parameters, result and errors are those of `plot_gradient_norms`.
     """
     shares = trace.saturation
     ax = _axes(ax, "plot_saturation")

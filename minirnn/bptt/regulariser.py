@@ -1,7 +1,7 @@
 """The regulariser Ω of Pascanu, Mikolov & Bengio 2013: a gradient that goes back in time should keep its norm.
 
 `omega` is the paper's, with the immediate derivative; `omega_full` is the same number as a Tensor, to be differentiated
-in full. Checked by tests/bptt/test_regulariser.py.
+in full.
 """
 
 from collections.abc import Sequence
@@ -10,19 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from minirnn import ops
-from minirnn.arguments import as_number
+from minirnn.arguments import Array, as_number
+from minirnn.autograd import ops
+from minirnn.autograd.functions import stack, where
+from minirnn.autograd.gradients import grad
+from minirnn.autograd.modes import MODE, RECORD
+from minirnn.autograd.tensor import Tensor, apply
 from minirnn.bptt.steps import ElmanSteps
 from minirnn.bptt.tracing import Loss, Trace, check_loss, layer_of, loss_of, run_of
 from minirnn.bptt.unrolled import rows
-from minirnn.functions import stack, where
-from minirnn.gradients import grad
-from minirnn.modes import MODE, RECORD
-from minirnn.module import Module
-from minirnn.op import Array
-from minirnn.recurrent import RecurrentLayer, SequenceModel
-from minirnn.recurrent.layer import Layer
-from minirnn.tensor import Tensor, apply
+from minirnn.layers import RecurrentLayer, SequenceModel
+from minirnn.layers.layer import Layer
+from minirnn.layers.module import Module
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -39,10 +38,6 @@ class Omega:
         ‖(∂C/∂H_{k+1}) ∂H_{k+1}/∂H_k‖ / ‖∂C/∂H_{k+1}‖ of each row; NaN where there is none.
     gradients : dict by parameter name
         The immediate derivative: of W_hh, (H, H), in its dtype. No other parameter has one.
-
-    Notes
-    -----
-    Tests: tests/bptt/test_regulariser.py.
     """
 
     value: float
@@ -119,7 +114,7 @@ def omega(model: Module, x: Any, loss: Loss, initial_state: Any = None, lengths:
 
     With message_clip, ∂C/∂H is what is left after it, which changes no ratio of its own step. In training with
     recurrent_dropout a mask is drawn for it, which is not that of your own forward pass. It takes up to twice as long
-    as `trace`. Tests: tests/bptt/test_regulariser.py.
+    as `trace`.
 
     >>> import minirnn as mr
     >>> layer = mr.RecurrentLayer(3, 5, dtype=np.float64, rng=0)
@@ -220,8 +215,7 @@ def omega_full(model: Module, x: Any, loss: Loss, initial_state: Any = None, len
     -----
     For a RecurrentLayer its value is that of `omega`, and what is left out is the same. Built in the graph backend and
     with ``create_graph``, whatever backend the layer has: with its backward it takes three to nine times as long as a
-    forward and backward pass of the graph backend. The second derivative of ReLU is zero wherever it exists. Tests:
-    tests/bptt/test_regulariser.py.
+    forward and backward pass of the graph backend. The second derivative of ReLU is zero wherever it exists.
 
     >>> import minirnn as mr
     >>> layer = mr.LSTMLayer(3, 5, dtype=np.float64, rng=0)

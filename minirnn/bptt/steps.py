@@ -5,7 +5,7 @@ coefficients of that map for all steps at once; `Steps.back` applies it to any n
 is what Jacobians, credit and truncation are made of.
 
 All arrays are in the order of processing, k = 0 … T−1. Shapes: T steps, N rows, D inputs, H hidden neurons, G gates,
-and … for any number of gradients. Checked by tests/bptt/test_trace.py.
+and … for any number of gradients.
 """
 
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from minirnn.arguments import Array
 from minirnn.kernels.cells import ACTIVATIONS, Activation
-from minirnn.op import Array
-from minirnn.recurrent import GRULayer, LSTMLayer, RecurrentLayer
-from minirnn.recurrent.cell import Cell
-from minirnn.recurrent.layer import Layer
+from minirnn.layers import GRULayer, LSTMLayer, RecurrentLayer
+from minirnn.layers.cell import Cell
+from minirnn.layers.layer import Layer
 
 _sigmoid, _sigmoid_slope = ACTIVATIONS["sigmoid"].apply, ACTIVATIONS["sigmoid"].derivative
 _tanh_slope = ACTIVATIONS["tanh"].derivative

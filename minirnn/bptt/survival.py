@@ -1,4 +1,4 @@
-"""`survival`: what is left of one gradient on its way back. Checked by tests/bptt/test_diagnosis.py.
+"""`survival`: what is left of one gradient on its way back.
 
 With a loss at every step dL/dh_t is fed anew at every step, and its norm against t says little about what survives. So
 the decay is measured on one injection: in each row, the gradient that enters last is sent back alone. With a loss after
@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minirnn.arguments import Array
 from minirnn.bptt.tracing import Trace
-from minirnn.op import Array
 
 
 class Survival(NamedTuple):

@@ -1,7 +1,4 @@
-"""`trace`: one run of a layer and the way back through it, with every gradient at every step kept.
-
-Checked by tests/bptt/test_trace.py.
-"""
+"""`trace`: one run of a layer and the way back through it, with every gradient at every step kept."""
 
 import os
 import pathlib
@@ -11,21 +8,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minirnn.arguments import as_size, describe
+from minirnn.arguments import Array, as_size, describe
+from minirnn.autograd.gradients import grad
+from minirnn.autograd.modes import MODE, RECORD
+from minirnn.autograd.tensor import Tensor
 from minirnn.bptt.credit import Credit
 from minirnn.bptt.limits import fits
 from minirnn.bptt.steps import Back, CellSteps, LSTMSteps
 from minirnn.bptt.truncation import angles, lags
 from minirnn.bptt.unrolled import Unrolled
-from minirnn.gradients import grad
 from minirnn.kernels.clip import clipped
-from minirnn.modes import MODE, RECORD
-from minirnn.module import Module
-from minirnn.op import Array
-from minirnn.recurrent import Recurrence, SequenceModel
-from minirnn.recurrent.layer import Layer
+from minirnn.layers import Recurrence, SequenceModel
+from minirnn.layers.layer import Layer
+from minirnn.layers.module import Module
 from minirnn.storage import write_whole
-from minirnn.tensor import Tensor
 
 Loss = Callable[[Any], Tensor]
 """outputs -> a scalar, or one value per step (T,), of which the sum counts."""
@@ -64,7 +60,7 @@ def trace(model: Module, x: Any, loss: Loss, initial_state: Any = None, lengths:
     Notes
     -----
     It takes about two to three times as long as a forward and backward pass of the fused layer. Sums over t equal the
-    layer's gradients to 1e-12. Tests: tests/bptt/test_trace.py.
+    layer's gradients to 1e-12.
 
     >>> import minirnn as mr
     >>> layer = mr.RecurrentLayer(3, 5, dtype=np.float64, rng=0)
@@ -213,10 +209,6 @@ class Trace:
     dL_dz_h : (T, N, G·H)
         That of the recurrent product; equal to dL_dz but for a GRU.
     dL_dinitial_state : list of (N, H)
-
-    Notes
-    -----
-    Tests: tests/bptt/test_trace.py.
     """
 
     def __init__(self, run: Run) -> None:
@@ -444,8 +436,7 @@ class Trace:
 
         Notes
         -----
-        It stays under 5 MB for T = 200, H = 128, of any kind of layer. Tests: tests/bptt/test_page.py and, in a
-        browser, tests/browser/test_explorer.py.
+        It stays under 5 MB for T = 200, H = 128, of any kind of layer.
         """
         from minirnn.bptt.page import page_of
 

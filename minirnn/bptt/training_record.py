@@ -1,21 +1,38 @@
-"""What `doctor` reads off the History of a training: how the gradient's norm went, and what clipping did to it.
+"""What `doctor` reads off the History of a training: how the gradient's norm went, and what clipping did to it."""
 
-Checked by tests/bptt/test_doctor_history.py.
-"""
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from minirnn.arguments import Array
 from minirnn.bptt.findings import PAPER, Finding, number, percent
 from minirnn.bptt.measures import CLIP_RANGE, Figures
-from minirnn.history import History
-from minirnn.op import Array
 
 _ENOUGH = 20  # updates: with fewer a tenth of them is one or none, and says nothing of a drift
 _DRIFTED = 3.0  # a change of the norm by less than this is common in a training that goes well
 _FALLEN = 0.9  # the loss has not fallen if more of it is left than this
 
 
-def measure_training(history: History) -> Figures:
+@runtime_checkable
+class Record(Protocol):
+    """What is read of a `minirnn.training.History`."""
+
+    clip_norm: float | None
+
+    @property
+    def updates(self) -> int:
+        """The number of updates."""
+
+    @property
+    def loss(self) -> Array:
+        """The loss of each update."""
+
+    @property
+    def grad_norm(self) -> Array:
+        """The norm of all gradients at each update, before clipping."""
+
+
+def measure_training(history: Record) -> Figures:
     """Return the figures of a training, by name; `minirnn.bptt.doctor` lists them."""
     norms, K = history.grad_norm, history.updates
     found: Figures = {"updates": K}

@@ -1,14 +1,11 @@
-"""Truncated BPTT, made exact: what of the gradient is left, and how far it points away from the true one.
-
-Checked by tests/bptt/test_truncation.py.
-"""
+"""Truncated BPTT, made exact: what of the gradient is left, and how far it points away from the true one."""
 
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
+from minirnn.arguments import Array
 from minirnn.bptt.unrolled import Unrolled
-from minirnn.op import Array
 
 
 def lags(unrolled: Unrolled, entering: Array, k1: int) -> Iterator[dict[str, Array]]:

@@ -1,16 +1,13 @@
-"""A run of a layer laid open: every state of it, and the way back through any step, for any gradients.
-
-Checked by tests/bptt/test_trace.py.
-"""
+"""A run of a layer laid open: every state of it, and the way back through any step, for any gradients."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from minirnn.arguments import Array
 from minirnn.bptt.steps import Back, Steps, steps_of
-from minirnn.op import Array
-from minirnn.recurrent.layer import Layer
+from minirnn.layers.layer import Layer
 
 
 class Unrolled:

@@ -1,7 +1,4 @@
-"""`save_checkpoint`, `load_checkpoint`: all that a run needs to go on as if it had never stopped, in one file.
-
-Checked by tests/test_checkpoints.py and tests/test_checkpoint_faults.py.
-"""
+"""`save_checkpoint`, `load_checkpoint`: all that a run needs to go on as if it had never stopped, in one file."""
 
 import pathlib
 from collections.abc import Mapping
@@ -10,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from minirnn.arguments import as_number, describe, is_real
+from minirnn.arguments import Array, as_number, describe, is_real
 from minirnn.checkpoints import generators as rngs
-from minirnn.module import Module
-from minirnn.op import Array
+from minirnn.layers.module import Module
 from minirnn.optim import Optimizer
 from minirnn.storage import PARAMETERS, CheckpointError, Contents, as_plain, pack, read, unpack, write
 
@@ -85,7 +81,6 @@ class Checkpoint:
         -----
         What training does next is what it would have done, bit for bit. Two things are not in a checkpoint: which
         Parameters are frozen, and how many children a Generator has spawned.
-        Test: tests/test_checkpoints.py::test_resume_*, test_restore_*.
         """
         named = rngs.named(_as_module(model, RESTORE), _as_generators(generators, RESTORE), RESTORE)
         faults = self._misfits(model) or self._optimizer_misfits(model, optimizer)
@@ -171,7 +166,7 @@ def save_checkpoint(
 
     Notes
     -----
-    The same state gives the same bytes. ``numpy.load(path)`` reads the arrays. Test: tests/test_checkpoints.py.
+    The same state gives the same bytes. ``numpy.load(path)`` reads the arrays.
 
     Examples
     --------
@@ -214,10 +209,6 @@ def load_checkpoint(path: Any) -> Checkpoint:
         alone. Nothing in a file is ever run, and no more memory is taken than it is long.
     OSError
         When it cannot be read.
-
-    Notes
-    -----
-    Test: tests/test_checkpoint_faults.py.
     """
     contents = read(path, LOAD)
     if contents.kind != "checkpoint":

@@ -1,7 +1,4 @@
-"""`CheckpointDirectory`: a run's last K checkpoints and its best, and nobody else's.
-
-Checked by tests/test_checkpoints.py::test_directory_* and tests/test_checkpoint_faults.py.
-"""
+"""`CheckpointDirectory`: a run's last K checkpoints and its best, and nobody else's."""
 
 import contextlib
 import math
@@ -17,7 +14,7 @@ import numpy as np
 from minirnn.arguments import as_size, describe, is_real
 from minirnn.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from minirnn.checkpoints.lock import DirectoryLock
-from minirnn.module import Module
+from minirnn.layers.module import Module
 from minirnn.optim import Optimizer
 from minirnn.storage import CheckpointError, remove_parts, reworded
 
@@ -45,9 +42,6 @@ class CheckpointDirectory:
     OSError
         By ``with``, when the directory cannot be made or written to.
 
-    Notes
-    -----
-    Test: tests/test_checkpoints.py::test_directory_*, tests/test_checkpoint_faults.py.
 
     Examples
     --------

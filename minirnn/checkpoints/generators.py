@@ -1,7 +1,4 @@
-"""The states of random number generators: collected, checked, and put back into the same objects.
-
-Checked by tests/test_checkpoints.py::test_generator_*.
-"""
+"""The states of random number generators: collected, checked, and put back into the same objects."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from minirnn.arguments import describe
-from minirnn.module import Module
+from minirnn.layers.module import Module
 
 Named = dict[str, np.random.Generator]
 

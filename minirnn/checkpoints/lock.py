@@ -1,4 +1,4 @@
-"""A directory belongs to one run at a time. Checked by tests/test_checkpoint_faults.py::test_lock_*."""
+"""A directory belongs to one run at a time."""
 
 import contextlib
 import json

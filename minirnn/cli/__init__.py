@@ -1,7 +1,7 @@
 """The command ``minirnn``: `main`, and a module for each of its commands.
 
 Results go to stdout; the bar and errors go to stderr. The exit status is 0, 1 when a training did not reach its goal,
-2 after an error, 130 after Ctrl-C. Checked by tests/cli/.
+2 after an error, 130 after Ctrl-C.
 """
 
 import argparse
@@ -34,9 +34,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int : 0, 1 (not solved), 2 (an error, which has been printed in one line), 130 (Ctrl-C), 141 (nobody reads stdout)
 
-    Notes
-    -----
-    Test: tests/cli/test_cli.py.
 
     Examples
     --------

@@ -1,7 +1,4 @@
-"""``minirnn bench``: how fast the layer is on this machine, and against what.
-
-Checked by tests/cli/test_bench.py.
-"""
+"""``minirnn bench``: how fast the layer is on this machine, and against what."""
 
 import argparse
 import textwrap
@@ -13,7 +10,7 @@ from typing import Any
 from minirnn.bench.cells import KINDS
 from minirnn.bench.shapes import Shape, refuse_what_does_not_fit, telling_what_does_not_fit, whole_numbers
 from minirnn.cli.options import check_writable, size_of_bar, whole_number
-from minirnn.threads import available_cpus, get_num_threads, set_num_threads
+from minirnn.layers.threads import available_cpus, get_num_threads, set_num_threads
 
 SECTIONS = {
     "ladder": "one layer in several ways, from a loop in Python to fused with threads",

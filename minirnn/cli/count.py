@@ -1,7 +1,4 @@
-"""``minirnn count``: how many parameters a recurrent layer and its head have, and why.
-
-Checked by tests/cli/test_count.py.
-"""
+"""``minirnn count``: how many parameters a recurrent layer and its head have, and why."""
 
 import argparse
 import json

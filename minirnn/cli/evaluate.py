@@ -1,7 +1,4 @@
-"""``minirnn eval PATH``: what a saved model has learnt, measured on held-out data.
-
-Checked by tests/cli/test_saved.py.
-"""
+"""``minirnn eval PATH``: what a saved model has learnt, measured on held-out data."""
 
 import argparse
 import json
@@ -14,8 +11,8 @@ from minirnn.cli.options import whole_number
 from minirnn.cli.saved import Saved, add_saved, is_its_text, load
 from minirnn.cli.train import SEQUENCES
 from minirnn.cli.training import counted, verdict_on
+from minirnn.layers.threads import set_num_threads
 from minirnn.tasks import TextTask
-from minirnn.threads import set_num_threads
 from minirnn.training import accuracy, bits_per_character
 from minirnn.training.batches import of_lengths
 from minirnn.training.evaluation import figure_of, predicted

@@ -1,8 +1,6 @@
 """``minirnn inspect``: how a model's gradient flows back through one mini-batch, and what is wrong.
 
 The model is an untrained one of a task, or one that was saved.
-
-Checked by tests/cli/test_inspect.py and test_saved.py.
 """
 
 import argparse
@@ -15,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from minirnn import losses
+from minirnn.autograd.tensor import Tensor
 from minirnn.bptt import Report, doctor, trace
-from minirnn.charts import curve
 from minirnn.cli.models import (
     COLUMNS,
     add_model_options,
@@ -29,10 +27,10 @@ from minirnn.cli.models import (
 )
 from minirnn.cli.options import check_writable, whole_number
 from minirnn.cli.saved import add_saved, load
-from minirnn.history import History
-from minirnn.recurrent import SequenceModel
+from minirnn.drawing.charts import curve
+from minirnn.layers import SequenceModel
 from minirnn.tasks import TASKS, Task, TextTask
-from minirnn.tensor import Tensor
+from minirnn.training.history import History
 from minirnn.training.sources import CHUNK
 
 WIDTH, HEIGHT = 64, 10

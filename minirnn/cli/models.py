@@ -1,7 +1,4 @@
-"""The tasks' models, and the options that shape them: what ``train`` and ``inspect`` share.
-
-Checked by tests/cli/test_train.py and test_inspect.py.
-"""
+"""The tasks' models, and the options that shape them: what ``train`` and ``inspect`` share."""
 
 import argparse
 from collections.abc import Callable
@@ -13,9 +10,9 @@ import numpy as np
 from minirnn.cli.options import whole_number
 from minirnn.init import PRESETS
 from minirnn.kernels.cells import ACTIVATIONS
-from minirnn.layers import Embedding, Linear
-from minirnn.recurrent import GRULayer, LSTMLayer, RecurrentLayer, SequenceModel
-from minirnn.recurrent.layer import Layer
+from minirnn.layers import GRULayer, LSTMLayer, RecurrentLayer, SequenceModel
+from minirnn.layers.layer import Layer
+from minirnn.layers.plain import Embedding, Linear
 from minirnn.tasks import Task
 
 GATED: dict[str, type[LSTMLayer] | type[GRULayer]] = {"lstm": LSTMLayer, "gru": GRULayer}

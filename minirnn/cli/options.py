@@ -1,7 +1,4 @@
-"""What the options of several commands have in common.
-
-Checked by tests/cli/test_train.py, test_bench.py and test_inspect.py.
-"""
+"""What the options of several commands have in common."""
 
 import argparse
 import shutil

@@ -1,7 +1,4 @@
-"""``minirnn reproduce PAPER``: a paper's experiments, ours beside the published figures.
-
-Checked by tests/cli/test_reproduce.py.
-"""
+"""``minirnn reproduce PAPER``: a paper's experiments, ours beside the published figures."""
 
 import argparse
 import sys
@@ -11,8 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from minirnn.cli.options import check_writable, size_of_bar, whole_number
+from minirnn.layers.threads import available_cpus
 from minirnn.storage import write_whole
-from minirnn.threads import available_cpus
 
 PAPERS = {
     "irnn": "the identity against tanh: adding, and digits pixel by pixel (Le, Jaitly & Hinton 2015)",

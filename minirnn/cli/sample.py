@@ -1,4 +1,4 @@
-"""``minirnn sample PATH``: text, written by a saved model. Checked by tests/cli/test_saved.py."""
+"""``minirnn sample PATH``: text, written by a saved model."""
 
 import argparse
 import textwrap
@@ -11,8 +11,8 @@ from minirnn.cli.options import whole_number
 from minirnn.cli.saved import add_saved, load
 from minirnn.cli.train_text import TEMPERATURE, shown
 from minirnn.cli.training import positive
+from minirnn.layers.threads import set_num_threads
 from minirnn.tasks import TextTask
-from minirnn.threads import set_num_threads
 from minirnn.training import sample
 
 

@@ -2,8 +2,6 @@
 
 A file says how a model is built, and is believed in nothing: its settings go through the parser of ``minirnn train``,
 which knows the tasks, the cells and all other names, and refuses the rest; its sizes must be those of its weights.
-
-Checked by tests/cli/test_saved.py.
 """
 
 import argparse
@@ -18,10 +16,10 @@ from minirnn.cli import train
 from minirnn.cli.models import build_model, built_task
 from minirnn.cli.options import whole_number
 from minirnn.cli.training import FREE, TEXT, counted, mark_of, option_of
-from minirnn.history import History
-from minirnn.recurrent import SequenceModel
+from minirnn.layers import SequenceModel
 from minirnn.storage import read
 from minirnn.tasks import TASKS, Task, TextTask
+from minirnn.training.history import History
 from minirnn.training.saving import history_of
 
 PATH = "what minirnn train --save wrote, a checkpoint, or a directory of checkpoints, of which the newest is taken"
@@ -94,10 +92,6 @@ def load(path: Path, *, file: str | None = None, T: int | None = None) -> Saved:
         When the file, or the text, is not there.
     ImportError
         When the task's data are part of a package that is not installed.
-
-    Notes
-    -----
-    Test: tests/cli/test_saved.py.
     """
     checkpoint = _read(path)
     try:

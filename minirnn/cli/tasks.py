@@ -1,7 +1,4 @@
-"""``minirnn tasks``: what there is to learn, what it takes to have learnt it, and what one has without learning.
-
-Checked by tests/cli/test_tasks_command.py.
-"""
+"""``minirnn tasks``: what there is to learn, what it takes to have learnt it, and what one has without learning."""
 
 import argparse
 import json

@@ -1,7 +1,4 @@
-"""``minirnn train TASK``: learn a task while one watches, and say whether it is solved.
-
-Checked by tests/cli/test_train.py.
-"""
+"""``minirnn train TASK``: learn a task while one watches, and say whether it is solved."""
 
 import argparse
 from typing import Any
@@ -20,11 +17,11 @@ from minirnn.cli.models import (
 )
 from minirnn.cli.options import whole_number
 from minirnn.cli.training import ABOUT, add_settings, ending, save_model, settings_of, verdict_on
-from minirnn.history import History
+from minirnn.layers.threads import set_num_threads
 from minirnn.tasks import TASKS, Task, TextTask
-from minirnn.threads import set_num_threads
 from minirnn.training import fit, measure
 from minirnn.training.held_out import HELD_OUT
+from minirnn.training.history import History
 from minirnn.training.sources import CHUNK
 
 _size, _count = whole_number(1), whole_number(0)  # of options

@@ -1,4 +1,4 @@
-"""``minirnn train text``: learn a text character by character, and write some. Checked by tests/cli/test_train.py."""
+"""``minirnn train text``: learn a text character by character, and write some."""
 
 import argparse
 import math
@@ -10,11 +10,11 @@ import numpy as np
 from minirnn import losses
 from minirnn.cli.models import build_model
 from minirnn.cli.training import baselines, ending, save_model, settings_of
-from minirnn.history import History
+from minirnn.layers.threads import set_num_threads
 from minirnn.tasks import TextTask
-from minirnn.threads import set_num_threads
 from minirnn.training import bits_per_character, every, fit, sample, schedules
 from minirnn.training.held_out import HELD_OUT
+from minirnn.training.history import History
 
 TEMPERATURE = 0.7
 """Of a sample: a little bolder than what was learnt."""

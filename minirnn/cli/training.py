@@ -1,7 +1,4 @@
-"""What the commands that train have in common: options, the settings of `fit`, and how a training ends.
-
-Checked by tests/cli/test_train.py and test_saved.py.
-"""
+"""What the commands that train have in common: options, the settings of `fit`, and how a training ends."""
 
 import argparse
 import hashlib
@@ -15,10 +12,10 @@ import numpy as np
 from minirnn import optim
 from minirnn.checkpoints import CheckpointDirectory, save_checkpoint
 from minirnn.cli.options import check_writable, whole_number
-from minirnn.history import History
-from minirnn.recurrent import BACKENDS, SequenceModel
+from minirnn.layers import BACKENDS, SequenceModel
 from minirnn.tasks import Task, TextTask
 from minirnn.training import Checkpointing
+from minirnn.training.history import History
 from minirnn.training.saving import Position, of_training
 
 OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {"sgd": optim.SGD, "rmsprop": optim.RMSprop, "adam": optim.Adam}

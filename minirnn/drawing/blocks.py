@@ -1,7 +1,4 @@
-"""What is drawn of a recurrent module, without a word about where: cells, boxes, and how they stand on each other.
-
-Checked by tests/drawing/test_unrolled.py.
-"""
+"""What is drawn of a recurrent module, without a word about where: cells, boxes, and how they stand on each other."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

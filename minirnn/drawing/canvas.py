@@ -3,8 +3,7 @@
 A drawing stands by itself: no font, script or picture is fetched. It carries no ids and every rule of its style begins
 with its class, so that any number of drawings can stand on a page. It brings its own background, in a light and a dark
 version, because the colour of the page around it cannot be known. Colours after Okabe and Ito, which most colour-blind
-people can tell apart; none of them says anything that the words and the outlines do not. Checked by
-tests/drawing/test_canvas.py.
+people can tell apart; none of them says anything that the words and the outlines do not.
 """
 
 import math

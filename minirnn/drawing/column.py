@@ -1,7 +1,6 @@
 """One step of a recurrent module: where its blocks stand above its input, and the lines between them.
 
-x is counted from the middle of the column, y from the middle of the input, and upwards it falls. Checked by
-tests/drawing/test_unrolled.py.
+x is counted from the middle of the column, y from the middle of the input, and upwards it falls.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""A graph of ops: a box for each, with arrows from what it reads. Checked by tests/drawing/test_graph.py."""
+"""A graph of ops: a box for each, with arrows from what it reads."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

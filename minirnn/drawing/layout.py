@@ -3,7 +3,6 @@
 A box's level is its longest way to the last one; within a level the boxes are ordered by the mean place of their
 neighbours, sweep by sweep, and then moved as near to that mean as the others let them (Sugiyama, Tagawa & Toda 1981).
 A line over several levels passes the boxes between through a place of its own, which all lines of one box share.
-Checked by tests/drawing/test_drawing_layout.py.
 """
 
 from collections.abc import Sequence

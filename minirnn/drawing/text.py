@@ -1,7 +1,4 @@
-"""Text of a drawing: pieces with subscripts, and how wide they are, as far as that can be known without the font.
-
-Checked by tests/drawing/test_drawing_text.py.
-"""
+"""Text of a drawing: pieces with subscripts, and how wide they are, as far as that can be known without the font."""
 
 import re
 from collections.abc import Sequence

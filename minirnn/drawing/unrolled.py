@@ -1,7 +1,7 @@
 """A recurrent module as in figures 14-1 and 14-2 of the notes: its cell with the loop, and unrolled through time.
 
 The two panels draw the same `Column`: once with loops, and once for each step with the state going from one to the
-next. Of a long sequence the first steps and the last stand for all. Checked by tests/drawing/test_unrolled.py.
+next. Of a long sequence the first steps and the last stand for all.
 """
 
 from itertools import pairwise

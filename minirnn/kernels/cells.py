@@ -1,7 +1,4 @@
-"""What a cell does entry by entry, between the matrix products: the activation φ and its derivative.
-
-Checked by tests/kernels/test_cells.py.
-"""
+"""What a cell does entry by entry, between the matrix products: the activation φ and its derivative."""
 
 from collections.abc import Callable
 from functools import partial

@@ -1,4 +1,4 @@
-"""How the unroll goes through time: in chunks that stay in the cache. Checked by tests/kernels/test_chunks.py."""
+"""How the unroll goes through time: in chunks that stay in the cache."""
 
 from typing import Any
 

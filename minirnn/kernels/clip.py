@@ -1,4 +1,4 @@
-"""Messages clipped on their way back. Checked by tests/kernels/test_clip.py and tests/test_message_clip.py."""
+"""Messages clipped on their way back."""
 
 from typing import Any
 

@@ -6,7 +6,6 @@
 Arrays hold columns, features first and the rows of the mini-batch last: so each gate is contiguous, and h_k comes out
 right where step k + 1 reads it. They are copied from and to the order of the layer a chunk at a time. Steps are in the
 order of processing, and rows are *lanes* (kernels/lanes.py): where a sequence ends in one, another may begin.
-Checked by tests/kernels/test_unroll.py.
 """  # noqa: D400
 
 from collections.abc import Callable, Iterable, Sequence

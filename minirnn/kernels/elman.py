@@ -1,6 +1,6 @@
 """The unrolled recurrent layer, H_t = φ(X_t W_xh + H_{t-1} W_hh + b_h), forward and backward, on plain arrays.
 
-Shapes: T steps, N rows of the mini-batch, D inputs, H hidden neurons. Checked by tests/kernels/test_elman.py.
+Shapes: T steps, N rows of the mini-batch, D inputs, H hidden neurons.
 
 `forward` and `backward` see to the order of time and to what is kept and wanted. The products and the loop over the
 steps stand in kernels/hoisted.py for a mini-batch, in kernels/joined.py for small steps: equation 14-2's two lines.

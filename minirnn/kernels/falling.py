@@ -3,7 +3,7 @@
 Step k has the first ``counts[k]`` rows, and no others: what has ended costs nothing, and nothing has to change places.
 The rows of all steps stand one after the other, (Σ lengths, …). So the input side of many steps is one product, as in
 kernels/hoisted.py, where a product takes as long as it has rows; in columns it does not, and there are lanes instead
-(kernels/lanes.py). What stands in the padding is never read. Checked by tests/kernels/test_falling.py.
+(kernels/lanes.py). What stands in the padding is never read.
 """
 
 from bisect import bisect_right

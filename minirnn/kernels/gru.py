@@ -1,10 +1,8 @@
 """The GRU between the matrix products, on columns: features first, the rows of the mini-batch last::
 
-    r, z = σ(Z_r), σ(Z_z)        n = tanh(X_n + r ⊙ Z_n)             reset after the product
-                                 n = tanh(X_n + (r ⊙ H_{t-1}) W_hn)  reset before it: a stage
-    H_t = (1 − z) ⊙ n + z ⊙ H_{t-1} = n + z ⊙ (H_{t-1} − n)
-
-Checked by tests/kernels/test_unroll.py.
+r, z = σ(Z_r), σ(Z_z)        n = tanh(X_n + r ⊙ Z_n)             reset after the product
+n = tanh(X_n + (r ⊙ H_{t-1}) W_hn)  reset before it: a stage
+H_t = (1 − z) ⊙ n + z ⊙ H_{t-1} = n + z ⊙ (H_{t-1} − n)
 """  # noqa: D400
 
 from collections.abc import Iterable

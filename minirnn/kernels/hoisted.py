@@ -2,7 +2,7 @@
 
     S = X W_xh + b_h for all steps of a chunk, then step by step H_k = φ(S_k + H_{k-1} W_hh)
 
-Steps are in the order of processing: k = 0 is processed first. Checked by tests/kernels/test_elman.py.
+Steps are in the order of processing: k = 0 is processed first.
 """  # noqa: D400
 
 from typing import Any

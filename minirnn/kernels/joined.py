@@ -6,7 +6,6 @@
 With so few numbers a call costs more than its arithmetic, and two calls instead of three are a third of the time. The
 arrays hold columns, features first and rows of the mini-batch last: so h_k comes out right where step k + 1 reads it.
 They are copied to and from the order of the layer a chunk at a time, steps in the order of processing.
-Checked by tests/kernels/test_elman.py.
 """  # noqa: D400
 
 from typing import Any

@@ -1,7 +1,7 @@
 """Sequences of unequal length, packed: each lane carries one after the other, so that few lanes are full at all steps.
 
 The cost of an unroll is that of its lanes times its steps; packed, it follows the sum of the lengths. What stands in
-the padding is never read. Checked by tests/kernels/test_lanes.py.
+the padding is never read.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,4 @@
-"""How the weights of the gates stand side by side in the products of the unroll.
-
-Checked by tests/kernels/test_layout.py.
-"""
+"""How the weights of the gates stand side by side in the products of the unroll."""
 
 from functools import cached_property
 from typing import Any, NamedTuple

@@ -1,9 +1,7 @@
 """The LSTM between the matrix products, on columns: features first, the rows of the mini-batch last::
 
-    i, f, o = σ(Z_i), σ(Z_f), σ(Z_o)        g = tanh(Z_g)
-    C_t = f ⊙ C_{t-1} + i ⊙ g               H_t = o ⊙ tanh(C_t)
-
-Checked by tests/kernels/test_unroll.py.
+i, f, o = σ(Z_i), σ(Z_f), σ(Z_o)        g = tanh(Z_g)
+C_t = f ⊙ C_{t-1} + i ⊙ g               H_t = o ⊙ tanh(C_t)
 """  # noqa: D400
 
 from collections.abc import Iterable

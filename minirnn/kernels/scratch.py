@@ -3,7 +3,6 @@
 They are kept, with the views into them, so that they need not be made again, page by page and view by view.
 A kernel takes a workspace and gives it back when it is done. In between nobody else can get it, so two unrolls, in one
 thread or in several, never share one. What a caller of the package can hold (outputs, states, gradients) is no scratch.
-Checked by tests/kernels/test_scratch.py.
 """
 
 import threading

@@ -1,7 +1,4 @@
-"""Elman's cell on columns (features first, rows of the mini-batch last), and the adaptor for a cell of the user's own.
-
-Checked by tests/kernels/test_unroll.py.
-"""
+"""Elman's cell on columns (features first, rows of the mini-batch last), and the adaptor for a cell of one's own."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol

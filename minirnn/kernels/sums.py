@@ -2,7 +2,7 @@
 
     dX_k = dZ_k W_xhᵀ        dW_xh = Σ X_kᵀ dZ_k        dW_hh = Σ H_{k-1}ᵀ dZ_k        db_h = Σ dZ_k
 
-Each sum is one product over all the rows of the chunk. Checked by tests/kernels/test_elman.py.
+Each sum is one product over all the rows of the chunk.
 """  # noqa: D400
 
 from functools import lru_cache

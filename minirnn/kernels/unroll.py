@@ -1,6 +1,6 @@
 """The unroll of a recurrent layer, for any cell: sequences of one length or of many, forward and backward.
 
-Shapes: T steps, N rows of the mini-batch, D inputs, H hidden neurons, G gates. Checked by tests/kernels/test_unroll.py.
+Shapes: T steps, N rows of the mini-batch, D inputs, H hidden neurons, G gates.
 
 The loop over the steps and the products stand in kernels/columns.py, what a cell does between them in kernels/lstm.py,
 gru.py and simple.py. Elman's plain layer has a faster unroll of its own, kernels/elman.py: with one block, what the

@@ -1,6 +1,6 @@
 """How the pieces of an unroll lie in the arrays of a layer: rows as they are, or packed in lanes.
 
-In a view steps are in the order of processing. Checked by tests/kernels/test_unroll.py.
+In a view steps are in the order of processing.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,4 @@
-"""What a reproduction is made of: jobs to run, their results, and the lines of a table beside the published figures.
-
-Checked by tests/reproductions/test_results.py.
-"""
+"""What a reproduction is made of: jobs to run, their results, and the lines of a table beside the published figures."""
 
 import statistics
 from collections.abc import Callable, Sequence

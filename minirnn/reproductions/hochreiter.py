@@ -1,7 +1,4 @@
-"""Hochreiter & Schmidhuber 1997: adding, temporal order and the embedded Reber grammar with LSTM.
-
-Checked by tests/reproductions/test_papers.py.
-"""
+"""Hochreiter & Schmidhuber 1997: adding, temporal order and the embedded Reber grammar with LSTM."""
 
 import itertools
 import math
@@ -10,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from minirnn.history import History
-from minirnn.layers import Linear
+from minirnn.layers import LSTMLayer, RecurrentLayer, SequenceModel
+from minirnn.layers.plain import Linear
 from minirnn.losses import cross_entropy, mse
 from minirnn.optim import Adam
-from minirnn.recurrent import LSTMLayer, RecurrentLayer, SequenceModel
 from minirnn.reproductions.base import COLOURS, Figures, Job, Line, Paper, Published, Results, counted, median, percent
 from minirnn.tasks import EmbeddedReberTask, OriginalAddingTask, TemporalOrderTask
 from minirnn.tasks.adding_original import TOLERANCE
 from minirnn.training import fit, measure
+from minirnn.training.history import History
 
 BATCH = 16
 PAPERS_GATES = (-3.0, -6.0)

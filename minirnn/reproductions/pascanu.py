@@ -1,7 +1,4 @@
-"""Pascanu, Mikolov & Bengio 2013: temporal order with plain SGD, with clipping, and with clipping and Ω.
-
-Checked by tests/reproductions/test_papers.py.
-"""
+"""Pascanu, Mikolov & Bengio 2013: temporal order with plain SGD, with clipping, and with clipping and Ω."""
 
 import itertools
 import math
@@ -12,10 +9,10 @@ import numpy as np
 
 from minirnn import init
 from minirnn.bptt import omega
-from minirnn.layers import Linear
+from minirnn.layers import RecurrentLayer, SequenceModel
+from minirnn.layers.plain import Linear
 from minirnn.losses import cross_entropy
 from minirnn.optim import SGD, clip_grad_norm
-from minirnn.recurrent import RecurrentLayer, SequenceModel
 from minirnn.reproductions.base import (
     COLOURS,
     Figures,

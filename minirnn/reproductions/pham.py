@@ -1,7 +1,4 @@
-"""Pham, Bluche, Kermorvant & Louradour 2014: dropout between layers, and what it does on the recurrent connections.
-
-Checked by tests/reproductions/test_pham.py.
-"""
+"""Pham, Bluche, Kermorvant & Louradour 2014: dropout between layers, and what it does on the recurrent connections."""
 
 import importlib.util
 import math
@@ -11,17 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from minirnn.functions import stack
-from minirnn.gradients import grad
-from minirnn.layers import Dropout, Linear, Sequential
-from minirnn.module import Module
-from minirnn.op import Array
+from minirnn.arguments import Array
+from minirnn.autograd.functions import stack
+from minirnn.autograd.gradients import grad
+from minirnn.autograd.tensor import Tensor
+from minirnn.layers import Recurrence, RecurrentLayer, RecurrentOutput, SequenceModel, Stacked
+from minirnn.layers.module import Module
+from minirnn.layers.plain import Dropout, Linear, Sequential
 from minirnn.optim import Adam
-from minirnn.recurrent import Recurrence, RecurrentLayer, RecurrentOutput, SequenceModel, Stacked
 from minirnn.reproductions.base import COLOURS, Figures, Job, Line, Paper, Published, Results, counted, median, percent
 from minirnn.tasks import DigitsTask, SequenceTask, TemporalOrderTask
 from minirnn.tasks.recorded import take
-from minirnn.tensor import Tensor
 from minirnn.training import fit, measure, until_solved
 
 P = 0.5
@@ -52,7 +49,7 @@ class DroppedEveryStep(Recurrence):
 
     Notes
     -----
-    In evaluation mode it is the layer. Test: tests/reproductions/test_pham.py::test_everywhere_*.
+    In evaluation mode it is the layer.
     """  # noqa: D400
 
     reverse = False

@@ -1,7 +1,4 @@
-"""The picture of a reproduction. Needs matplotlib, the extra ``plot``.
-
-Checked by tests/cli/test_reproduce.py.
-"""
+"""The picture of a reproduction. Needs matplotlib, the extra ``plot``."""
 
 from pathlib import Path
 

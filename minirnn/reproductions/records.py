@@ -1,7 +1,4 @@
-"""The results of a reproduction as a CSV file: written after every job, and read again to go on.
-
-Checked by tests/reproductions/test_records.py.
-"""
+"""The results of a reproduction as a CSV file: written after every job, and read again to go on."""
 
 import csv
 import io

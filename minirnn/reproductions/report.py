@@ -1,7 +1,4 @@
-"""What a reproduction prints: ours beside the published figures, line by line.
-
-Checked by tests/reproductions/test_results.py.
-"""
+"""What a reproduction prints: ours beside the published figures, line by line."""
 
 import textwrap
 from collections.abc import Sequence

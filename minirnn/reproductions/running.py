@@ -1,4 +1,4 @@
-"""Runs the jobs of a reproduction, in several processes. Checked by tests/reproductions/test_running.py."""
+"""Runs the jobs of a reproduction, in several processes."""
 
 import multiprocessing
 import os
@@ -10,8 +10,8 @@ from concurrent.futures import ProcessPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 
+from minirnn.layers.threads import set_num_threads
 from minirnn.reproductions.base import Job, Result
-from minirnn.threads import set_num_threads
 
 _BLAS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 

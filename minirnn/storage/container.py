@@ -4,8 +4,6 @@ A file is a zip of stored (uncompressed) members: ``minirnn.json``, which says f
 one ``.npy`` for each array. The zip's comment ends with the SHA-256 of every byte before the digest itself. So a file
 that was cut short, added to, or changed in any bit is known before a single field of it is believed. Others can make a
 good seal too: so sizes are checked before memory is taken, nothing is unpickled, and no name in it is ever looked up.
-
-Checked by tests/test_checkpoints.py and tests/test_checkpoint_faults.py.
 """
 
 import hashlib
@@ -20,8 +18,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from minirnn.arguments import describe
-from minirnn.op import Array
+from minirnn.arguments import Array, describe
 from minirnn.storage.writing import reworded, write_whole
 
 FORMAT, VERSION = "minirnn", 1

@@ -1,15 +1,11 @@
-"""Trees of dicts, lists, plain values and arrays: what goes into a file's JSON, and what beside it.
-
-Checked by tests/test_checkpoints.py.
-"""
+"""Trees of dicts, lists, plain values and arrays: what goes into a file's JSON, and what beside it."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from minirnn.arguments import describe
-from minirnn.op import Array
+from minirnn.arguments import Array, describe
 
 PLAIN = "dicts with str keys, lists, str, int, float, bool and None"
 MARK = "array:"

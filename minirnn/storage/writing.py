@@ -1,4 +1,4 @@
-"""Writing a file whole or not at all. Checked by tests/test_checkpoint_faults.py."""
+"""Writing a file whole or not at all."""
 
 import contextlib
 import os

@@ -40,8 +40,6 @@ def adding(T: int, N: int, rng: np.random.Generator | int | None = None) -> tupl
     [−1, 1], the first marker among the first ten steps and the second before the middle, −1 as the marker of the first
     and the last step, lengths between T and 1.1·T, and the target 0.5 + (X₁ + X₂)/4.
 
-    Test: tests/tasks/test_adding.py.
-
     Examples
     --------
     >>> x, y = adding(T=10, N=3, rng=0)
@@ -96,7 +94,7 @@ class AddingTask(SequenceTask):
     Notes
     -----
     For the exact variant and its sources see `adding`. A batch of N = 16 sequences of T = 50 steps takes about 35
-    microseconds, a few per cent of one training step. Test: tests/tasks/test_adding.py.
+    microseconds, a few per cent of one training step.
 
     Examples
     --------

@@ -4,8 +4,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from minirnn.arguments import as_size
-from minirnn.tasks.base import Array, Batch, Defaults, SequenceTask
+from minirnn.arguments import Array, as_size
+from minirnn.tasks.base import Batch, Defaults, SequenceTask
 
 TOLERANCE = 0.04
 """A sequence is right when the absolute error at its end is below this."""
@@ -32,7 +32,7 @@ class OriginalAddingTask(SequenceTask):
     -----
     Source: Hochreiter & Schmidhuber 1997, "Long short-term memory", experiment 4, worded as in the authors' "LSTM can
     solve hard long time lag problems", experiment 1. Where the paper leaves it open whether the second mark may fall on
-    the first step, it may here. Test: tests/tasks/test_adding_original.py.
+    the first step, it may here.
 
     Examples
     --------

@@ -20,7 +20,7 @@ class RaggedAddingTask(SequenceTask):
 
     Notes
     -----
-    Source: this library's variant of `adding`. Test: tests/tasks/test_adding_ragged.py.
+    Source: this library's variant of `adding`.
 
     Examples
     --------

@@ -1,7 +1,4 @@
-"""What the tasks share: batches drawn with a Generator, a held-out batch, the figure and whether it counts as solved.
-
-Checked by tests/tasks/test_base.py.
-"""
+"""What the tasks share: batches drawn with a Generator, a held-out batch, the figure and whether it is solved."""
 
 import itertools
 from abc import ABC, abstractmethod
@@ -11,9 +8,8 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from minirnn.arguments import as_array, as_generator, as_lengths, as_size, class_ids
+from minirnn.arguments import Array, as_array, as_generator, as_lengths, as_size, class_ids
 
-Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int64]
 Kind = Literal["classification", "regression"]
@@ -62,10 +58,6 @@ class SequenceTask(ABC):
     - y, float32 (N, P) of a regression, int64 class ids (N,) of a classification; (T, N, P) and (T, N) where there is a
       target at every step, ``readout`` "all";
     - lengths, int64 (N,).
-
-    Notes
-    -----
-    Test: tests/tasks/test_base.py, for every task in `TASKS`.
     """
 
     name: ClassVar[str]
@@ -146,10 +138,6 @@ class SequenceTask(ABC):
         ------
         TypeError, ValueError, IndexError
             For other shapes, ids out of range, or lengths out of range.
-
-        Notes
-        -----
-        Test: tests/tasks/test_base.py::test_figure_*.
         """
         caller = f"{type(self).__name__}.figure"
         scores, targets = as_array(predictions, f"{caller}: predictions").astype(np.float64), np.asarray(y)

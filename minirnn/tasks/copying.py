@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from minirnn.arguments import as_size
-from minirnn.tasks.base import Array, Batch, Defaults, SequenceTask, nats, one_hot
+from minirnn.arguments import Array, as_size
+from minirnn.tasks.base import Batch, Defaults, SequenceTask, nats, one_hot
 
 SYMBOLS, LENGTH = 8, 10
 BLANK, DELIMITER = SYMBOLS, SYMBOLS + 1
@@ -29,7 +29,7 @@ class CopyTask(SequenceTask):
     Notes
     -----
     Source: Arjovsky, Shah & Bengio 2016, "Unitary evolution recurrent neural networks", after Hochreiter &
-    Schmidhuber 1997. Test: tests/tasks/test_copying.py.
+    Schmidhuber 1997.
 
     Examples
     --------

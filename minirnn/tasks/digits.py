@@ -33,7 +33,7 @@ class DigitsTask(RecordedTask):
     -----
     Source: Alpaydin & Kaynak 1998, "Optical recognition of handwritten digits", UCI machine learning repository: the
     test part, as scikit-learn ships it. Pixel by pixel, after Le, Jaitly & Hinton 2015, who read the 784 pixels of
-    larger images. Test: tests/tasks/test_digits.py.
+    larger images.
     """
 
     name = "digits"

@@ -24,7 +24,7 @@ class EchoTask(SequenceTask):
 
     Notes
     -----
-    Source: an exercise of many courses; no first paper is known. Test: tests/tasks/test_echo.py.
+    Source: an exercise of many courses; no first paper is known.
 
     Examples
     --------

@@ -22,7 +22,7 @@ class MultiplicationTask(SequenceTask):
     -----
     Source: Hochreiter & Schmidhuber 1997, "Long short-term memory", experiment 5, which was to show that memory
     cells can do more than add up. Their numbers are from [0, 1] as here; their markers, lengths and first and last
-    steps are those of `OriginalAddingTask`. Test: tests/tasks/test_multiplication.py.
+    steps are those of `OriginalAddingTask`.
 
     Examples
     --------

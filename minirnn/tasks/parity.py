@@ -25,7 +25,7 @@ class ParityTask(SequenceTask):
     -----
     Source: Minsky & Papert 1969, "Perceptrons", for parity; as a test of recurrent nets, Hochreiter & Schmidhuber 1996,
     "Bridging long time lags by weight guessing and long short-term memory". There, the target is the parity at the end
-    only. Test: tests/tasks/test_parity.py.
+    only.
 
     Examples
     --------

@@ -4,7 +4,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from minirnn.tasks.base import Array, Batch, Defaults, Ids, SequenceTask, one_hot
+from minirnn.arguments import Array
+from minirnn.tasks.base import Batch, Defaults, Ids, SequenceTask, one_hot
 
 SYMBOLS = "BTPSXVE"
 Automaton = dict[str, tuple[tuple[str, str], ...]]
@@ -73,7 +74,6 @@ class ReberTask(SequenceTask):
     -----
     Source: Reber 1967, "Implicit learning of artificial grammars"; as a task for recurrent nets Cleeremans,
     Servan-Schreiber & McClelland 1989, "Finite state automata and simple recurrent networks".
-    Test: tests/tasks/test_reber.py.
 
     Examples
     --------
@@ -139,7 +139,7 @@ class EmbeddedReberTask(ReberTask):
     Notes
     -----
     Source: Cleeremans, Servan-Schreiber & McClelland 1989, "Finite state automata and simple recurrent networks";
-    Hochreiter & Schmidhuber 1997, "Long short-term memory", experiment 1. Test: tests/tasks/test_reber.py.
+    Hochreiter & Schmidhuber 1997, "Long short-term memory", experiment 1.
     """
 
     name = "embedded-reber"

@@ -1,7 +1,4 @@
-"""Tasks whose sequences were recorded, not drawn: a train part to draw rows from, and a held-out part.
-
-Checked by tests/tasks/test_recorded.py.
-"""
+"""Tasks whose sequences were recorded, not drawn: a train part to draw rows from, and a held-out part."""
 
 import importlib.util
 from pathlib import Path
@@ -9,7 +6,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from minirnn.tasks.base import Array, Batch, Ids, SequenceTask
+from minirnn.arguments import Array
+from minirnn.tasks.base import Batch, Ids, SequenceTask
 
 
 class RecordedTask(SequenceTask):

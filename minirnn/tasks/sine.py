@@ -28,7 +28,7 @@ class SineTask(SequenceTask):
 
     Notes
     -----
-    Source: an exercise of many courses. Test: tests/tasks/test_sine.py.
+    Source: an exercise of many courses.
 
     Examples
     --------

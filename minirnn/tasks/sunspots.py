@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from minirnn.arguments import as_size
-from minirnn.tasks.base import Array, Batch, Defaults
+from minirnn.arguments import Array, as_size
+from minirnn.tasks.base import Batch, Defaults
 from minirnn.tasks.recorded import RecordedTask, missing
 
 FIRST, LAST, FIRST_HELD_OUT = 1700, 2008, 1921
@@ -36,7 +36,6 @@ class SunspotsTask(RecordedTask):
     Source: yearly numbers of the National Geophysical Data Center, public domain, as statsmodels ships them. Yule 1927,
     "On a method of investigating periodicities in disturbed series", is where autoregression comes from; the cut at
     1920 is that of Weigend, Huberman & Rumelhart 1990, "Predicting the future: a connectionist approach".
-    Test: tests/tasks/test_sunspots.py.
     """
 
     name = "sunspots"

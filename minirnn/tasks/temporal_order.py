@@ -29,7 +29,7 @@ class TemporalOrderTask(SequenceTask):
     -----
     Source: Pascanu, Mikolov & Bengio 2013, "On the difficulty of training recurrent neural networks", and its code,
     which is followed here. The original, Hochreiter & Schmidhuber 1997, experiment 6a, has a symbol more at the start
-    and at the end, and lengths 100 … 110. Test: tests/tasks/test_temporal_order.py.
+    and at the end, and lengths 100 … 110.
 
     Examples
     --------
@@ -75,7 +75,6 @@ class TemporalOrderThreeTask(TemporalOrderTask):
     Notes
     -----
     Source: as for `TemporalOrderTask`; in Hochreiter & Schmidhuber 1997 it is experiment 6b.
-    Test: tests/tasks/test_temporal_order.py.
     """
 
     name = "temporal-order-3"

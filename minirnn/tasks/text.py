@@ -64,9 +64,6 @@ class TextTask:
     TypeError
         When ``text`` is not a str, ``path`` not a path, ``held_out`` not a number.
 
-    Notes
-    -----
-    Test: tests/tasks/test_text.py.
 
     Examples
     --------

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from minirnn.tasks.base import Array, Batch, Defaults, Ids
+from minirnn.arguments import Array
+from minirnn.tasks.base import Batch, Defaults, Ids
 from minirnn.tasks.recorded import RecordedTask, package_folder, standardised
 
 PACKAGES = ("sktime", "aeon")
@@ -30,7 +31,6 @@ class VowelsTask(RecordedTask):
     Notes
     -----
     Source: Kudo, Toyama & Shimbo 1999, "Multidimensional curve classification using passing-through regions".
-    Test: tests/tasks/test_vowels.py.
     """
 
     name = "vowels"

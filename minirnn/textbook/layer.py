@@ -17,8 +17,7 @@ minirnn     T      D       H                           N                        
 
 Shapes are given in note 003's letters = minirnn's; for LSTM and GRU in minirnn's alone. Every function raises
 ValueError for shapes that disagree, and TypeError for what is not an array of real numbers, naming the argument, what
-was expected and what came. It is all checked in tests/test_textbook.py: the steps by test_all_levels_agree, the rest by
-tests named after the functions.
+was expected and what came.
 """
 
 from collections.abc import Callable

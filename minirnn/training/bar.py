@@ -1,4 +1,4 @@
-"""The bar of `fit`. Checked by tests/test_training.py and tests/test_notebook_bar.py."""
+"""The bar of `fit`."""
 
 import math
 import os
@@ -6,7 +6,7 @@ import sys
 import warnings
 from typing import Any
 
-from minirnn.history import History
+from minirnn.training.history import History
 
 REFRESH = 0.1
 """How often the bar is drawn, in seconds."""

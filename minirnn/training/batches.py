@@ -1,4 +1,4 @@
-"""What batches are made of, and how a model reads them: whole. Checked by tests/test_training.py."""
+"""What batches are made of, and how a model reads them: whole."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minirnn.arguments import as_flag, describe
-from minirnn.module import Module
-from minirnn.recurrent import Recurrence
-from minirnn.tensor import Tensor
+from minirnn.autograd.tensor import Tensor
+from minirnn.layers import Recurrence
+from minirnn.layers.module import Module
 
 Loss = Callable[..., Tensor]
 """(predictions, targets) -> the mean over the targets, one number; see minirnn/losses.py. Where a batch has lengths and

@@ -1,4 +1,4 @@
-"""`evaluate`: what was learnt, measured on other data. Checked by tests/test_training.py."""
+"""`evaluate`: what was learnt, measured on other data."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from minirnn.arguments import as_size
+from minirnn.autograd.modes import no_grad
+from minirnn.layers.module import Module
 from minirnn.losses import cross_entropy
-from minirnn.modes import no_grad
-from minirnn.module import Module
 from minirnn.tasks import Chunk, SequenceTask, TextTask
 from minirnn.training.batches import Batch, Loss, Piece, WholeBatches, carries, of_lengths, unpacked
 
@@ -38,9 +38,6 @@ def evaluate(model: Module, batches: Iterable[Any], *, loss: Loss, carry_state: 
         For batches that are no pairs, or that gave none; for ``carry_state`` with a model that has no state, or that
         goes back in time.
 
-    Notes
-    -----
-    Test: tests/test_training.py::test_evaluate_*.
 
     Examples
     --------
@@ -146,9 +143,6 @@ def measure(model: Module, task: Any, batch: Any = None) -> float:
     -------
     float : in the unit that ``task.metric`` says; ``task.solved`` takes it
 
-    Notes
-    -----
-    Test: tests/test_training.py::test_measure_*.
 
     >>> import minirnn as mr
     >>> model = mr.SequenceModel(mr.RecurrentLayer(2, 4, rng=0), mr.Linear(4, 1, rng=0), readout="last")
@@ -177,10 +171,6 @@ def bits_per_character(model: Module, task: TextTask, *, N: int = 8, chunk: int 
     Returns
     -------
     float : bits per character
-
-    Notes
-    -----
-    Test: tests/test_training.py::test_bits_per_character_*.
     """
     streams = held_out_streams(task, as_size(N, "bits_per_character: N"), chunk)
     return evaluate(model, streams, loss=cross_entropy, carry_state=True) / math.log(2)

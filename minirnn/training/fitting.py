@@ -1,4 +1,4 @@
-"""`fit`: updates, one for each batch, and what one wants around them. Checked by tests/test_training.py."""
+"""`fit`: updates, one for each batch, and what one wants around them."""
 
 import itertools
 import math
@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 
 from minirnn.arguments import as_flag, as_size, describe
-from minirnn.history import History
+from minirnn.autograd.modes import AnomalyError, detect_anomaly
+from minirnn.layers.module import Module
 from minirnn.losses import cross_entropy
-from minirnn.modes import AnomalyError, detect_anomaly
-from minirnn.module import Module
 from minirnn.optim import Optimizer, clip_grad_norm
 from minirnn.tasks import SequenceTask, TextTask
 from minirnn.training.bar import Bar, has_a_place
 from minirnn.training.batches import Batch, Loss, Metric, Piece, WholeBatches, carries, of_lengths, unpacked
 from minirnn.training.evaluation import accuracy
 from minirnn.training.held_out import held_out_of
+from minirnn.training.history import History
 from minirnn.training.saving import Checkpointing, Position, Run, Saver
 from minirnn.training.schedules import Rate
 from minirnn.training.sources import MUST_BE, source_of
@@ -142,8 +142,7 @@ def fit(
 
     Notes
     -----
-    The loop's own cost is a few microseconds an update. Tests: tests/test_training.py::test_fit_*,
-    tests/test_fit_task.py, tests/test_held_out.py, tests/test_tbptt.py, tests/test_resume.py.
+    The loop's own cost is a few microseconds an update.
 
     Examples
     --------

@@ -1,7 +1,4 @@
-"""Held-out data that `fit` looks at by the way: their loss, and a task's own figure.
-
-Checked by tests/test_held_out.py.
-"""
+"""Held-out data that `fit` looks at by the way: their loss, and a task's own figure."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -9,11 +6,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minirnn.arguments import as_size, describe
-from minirnn.history import History
-from minirnn.module import Module
+from minirnn.layers.module import Module
 from minirnn.tasks import SequenceTask, TextTask
 from minirnn.training.batches import Batch, unpacked
 from minirnn.training.evaluation import held_out_streams, loss_and_figure
+from minirnn.training.history import History
 from minirnn.training.sources import Source
 
 HELD_OUT = "held-out"

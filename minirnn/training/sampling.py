@@ -1,4 +1,4 @@
-"""`sample`: what was learnt of a text, written down. Checked by tests/test_training.py."""
+"""`sample`: what was learnt of a text, written down."""
 
 import math
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from minirnn.arguments import as_generator, as_size
-from minirnn.module import Module
+from minirnn.layers.module import Module
 from minirnn.tasks import TextTask
 from minirnn.training.evaluation import evaluating
 
@@ -45,10 +45,6 @@ def sample(
     ------
     ValueError
         For a prompt with characters that the task does not know, or a temperature that is not positive.
-
-    Notes
-    -----
-    Test: tests/test_training.py::test_sample_*.
     """
     length = as_size(length, "sample: length")
     if isinstance(temperature, bool) or not isinstance(temperature, int | float) or not 0 < temperature < math.inf:

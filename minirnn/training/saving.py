@@ -1,4 +1,4 @@
-"""Checkpoints of a training: what `fit` saves, when, and how it goes on from there. Checked by tests/test_resume.py."""
+"""Checkpoints of a training: what `fit` saves, when, and how it goes on from there."""
 
 import os
 import signal
@@ -11,10 +11,10 @@ import numpy as np
 
 from minirnn.arguments import as_flag, as_size, describe
 from minirnn.checkpoints import Checkpoint, CheckpointDirectory
-from minirnn.history import Evaluation, History
-from minirnn.module import Module
+from minirnn.layers.module import Module
 from minirnn.optim import Optimizer
 from minirnn.training.batches import Batch, WholeBatches
+from minirnn.training.history import Evaluation, History
 from minirnn.training.truncated import TruncatedBatches
 
 

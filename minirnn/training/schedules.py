@@ -1,4 +1,4 @@
-"""Learning rates that change, and the end of a training that no longer helps. Checked by tests/test_schedules.py.
+"""Learning rates that change, and the end of a training that no longer helps.
 
 A schedule is a callable (update) -> factor of the optimiser's own learning rate, counted from 0; `fit` takes one.
 """
@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 from minirnn.arguments import as_number, as_size
-from minirnn.history import History
 from minirnn.optim import Optimizer
 from minirnn.training.held_out import HELD_OUT
+from minirnn.training.history import History
 from minirnn.training.sources import as_task
 
 Schedule = Callable[[int], float]
@@ -110,9 +110,6 @@ def until_solved(task: Any, name: str = HELD_OUT) -> Callable[[History], bool]:
     TypeError
         For a class, a name, or anything else that is no task.
 
-    Notes
-    -----
-    Test: tests/test_held_out.py.
 
     >>> import minirnn as mr
     >>> stop, history = until_solved(mr.tasks.AddingTask()), History()

@@ -1,14 +1,11 @@
-"""What `fit` trains on: batches as they are, or a task, which has a loss and batches of its own.
-
-Checked by tests/test_fit_task.py.
-"""
+"""What `fit` trains on: batches as they are, or a task, which has a loss and batches of its own."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from minirnn.arguments import as_size, describe
+from minirnn.layers.module import Module
 from minirnn.losses import cross_entropy, mse
-from minirnn.module import Module
 from minirnn.tasks import TASKS, SequenceTask, TextTask
 from minirnn.training.batches import Loss, going_back
 

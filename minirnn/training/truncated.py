@@ -1,7 +1,4 @@
-"""Truncated BPTT(k1, k2) in training: an update every k1 steps, its gradient sent back over the last k2.
-
-Checked by tests/test_tbptt.py.
-"""
+"""Truncated BPTT(k1, k2) in training: an update every k1 steps, its gradient sent back over the last k2."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -12,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minirnn.arguments import as_size, describe
-from minirnn.functions import concatenate
-from minirnn.modes import no_grad
-from minirnn.module import Module
-from minirnn.recurrent import Recurrence, SequenceModel
+from minirnn.autograd.functions import concatenate
+from minirnn.autograd.modes import no_grad
+from minirnn.layers import Recurrence, SequenceModel
+from minirnn.layers.module import Module
 from minirnn.training.batches import Batch, Piece, arrays_of, detached, going_back, state_of
 
 

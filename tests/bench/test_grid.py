@@ -1,11 +1,11 @@
 import pytest
 
-from minirnn import threads
 from minirnn.bench import grid
 from minirnn.bench.cells import KINDS
 from minirnn.bench.rows import Row, Settings
 from minirnn.bench.shapes import Shape
 from minirnn.bench.trial import Trial, UnequalResultsError
+from minirnn.layers import threads
 
 SHAPE = Shape(3, 5, 2, 4)
 KEYS = [

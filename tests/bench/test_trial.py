@@ -7,7 +7,7 @@ from minirnn.bench import trial as trial_module
 from minirnn.bench.cells import KINDS
 from minirnn.bench.shapes import Shape
 from minirnn.bench.trial import Trial, UnequalResultsError, equal
-from minirnn.recurrent import RecurrentLayer, RecurrentOutput
+from minirnn.layers import RecurrentLayer, RecurrentOutput
 
 SHAPE = Shape(3, 5, 4, 6)
 

@@ -11,7 +11,7 @@ from error_texts import raises
 import minirnn as mr
 from minirnn.bptt import doctor, trace
 from minirnn.bptt.measures import CLIP_RANGE
-from minirnn.history import History
+from minirnn.training.history import History
 
 T, N, D, H = 9, 3, 2, 5
 

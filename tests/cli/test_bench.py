@@ -7,11 +7,10 @@ import sys
 import pytest
 from terminal import run_on_a_terminal
 
-from minirnn import threads
 from minirnn.bench import measure, shapes
 from minirnn.bench.trial import Trial
 from minirnn.cli import bench, main
-from minirnn.recurrent import RecurrentLayer
+from minirnn.layers import RecurrentLayer, threads
 
 QUICK = ["--shape", "3,5,2,4", "--turns", "2", "--threads", "1"]
 SECTIONS = ["ladder", "grid", "scaling", "memory"]

@@ -8,8 +8,8 @@ import pytest
 from minirnn import bptt, losses
 from minirnn.bptt.diagnosis import VERDICTS
 from minirnn.cli import inspect, main
-from minirnn.layers import Linear
-from minirnn.recurrent import RecurrentLayer, SequenceModel
+from minirnn.layers import RecurrentLayer, SequenceModel
+from minirnn.layers.plain import Linear
 from minirnn.tasks import TASKS, AddingTask, Defaults
 
 QUICK = ["--steps-in-time", "9", "--hidden", "7", "--batch", "3"]

@@ -4,8 +4,8 @@ from drawing.reading import boxes, overlapping, placed_texts, texts, viewbox
 from error_texts import raises
 
 import minirnn as mr
-from minirnn.module import Parameter
-from minirnn.tape import FreedGraphError
+from minirnn.autograd.tape import FreedGraphError
+from minirnn.layers.module import Parameter
 
 
 def outputs(T=3, backend="graph", layer=mr.RecurrentLayer):

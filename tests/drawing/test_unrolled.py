@@ -193,7 +193,7 @@ def test_T_must_be_a_number_of_steps(T, kind, message):
 
 
 def test_a_recurrent_module_of_ones_own_says_what_is_missing():
-    class Mine(mr.recurrent.Recurrence):
+    class Mine(mr.layers.Recurrence):
         input_size = output_size = 3
 
     with raises(NotImplementedError, "Mine.to_svg: define _block(), from minirnn.drawing.blocks"):

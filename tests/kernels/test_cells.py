@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from minirnn import ops, textbook
+from minirnn import textbook
+from minirnn.autograd import ops
 from minirnn.kernels.cells import ACTIVATIONS, Activation
 
 NAMES = ["tanh", "relu", "sigmoid", "identity"]

@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from minirnn import textbook, threads
+from minirnn import textbook
 from minirnn.kernels import elman, hoisted, joined, scratch
 from minirnn.kernels.cells import ACTIVATIONS, Activation
 from minirnn.kernels.hoisted import HoistedBackward, HoistedForward
 from minirnn.kernels.joined import JoinedBackward, JoinedForward
+from minirnn.layers import threads
 
 # z / √(1 + z²), whose derivative is (1 − y²)^(3/2): a pair of callables, as a user would give it, not a ufunc
 PAIR = Activation("isru", lambda z: z / np.sqrt(1 + z * z), lambda y: (1 - y * y) ** 1.5)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from minirnn import textbook, threads
+from minirnn import textbook
 from minirnn.kernels import columns, elman, falling, lanes, scratch, unroll
 from minirnn.kernels.cells import ACTIVATIONS, Activation
 from minirnn.kernels.falling import FallingWork
@@ -19,6 +19,7 @@ from minirnn.kernels.gru import GRU, GRUResetBefore
 from minirnn.kernels.layout import Weights
 from minirnn.kernels.lstm import LSTM
 from minirnn.kernels.simple import Custom, Elman
+from minirnn.layers import threads
 
 
 class Own:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from error_texts import raises
 
+from minirnn.layers.threads import get_num_threads
 from minirnn.reproductions.base import Job
 from minirnn.reproductions.running import JobError, run_all, run_one
-from minirnn.threads import get_num_threads
 
 
 def figures(*, seed, factor):

@@ -1,7 +1,4 @@
-"""Putting the page together: the text, the style, the scripts and the numbers, in one file.
-
-Checked by tests/bptt/test_page.py.
-"""
+"""Putting the page together: the text, the style, the scripts and the numbers, in one file."""
 
 import html
 import json

@@ -3,20 +3,18 @@
 A page stays under 5 MB for T = 200 steps and H = 128 neurons. So at most `ROWS` rows and `UNITS` units of each travel,
 their values rounded to 8 bits where exact ones would take more than `EXACT` bytes; what a step adds to the gradient of
 W_hh travels as its norm and a small picture. The page says what was left out.
-
-Checked by tests/bptt/test_page.py, and on the screen by tests/browser/test_explorer.py.
 """
 
 from typing import Any
 
 import numpy as np
 
+from minirnn.arguments import Array
 from minirnn.bptt.diagnosis import doctor
 from minirnn.bptt.page.packing import exact, flags, rounded
 from minirnn.bptt.steps import Back, CellSteps
 from minirnn.bptt.tracing import Trace
 from minirnn.bptt.truncation import angle, flat, lags
-from minirnn.op import Array
 
 STEPS = 500
 """The most steps that a page shows."""

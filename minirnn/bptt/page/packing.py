@@ -1,14 +1,11 @@
-"""How arrays travel in the page: as base64 of their bytes, so that NaN and inf need no words in JSON.
-
-Checked by tests/bptt/test_page.py.
-"""
+"""How arrays travel in the page: as base64 of their bytes, so that NaN and inf need no words in JSON."""
 
 import base64
 from typing import Any
 
 import numpy as np
 
-from minirnn.op import Array
+from minirnn.arguments import Array
 
 NOT_FINITE = -128
 """The code of what is NaN or inf among `rounded` values."""

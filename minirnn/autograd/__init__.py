@@ -1,0 +1,1 @@
+"""The tiny core: what makes Tensors and their gradients. Read op.py, tape.py and record.py first: they are the idea."""

@@ -1,0 +1,263 @@
+"""The tape: what each recorded op leaves behind, and the pass that sends gradients back through it.
+
+A `Node` knows, for each input that wants a gradient, where it goes (another node, or a leaf Tensor), which rule
+computes it, and the values that the rule reads (ops.py). Nodes are numbered as they are made, and an op can
+only use what exists already, so falling numbers are a topological order: `run` takes the newest node that has a
+gradient pending until none is left. There is no recursion, and whatever the pass counts or sums lives in the call, so
+a pass that is interrupted leaves nothing behind.
+
+The graph of ``y = tanh(x @ W + b)``, from the newest node down; what is kept stands in brackets::
+
+    tanh [y] ── add [shapes] ─┬─ matmul [x] ── W
+                              └─ b
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence, Set
+from heapq import heappop, heappush
+from typing import Any
+
+import numpy as np
+
+from minirnn.autograd import ops
+from minirnn.autograd.part import Part
+
+_numbers = itertools.count(0, -1)  # falling, so that the newest node is the smallest in a heap
+
+
+class FreedGraphError(RuntimeError):
+    """A backward pass reached a part of the graph that an earlier pass has used up."""
+
+
+class ChangedParameterError(RuntimeError):
+    """A leaf's data was changed between the forward pass that used it and the backward pass that needs it."""
+
+
+class Node:
+    """One recorded op.
+
+    Attributes
+    ----------
+    op : Op
+        What was done (minirnn/autograd/ops.py).
+    edges : list of (receiver, vjp, kept) or None
+        One for each input: where its gradient goes, the rule, and the values kept for it; None for an input that wants
+        no gradient. The attribute itself is None once the graph has been freed.
+    guards : tuple of (leaf, version) or None
+        The leaves whose data the rules will read, with the version their data must still have then.
+    hooks : list of callables or None
+        Called with the gradient of the op's output.
+    number : int
+        Falls with every node made.
+    """
+
+    __slots__ = ("__weakref__", "edges", "guards", "hooks", "number", "op")
+
+    def __init__(self, op: Any, edges: Any, guards: Any) -> None:
+        self.op = op
+        self.edges = edges
+        self.guards = guards
+        self.hooks: list[Callable[[Any], Any]] | None = None
+        self.number = next(_numbers)
+
+    def open(self, g: Any) -> Iterable[Any]:
+        """Return the edges to go along with gradient ``g``."""
+        edges: Iterable[Any] = self.edges
+        return edges
+
+    def receivers(self) -> list[Any]:
+        """Return the nodes and leaves that gradients go to."""
+        return [edge[0] for edge in self.edges if edge is not None]
+
+
+class KernelNode(Node):
+    """A kernel as one node: several inputs, several outputs, one backward function on plain arrays.
+
+    ``edges`` is ``(receivers, wanted, backward, rerun, arrays)``; see `minirnn.autograd.tensor.apply_kernel`.
+    """
+
+    __slots__ = ()
+
+    def open(self, g: "Received") -> Iterable[Any]:
+        """Run the kernel's backward on the gradients of its outputs; the edges only hand its results on."""
+        receivers, wanted, backward, _, _ = self.edges
+        gradients = backward(g, wanted)
+        return edges_with(zip(receivers, gradients, strict=True))
+
+    def receivers(self) -> list[Any]:
+        """Return where the gradients of the kernel's inputs go."""
+        return [receiver for receiver in self.edges[0] if receiver is not None]
+
+
+class OutputNode(Node):
+    """One output of a kernel; hands its gradient to the kernel's node under its index."""
+
+    __slots__ = ()
+
+    def __init__(self, kernel: KernelNode, index: int) -> None:
+        super().__init__(kernel.op, ((kernel, lambda g: Received({index: g}), ()),), None)
+
+
+def edges_with(pairs: Iterable[tuple[Any, Any]]) -> list[Any]:
+    """Return edges for gradients that are known already, given with their receivers."""
+    return [(receiver, _known, (gi,)) for receiver, gi in pairs if receiver is not None and gi is not None]
+
+
+def _known(_: Any, gi: Any) -> Any:
+    return gi
+
+
+class Received(dict[int, Any]):
+    """The gradients that a kernel's outputs have received, by index; an output that received none is absent."""
+
+    def __add__(self, other: "Received") -> "Received":
+        for i, g in other.items():
+            self[i] = self[i] + g if i in self else g
+        return self
+
+
+def run(
+    root: Any,
+    gradient: Any,
+    *,
+    retain_graph: bool = False,
+    only: Set[Any] | None = None,
+    capture: Iterable[Any] = (),
+    open: Callable[[Node, Any], Iterable[Any]] | None = None,
+    place: Callable[..., Any] = ops.place.forward,
+    check: Callable[[Any, Node], None] | None = None,
+) -> dict[Any, Any]:
+    """Send ``gradient``, that of ``root``, back; return the total that each leaf received.
+
+    Parameters
+    ----------
+    root : Node or leaf
+        Where the gradient enters.
+    retain_graph : bool
+        Keep the graph; otherwise each node is emptied as soon as it has been used.
+    only : set of nodes and leaves, optional
+        Visit no others, and leave a node whose inputs are all among the others as it is.
+    capture : nodes
+        Return their totals too.
+    open, place
+        Used instead of `Node.open`, and to write `Part` gradients into zeros: on arrays unless replaced.
+    check : callable (gradient, node), optional
+        Looks at every gradient that a node is about to use.
+
+    Raises
+    ------
+    FreedGraphError, ChangedParameterError
+        Before any leaf has been changed: the leaves' totals are only returned.
+    """
+    pending: dict[Any, Any] = {root: gradient}
+    captured = dict.fromkeys(capture)
+    heap = [(root.number, root)] if isinstance(root, Node) else []
+    while heap:
+        node = heappop(heap)[1]
+        g = pending.pop(node)
+        if type(g) is Part:
+            g = g.total(place)
+        if node.hooks is not None:
+            g = call_hooks(node.hooks, g)
+        if captured and node in captured:
+            captured[node] = g
+        if only is not None and (node.edges is None or only.isdisjoint(node.receivers())):
+            continue  # an end of the way: what lies below it is neither used nor used up
+        edges = node.edges
+        if edges is None:
+            raise FreedGraphError(_freed(node))
+        if node.guards is not None:
+            _check_guards(node)
+        if check is not None:
+            check(g, node)
+        if open is not None:
+            edges = open(node, g)
+        elif type(node) is not Node:
+            edges = node.open(g)
+        for edge in edges:
+            if edge is None:
+                continue
+            receiver, vjp, kept = edge
+            if only is not None and receiver not in only:
+                continue
+            if receiver in pending:
+                pending[receiver] = pending[receiver] + vjp(g, *kept)
+            else:
+                pending[receiver] = vjp(g, *kept)
+                if isinstance(receiver, Node):
+                    heappush(heap, (receiver.number, receiver))
+        if not retain_graph:
+            node.edges = node.guards = None
+    for leaf, g in pending.items():  # every node has been taken out, so what is left are the leaves
+        if type(g) is Part:
+            pending[leaf] = g.total(place)
+    if captured:
+        pending |= {node: g for node, g in captured.items() if g is not None}
+    return pending
+
+
+def call_hooks(hooks: Sequence[Callable[[Any], Any]], g: Any) -> Any:
+    """Give the gradient to each hook in turn; what a hook returns, unless None, takes its place."""
+    for hook in tuple(hooks):
+        replacement = hook(_read_only_copy(g))
+        if replacement is not None:
+            if getattr(replacement, "shape", None) != g.shape:
+                raise ValueError(
+                    f"register_hook: the hook must return None or a gradient of shape {g.shape}, "
+                    f"got {getattr(replacement, 'shape', type(replacement).__name__)}"
+                )
+            g = np.array(replacement, dtype=g.dtype) if _is_array(g) else replacement.astype(g.dtype)
+    return g
+
+
+def _is_array(g: Any) -> bool:
+    return isinstance(g, np.ndarray | np.generic)
+
+
+def _read_only_copy(g: Any) -> Any:
+    """Return what a hook may see and keep: arrays are shared between receivers, so it must not write into them."""
+    if _is_array(g):
+        g = np.array(g)
+        g.flags.writeable = False
+    return g
+
+
+def between(root: Any, targets: Iterable[Any]) -> set[Any]:
+    """Return the nodes and leaves that lie on a path from ``root`` to a target, ends included."""
+    targets = set(targets)
+    # What is older than every target cannot lead to one; leaves have no number, so they may be anywhere.
+    oldest = max((t.number if isinstance(t, Node) else 1 for t in targets), default=1)
+    reachable = {root}
+    todo = [root]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, Node) and node.number < oldest:
+            if node.edges is None:
+                raise FreedGraphError(_freed(node))
+            new = [r for r in node.receivers() if r not in reachable]
+            reachable.update(new)
+            todo += new
+    useful = reachable & targets
+    nodes = [node for node in reachable if isinstance(node, Node) and node.number < oldest]
+    for node in sorted(nodes, key=lambda node: -node.number):  # oldest first: inputs before what uses them
+        if any(receiver in useful for receiver in node.receivers()):
+            useful.add(node)
+    return useful
+
+
+def _freed(node: Node) -> str:
+    return (
+        f"backward: the graph was already used up by an earlier backward() at the output of '{node.op.name}'. "
+        "If a state is carried from one sequence to the next, pass state.detach() on; "
+        "to go through the same graph twice, call the first backward(retain_graph=True)"
+    )
+
+
+def _check_guards(node: Node) -> None:
+    for leaf, version in node.guards:
+        if leaf._version != version:
+            raise ChangedParameterError(
+                f"backward: {leaf._label()} was changed after the forward pass: '{node.op.name}' used version "
+                f"{version} of its data and it is now at version {leaf._version}. "
+                "Call backward() before the optimiser's step, or run the forward pass again"
+            )

@@ -1,0 +1,107 @@
+"""A curve as text, for a terminal."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Values = npt.NDArray[np.float64]
+
+
+def curve(
+    values: Values,
+    width: int,
+    height: int,
+    title: str,
+    *,
+    ends: tuple[str, str],
+    unit: str,
+    logarithmic: bool = False,
+    decades: float = 0.0,
+) -> str:
+    """Draw a curve: a column is the mean of its share of the values, joined to the next by a line.
+
+    Parameters
+    ----------
+    values : (K,)
+        At least one. What is not finite leaves its column blank.
+    width, height : int
+        The size of the plot in characters, at least 2; the axes come on top.
+    title : str
+        Stands above.
+    ends : two str
+        What stands below the first and the last column.
+    unit : str
+        What the values are counted in, such as "updates".
+    logarithmic : bool
+        Whether the axis is; of values ≥ 0, and 0 gets a row of its own at the bottom.
+    decades : float
+        The least that a logarithmic axis spans, so that what hardly changes looks flat: 2 for a factor of 100.
+
+    Returns
+    -------
+    str : lines without a final newline
+    """
+    columns = means(values, width)
+    scaled, labels = _logarithmic(columns, height, decades) if logarithmic else _linear(columns, height)
+    rows = np.where(np.isfinite(scaled), scaled, -1).round().astype(int)
+    margin = max(map(len, labels.values()))
+    lines = [f"{labels.get(row, ''):>{margin}} {'┤' if row in labels else '│'}" for row in range(height)]
+    drawn = [(line + "".join(_cells(rows, row))).rstrip() for row, line in enumerate(lines)]
+    share = f", each column the mean of {values.size / width:.3g} {unit}" if values.size > width else ""
+    first, last = ends
+    gap = max(rows.size - len(first), len(last) + 1)
+    foot = f"{'':{margin}} └{'─' * rows.size}\n{'':{margin}}  {first}{last:>{gap}}"
+    title += f"{' (logarithmic)' if logarithmic else ''}{share}"
+    return "\n".join([title, *reversed(drawn), foot])
+
+
+def means(values: Values, width: int) -> Values:
+    """Return one value for each of at most ``width`` columns: the mean of its share."""
+    edges = np.linspace(0, values.size, min(width, values.size) + 1).round().astype(int)
+    columns: Values = np.add.reduceat(values, edges[:-1]) / np.diff(edges)
+    return columns
+
+
+def _linear(columns: Values, height: int) -> tuple[Values, dict[int, str]]:
+    """Return the row of each column, and the labels of some rows."""
+    seen = columns[np.isfinite(columns)]
+    low, high = (float(seen.min()), float(seen.max())) if seen.size else (0.0, 1.0)
+    span = high - low or 1.0
+    labels = {row: f"{low + span * row / (height - 1):.3g}" for row in {0, height // 2, height - 1}}
+    return (columns - low) / span * (height - 1), labels
+
+
+def _logarithmic(columns: Values, height: int, decades: float) -> tuple[Values, dict[int, str]]:
+    """Return the row of each column, and the labels of some rows; row 0 is that of 0, if there is any."""
+    seen, zeros = columns[np.isfinite(columns) & (columns > 0)], columns == 0
+    first = int(zeros.any() and height > 2)
+    logs = np.log(seen) if seen.size else np.zeros(1)
+    low, high = float(logs.min()), float(logs.max())
+    low = min(low, high - decades * np.log(10))
+    span = high - low or 1.0
+    rows = [first, (first + height) // 2, height - 1]
+    labels = {row: f"{np.exp(low + span * (row - first) / (height - 1 - first)):.3g}" for row in rows}
+    safe = np.log(np.where(columns > 0, columns, 1))
+    scaled = first + (safe - low) / span * (height - 1 - first)
+    scaled = np.where(np.isfinite(columns), np.where(zeros, 0, scaled), np.nan)
+    return scaled, labels | ({0: "0"} if zeros.any() else {})
+
+
+def _cells(rows: npt.NDArray[Any], row: int) -> Iterator[str]:
+    """Yield the characters of one row: the curve's height in each column, and the line that leads there."""
+    before = -1
+    for here in rows:
+        before = here if before < 0 else before  # a curve begins where it is, after a blank too
+        if here < 0:
+            yield " "
+        elif here == before == row:
+            yield "─"
+        elif row == here:
+            yield "╭" if here > before else "╰"
+        elif row == before:
+            yield "╯" if here > before else "╮"
+        else:
+            yield "│" if min(before, here) < row < max(before, here) else " "
+        before = here

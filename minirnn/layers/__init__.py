@@ -1,0 +1,34 @@
+"""Modules: layers without recurrence, recurrent layers, what is composed of them, and a model around them."""
+
+from minirnn.layers.cell import Cell
+from minirnn.layers.composites import Bidirectional, BidirectionalState, Stacked
+from minirnn.layers.elman import RecurrentLayer
+from minirnn.layers.gru import GRULayer
+from minirnn.layers.lstm import LSTMLayer, LSTMState
+from minirnn.layers.module import Module, Parameter
+from minirnn.layers.plain import Dropout, Embedding, Linear, Sequential
+from minirnn.layers.recurrence import Recurrence, RecurrentOutput
+from minirnn.layers.sequence_model import SequenceModel, SequenceOutput
+from minirnn.layers.settings import BACKENDS
+
+__all__ = [
+    "BACKENDS",
+    "Bidirectional",
+    "BidirectionalState",
+    "Cell",
+    "Dropout",
+    "Embedding",
+    "GRULayer",
+    "LSTMLayer",
+    "LSTMState",
+    "Linear",
+    "Module",
+    "Parameter",
+    "Recurrence",
+    "RecurrentLayer",
+    "RecurrentOutput",
+    "SequenceModel",
+    "SequenceOutput",
+    "Sequential",
+    "Stacked",
+]

@@ -1,0 +1,385 @@
+"""Within `detect_anomaly`: which layer, step, row and term the first NaN or inf is of, forward or back.
+
+`Watch` goes through a layer's equation step by step, term by term (minirnn/layers/terms.py), beside the backend,
+whose numbers are not touched. So a fault is named alike for both backends, also one that leaves no trace in the
+outputs, such as an inf that tanh makes 1 of.
+"""
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minirnn.arguments import Array
+from minirnn.autograd.modes import WITHIN, AnomalyError, check_finite
+from minirnn.autograd.tensor import Tensor, apply_kernel, receiver_of
+from minirnn.kernels.clip import clipped
+from minirnn.layers.sequences import Sequences
+from minirnn.layers.terms import OF_GRADIENT, OF_SUM, Back, Terms
+
+OF_DATA = "look at the data that comes in"
+OF_PARAMETER = "did an update or an initialiser go wrong? Try a smaller learning rate, or load the values again"
+OF_UPSTREAM = "look at the loss, and at what lies between it and this layer"
+
+
+def label(layer: Any) -> str:
+    """Return what a layer is called in an error: its class and sizes, and in a composite where it stands."""
+    name = f"{layer.name}({layer.input_size}, {layer.hidden_size})"
+    return " in ".join([name, *reversed(WITHIN.get())])
+
+
+# --- the door: inputs are checked first ------------------------------------------------------------------------------
+
+
+def check_x(layer: Any, x: Array, valid: Array | None) -> None:
+    """Refuse an x (T, N, D), (N, T, D) for ``batch_first``, that is not finite in what is no padding."""
+    seen = x if valid is None else np.where(valid, x, 0)
+    bad = np.argwhere(~np.isfinite(seen))
+    if len(bad):
+        t, n = bad[0][[1, 0]] if layer.batch_first else bad[0][:2]
+        check_finite(seen, f"{label(layer)}: step t={t}, row n={n}: x", OF_DATA)
+
+
+def check_state(layer: Any, state: Array, argument: str) -> None:
+    """Refuse a state, or the x_t of a single step, (N, ·), that is not finite."""
+    bad = np.argwhere(~np.isfinite(state))
+    if len(bad):
+        row = f"row n={bad[0][0]}: " if state.ndim == 2 else ""
+        check_finite(state, f"{label(layer)}: {row}{argument}", OF_DATA)
+
+
+def check_cast(layer: Any, value: Array, argument: str) -> None:
+    """Refuse numbers that are finite, but not in the layer's dtype."""
+    name = layer.dtype.name
+    hint = f"they are too large for {name}: scale the data, or make the layer with dtype=numpy.float64"
+    if value.dtype != layer.dtype:
+        check_finite(value.astype(layer.dtype), f"{label(layer)}: {argument}, cast to {name},", hint)
+
+
+def check_parameters(layer: Any) -> None:
+    """Refuse Parameters that are not finite."""
+    for name, parameter in layer.named_parameters():
+        check_finite(parameter.data, f"{label(layer)}: {name}", OF_PARAMETER)
+
+
+# --- what looks at a term --------------------------------------------------------------------------------------------
+
+
+class Probe:
+    """Looks at the terms of one step; raises at the first that is not finite. See `minirnn.layers.terms.See`.
+
+    Attributes
+    ----------
+    place : str
+        Where in the unroll this is.
+    rows : (N',) of int
+        Which rows of the mini-batch have the step: entry i of a term is of row rows[i].
+    always : dict
+        What the norm is told of in any case.
+    carries : (N',) of bool or None
+        For which rows what goes to the step before is used.
+    """
+
+    def __init__(self, title: str, gates: Sequence[str], H: int, fed: str) -> None:
+        self.title, self.gates, self.H, self.fed, self.place = title, gates, H, fed, ""
+        self.rows: Array = np.zeros(0, int)
+        self.always: Mapping[str, Array] = {}
+        self.carries: Array | None = None
+
+    def __call__(
+        self, term: str, value: Array, made_of: Mapping[str, Array], hint: str = OF_SUM, *, carried: bool = False
+    ) -> Array:
+        """Return a value (N', ·), unless an entry is not finite."""
+        bad = ~np.isfinite(value)
+        if carried and self.carries is not None:
+            bad &= self.carries[:, None]
+        if bad.any():
+            raise self._fault(term, value, bad, {**made_of, **self.always}, hint)
+        return value
+
+    def shared(self, term: str, value: Array, left: Array | None, right: Array) -> Array:
+        """Return a value that all rows have a part in, unless an entry is not finite.
+
+        It is made of leftᵀ right, (N', ·) each, or without ``left`` of the sum of the rows of ``right``.
+        """
+        bad = ~np.isfinite(value)
+        if not bad.any():
+            return value
+        entry = [int(i) for i in np.argwhere(bad)[0]]
+        parts = right[:, entry[-1]] if left is None else left[:, entry[0]] * right[:, entry[1]]
+        i = int(np.argmax(np.abs(np.nan_to_num(parts, nan=np.inf))))
+        text = _holds(f"{self.title}: {self.place}: {term}", value[tuple(entry)], entry, bad)
+        norms = _norms({"dL/dZ_t": right, **self.always}, i)
+        raise AnomalyError(
+            f"{text}, most of it from row n={self.rows[i]}; last finite in that row: {norms}: {OF_GRADIENT}"
+        )
+
+    def within(self, what: str, n: int | None, error: AnomalyError) -> AnomalyError:
+        """Return the error for an op within ``what``; n: at which of the rows that have the step."""
+        row = "" if n is None else f", row n={self.rows[n]}"
+        norms = "" if n is None else f"; last finite in that row: {_norms(self.always, n)}"
+        inner = str(error).removeprefix("detect_anomaly: ")
+        return AnomalyError(f"detect_anomaly: {self.title}: {self.place}{row}{norms}: in {what}, {inner}")
+
+    def _fault(self, term: str, value: Array, bad: Array, made_of: Mapping[str, Array], hint: str) -> AnomalyError:
+        """Return the error for the first row and entry; of gates side by side, only the block that holds it counts."""
+        i, j = (int(k) for k in np.argwhere(bad)[0])
+        if "·" in term:
+            block = j // self.H
+            value, bad = (a[:, block * self.H : (block + 1) * self.H] for a in (value, bad))
+            j, term = j % self.H, term.replace("·", self.gates[block])
+        n = int(self.rows[i])
+        text = _holds(f"{self.title}: {self.place}, row n={n}: {term}", value[i, j], [n, j], bad)
+        return AnomalyError(f"{text}; last finite in that row: {_norms(made_of, i)}: {hint}")
+
+
+def _holds(what: str, value: Any, entry: list[int], bad: Array) -> str:
+    return f"detect_anomaly: {what} holds {value} at {entry} ({int(bad.sum())} of {bad.size} entries not finite)"
+
+
+def _norms(arrays: Mapping[str, Array], i: int) -> str:
+    """Return the norms of row i; what is called with a ``·`` holds all gates."""
+    return ", ".join(f"‖{name.replace('·', 'h')}‖ = {norm(a[i])}" for name, a in arrays.items())
+
+
+def norm(a: Array) -> str:
+    """Return the norm of an array that is finite, also where the norm is no number of its dtype."""
+    peak = float(np.abs(a).max(initial=0.0))
+    if not peak or not np.isfinite(peak):
+        return f"{peak:.3g}"
+    of_parts = Decimal(float(np.sqrt(np.square(a.astype(np.float64) / peak).sum())))
+    exact = Decimal(peak) * of_parts
+    return f"{float(exact):.3g}" if np.isfinite(float(exact)) else f"{exact:.3g}"
+
+
+# --- a call of a layer -----------------------------------------------------------------------------------------------
+
+
+class Kept(NamedTuple):
+    """What the way back needs of a step in time.
+
+    Attributes
+    ----------
+    t : int
+    rows : (N',) of int
+        The rows that have it, in rising order.
+    now : (N',) of int
+        Their sequences.
+    before : list of (N', H)
+        The state before it.
+    """
+
+    t: int
+    rows: Array
+    now: Array
+    before: list[Array]
+
+
+class Watch:
+    """One call of a layer within `detect_anomaly`; making it goes forward through all terms.
+
+    Parameters
+    ----------
+    layer : Layer
+    sequences : Sequences or None
+    mask : (sequences, H) or None
+    x : Tensor (T, N, D)
+    state : Tensors (sequences, H)
+        All as the backend gets them.
+    single : bool
+        Whether this is `Layer.step`, which returns states alone.
+
+    Attributes
+    ----------
+    name : str
+        The layer's: the tape calls the node so.
+
+    Raises
+    ------
+    AnomalyError
+        Naming the layer, the step, the row, the term, its entry, and the last norms that were finite.
+    """
+
+    def __init__(
+        self, layer: Any, sequences: Sequences | None, mask: Array | None, x: Tensor, state: Sequence[Tensor],
+        *, single: bool = False,
+    ) -> None:  # fmt: skip
+        T, N, _ = x.shape
+        if sequences is None:
+            row = np.arange(N)
+            sequences = Sequences(T, N, row, row * 0, np.full(N, T), row >= 0, row, layer.reverse)
+        self.sequences, self.mask, self.single = sequences, mask, single
+        self.name, self.batch_first, self.clip = layer.name, layer.batch_first, layer.message_clip
+        self.x, self.state, weights = x.data, [s.data for s in state], layer._weights
+        self.wants_x, self.wants_state = receiver_of(x) is not None, any(receiver_of(s) is not None for s in state)
+        self.wanted = [receiver_of(w) is not None for w in weights]
+        op_by_op = single or layer.backend == "graph"
+        self.terms: Terms = layer._terms([None if w is None else w.data for w in weights], op_by_op)
+        fed = "H_{t-1}" if mask is None else "m ⊙ H_{t-1}"
+        self.probe = Probe(label(layer), self.terms.gates, layer.hidden_size, fed)
+        self.kept: list[Kept] = []
+        self._forward()
+
+    def over(self, made: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Return what the layer has made, with a node over it that looks at the gradients before the layer does."""
+        for y in made:
+            hint = "each term of the equation is finite by itself: look at the sizes of the weights and the state"
+            check_finite(y.data, f"{self.probe.title}: what it returns", hint)
+        return apply_kernel(self, made, [y.data for y in made], self._handed_on, lambda *same: same)
+
+    # --- forward -----------------------------------------------------------------------------------------------------
+
+    def _forward(self) -> None:
+        """Go through all steps in the order of processing."""
+        q, owner = self.sequences, self._owner()
+        state = [s.copy() for s in self.state]
+        for t in reversed(range(q.T)) if q.reverse else range(q.T):
+            rows = np.flatnonzero(owner[t] >= 0)
+            if not len(rows):
+                continue
+            now = owner[t, rows]
+            at = Kept(t, rows, now, [s[now] for s in state])
+            self.kept.append(at)
+            self._look("forward", at, {"H_{t-1}": at.before[0]})
+            new = self.terms.forward(self.probe, self.x[t, rows], self._fed(at), at.before)
+            for s, made in zip(state, new, strict=True):
+                s[now] = made
+
+    def _owner(self) -> Array:
+        """Return (T, N): which sequence a step of a row belongs to, −1 in the padding."""
+        q = self.sequences
+        owner = np.full((q.T, q.N), -1)
+        for i, (row, start, length) in enumerate(zip(q.row, q.start, q.length, strict=True)):
+            owner[start : start + length, row] = i
+        return owner
+
+    def _look(self, way: str, at: Kept, always: Mapping[str, Array]) -> None:
+        """Tell the probe where it is."""
+        self.probe.place = f"{way} in step()" if self.single else f"{way} at step t={at.t}"
+        self.probe.rows, self.probe.always, self.probe.carries = at.rows, always, None
+
+    def _fed(self, at: Kept) -> Array:
+        h = at.before[0]
+        return h if self.mask is None else self.probe("m ⊙ H_{t-1}", h * self.mask[at.now], {"H_{t-1}": h})
+
+    # --- back --------------------------------------------------------------------------------------------------------
+
+    def _handed_on(self, received: Mapping[int, Array], wanted: tuple[bool, ...]) -> list[Array | None]:
+        """Return the gradients as they came, but for the padding, which the layer ignores, and the tape would not."""
+        given = [received.get(i) for i in range(len(wanted))]
+        if not self.single and given[0] is not None:
+            valid = self.sequences.valid()
+            given[0] = np.where((valid.T if self.batch_first else valid)[..., None], given[0], 0)
+        return given
+
+    def check_gradients(self, received: Mapping[int, Array]) -> None:
+        """Look at the gradients that enter, then at each term on the way back."""
+        first = 0 if self.single else 1
+        finals = [received.get(first + i) for i in range(len(self.state))]
+        d_outputs = None if self.single else received.get(0)
+        if d_outputs is not None and self.batch_first:
+            d_outputs = d_outputs.swapaxes(0, 1)
+        self._check_upstream(d_outputs, finals)
+        self._go_back(d_outputs, finals)
+
+    def _go_back(self, d_outputs: Array | None, finals: Sequence[Array | None]) -> tuple[list[Array], dict[str, Array]]:
+        """Look at each term; return the gradients of the initial states, (sequences, H) each, and of the weights."""
+        carried = [np.zeros_like(s) for s in self.state]
+        for to, d in zip(carried, finals, strict=True):
+            if d is not None:
+                to[self.sequences.last] = d
+        sums: dict[str, Array] = {}
+        for at in reversed(self.kept):
+            before = self._back(at, [c[at.now] for c in carried], d_outputs, sums)
+            for to, d in zip(carried, before, strict=True):
+                to[at.now] = d
+        return carried, sums
+
+    def _check_upstream(self, d_outputs: Array | None, finals: Sequence[Array | None]) -> None:
+        """Look at the gradients as they enter, the step processed last first."""
+        of_finals = [f"the upstream gradient of final_state{f'[{i}]' * (len(finals) > 1)}" for i in range(len(finals))]
+        last: dict[int, tuple[str, Array]] = {}
+        for at in reversed(self.kept):
+            self._look("backward", at, {})
+            new = [i for i, n in enumerate(at.rows) if n not in last]  # rows whose last step this is
+            last |= {at.rows[i]: ("‖H_{t-1}‖ =", at.before[0][i]) for i in new}
+            entering: list[tuple[str, Array | None, Array, int | None]]
+            entering = [(n, d, at.rows[new], None) for n, d in zip(of_finals, finals, strict=True)]
+            if d_outputs is not None:
+                entering.append(("the upstream gradient of outputs", d_outputs[at.t], at.rows, at.t))
+            for name, d, rows, t in entering:
+                if d is not None:
+                    self._check_entering(name, d, rows, t, last)
+
+    def _check_entering(
+        self, name: str, d: Array, rows: Array, t: int | None, last: dict[int, tuple[str, Array]]
+    ) -> None:
+        """Look at some rows of a gradient (N, H); ``last`` holds what of each row was finite before."""
+        bad = ~np.isfinite(d[rows])
+        if bad.any():
+            i, j = (int(k) for k in np.argwhere(bad)[0])
+            n = int(rows[i])
+            entry = [n, j] if t is None else [n, t, j] if self.batch_first else [t, n, j]
+            text = _holds(f"{self.probe.title}: {self.probe.place}, row n={n}: {name}", d[n, j], entry, bad)
+            what, vector = last[n]
+            raise AnomalyError(f"{text}; last finite in that row: {what} {norm(vector)}: {OF_UPSTREAM}")
+        what = f"‖the upstream gradient at t={t}‖ =" if t is not None else f"‖{name}‖ ="
+        for n in rows:
+            last[n] = what, d[n]
+
+    def _back(self, at: Kept, d: list[Array], d_outputs: Array | None, sums: dict[str, Array]) -> list[Any]:
+        """Go back through a step from the gradients carried to it; return those of the state before."""
+        see, x = self.probe, self.x[at.t, at.rows]
+        self._look("backward", at, {})
+        if d_outputs is not None:
+            up, carried = d_outputs[at.t, at.rows], d[0]
+            parts = {"upstream": up, "carried": carried}
+            d[0] = see("dL/dH_t = upstream + carried gradient", up + carried, parts, OF_GRADIENT)
+        if self.clip is not None:
+            d[0] = clipped(d[0], self.clip, 1)
+        see.always, see.carries = {"dL/dH_t": d[0]}, self._carries(at)
+        fed = self._fed(at)
+        back = self.terms.backward(see, x, fed, at.before, d)
+        self._share(back, x, sums)
+        h, past = back.to_fed, back.direct[0]
+        if self.mask is not None:
+            h = see("m ⊙ dL/d(m ⊙ H_{t-1})", h * self.mask[at.now], {"dL/d(m ⊙ H_{t-1})": h}, OF_GRADIENT, carried=True)
+        if past is not None:
+            parts = {"through W_hh": h, "past it": past}
+            h = see("dL/dH_{t-1}", h + past, parts, OF_GRADIENT, carried=True)
+        return [h, *back.direct[1:]]
+
+    def _carries(self, at: Kept) -> Array | None:
+        """Return for which rows the gradient of the state before is used: not at a sequence's first step."""
+        if self.wants_state:
+            return None
+        q = self.sequences
+        first = q.start + (q.length - 1 if q.reverse else 0)
+        used: Array = first[at.now] != at.t
+        return used
+
+    def _share(self, back: Back, x: Array, sums: dict[str, Array]) -> None:
+        """Look at what a step hands to x and to the weights, and at the sums so far."""
+        see, dz = self.probe, back.dz
+        if self.wants_x:
+            see("dL/dZ_t W_xhᵀ", dz @ self.terms.W_xh.T, {"dL/dZ_t": dz}, OF_GRADIENT)
+        W_xh, W_hh, b_h, *b_hn = self.wanted
+        if W_xh:
+            self._add("W_xh", "X_tᵀ dL/dZ_t", x.T @ dz, x, dz, sums)
+        for columns, fed, d in back.products if W_hh else ():
+            name = f"W_hh[:, {columns.start or 0}:{columns.stop or ''}]" if len(back.products) > 1 else "W_hh"
+            self._add(name, "H_{t-1}ᵀ dL/dZ_t", fed.T @ d, fed, d, sums)
+        if b_h:
+            self._add("b_h", "Σ_n dL/dZ_t", dz.sum(axis=0), None, dz, sums)
+        if any(b_hn):
+            d = back.products[0][2][:, 2 * self.probe.H :]
+            self._add("b_hn", "Σ_n dL/d(H_{t-1} W_hn + b_hn)", d.sum(axis=0), None, d, sums)
+
+    def _add(
+        self, name: str, term: str, share: Array, left: Array | None, right: Array, sums: dict[str, Array]
+    ) -> None:
+        """Look at a step's share in the gradient of a weight, and at the sum so far."""
+        self.probe.shared(f"{term}, its share in dL/d{name},", share, left, right)
+        total = sums[name] + share if name in sums else share
+        sums[name] = self.probe.shared(f"dL/d{name}, the sum so far,", total, left, right)

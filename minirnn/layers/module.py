@@ -1,0 +1,269 @@
+"""Parameter and Module: named leaves, and what owns them."""
+
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any, Self, TextIO
+
+import numpy as np
+
+from minirnn import counting
+from minirnn.arguments import Array, as_array, describe
+from minirnn.autograd.tensor import Tensor
+from minirnn.storage import PARAMETERS, CheckpointError, read, write
+
+
+class Parameter(Tensor):
+    """A leaf that a Module owns and an optimiser changes; ``requires_grad = False`` freezes it.
+
+    Attributes
+    ----------
+    name : str
+        As the Module that owns it calls it; errors use it.
+    """
+
+    __slots__ = ("name",)
+
+    def __init__(self, data: Any, requires_grad: bool = True, name: str = "") -> None:
+        super().__init__(as_array(data, "Parameter: data"), requires_grad)
+        self.name = name
+
+    def _label(self) -> str:
+        return f"parameter {self.name or 'without a name'} {self.shape}"
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.data, self.requires_grad, self.name)
+
+
+class Module:
+    """Owns Parameters and other Modules, in the order in which they were set as attributes.
+
+    A subclass sets them in ``__init__`` and defines ``forward``; calling the module calls ``forward``.
+
+    Attributes
+    ----------
+    training : bool
+        True until `eval` is called; layers such as Dropout look at it.
+    carries_state : bool
+        Whether a call takes and returns a state, as recurrent layers do.
+    """
+
+    carries_state = False
+
+    def __init__(self) -> None:
+        self.training = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, Parameter):
+            value.name = value.name or name
+        elif value is not None and isinstance(vars(self).get(name), Parameter):
+            raise TypeError(
+                f"{type(self).__name__}.{name} is a Parameter, which would be lost: to change its values set "
+                f"{name}.data, to replace it set a Parameter, to do without it set None"
+            )
+        if isinstance(value, list | tuple | dict):
+            held = value.values() if isinstance(value, dict) else value
+            if any(isinstance(item, Parameter | Module) for item in held):
+                raise TypeError(
+                    f"{type(self).__name__}.{name}: within a {type(value).__name__} parameters() would not find them: "
+                    "set each Parameter and Module as an attribute of its own, or put Modules in a Sequential"
+                )
+        object.__setattr__(self, name, value)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Compute the output; a subclass says how."""
+        raise NotImplementedError(f"{type(self).__name__} must define forward()")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call `forward`."""
+        return self.forward(*args, **kwargs)
+
+    # --- what it owns ------------------------------------------------------------------------------------------------
+
+    def children(self) -> Iterator[tuple[str, "Module"]]:
+        """Yield the modules it owns, with the names by which they are known here."""
+        for name, value in vars(self).items():
+            if isinstance(value, Module):
+                yield name, value
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """Yield each Parameter once, in the order of insertion; dotted names lead into the modules owned."""
+        seen: set[int] = set()
+        for name, parameter in self._all_parameters(""):
+            if id(parameter) not in seen:
+                seen.add(id(parameter))
+                yield name, parameter
+
+    def _all_parameters(self, prefix: str) -> Iterator[tuple[str, Parameter]]:
+        for name, value in vars(self).items():
+            if isinstance(value, Parameter):
+                yield prefix + name, value
+            elif isinstance(value, Module):
+                yield from value._all_parameters(f"{prefix}{name}.")
+
+    def parameters(self) -> list[Parameter]:
+        """Return all Parameters, in a stable order."""
+        return [parameter for _, parameter in self.named_parameters()]
+
+    def named_generators(self) -> Iterator[tuple[str, np.random.Generator]]:
+        """Yield the Generators that it and the modules owned may draw from; a shared one under each of its names."""
+        for name, value in vars(self).items():
+            if isinstance(value, np.random.Generator):
+                yield name, value
+            elif isinstance(value, Module):
+                yield from ((f"{name}.{inner}", rng) for inner, rng in value.named_generators())
+
+    def count_params(self) -> int:
+        """Return how many numbers the Parameters hold; needs no data."""
+        return sum(parameter.size for parameter in self.parameters())
+
+    def zero_grad(self) -> None:
+        """Set the ``grad`` of every Parameter to None."""
+        for value in vars(self).values():
+            if isinstance(value, Parameter):
+                value.grad = None
+            elif isinstance(value, Module):
+                value.zero_grad()
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training, here and in the modules owned."""
+        self.training = mode
+        for _, child in self.children():
+            child.train(mode)
+        return self
+
+    def eval(self) -> Self:
+        """Switch to evaluation, here and in the modules owned."""
+        return self.train(False)
+
+    # --- state -------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Array]:
+        """Return a copy of every Parameter's values by its name."""
+        return {name: parameter.data.copy() for name, parameter in self.named_parameters()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Set every Parameter to a copy of the values given under its name.
+
+        Raises
+        ------
+        ValueError
+            Listing every entry that is missing, unexpected, or of another shape; nothing has been loaded then.
+        """
+        parameters = dict(self.named_parameters())
+        for name, array in self._fitting(state).items():
+            parameters[name].data = array
+
+    def _fitting(self, state: Mapping[str, Any]) -> dict[str, Array]:
+        """Return what `load_state_dict` would set, or raise its errors."""
+        if not isinstance(state, Mapping):
+            kind = type(state).__name__
+            raise TypeError(
+                f"{type(self).__name__}.load_state_dict: state must map names to arrays, got {kind}: try a dict"
+            )
+        parameters = dict(self.named_parameters())
+        faults, arrays = [], {}
+        for name, p in parameters.items():
+            try:
+                arrays[name] = as_array(state[name], name, p.dtype)
+            except KeyError:
+                faults.append(f"missing: {name} {p.shape}")
+            except TypeError:
+                faults.append(f"not an array of numbers: {name} is {describe(state[name])}")
+            else:
+                if arrays[name].shape != p.shape:
+                    faults.append(f"misshapen: {name} must have shape {p.shape}, got {arrays[name].shape}")
+        faults += [f"unexpected: {name}" for name in state if name not in parameters]
+        if faults:
+            raise ValueError(
+                f"{type(self).__name__}.load_state_dict: nothing was loaded, because of entries that do not fit:\n  "
+                + "\n  ".join(faults)
+            )
+        return {name: array.astype(parameters[name].dtype) for name, array in arrays.items()}
+
+    def save(self, path: Any) -> pathlib.Path:
+        """Save the values of every Parameter to a file, an ``.npz``, whole or not at all; return its path.
+
+        For the optimiser and the Generators too, and for where training was, see `minirnn.checkpoints.save_checkpoint`.
+
+        Raises
+        ------
+        OSError
+            When it cannot be written; a file that was there is what it was then.
+        """
+        kind = type(self).__name__
+        arrays = {PARAMETERS + name: p.data for name, p in self.named_parameters()}
+        return write(path, "weights", {"module": kind}, arrays, f"{kind}.save")
+
+    def load(self, path: Any) -> Self:
+        """Set every Parameter to the values in a file that `save` wrote, or in a checkpoint; return the module.
+
+        Raises
+        ------
+        CheckpointError
+            For a file that is damaged or not minirnn's, and for one that does not fit, listing every entry; nothing has
+            been loaded then, and nothing in the file is ever run.
+        OSError
+            When it cannot be read.
+
+        Notes
+        -----
+        Values are cast to the dtype of the Parameter, as in `load_state_dict`.
+        """
+        caller = f"{type(self).__name__}.load"
+        contents = read(path, caller)
+        try:
+            self.load_state_dict(contents.parameters)
+        except ValueError as error:
+            kind = contents.content.get("module")
+            saved = f"was saved from a module of type {kind}: build this one as it was built then"
+            raise CheckpointError(f"{caller}: {str(contents.path)!r} {saved}. {error}") from None
+        return self
+
+    # --- what it says of itself --------------------------------------------------------------------------------------
+
+    def counted(self, prefix: str = "") -> list[counting.Term]:
+        """Return a row of `summary` for each Parameter it owns itself or through other modules, by its dotted name."""
+        terms = []
+        for name, value in vars(self).items():
+            if isinstance(value, Parameter):
+                terms.append(_term(prefix + name, value))
+            elif isinstance(value, Module):
+                terms += value.counted(f"{prefix}{name}.")
+        return terms
+
+    def counting_notes(self, prefix: str = "") -> list[str]:
+        """Return what `summary` says below its table."""
+        return [line for name, child in self.children() for line in child.counting_notes(f"{prefix}{name}.")]
+
+    def summary(self, file: TextIO | None = None) -> None:
+        """Print a table of the Parameters: name, shape for row and for column vectors, formula, count; then the total.
+
+        A Parameter that is shared stands under its first name. Below the table stands, for each recurrent layer, what
+        torch, Keras and ONNX would count, and why. Needs no data.
+        """
+        names = dict(self.named_parameters())
+        terms = [term for term in self.counted() if term.name in names]
+        rows = [(t.name, t.shape, t.shape_column, f"{t.formula} = {t.numbers}", t.count) for t in terms]
+        total = ("total", "", "", "", sum(t.count for t in terms))
+        print(counting.render_table(rows, counting.TABLE_HEADER, total=total), file=file)
+        notes = self.counting_notes()
+        for line in [*notes, *(counting.NOTES if notes else ())]:
+            print(line, file=file)
+
+    def extra_repr(self) -> str:
+        """Return the settings shown between the brackets of ``repr``."""
+        return ""
+
+    def __repr__(self) -> str:
+        lines = [f"  ({name}): " + repr(child).replace("\n", "\n  ") for name, child in self.children()]
+        name, settings = type(self).__name__, self.extra_repr()
+        if not lines:
+            return f"{name}({settings})"
+        return "\n".join([f"{name}(", *([f"  {settings}"] if settings else []), *lines, ")"])
+
+
+def _term(name: str, parameter: Parameter) -> counting.Term:
+    shape = parameter.shape
+    letters = "in·out" if len(shape) == 2 else "out"
+    numbers = "·".join(map(str, shape)) or "1"
+    return counting.Term(name, shape, shape[::-1], letters, numbers, parameter.size)

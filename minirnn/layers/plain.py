@@ -1,0 +1,213 @@
+"""Layers without recurrence: Linear, Embedding, Dropout, Sequential."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from minirnn.arguments import Array, as_array, as_flag, as_generator, as_probability, as_size, class_ids, float_dtype
+from minirnn.autograd.modes import check_finite
+from minirnn.autograd.tensor import Tensor
+from minirnn.init import Initializer, initialise
+from minirnn.layers.module import Module, Parameter
+
+
+class Linear(Module):
+    """y = x W + b on the last axis: (…, in) → (…, out).
+
+    Parameters
+    ----------
+    in_features, out_features : int
+    bias : bool
+    initializer : str or callable (shape, rng) -> array
+        Of the weight; the bias starts at zero.
+    dtype : numpy.float32 or numpy.float64
+    rng : numpy.random.Generator, int or None
+
+    Attributes
+    ----------
+    weight : Parameter (in, out)
+    bias : Parameter (out,) or None
+
+    Notes
+    -----
+    As a head it is note 000's O_t = H_t W_hy + b_y, with in = H and out = P.
+
+    >>> Linear(20, 5)(np.zeros((7, 2, 20))).shape
+    (7, 2, 5)
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        initializer: str | Initializer = "glorot",
+        dtype: npt.DTypeLike = np.float32,
+        rng: np.random.Generator | int | None = None,
+    ) -> None:
+        super().__init__()
+        self.in_features = as_size(in_features, "Linear: in_features")
+        self.out_features = as_size(out_features, "Linear: out_features")
+        self.dtype = float_dtype(dtype, "Linear: dtype")
+        bias = as_flag(bias, "Linear: bias")
+        shape = (self.in_features, self.out_features)
+        self.weight = Parameter(initialise(initializer, shape, as_generator(rng), self.dtype, "Linear: initializer"))
+        self.bias = Parameter(np.zeros(self.out_features, self.dtype)) if bias else None
+
+    def forward(self, x: Any) -> Tensor:
+        """Apply to the last axis of ``x``, an array or a Tensor."""
+        x = x if isinstance(x, Tensor) else Tensor(as_array(x, "Linear: x", self.dtype))
+        if not x.ndim or x.shape[-1] != self.in_features:
+            hint = f"the layer was made with in_features={self.in_features}"
+            raise ValueError(f"Linear: x must have shape (…, in={self.in_features}), got {x.shape}: {hint}")
+        check_finite(x.data, "Linear: x", "look at the data that comes in")
+        y: Tensor = x.astype(self.dtype) @ self.weight
+        return y if self.bias is None else y + self.bias
+
+    def extra_repr(self) -> str:
+        """Return the settings shown between the brackets of ``repr``."""
+        return f"{self.in_features}, {self.out_features}" + (", bias=False" if self.bias is None else "")
+
+
+class Embedding(Module):
+    """A vector for each class id: y = weight[id], (…) ids → (…, D).
+
+    The same as one-hot vectors times ``weight``, without making them.
+
+    Parameters
+    ----------
+    num_embeddings, embedding_dim : int
+        How many ids there are, and D.
+    initializer : str or callable (shape, rng) -> array
+    dtype : numpy.float32 or numpy.float64
+    rng : numpy.random.Generator, int or None
+
+    Attributes
+    ----------
+    weight : Parameter (num_embeddings, D)
+
+    >>> Embedding(4, 3)([[0, 3], [1, 1]]).shape
+    (2, 2, 3)
+    """
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        *,
+        initializer: str | Initializer = "glorot",
+        dtype: npt.DTypeLike = np.float32,
+        rng: np.random.Generator | int | None = None,
+    ) -> None:
+        super().__init__()
+        self.num_embeddings = as_size(num_embeddings, "Embedding: num_embeddings")
+        self.embedding_dim = as_size(embedding_dim, "Embedding: embedding_dim")
+        shape = (self.num_embeddings, self.embedding_dim)
+        dtype = float_dtype(dtype, "Embedding: dtype")
+        self.weight = Parameter(initialise(initializer, shape, as_generator(rng), dtype, "Embedding: initializer"))
+
+    def forward(self, ids: Any) -> Tensor:
+        """Look the ids up.
+
+        Raises
+        ------
+        TypeError, IndexError
+            For ids that are not integers, or outside 0 … num_embeddings − 1.
+        """
+        ids = class_ids(ids, self.num_embeddings, "Embedding: ids")
+        return self.weight[ids]
+
+    def extra_repr(self) -> str:
+        """Return the settings shown between the brackets of ``repr``."""
+        return f"{self.num_embeddings}, {self.embedding_dim}"
+
+
+class Dropout(Module):
+    """Entries set to 0 at random while training, the others scaled up: y = x ⊙ m / (1 − p), m ~ Bernoulli(1 − p).
+
+    Each entry has its own m, drawn anew in every call. Since E[y] = x, nothing has to be scaled afterwards: in
+    evaluation mode y = x.
+
+    Parameters
+    ----------
+    p : float
+        The probability of dropping an entry, 0 < p < 1.
+    rng : numpy.random.Generator, int or None
+        Where the masks come from. It moves on with every call in training mode, and is not part of `state_dict`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a ``p`` out of its range; when called, for what is not floats.
+
+    Notes
+    -----
+    Source: Hinton et al. 2012 (arXiv:1207.0580) and Srivastava et al. 2014 (JMLR 15:1929), who scale the weights by
+    1 − p in evaluation instead. In a recurrent net it belongs between the layers, not between the steps: see `Stacked`.
+
+    >>> layer = Dropout(0.5, rng=0)
+    >>> layer(np.ones((2, 4))).numpy()
+    array([[2., 0., 0., 0.],
+           [2., 2., 2., 2.]])
+    >>> layer.eval()(np.ones((1, 4))).numpy()
+    array([[1., 1., 1., 1.]])
+    """
+
+    def __init__(self, p: float, rng: np.random.Generator | int | None = None) -> None:
+        super().__init__()
+        self.p = as_probability(p, "Dropout: p")
+        if not self.p:
+            raise ValueError("Dropout: p=0 would do nothing: leave it out")
+        self.rng = as_generator(rng)
+
+    def forward(self, x: Any) -> Tensor:
+        """Drop entries of ``x``, an array or a Tensor of any shape; in evaluation mode return it as it is."""
+        y: Tensor = x if isinstance(x, Tensor) else Tensor(as_array(x, "Dropout: x"))
+        if y.dtype.kind != "f":
+            hint = "try x.astype(numpy.float32); class ids go through an Embedding first"
+            raise TypeError(f"Dropout: x must be floats, got an array of shape {y.shape} and dtype {y.dtype}: {hint}")
+        check_finite(y.data, "Dropout: x", "look at the data that comes in")
+        if not self.training:
+            return y
+        kept = self.rng.random(y.shape) >= self.p  # drawn in float64: the same entries in every dtype
+        mask: Array = kept * y.dtype.type(1 / (1 - self.p))
+        return y * mask
+
+    def extra_repr(self) -> str:
+        """Return the settings shown between the brackets of ``repr``."""
+        return f"{self.p}"
+
+
+class Sequential(Module):
+    """Modules applied one after the other, each to what the one before returned.
+
+    Parameters
+    ----------
+    *modules : Module
+        None of them recurrent: a recurrent layer returns its state too, which a chain would lose; see `SequenceModel`.
+
+    >>> Sequential(Linear(3, 4), Linear(4, 1))(np.zeros((2, 3))).shape
+    (2, 1)
+    """
+
+    def __init__(self, *modules: Module) -> None:
+        super().__init__()
+        if not modules:
+            raise ValueError("Sequential: expected at least one module, got none")
+        for i, module in enumerate(modules):
+            if not isinstance(module, Module):
+                raise TypeError(f"Sequential: modules[{i}] must be a Module, got {type(module).__name__}")
+            if module.carries_state:
+                raise TypeError(
+                    f"Sequential: modules[{i}], a {type(module).__name__}, returns a state beside its outputs, which a "
+                    "chain would lose: use SequenceModel(recurrent, head)"
+                )
+            setattr(self, str(i), module)
+
+    def forward(self, x: Any) -> Any:
+        """Apply the modules in order."""
+        for _, module in self.children():
+            x = module(x)
+        return x

@@ -1,0 +1,101 @@
+"""What every recurrent module has in common, a layer as well as what is composed of layers."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minirnn.arguments import as_size
+from minirnn.autograd.tensor import Tensor
+from minirnn.drawing import blocks, unrolled
+from minirnn.layers.module import Module
+
+
+class RecurrentOutput(NamedTuple):
+    """What a recurrent layer returns.
+
+    Attributes
+    ----------
+    outputs : Tensor (T, N, H)
+        The state after every step, in time order; (N, T, H) for ``batch_first``.
+    final_state : Tensor (N, H), or a tuple
+        The state after the last step processed: t = T−1, or t = 0 for ``reverse``; with ``lengths`` that of each row.
+        A pair (h, c) from an LSTM, (forward, backward) from two directions, one entry a layer from a stack. Pass it on
+        as ``initial_state`` to go on where this sequence ends; ``final_state.detach()``, or that of every Tensor in a
+        tuple (`minirnn.training.detached`), to cut the gradient there.
+    """
+
+    outputs: Tensor
+    final_state: Any
+
+
+class Recurrence(Module):
+    """A module that takes a sequence and a state, and returns outputs and the final state.
+
+    Attributes
+    ----------
+    input_size : int
+        D, the features of a step that it reads.
+    output_size : int
+        The features of a step that it returns: H of a layer, the sum of both for two directions.
+    dtype : numpy dtype
+        Of its parameters.
+    batch_first : bool
+        Whether sequences are (N, T, …) at its doors.
+    reverse : bool or None
+        Whether it goes back in time; None if it does both.
+    """
+
+    carries_state = True
+
+    input_size: int
+    output_size: int
+    dtype: np.dtype[Any]
+    batch_first: bool
+    reverse: bool | None
+
+    @property
+    def name(self) -> str:
+        """Return the class's name, which errors start with."""
+        return type(self).__name__
+
+    def forward(self, x: Any, initial_state: Any = None, lengths: Any = None, *, reset: Any = None) -> RecurrentOutput:
+        """Unroll over a mini-batch of sequences; a subclass says how."""
+        raise NotImplementedError(f"{self.name} must define forward()")
+
+    def last_output(self, final_state: Any) -> Tensor:
+        """Return the (N, output_size) output that belongs to a final state."""
+        raise NotImplementedError(f"{self.name} must define last_output()")
+
+    def to_svg(self, T: int = 5) -> str:
+        """Draw it as an SVG document: the cell with its loop and, beside it, unrolled through T steps.
+
+        Of more than five steps the first three and the last are drawn. Figures 14-1 and 14-2 of note 003.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If T is no int ≥ 1.
+
+        >>> import minirnn as mr
+        >>> svg = mr.LSTMLayer(10, 20).to_svg(T=3)
+        >>> svg[:4], "h_t" in svg, "(20, 80)" in svg  # save it with pathlib.Path("lstm.svg").write_text(svg)
+        ('<svg', False, True)
+        """
+        picture = blocks.Picture(self._title(), self._block(), self.input_size, self._equations())
+        return unrolled.draw(picture, as_size(T, f"{self.name}.to_svg: T"))
+
+    def _repr_svg_(self) -> str:
+        """Return what a notebook shows."""
+        return self.to_svg()
+
+    def _title(self) -> str:
+        """Return what stands above a drawing."""
+        return f"{self.name}: D = {self.input_size}, H = {self.output_size}, {self.count_params():,} parameters"
+
+    def _block(self) -> blocks.Block:
+        """Return what is drawn; a subclass says it."""
+        raise NotImplementedError(f"{self.name}.to_svg: define _block(), from minirnn.drawing.blocks")
+
+    def _equations(self) -> list[str]:
+        """Return the equations that stand below a drawing."""
+        return []

@@ -1,0 +1,148 @@
+"""SequenceModel: a recurrent module and a head that reads its outputs."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minirnn.arguments import as_lengths, as_size, one_of
+from minirnn.autograd.tensor import Tensor
+from minirnn.drawing import blocks, unrolled
+from minirnn.layers.module import Module
+from minirnn.layers.recurrence import Recurrence
+
+
+class SequenceOutput(NamedTuple):
+    """What a `SequenceModel` returns.
+
+    Attributes
+    ----------
+    predictions : Tensor
+        (T, N, P) for ``readout="all"``, (N, P) for "last".
+    final_state : state
+        As the recurrent module has it: a Tensor (N, H), (h, c) of an LSTM, a tuple of a composite.
+    """
+
+    predictions: Tensor
+    final_state: Any
+
+
+class SequenceModel(Module):
+    """A recurrent module and a head that reads its outputs: O_t = head(H_t).
+
+    Parameters
+    ----------
+    recurrent : recurrent module
+        A layer, or what is composed of layers: `Bidirectional`, `Stacked`.
+    head : Module
+        Usually `Linear` (H → P), H being the ``output_size`` of the recurrent module.
+    readout : "all" or "last"
+        Whether the head reads every step's output or that of the last step processed: in each row its own, where
+        lengths are given; in each direction its own, where there are two.
+    embedding : Module, optional
+        Applied first, to turn class ids (T, N) into vectors (T, N, D); see `Embedding`.
+
+    Notes
+    -----
+    Source: note 000, H_t = φ(X_t W_xh + H_{t-1} W_hh + b_h) and O_t = H_t W_hy + b_y.
+
+    >>> import minirnn as mr
+    >>> exam = mr.SequenceModel(mr.RecurrentLayer(10, 20, bias=False), mr.Linear(20, 5, bias=False))
+    >>> exam.count_params()
+    700
+    """
+
+    carries_state = True
+
+    def __init__(
+        self, recurrent: Recurrence, head: Module, readout: str = "all", *, embedding: Module | None = None
+    ) -> None:
+        super().__init__()
+        if not isinstance(recurrent, Recurrence):
+            raise TypeError(f"SequenceModel: recurrent must be a recurrent layer, got {type(recurrent).__name__}")
+        if not isinstance(head, Module):
+            raise TypeError(f"SequenceModel: head must be a Module such as Linear, got {type(head).__name__}")
+        if head.carries_state:
+            raise TypeError(
+                f"SequenceModel: head must not carry a state, got {type(head).__name__}: its state would be lost; "
+                "call the two layers one after the other in a Module of your own"
+            )
+        if embedding is not None and not isinstance(embedding, Module):
+            kind = type(embedding).__name__
+            raise TypeError(f"SequenceModel: embedding must be a Module such as Embedding, or None, got {kind}")
+        gives = getattr(embedding, "embedding_dim", recurrent.input_size)
+        if gives != recurrent.input_size:
+            raise ValueError(
+                f"SequenceModel: embedding gives {gives} features and recurrent takes D={recurrent.input_size}: "
+                f"try Embedding(…, {recurrent.input_size})"
+            )
+        takes = getattr(head, "in_features", recurrent.output_size)
+        if takes != recurrent.output_size:
+            raise ValueError(
+                f"SequenceModel: head takes {takes} features and recurrent gives H={recurrent.output_size}: "
+                f"try Linear({recurrent.output_size}, …)"
+            )
+        gives_dtype = getattr(head, "dtype", recurrent.dtype)
+        if gives_dtype != recurrent.dtype:
+            raise ValueError(
+                f"SequenceModel: recurrent is {recurrent.dtype} and head {gives_dtype}: "
+                f"make both with dtype=numpy.{recurrent.dtype}"
+            )
+        self.embedding = embedding
+        self.recurrent = recurrent
+        self.head = head
+        self.readout = one_of(readout, ("all", "last"), "SequenceModel: readout")
+
+    def forward(self, x: Any, initial_state: Any = None, lengths: Any = None, *, reset: Any = None) -> SequenceOutput:
+        """Run the recurrent module over a mini-batch of sequences, and the head over its outputs.
+
+        Parameters
+        ----------
+        x : array_like or Tensor (T, N, D)
+            Ids (T, N) with an embedding; the first two axes exchanged for ``batch_first``. With ``lengths`` any ids
+            may stand in the padding.
+        initial_state, lengths, reset
+            As the recurrent module takes them; see `RecurrentLayer.forward`. Predictions past a row's end are
+            head(0): a loss should be given the lengths too.
+
+        Returns
+        -------
+        SequenceOutput : (predictions, final_state)
+        """
+        outputs, final_state = self.recurrent(self._embedded(x, lengths), initial_state, lengths, reset=reset)
+        read = outputs if self.readout == "all" else self.recurrent.last_output(final_state)
+        return SequenceOutput(self.head(read), final_state)
+
+    def _embedded(self, x: Any, lengths: Any) -> Any:
+        """Return what the recurrent module reads."""
+        if self.embedding is None:
+            return x
+        return self.embedding(x if lengths is None else self._without_padding(x, lengths))
+
+    def _without_padding(self, ids: Any, lengths: Any) -> Any:
+        """Return the ids with 0 in the padding, where they may be anything; as they are unless they are (T, N)."""
+        array = np.asarray(ids)
+        if array.ndim != 2 or array.dtype.kind not in "iu" or not array.size:
+            return ids  # the embedding or the layer says what is wrong
+        T, N = array.shape[::-1] if self.recurrent.batch_first else array.shape
+        valid = np.arange(T)[:, None] < as_lengths(lengths, T, N, f"{self.recurrent.name}: lengths")
+        return np.where(valid.T if self.recurrent.batch_first else valid, array, 0)
+
+    def to_svg(self, T: int = 5) -> str:
+        """Draw it as `Recurrence.to_svg` does, with the embedding below and the head above."""
+        of_head, block = getattr(self.head, "weight", None), self.recurrent._block()
+        weight = None if of_head is None else blocks.Weight("weight", of_head.shape)
+        head = blocks.Box(type(self.head).__name__, weight, getattr(self.head, "out_features", None))
+        if self.embedding is not None:
+            block = blocks.Tower([blocks.Box(type(self.embedding).__name__), block])
+        size = None if self.embedding is not None else self.recurrent.input_size
+        title = f"SequenceModel({self.extra_repr()}): {self.count_params():,} parameters"
+        picture = blocks.Picture(title, block, size, (), head, self.readout == "all")
+        return unrolled.draw(picture, as_size(T, "SequenceModel.to_svg: T"))
+
+    def _repr_svg_(self) -> str:
+        """Return what a notebook shows."""
+        return self.to_svg()
+
+    def extra_repr(self) -> str:
+        """Return the settings shown between the brackets of ``repr``."""
+        return f"readout={self.readout!r}"

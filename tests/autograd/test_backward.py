@@ -1,0 +1,1094 @@
+"""The pass through the tape: sums, ownership, depth, memory, refusals, hooks; and torch's and autograd's numbers."""
+
+import gc
+import itertools
+import sys
+import tracemalloc
+import weakref
+from functools import partial
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+import minirnn as mr
+from minirnn.autograd import ops, tape
+from minirnn.autograd.part import Part
+from minirnn.autograd.tape import Node
+
+
+def leaf(data, dtype=np.float64):
+    return mr.Tensor(np.array(data, dtype), requires_grad=True)
+
+
+def nodes_behind(output):
+    """Every node of the graph behind a Tensor, newest first."""
+    found, todo = {}, [output._node]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, Node) and node not in found:
+            found[node] = None
+            todo += node.receivers()
+    return sorted(found, key=lambda node: node.number)
+
+
+@pytest.fixture
+def no_cycles():
+    """Run without the cycle collector: what dies, dies because nothing refers to it."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.fixture
+def shallow():
+    """Python's default recursion limit, whatever other tests have set."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(1000)
+    yield
+    sys.setrecursionlimit(before)
+
+
+# --- sums over paths --------------------------------------------------------------------------------------------------
+
+
+def test_fan_out_every_use_of_a_value_adds_its_gradient():
+    x = leaf([2.0, 3.0])
+    y = x * x  # one op, twice
+    z = y + x + y * x + x.sum()  # four more uses, over three paths
+    z.sum().backward()
+    # d/dx Σ (x² + x + x³ + Σx) = 2x + 1 + 3x² + n
+    assert_array_equal(x.grad, 2 * x.data + 1 + 3 * x.data**2 + 2)
+
+
+@pytest.mark.parametrize(
+    ("f", "expected"),
+    [
+        (lambda x: x + x, 2.0),
+        (lambda x: x - x, 0.0),
+        (lambda x: x * x, 6.0),
+        (lambda x: x / x, 0.0),
+        (lambda x: x**x, 27 * (np.log(3) + 1)),
+        (lambda x: mr.maximum(x, x), 1.0),
+        (lambda x: mr.where([True, False], x, x), 1.0),
+        (lambda x: mr.stack([x, x, x]).sum(axis=0), 3.0),
+        (lambda x: mr.concatenate([x, x * 2, x])[:2], 1.0),
+        (lambda x: x[[0, 0, 1]] * 1.0, [2.0, 1.0]),
+    ],
+)
+def test_one_value_as_several_inputs_of_one_op(f, expected):
+    x = leaf([3.0, 3.0])
+    f(x).sum().backward()
+    assert_allclose(x.grad, np.broadcast_to(expected, 2), rtol=1e-14)
+
+
+def test_a_matrix_times_itself():
+    a = leaf(np.random.default_rng(0).normal(size=(3, 3)))
+    mr.gradcheck(lambda a: a @ a @ a.T, a)
+
+
+def test_diamonds_on_diamonds_visit_each_node_once():
+    x = leaf(1.0)
+    y, calls = x * 1.0, []
+    for _ in range(40):  # 2^40 paths
+        y = 0.5 * y + 0.5 * y
+        y.register_hook(calls.append)
+    y.backward()
+    assert x.grad == 1.0
+    assert len(calls) == 40
+
+
+def test_a_value_used_early_and_late_waits_for_all_of_its_gradient():
+    x = leaf(2.0)
+    early = x * 3.0
+    late = early
+    for _ in range(5):
+        late = mr.tanh(late) + early
+    seen = []
+    early.register_hook(seen.append)
+    late.backward()
+    assert len(seen) == 1
+    assert_allclose(x.grad, 3 * seen[0], rtol=1e-15)
+
+
+def test_gradients_accumulate_over_calls_until_set_to_none():
+    x = leaf([1.0, 2.0])
+    for k in (1, 2, 3):
+        (x * 2.0).sum().backward()
+        assert_array_equal(x.grad, [2.0 * k, 2.0 * k])
+    x.grad = None
+    (x * 5.0).sum().backward()
+    assert_array_equal(x.grad, [5, 5])
+
+
+def test_a_leaf_can_itself_be_the_output():
+    x = leaf([1.0, 2.0])
+    g = np.array([3.0, 4.0])
+    x.backward(g)
+    x.backward(g)
+    assert_array_equal(x.grad, [6, 8])
+    one = leaf(5.0)
+    one.backward()
+    assert one.grad == 1.0
+    assert one.grad.shape == ()
+
+
+def test_leaves_that_ask_for_nothing_get_nothing():
+    x, c = leaf([1.0]), mr.Tensor([2.0])
+    plain = np.array([3.0])
+    (x * c * plain).sum().backward()
+    assert c.grad is None
+    assert_array_equal(x.grad, [6])
+
+
+def test_a_part_of_the_graph_that_gets_no_gradient_is_left_alone():
+    x, other = leaf([1.0]), leaf([1.0])
+    beside = other * x
+    (x * 2.0).sum().backward()
+    assert other.grad is None
+    beside.sum().backward()
+    assert_array_equal(other.grad, [1])
+    assert_array_equal(x.grad, [3])
+
+
+def test_a_gradient_of_exact_zeros_is_still_a_gradient():
+    x = leaf([1.0, 2.0])
+    (x * 0.0).sum().backward()
+    assert_array_equal(x.grad, [0, 0])
+
+
+# --- who owns a gradient ----------------------------------------------------------------------------------------------
+
+
+def independent(*arrays):
+    return not any(np.shares_memory(a, b) for a, b in itertools.combinations(arrays, 2))
+
+
+def test_gradients_of_two_leaves_are_two_arrays():
+    p, q, g = leaf([1.0, 2.0]), leaf([3.0, 4.0]), np.array([5.0, 6.0])
+    (p + q).backward(g)
+    assert independent(p.grad, q.grad, g)
+    p.grad *= 100
+    assert_array_equal(q.grad, g)
+    assert_array_equal(g, [5, 6])
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda p, q: p.reshape(3, 2).T + q.T.reshape(2, 3),
+        lambda p, q: mr.concatenate([p, q])[:2] + mr.concatenate([q, p])[2:],
+        lambda p, q: mr.stack([p, q]).sum(axis=0),
+        lambda p, q: p[::-1] + q.swapaxes(0, 1).swapaxes(0, 1),
+        lambda p, q: p.broadcast_to((2, 3)) + mr.flip(q),
+        lambda p, q: p[None][0] + mr.expand_dims(q, 0).squeeze(0),
+        lambda p, q: p + q[...],
+    ],
+)
+def test_gradients_that_only_change_shape_are_owned_too(f):
+    p, q, g = leaf(np.ones((2, 3))), leaf(np.ones((2, 3))), np.arange(6.0).reshape(2, 3)
+    for _ in range(2):
+        f(p, q).backward(g)
+        assert independent(p.grad, q.grad, g, p.data, q.data)
+        assert p.grad.base is None
+    p.grad += 1000.0
+    assert q.grad.max() < 1000
+    assert_array_equal(g, np.arange(6.0).reshape(2, 3))
+
+
+def test_a_leaf_that_is_the_output_does_not_adopt_the_caller_s_array():
+    x, g = leaf([1.0]), np.array([2.0])
+    x.backward(g)
+    x.grad += 1.0
+    assert g == 2.0
+
+
+def test_what_was_accumulated_before_is_not_written_into():
+    x = leaf([1.0, 2.0])
+    x.sum().backward()
+    first = x.grad
+    x.sum().backward()
+    assert_array_equal(first, [1, 1])
+    assert first is not x.grad
+
+
+# --- depth, time and memory -------------------------------------------------------------------------------------------
+
+DEEP = 100_000
+
+
+def deep_chain(x, n=DEEP):
+    y = x
+    for _ in range(n):
+        y = y + 1.0
+    return y
+
+
+def test_a_chain_of_100_000_ops_goes_back_under_the_default_recursion_limit(shallow):
+    x = leaf(1.0)
+    deep_chain(x).backward()
+    assert x.grad == 1.0
+
+
+def test_a_chain_of_100_000_ops_is_dropped_without_a_backward(shallow, no_cycles):
+    y = deep_chain(leaf(1.0))
+    deepest = weakref.ref(nodes_behind(y)[-1])
+    del y
+    assert deepest() is None
+
+
+def test_a_chain_of_20_000_ops_gives_a_differentiable_gradient_under_the_default_recursion_limit(shallow):
+    x = leaf(1.0)
+    y = x * x
+    for _ in range(20_000):
+        y = y * 1.0
+    (g,) = mr.grad(y, x, create_graph=True)
+    (h,) = mr.grad(g, x)
+    assert (g.item(), h.item()) == (2.0, 2.0)
+
+
+def events_during(f):
+    """How many Python and C functions are entered while f runs: work, not time."""
+    count = itertools.count()
+    sys.setprofile(lambda _frame, event, _arg: next(count) if event in ("call", "c_call") else None)
+    try:
+        f()
+    finally:
+        sys.setprofile(None)
+    return next(count)
+
+
+def loop_over_slices(x):
+    h = 0.0
+    for t in range(x.shape[0]):
+        h = mr.tanh(x[t] + 0.5 * h)
+    return h.sum()
+
+
+def loop_over_unbind(x):
+    return sum((part * part).sum() for part in mr.unbind(x))
+
+
+def join_many(join):
+    def f(x):
+        joined = join([x[t] for t in range(x.shape[0])])
+        return (joined * joined).sum()
+
+    return f
+
+
+def first_order(f, x):
+    f(x).backward()
+    return x.grad
+
+
+def second_order(f, x):
+    (g,) = mr.grad(f(x), x, create_graph=True)
+    (gg,) = mr.grad((g * g).sum(), x)
+    return gg.numpy()
+
+
+LOOPS = [loop_over_slices, loop_over_unbind, join_many(mr.stack), join_many(mr.concatenate)]
+LOOP_IDS = ["slices", "unbind", "stack", "concatenate"]
+
+
+@pytest.mark.parametrize("order", [first_order, second_order])
+@pytest.mark.parametrize("f", LOOPS, ids=LOOP_IDS)
+def test_the_work_of_a_loop_over_time_is_linear_in_its_length(f, order):
+    def work(T):
+        x = leaf(np.full((T, 2), 0.1))
+        events = []
+        events.append(events_during(lambda: order(f, x)))
+        return events[0]
+
+    work(2)  # first calls fill caches
+    short, long = work(50), work(100)
+    assert long < 2.1 * short
+
+
+@pytest.mark.parametrize("order", [first_order, second_order])
+@pytest.mark.parametrize("f", LOOPS, ids=LOOP_IDS)
+def test_the_memory_of_a_loop_over_time_is_linear_in_its_length(f, order):
+    def peak(T):
+        x = leaf(np.full((T, 2), 0.1))
+        gc.collect()  # empties Python's free lists, which tracemalloc would count or not
+        tracemalloc.start()
+        try:
+            order(f, x)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(2)
+    assert peak(400) < 6 * peak(100)
+
+
+@pytest.mark.parametrize("order", [first_order, second_order])
+def test_slices_of_one_array_are_written_into_one_buffer(order, monkeypatch):
+    """T slices cost one buffer of T rows: not T buffers, which would be quadratic."""
+    T, totals, bytes_made = 30, [], []
+    total, zeros = Part.total, np.zeros
+
+    def counting_total(self, place):
+        totals.append(len(self.pieces))
+        return total(self, place)
+
+    def counting_zeros(shape, *args, **kwargs):
+        made = zeros(shape, *args, **kwargs)
+        bytes_made.append(made.nbytes)
+        return made
+
+    x = leaf(np.full((T, 2), 0.1))
+    monkeypatch.setattr(Part, "total", counting_total)
+    monkeypatch.setattr(np, "zeros", counting_zeros)
+    if order is first_order:
+        first_order(loop_over_slices, x)
+        assert totals == [T]
+        assert sum(bytes_made) == x.data.nbytes
+    else:
+        second_order(loop_over_slices, x)
+        # the slices of x, once in the pass and once through it, and one getitem of the placed gradient for each
+        assert sorted(totals) == [T, T]
+        assert sum(bytes_made) == 2 * x.data.nbytes
+
+
+def test_slices_and_whole_uses_of_one_array_add_up_in_any_order():
+    rng = np.random.default_rng(0)
+    x = leaf(rng.normal(size=(4, 3)))
+    w = rng.normal(size=(5, 4, 3))
+
+    def f(x):
+        y = x * w[0] + x[1:3].sum() + (x[::-1] * w[1]).sum() + x[1] * w[2][0]
+        return y + x[[0, 0, 3]].sum() + (x * w[3]).sum() + x[2, 1] + x[x.data > 0].sum()
+
+    mr.gradcheck(f, x)
+    inner = leaf(rng.normal(size=(4, 3)))
+    mr.gradcheck(lambda x: f(mr.tanh(x)), inner)
+
+
+def test_a_0d_leaf_may_be_indexed_too():
+    x = leaf(2.0)
+    (x * 2.0 + x[None].sum() * x[()] + x[...]).backward()
+    assert x.grad == 2 + 2 * 2 + 1
+
+
+def test_the_graph_is_freed_as_the_pass_goes_and_no_node_is_alive_after_it(no_cycles):
+    x, w = leaf(np.ones((5, 2))), leaf(np.ones((2, 2)))
+    h = mr.Tensor(np.zeros(2))
+    refs, alive = [], []
+    for t in range(5):
+        h = mr.tanh(x[t] @ w + h @ w)
+        if t == 1:
+            h.register_hook(lambda g: alive.append(sum(ref() is not None for ref in refs)))
+    loss = (h * h).sum()
+    refs += [weakref.ref(node) for node in nodes_behind(loss)]
+    assert len(refs) == 5 * 5 + 2
+    del h
+    loss.backward()
+    assert alive == [2 * 5 + 1], "the nodes of steps 0 and 1, and that of the loss, which is held"
+    assert [ref() for ref in refs if ref() is not None] == [loss._node]
+    del loss
+    assert not any(ref() for ref in refs)
+
+
+def test_a_dropped_graph_leaves_nothing_behind(no_cycles):
+    x = leaf([1.0, 2.0])
+    y = mr.tanh(x) * x
+    y.retain_grad()
+    remove = y.register_hook(lambda g: g)
+    refs = [weakref.ref(v) for v in (*nodes_behind(y), y, y.numpy())]
+    del y, remove
+    assert not any(ref() is not None for ref in refs)
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_memory_is_flat_over_200_updates(create_graph, no_cycles):
+    rng = np.random.default_rng(0)
+    w, b, x = leaf(rng.normal(size=(8, 8)) * 0.1), leaf(np.zeros(8)), rng.normal(size=(10, 4, 8))
+
+    def update():
+        h = mr.Tensor(np.zeros((4, 8)))
+        for t in range(10):
+            h = mr.tanh(x[t] + h @ w + b)
+        loss = (h * h).mean()
+        if create_graph:
+            g = mr.grad(loss, [w, b], create_graph=True)
+            loss = loss + 0.01 * ((g[0] * g[0]).sum() + (g[1] * g[1]).sum())
+        w.grad = b.grad = None
+        loss.backward()
+        w.data -= 0.01 * w.grad
+        b.data -= 0.01 * b.grad
+        return weakref.ref(loss._node)
+
+    updates = 50 if create_graph else 200
+    refs = [update() for _ in range(5)]
+    tracemalloc.start()
+    try:
+        update()
+        gc.collect()
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(updates):
+            refs.append(update())
+        assert not any(ref() for ref in refs), "nodes die without the cycle collector"
+        assert gc.collect() == 0, "it has nothing to do; but it empties Python's own free lists"
+        after = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert after - before < 100 * updates, "a weakref and its place in a list for each update, and nothing else"
+
+
+def test_an_exception_in_the_middle_leaves_no_cycle_that_keeps_the_graph(no_cycles):
+    x = leaf([1.0])
+
+    def fail(g):
+        raise KeyError("mine")
+
+    y = x * 2.0
+    y.register_hook(fail)
+    z = mr.tanh(y)
+    ref = weakref.ref(y._node)
+    with pytest.raises(KeyError):
+        z.sum().backward()
+    del y, z
+    # the exception's traceback is gone with the with block's frame references
+    gc.collect()
+    assert ref() is None
+
+
+# --- freed graphs -----------------------------------------------------------------------------------------------------
+
+FREED = r"already used up by an earlier backward\(\) at the output of '{}'\. .*state\.detach\(\).*retain_graph=True"
+
+
+def test_a_second_backward_is_refused_and_says_what_to_do():
+    x = leaf([1.0, 2.0])
+    loss = mr.tanh(x).sum()
+    loss.backward()
+    before = x.grad.copy()
+    with pytest.raises(mr.FreedGraphError, match=FREED.format("sum")):
+        loss.backward()
+    with pytest.raises(mr.FreedGraphError, match=FREED.format("sum")):
+        mr.grad(loss, x)
+    with pytest.raises(mr.FreedGraphError, match=FREED.format("sum")):
+        mr.grad(loss, x, create_graph=True)
+    assert_array_equal(x.grad, before)
+    assert issubclass(mr.FreedGraphError, RuntimeError)
+
+
+def test_a_graph_kept_with_retain_graph_gives_the_same_again():
+    x = leaf([1.0, 2.0])
+    loss = (mr.tanh(x) * x).sum()
+    loss.backward(retain_graph=True)
+    first = x.grad.copy()
+    x.grad = None
+    loss.backward(retain_graph=True)
+    assert_array_equal(x.grad, first)
+    loss.backward()
+    assert_array_equal(x.grad, 2 * first)
+    with pytest.raises(mr.FreedGraphError):
+        loss.backward()
+
+
+def test_a_new_graph_that_leads_into_a_used_one_is_refused_and_names_the_op_there():
+    """Truncated back-propagation with the detach() forgotten."""
+    w = leaf([0.5])
+    state = mr.tanh(w * 1.0)
+    (state * 2.0).sum().backward()
+    grad_before = w.grad.copy()
+    carried = mr.sigmoid(state + w)
+    with pytest.raises(mr.FreedGraphError, match=FREED.format("tanh")):
+        carried.sum().backward()
+    assert_array_equal(w.grad, grad_before)
+    w.grad = None
+    mr.sigmoid(state.detach() + w).sum().backward()
+    s = mr.sigmoid(state.detach() + w).item()
+    assert_allclose(w.grad, s * (1 - s), rtol=1e-15)
+
+
+def test_two_losses_on_one_graph_need_retain_graph_on_the_first_only():
+    x = leaf([2.0])
+    shared = x * x
+    a, b = shared.sum(), (shared * 3.0).sum()
+    a.backward(retain_graph=True)
+    b.backward()
+    assert_array_equal(x.grad, [4 + 12])
+
+
+# --- changed parameters -----------------------------------------------------------------------------------------------
+
+CHANGED = r"backward: {} was changed after the forward pass: '{}' used version 0 of its data and it is now at version 1"
+ADVICE = r"Call backward\(\) before the optimiser's step, or run the forward pass again"
+
+
+def scale_in_place(t):
+    t.data *= 0.5
+
+
+CHANGES = {
+    "assignment": lambda p: setattr(p, "data", p.data + 1.0),
+    "in-place subtraction": lambda p: setattr(p, "data", np.subtract(p.data, 0.5, out=p.data)),
+    "optimiser": lambda p: (setattr(p, "grad", np.ones(p.shape)), mr.optim.SGD([p], lr=0.1).step()),
+    "in place through detach()": lambda p: scale_in_place(p.detach()),
+}
+
+READERS = {
+    "mul": lambda p, q: p * q,
+    "div": lambda p, q: q / p,
+    "matmul": lambda p, q: q @ p,
+    "pow": lambda p, q: p**q,
+    "log": lambda p, q: mr.log(p),
+    "abs": lambda p, q: abs(p),
+    "maximum": lambda p, q: mr.maximum(p, q),
+    "clip": lambda p, q: p.clip(0.0, 1.0),
+    "max": lambda p, q: p.max(axis=0),
+    "logsumexp": lambda p, q: mr.logsumexp(p),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("name", READERS)
+def test_a_parameter_changed_between_forward_and_backward_is_refused_where_a_rule_reads_it(name, change):
+    p, q = leaf([[1.0, 2.0], [3.0, 4.0]]), leaf([[5.0, 6.0], [7.0, 8.0]])
+    bystander = leaf([1.0])
+    loss = READERS[name](p, q).sum() * bystander.sum()
+    CHANGES[change](p)
+    p.grad = None
+    label = r"a Tensor of shape \(2, 2\)"
+    with pytest.raises(mr.ChangedParameterError, match=CHANGED.format(label, name) + r"\. " + ADVICE):
+        loss.backward()
+    assert p.grad is q.grad is bystander.grad is None
+    READERS[name](p, q).sum().backward()
+    assert p.grad is not None
+    assert issubclass(mr.ChangedParameterError, RuntimeError)
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda p, x: x @ p,  # the gradient of p is xᵀ g
+        lambda p, x: p @ x,
+        lambda p, x: p + x,
+        lambda p, x: p * 3.0,
+        lambda p, x: p / x,
+        lambda p, x: mr.tanh(p),  # tanh reads its output
+        lambda p, x: mr.exp(-p),
+        lambda p, x: p.sum(axis=0) * 2.0,
+        lambda p, x: p.T[::-1].reshape(4) * 2.0,
+        lambda p, x: mr.softmax(p),
+        lambda p, x: mr.where(x > 0, p, 0.0),
+        lambda p, x: mr.concatenate([p, p]),
+        lambda p, x: (p + 0.0) * x * (p - 1.0),  # the product reads outputs, not p
+        lambda p, x: p.detach() + p,
+    ],
+)
+def test_a_change_that_no_rule_would_notice_is_no_error_and_the_gradient_is_the_forward_s(f):
+    x = np.array([[1.0, -2.0], [3.0, 4.0]])
+    p, untouched = leaf([[1.0, 2.0], [3.0, 4.0]]), leaf([[1.0, 2.0], [3.0, 4.0]])
+    f(untouched, x).sum().backward()
+    loss = f(p, x).sum()
+    p.data -= 0.5
+    loss.backward()
+    assert_array_equal(p.grad, untouched.grad)
+
+
+@pytest.mark.parametrize("f", [lambda p: p[[0, 1, 1]], lambda p: p.T.reshape(4)])
+def test_a_change_does_not_matter_to_a_copy(f):
+    p = leaf([[1.0, 2.0], [3.0, 4.0]])
+    y = f(p)
+    assert not np.shares_memory(y.numpy(), p.data)
+    loss = (y * y).sum()
+    p.data *= 0.5
+    loss.backward()
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda p: p.T,
+        lambda p: p[0:2],
+        lambda p: p[1][None].broadcast_to((2, 2)),
+        lambda p: p.reshape(4).reshape(2, 2),
+        lambda p: p.swapaxes(0, 1),
+        lambda p: mr.flip(mr.expand_dims(p, 0).squeeze(0)),
+        lambda p: p.detach(),
+        lambda p: p.T.detach()[::-1],
+    ],
+)
+def test_a_change_is_seen_through_views_too(view):
+    p, q = leaf([[1.0, 2.0], [3.0, 4.0]]), leaf([[5.0, 6.0], [7.0, 8.0]])
+    for f in (lambda v: q @ v, lambda v: v * q, lambda v: mr.log(v + 0.0 * q) * v * q):
+        loss = f(view(p)).sum()
+        p.data *= 0.5
+        q.grad = None
+        with pytest.raises(mr.ChangedParameterError, match="was changed after the forward pass"):
+            loss.backward()
+        assert q.grad is None
+
+
+@pytest.mark.parametrize("mode", [mr.no_grad, mr.detect_anomaly])
+def test_a_change_is_seen_through_a_view_made_in_another_mode(mode):
+    p, q = leaf([[1.0, 2.0], [3.0, 4.0]]), leaf([[5.0, 6.0], [7.0, 8.0]])
+    with mode():
+        view = p.T
+    loss = (q @ view).sum()
+    p.data *= 0.5
+    with pytest.raises(mr.ChangedParameterError):
+        loss.backward()
+    assert q.grad is None
+
+
+def test_a_change_is_seen_if_the_forward_ran_within_detect_anomaly():
+    for f in (lambda p: p * p, mr.log, lambda p: mr.maximum(p, 2.0), lambda p: p.max()):
+        p = leaf([1.0, 3.0])
+        with mr.detect_anomaly():
+            loss = f(p).sum()
+        p.data *= 0.5
+        with pytest.raises(mr.ChangedParameterError):
+            loss.backward()
+
+
+def test_a_constant_tensor_changed_in_between_is_refused_too():
+    x, w = mr.Tensor(np.array([1.0, 2.0])), leaf([3.0, 4.0])
+    loss = (x * w).sum()
+    x.data *= 2.0
+    with pytest.raises(mr.ChangedParameterError, match="'mul' used version 0"):
+        loss.backward()
+
+
+def test_the_error_names_a_parameter_by_its_name():
+    layer = mr.Linear(2, 2, rng=0)
+    loss = (layer(layer(np.ones((1, 2))))).sum()
+    layer.weight.data -= 0.1
+    with pytest.raises(mr.ChangedParameterError, match=r"parameter weight \(2, 2\) was changed.*'matmul'"):
+        loss.backward()
+
+
+def test_a_change_back_and_forth_is_still_a_change_and_one_before_the_forward_is_none():
+    p = leaf([1.0, 2.0])
+    p.data = [3.0, 4.0]
+    loss = (p * p).sum()
+    p.data += 1.0
+    p.data -= 1.0
+    with pytest.raises(mr.ChangedParameterError, match="used version 1 of its data and it is now at version 3"):
+        loss.backward()
+    (p * p).sum().backward()
+    assert_array_equal(p.grad, [6, 8])
+
+
+def test_a_change_after_the_backward_that_kept_the_graph_is_refused_at_the_next():
+    p = leaf([1.0, 2.0])
+    loss = (p * p).sum()
+    loss.backward(retain_graph=True)
+    p.data -= 0.1 * p.grad
+    with pytest.raises(mr.ChangedParameterError, match=ADVICE):
+        loss.backward(retain_graph=True)
+    with pytest.raises(mr.ChangedParameterError, match=ADVICE):
+        mr.grad(loss, p, create_graph=True)
+
+
+# --- interrupted passes -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("interrupt", [KeyError, KeyboardInterrupt, MemoryError])
+def test_a_pass_that_is_interrupted_leaves_no_gradient_behind_and_the_next_is_right(interrupt):
+    rng = np.random.default_rng(0)
+    x, w, early = leaf(rng.normal(size=(3, 2))), leaf(rng.normal(size=(2, 2))), leaf(1.0)
+
+    def forward(fail):
+        h = x[0] * early
+        for t in range(3):
+            h = mr.tanh(x[t] + h @ w)
+            if t == 1 and fail:
+                h.register_hook(stop)
+        h.retain_grad()
+        return h, (h * early).sum()
+
+    def stop(g):
+        raise interrupt
+
+    _, loss = forward(False)
+    loss.backward()
+    expected = [t.grad.copy() for t in (x, w, early)]
+    x.grad = early.grad = None
+    w.grad = marker = np.full((2, 2), 7.0)
+    h, loss = forward(True)
+    with pytest.raises(interrupt):
+        loss.backward()
+    assert x.grad is early.grad is h.grad is None
+    assert w.grad is marker
+    assert_array_equal(marker, 7)
+    w.grad = None
+    _, loss = forward(False)
+    loss.backward()
+    for t, e in zip((x, w, early), expected, strict=True):
+        assert_array_equal(t.grad, e)
+
+
+def test_a_failing_hook_of_one_leaf_leaves_all_leaves_untouched():
+    p, q = leaf([1.0]), leaf([2.0])
+    remove = q.register_hook(lambda g: 1 / 0)
+    for f in (lambda: p * q, lambda: q * p):
+        with pytest.raises(ZeroDivisionError):
+            f().sum().backward()
+        assert p.grad is q.grad is None
+    remove()
+    (p * q).sum().backward()
+    assert (p.grad, q.grad) == (2.0, 1.0)
+
+
+def test_a_refused_backward_does_not_use_the_graph_up_before_its_arguments_are_checked():
+    x = leaf([1.0, 2.0])
+    y = x * 3.0
+    for bad in (None, np.ones(3), "ab", [[1.0, 1.0]]):
+        with pytest.raises((ValueError, TypeError)):
+            y.backward(bad)
+    assert x.grad is None
+    y.backward(np.ones(2))
+    assert_array_equal(x.grad, [3, 3])
+
+
+# --- what backward refuses --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("act", "error", "says"),
+    [
+        (
+            lambda: (leaf([1.0, 2.0]) * 2.0).backward(),
+            ValueError,
+            r"backward: a Tensor of shape \(2,\) needs a gradient of that shape; "
+            r"reduce it to one number first \(\.sum\(\), \.mean\(\)\), or pass gradient=",
+        ),
+        (
+            lambda: (leaf([1.0, 2.0]) * 2.0).backward(np.ones((2, 1))),
+            ValueError,
+            r"backward: gradient must have the shape of the output, \(2,\), got \(2, 1\)",
+        ),
+        (lambda: leaf([1.0]).backward(1.0), ValueError, r"the shape of the output, \(1,\), got \(\)"),
+        (lambda: leaf([1.0]).backward("x"), TypeError, "backward: gradient must be an array of numbers"),
+        (
+            lambda: mr.Tensor(1.0).backward(),
+            RuntimeError,
+            r"backward: nothing was recorded for this Tensor: no input .* has requires_grad=True, or .*no_grad",
+        ),
+        (lambda: (mr.Tensor(1.0) * 2.0).backward(), RuntimeError, "nothing was recorded"),
+        (lambda: leaf(1.0).detach().backward(), RuntimeError, "nothing was recorded"),
+        (lambda: leaf([1.5]).astype(int).sum().backward(), RuntimeError, "nothing was recorded"),
+    ],
+)  # fmt: skip
+def test_a_backward_that_cannot_be_is_refused_with_the_reason(act, error, says):
+    with pytest.raises(error, match=says):
+        act()
+
+
+def test_one_number_needs_no_gradient_whatever_its_shape():
+    for shape in ((), (1,), (1, 1)):
+        x = leaf(np.full(shape, 2.0))
+        (x * 3.0).backward()
+        assert_array_equal(x.grad, np.full(shape, 3.0))
+
+
+def test_the_gradient_may_be_a_list_a_tensor_or_of_another_dtype():
+    for g in ([1.0, 2.0], mr.Tensor([1.0, 2.0]), np.array([1, 2]), (1, 2)):
+        x = leaf([1.0, 1.0], np.float32)
+        (x * 2.0).backward(g)
+        assert_array_equal(x.grad, [2, 4])
+        assert x.grad.dtype == np.float32
+
+
+# --- hooks and retain_grad --------------------------------------------------------------------------------------------
+
+
+def test_a_hook_sees_the_total_once_and_may_replace_it():
+    for make in (lambda x: x, lambda x: x * 1.0):
+        x = leaf([1.0, 2.0])
+        y = make(x)
+        seen = []
+        y.register_hook(seen.append)
+        y.register_hook(lambda g: 10.0 * g)
+        y.register_hook(seen.append)
+        (y + y * 3.0).sum().backward()
+        assert_array_equal(seen, [[4, 4], [40, 40]])
+        assert_array_equal(x.grad, [40, 40])
+
+
+def test_a_removed_hook_is_not_called_and_removing_it_twice_removes_no_other():
+    for make in (lambda x: x, lambda x: x * 1.0):
+        x, calls = leaf([1.0]), []
+        y = make(x)
+
+        def hook(g, calls=calls):
+            calls.append("called")
+
+        first = y.register_hook(hook)
+        y.register_hook(hook)
+        first()
+        first()
+        y.sum().backward()
+        assert calls == ["called"]
+
+
+def test_a_hook_may_remove_itself():
+    x, calls = leaf([1.0]), []
+
+    def once(g):
+        calls.append(g)
+        remove()
+
+    remove = x.register_hook(once)
+    for _ in range(3):
+        x.sum().backward()
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("result", "got"),
+    [(np.ones(3), r"\(3,\)"), (np.float64(2.0), r"\(\)"), (2.0, "float"), ([1.0, 1.0], "list"), ("no", "str")],
+)
+def test_a_hook_that_returns_another_shape_is_refused_and_no_gradient_is_left(result, got):
+    for make in (lambda x: x, lambda x: x * 1.0):
+        x, other = leaf([1.0, 2.0]), leaf([1.0, 2.0])
+        y = make(x)
+        y.register_hook(lambda g: result)
+        says = rf"register_hook: the hook must return None or a gradient of shape \(2,\), got {got}"
+        with pytest.raises(ValueError, match=says):
+            (y * other).sum().backward()
+        assert x.grad is other.grad is None
+
+
+def test_a_hook_cannot_write_into_gradients_that_others_share():
+    for register in (lambda p, y: p.register_hook, lambda p, y: y.register_hook):
+        p, q = leaf([1.0, 2.0]), leaf([1.0, 2.0])
+        y = p + q
+        g = np.ones(2)
+
+        def vandal(g):
+            g *= 100.0
+
+        register(p, y)(vandal)
+        with pytest.raises(ValueError, match="read-only"):
+            y.backward(g)
+        assert_array_equal(g, 1)
+
+
+def test_what_a_hook_has_kept_or_handed_over_is_not_the_leaf_s_gradient():
+    x, y = leaf([1.0, 2.0]), leaf([1.0, 2.0])
+    kept, mine = [], np.array([5.0, 6.0])
+    x.register_hook(kept.append)
+    y.register_hook(lambda g: mine)
+    z = x + y
+    z.register_hook(kept.append)
+    z.sum().backward()
+    assert independent(x.grad, y.grad, mine, *kept)
+    x.grad *= 0.0
+    y.grad *= 0.0
+    assert_array_equal(kept, np.ones((2, 2)))
+    assert_array_equal(mine, [5, 6])
+
+
+def test_a_hook_s_float64_gradient_is_brought_back_to_the_graph_s_float32():
+    x = leaf([1.0, 2.0], np.float32)
+    y = x * 2.0
+    z = mr.tanh(y)
+    seen = []
+    z.register_hook(lambda g: g.astype(np.float64) * 0.5)
+    y.register_hook(lambda g: seen.append(g.dtype))
+    x.register_hook(lambda g: mr.Tensor(g.astype(np.float64)))
+    z.sum().backward()
+    assert seen == [np.float32]
+    assert x.grad.dtype == np.float32
+
+
+def test_a_hook_needs_a_tensor_that_gets_a_gradient():
+    with pytest.raises(
+        RuntimeError, match="register_hook: this Tensor does not require a gradient, so the hook would never"
+    ):
+        mr.Tensor([1.0]).register_hook(print)
+    with pytest.raises(
+        RuntimeError, match="retain_grad: this Tensor does not require a gradient, so it would never get one"
+    ):
+        mr.Tensor([1.0]).retain_grad()
+
+
+def test_retain_grad_keeps_the_gradient_of_an_output_and_adds_up_like_a_leaf_s():
+    x = leaf([1.0, 2.0], np.float32)
+    y = x * 2.0
+    y.retain_grad()
+    y.retain_grad()  # asking twice changes nothing
+    x.retain_grad()
+    z = (y * y).sum()
+    z.backward(retain_graph=True)
+    assert_array_equal(y.grad, [4, 8])
+    assert y.grad.dtype == np.float32
+    z.backward()
+    assert_array_equal(y.grad, [8, 16])
+    assert_array_equal(x.grad, [16, 32])
+    assert independent(x.grad, y.grad)
+
+
+def test_retain_grad_shows_the_gradient_after_the_hooks_whenever_they_were_registered():
+    x = leaf([1.0])
+    y = x * 2.0
+    y.retain_grad()
+    y.register_hook(lambda g: g * 10.0)
+    y.sum().backward()
+    assert_array_equal(y.grad, [10])
+
+
+def test_retain_grad_of_an_output_nobody_holds_any_more_is_no_burden():
+    x = leaf([1.0])
+    y = x * 2.0
+    y.retain_grad()
+    z = y.sum()
+    del y
+    z.backward()
+    assert_array_equal(x.grad, [2])
+
+
+def test_retain_grad_of_the_root_and_of_a_graph_beside():
+    x = leaf([1.0])
+    y, beside = (x * 2.0).sum(), x * 5.0
+    y.retain_grad()
+    beside.retain_grad()
+    y.backward()
+    assert y.grad == 1.0
+    assert beside.grad is None
+
+
+# --- the parts --------------------------------------------------------------------------------------------------------
+
+
+def test_a_part_collects_pieces_and_writes_them_once():
+    calls = []
+
+    def place(*pieces, indices, shape):
+        calls.append((len(pieces), indices))
+        return ops.place.forward(*pieces, indices=indices, shape=shape)
+
+    g, whole = np.ones(2), np.full((3, 2), 10.0)
+    part = Part(g, 0, (3, 2)) + Part(2 * g, 2, (3, 2))
+    part = whole + part + Part(3 * g, 0, (3, 2))
+    part = part + whole
+    assert_array_equal(part.total(place), [[24, 24], [20, 20], [22, 22]])
+    assert calls == [(3, [0, 2, 0])]
+    assert_array_equal(g, 1)
+    assert_array_equal(whole, 10)
+    other = Part(g, 1, (3, 2)) + whole
+    assert_array_equal((Part(g, 1, (3, 2)) + other).total(place), [[10, 10], [12, 12], [10, 10]])
+    assert_array_equal((np.float64(2.0) + Part(np.float64(1.0), (), ())).total(place), 3.0)
+
+
+def test_run_returns_the_leaves_totals_and_touches_none_of_them():
+    x, w = leaf([2.0]), leaf([3.0])
+    y = x * w
+    totals = tape.run(y._node, np.ones(1))
+    assert totals == {x: 3.0, w: 2.0}
+    assert x.grad is w.grad is None
+    assert y._node.edges is None, "used up, unless told otherwise"
+
+
+def test_node_numbers_fall_so_that_the_newest_comes_first():
+    x = leaf([1.0])
+    y = x * 2.0
+    z = y + x
+    assert z._node.number < y._node.number
+
+
+# --- peers ------------------------------------------------------------------------------------------------------------
+
+# Each entry: what it makes of one or two values of shape (3, 4), in a library's own functions.
+ZOO = {
+    "add": lambda lib, a, b: a + b,
+    "sub": lambda lib, a, b: a - b * 0.5,
+    "mul": lambda lib, a, b: a * b,
+    "div": lambda lib, a, b: a / (1.5 + b * b),
+    "rdiv": lambda lib, a, b: 1.0 / (2.0 + lib.abs(a)) + b,
+    "pow": lambda lib, a, b: (a * a + 0.5) ** 1.5 - b**3,
+    "pow2": lambda lib, a, b: (lib.abs(a) + 0.5) ** lib.tanh(b),
+    "matmul": lambda lib, a, b: a @ b.T @ a,
+    "tanh": lambda lib, a, b: lib.tanh(a + b),
+    "exp": lambda lib, a, b: lib.exp(-a * a) + b,
+    "log": lambda lib, a, b: lib.log(a * a + b * b + 0.1),
+    "sqrt": lambda lib, a, b: lib.sqrt(a * a + 0.3) * b,
+    "abs": lambda lib, a, b: abs(a) - b,
+    "neg": lambda lib, a, b: -a + lib.tanh(-b),
+    "row": lambda lib, a, b: a[1] * b + a[:, ::2][:, :1],
+    "gather": lambda lib, a, b: a[[2, 0, 0]] + b[:, [3, 3, 1, 0]],
+    "reshape": lambda lib, a, b: (a.reshape(4, 3).T + b).reshape(2, 6).reshape(3, 4),
+}
+TORCH_ZOO = {
+    "sigmoid": lambda lib, a, b: lib.sigmoid(a - b),
+    "relu": lambda lib, a, b: lib.relu(a) + 0.1 * b,
+    "softmax": lambda lib, a, b: lib.softmax(a, -1) * b,
+    "log_softmax": lambda lib, a, b: lib.log_softmax(a + b, 0),
+    "logsumexp": lambda lib, a, b: lib.logsumexp(a, 1).reshape(3, 1) + b,
+    "maximum": lambda lib, a, b: lib.maximum(a, b) - lib.minimum(a, 0.3 * b),
+    "where": lambda lib, a, b: lib.where(b > 0.1, a, a * b),
+    "clip": lambda lib, a, b: lib.clip(a, -0.7, 0.6) + b,
+    "sum": lambda lib, a, b: a.sum(0) + b.sum((0, 1)) - a.sum(1).reshape(3, 1),
+    "mean": lambda lib, a, b: a - a.mean(0) * b.mean(),
+    "max": lambda lib, a, b: a - a.max() + b.min(),
+    "stack": lambda lib, a, b: lib.stack([a, b, a * b])[[1, 2]].sum(0),
+    "concatenate": lambda lib, a, b: lib.concatenate([a[:1], b[1:], a])[2:5],
+    "split": lambda lib, a, b: lib.split(a, 2, 1)[1].sum() + b,
+    "flip": lambda lib, a, b: a * lib.flip(b, (0, 1)),
+    "broadcast": lambda lib, a, b: lib.broadcast_to(a[0], (3, 4)) * b.swapaxes(0, 1).T,
+    "mask": lambda lib, a, b: a[a > 0].sum() + b,
+}  # fmt: skip
+
+
+def program(seed, zoo, length=7):
+    """A random expression of two (3, 4) inputs: at each step an entry of the zoo on two values made before."""
+    rng = np.random.default_rng(seed)
+    names = rng.choice(list(zoo), length)
+    picks = [(int(rng.integers(0, 2 + i)), int(rng.integers(0, 2 + i))) for i in range(length)]
+
+    def f(lib, x, y):
+        values = [x, y]
+        for name, (i, j) in zip(names, picks, strict=True):
+            values.append(lib.tanh(zoo[name](lib, values[i], values[j])))
+        return sum(values[2:], start=0.5 * x * y).sum()
+
+    return f, rng.normal(size=(3, 4)), rng.normal(size=(3, 4)), rng.normal(size=(3, 4))
+
+
+def close(a, b):
+    assert_allclose(a, b, rtol=1e-10, atol=1e-11)
+
+
+@pytest.mark.peer
+def test_a_zoo_of_random_expressions_has_torch_s_values_gradients_and_hessian_vector_products(torch):
+    zoo = {**ZOO, **TORCH_ZOO}
+    used = set()
+    for seed in range(25):
+        f, *arrays, v = program(seed, zoo)
+        used |= {name for name in zoo if name in f.__closure__[0].cell_contents}
+        ours, theirs = [leaf(a) for a in arrays], [torch.tensor(a, requires_grad=True) for a in arrays]
+        loss, their_loss = f(mr, *ours), f(torch, *theirs)
+        close(loss.item(), their_loss.item())
+        first = mr.grad(loss, ours, create_graph=True)
+        their_first = torch.autograd.grad(their_loss, theirs, create_graph=True)
+        for g, e in zip(first, their_first, strict=True):
+            close(g.numpy(), e.detach().numpy())
+        loss.backward(retain_graph=True)
+        for t, g in zip(ours, first, strict=True):
+            close(t.grad, g.numpy())
+        second = mr.grad((first[0] * v).sum(), ours)
+        their_second = torch.autograd.grad((their_first[0] * torch.tensor(v)).sum(), theirs, materialize_grads=True)
+        for g, e in zip(second, their_second, strict=True):
+            close(g.numpy(), e.numpy())
+
+
+@pytest.mark.peer
+def test_random_expressions_have_autograd_s_values_and_gradients():
+    autograd = pytest.importorskip("autograd", reason="HIPS autograd is not installed")
+    anp = pytest.importorskip("autograd.numpy", reason="HIPS autograd is not installed")
+    for seed in range(25):
+        f, x, y, _ = program(1000 + seed, ZOO, length=5)
+        ours = [leaf(x), leaf(y)]
+        loss = f(mr, *ours)
+        loss.backward()
+        close(loss.item(), f(anp, x, y))
+        for argnum, t in enumerate(ours):
+            close(t.grad, autograd.grad(partial(f, anp), argnum)(x, y))

@@ -1,0 +1,365 @@
+"""no_grad and detect_anomaly: within a block, a function, a thread, a task, and never beyond."""
+
+import asyncio
+import re
+import threading
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+import minirnn as mr
+from minirnn.autograd.modes import ANOMALY, MODE, RECORD
+
+
+def leaf(data, dtype=np.float64):
+    return mr.Tensor(np.array(data, dtype), requires_grad=True)
+
+
+def recording():
+    return (leaf(1.0) * 2.0).requires_grad
+
+
+@pytest.fixture(autouse=True)
+def ends_as_it_began():
+    assert MODE.get() == RECORD
+    yield
+    assert MODE.get() == RECORD
+
+
+# --- no_grad ----------------------------------------------------------------------------------------------------------
+
+
+def every_way_to_make_a_tensor(x):
+    yield from (x + 1.0, -x, x @ x, mr.tanh(x), x.sum(), x[0], x.T, mr.stack([x, x]), x.astype(np.float32), np.exp(x))
+    yield from mr.unbind(x)
+    yield mr.where([True, False], x, 0.0)
+
+
+def test_within_no_grad_nothing_is_recorded_or_kept():
+    x = leaf([[1.0, 2.0], [3.0, 4.0]])
+    with mr.no_grad():
+        silent = list(every_way_to_make_a_tensor(x))
+    loud = list(every_way_to_make_a_tensor(x))
+    for s, t in zip(silent, loud, strict=True):
+        assert not s.requires_grad
+        assert s._node is None
+        assert t.requires_grad
+        assert_array_equal(s.numpy(), t.numpy())
+    assert x.requires_grad, "leaves stay what they are"
+
+
+@pytest.mark.parametrize("backend", ["fused", "graph"])
+def test_within_no_grad_a_layer_records_nothing_either(backend):
+    layer, x = mr.RecurrentLayer(2, 3, backend=backend, rng=0), np.ones((4, 1, 2))
+    with mr.no_grad():
+        outputs, final_state = layer(x)
+    assert not outputs.requires_grad
+    assert not final_state.requires_grad
+    assert outputs._node is final_state._node is None
+    assert_array_equal(outputs.numpy(), layer(x).outputs.numpy())
+
+
+def test_no_grad_leaves_numpy_s_warnings_on():
+    with mr.no_grad(), pytest.warns(RuntimeWarning, match="divide by zero"):
+        mr.log(leaf([0.0]))
+
+
+def test_no_grad_nests_and_ends_with_its_block_whatever_ends_it():
+    with mr.no_grad():
+        with mr.no_grad():
+            assert not recording()
+        assert not recording()
+    assert recording()
+    with pytest.raises(KeyError), mr.no_grad():
+        raise KeyError
+    assert recording()
+    for _ in range(3):
+        with mr.no_grad():
+            break
+    assert recording()
+
+
+def test_one_switch_may_be_used_again_and_within_itself():
+    switch = mr.no_grad()
+    for _ in range(2):
+        with switch:
+            with switch:
+                assert not recording()
+            assert not recording()
+        assert recording()
+
+
+def test_no_grad_decorates_a_function_even_one_that_calls_itself_or_fails():
+    @mr.no_grad()
+    def depth(n):
+        assert not recording()
+        if n == 3:
+            raise ValueError("deep enough")
+        return depth(n + 1)
+
+    for _ in range(2):
+        with pytest.raises(ValueError, match="deep enough"):
+            depth(0)
+        assert recording()
+
+    @mr.no_grad()
+    def named(x, *, y):
+        """Say what it does."""
+        return x * y
+
+    assert named.__name__ == "named"
+    assert named.__doc__ == "Say what it does."
+    assert not named(leaf(2.0), y=3.0).requires_grad
+    assert recording()
+
+
+def test_a_graph_made_outside_can_be_gone_back_through_within_no_grad():
+    x = leaf([1.0, 2.0])
+    loss = (x * x).sum()
+    with mr.no_grad():
+        (g,) = mr.grad(loss, x, retain_graph=True)
+        (h,) = mr.grad(loss, x, create_graph=True)
+        loss.backward()
+    assert_array_equal(g.numpy(), [2, 4])
+    assert_array_equal(h.numpy(), [2, 4])
+    assert not g.requires_grad
+    assert h.requires_grad, "create_graph asks for a record, wherever it is called"
+    assert_array_equal(x.grad, [2, 4])
+
+
+def test_a_loss_made_within_no_grad_cannot_be_gone_back_through_and_the_error_says_so():
+    with mr.no_grad():
+        loss = leaf([1.0]).sum()
+    with pytest.raises(RuntimeError, match=r"nothing was recorded for this Tensor: .* or it ran under no_grad\(\)"):
+        loss.backward()
+
+
+def test_a_parameter_updated_within_no_grad_is_changed_all_the_same():
+    p = leaf([1.0, 2.0])
+    loss = (p * p).sum()
+    with mr.no_grad():
+        p.data -= 0.1
+    with pytest.raises(mr.ChangedParameterError):
+        loss.backward()
+
+
+def in_threads(*functions):
+    """Run each function in a thread of its own, all at once; raise what any of them raised."""
+    errors, barrier = [], threading.Barrier(len(functions))
+
+    def guarded(f):
+        try:
+            barrier.wait(10)
+            f()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(f,)) for f in functions]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    if errors:
+        raise errors[0]
+
+
+def test_no_grad_in_one_thread_is_no_concern_of_another():
+    entered, checked = threading.Event(), threading.Event()
+
+    def silent():
+        with mr.no_grad():
+            entered.set()
+            assert checked.wait(10)
+            assert not recording()
+        assert recording()
+
+    def loud():
+        assert entered.wait(10)
+        assert recording()
+        with mr.detect_anomaly():
+            checked.set()
+            assert MODE.get() == RECORD | ANOMALY
+
+    in_threads(silent, loud)
+    with mr.no_grad():
+        seen = []
+        in_threads(lambda: seen.append(recording()))
+        assert seen == [True], "a new thread starts with recording on"
+
+
+def test_one_switch_and_one_decorated_function_may_be_shared_by_threads():
+    switch = mr.no_grad()
+
+    @switch
+    def silent():
+        return recording()
+
+    def work():
+        for _ in range(200):
+            with mr.detect_anomaly():
+                with switch:
+                    assert MODE.get() == ANOMALY
+                assert MODE.get() == RECORD | ANOMALY
+            assert silent() is False
+            assert recording() is True
+
+    in_threads(*[work] * 4)
+
+
+def test_no_grad_in_one_asyncio_task_is_no_concern_of_another():
+    async def silent(entered, checked):
+        with mr.no_grad():
+            entered.set()
+            await checked.wait()
+            assert not recording()
+        assert recording()
+
+    async def loud(entered, checked):
+        await entered.wait()
+        assert recording()
+        checked.set()
+
+    async def both():
+        entered, checked = asyncio.Event(), asyncio.Event()
+        await asyncio.gather(silent(entered, checked), loud(entered, checked))
+
+    asyncio.run(both())
+
+
+# --- detect_anomaly ---------------------------------------------------------------------------------------------------
+
+BAD_FORWARDS = {
+    "log": (lambda x: mr.log(x), [1.0, 0.0, 2.0], "-inf at [1] (1 of 3 entries not finite)"),
+    "div": (lambda x: 1.0 / x, [[1.0, 0.0], [0.0, 2.0]], "inf at [0, 1] (2 of 4 entries not finite)"),
+    "sqrt": (lambda x: mr.sqrt(x), [-1.0], "nan at [0] (1 of 1 entries not finite)"),
+    "exp": (lambda x: mr.exp(x), 1000.0, "inf at [] (1 of 1 entries not finite)"),
+    "mul": (lambda x: x * np.array([1.0, np.nan]), [1.0, 2.0], "nan at [1] (1 of 2 entries not finite)"),
+    "sum": (lambda x: x.sum(), [1e308, 1e308], "inf at [] (1 of 1 entries not finite)"),
+    "pow": (lambda x: x**0.5, [4.0, -4.0], "nan at [1]"),
+    "getitem": (lambda x: x[1:], [1.0, np.nan], "nan at [0]"),
+    "matmul": (lambda x: np.full((1, 2), np.inf) @ x, [[1.0], [1.0]], "inf at [0, 0]"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FORWARDS)
+@pytest.mark.parametrize("requires_grad", [True, False])
+def test_the_op_whose_output_goes_bad_first_is_named_with_the_entry(name, requires_grad):
+    f, data, says = BAD_FORWARDS[name]
+    x = mr.Tensor(np.array(data), requires_grad=requires_grad)
+    with np.errstate(all="ignore"):
+        f(x)  # no anomaly is looked for outside
+        with (
+            pytest.raises(mr.AnomalyError, match=re.escape(f"detect_anomaly: the output of {name} holds {says}")),
+            mr.detect_anomaly(),
+        ):
+            f(x)
+        with mr.detect_anomaly(), mr.no_grad(), pytest.raises(mr.AnomalyError, match="look at what goes into it"):
+            f(x)
+        f(x)
+    assert issubclass(mr.AnomalyError, ArithmeticError)
+
+
+def test_the_first_bad_op_of_many_is_the_one_named():
+    x = leaf([0.0, 1.0])
+    with np.errstate(all="ignore"), mr.detect_anomaly(), pytest.raises(mr.AnomalyError, match="the output of log"):
+        mr.tanh(mr.exp(mr.log(x * 1.0) * 2.0)).sum()
+
+
+def test_the_anomaly_comes_before_numpy_s_own_warning_and_numpy_s_settings_come_back():
+    """Warnings are errors in these tests, so numpy's would be seen."""
+    x, before = leaf([0.0, 1.0]), np.geterr()
+    with pytest.warns(RuntimeWarning, match="divide by zero"):
+        mr.log(x)
+    with np.errstate(divide="raise"):
+        with mr.detect_anomaly():
+            for op in (mr.log, lambda x: 1.0 / x, lambda x: mr.sqrt(x - 1.0)):
+                with pytest.raises(mr.AnomalyError):
+                    op(x)
+            with pytest.raises(mr.AnomalyError):
+                mr.sqrt(x).sum().backward()
+            with mr.no_grad(), mr.detect_anomaly():
+                pass
+            assert np.geterr()["divide"] == "ignore"
+        assert np.geterr()["divide"] == "raise"
+    assert np.geterr() == before
+
+
+def test_finite_numbers_integers_and_bools_pass():
+    with mr.detect_anomaly():
+        x = leaf([1.0, 2.0])
+        mr.tanh(x * 2.0).sum().backward()
+        assert (mr.Tensor(np.arange(3)) + 1).numpy().tolist() == [1, 2, 3]
+        assert mr.Tensor([True, False])[0].item() is True
+        assert mr.Tensor(np.zeros((0, 3))).sum().item() == 0
+        mr.grad((x * x).sum(), x, create_graph=True)
+    assert x.grad is not None
+
+
+@pytest.mark.parametrize("walk", [lambda loss, x: loss.backward(), lambda loss, x: mr.grad(loss, x)])
+def test_a_gradient_that_goes_bad_within_the_graph_is_named_by_the_op_whose_output_it_is_of(walk):
+    x = leaf([0.0, 4.0])
+    y = x * 3.0
+    loss = mr.sqrt(y).sum()
+    with np.errstate(all="ignore"), mr.detect_anomaly():
+        says = r"the gradient of the output of mul holds inf at \[0\] \(1 of 2 .*\): look at what follows it"
+        with pytest.raises(mr.AnomalyError, match=says):
+            walk(loss, x)
+    assert x.grad is None
+
+
+def test_a_gradient_that_goes_bad_in_the_last_rule_is_named_by_the_leaf():
+    x, other = leaf([0.0, 4.0]), leaf([1.0, 1.0])
+    with np.errstate(all="ignore"), mr.detect_anomaly():
+        says = r"the gradient of a Tensor of shape \(2,\) holds inf at \[0\] .*: look at the ops that it goes into"
+        with pytest.raises(mr.AnomalyError, match=says):
+            (mr.sqrt(x) + other).sum().backward()
+        assert x.grad is other.grad is None
+        with pytest.raises(mr.AnomalyError, match=r"the gradient of inputs\[1\] holds inf at \[0\]"):
+            mr.grad((mr.sqrt(x) + other).sum(), [other, x])
+        with pytest.raises(mr.AnomalyError):
+            mr.grad((mr.sqrt(x) + other).sum(), x, create_graph=True)
+        weight = mr.Parameter(np.zeros(2), name="weight")
+        with pytest.raises(mr.AnomalyError, match=r"the gradient of parameter weight \(2,\) holds inf"):
+            mr.sqrt(weight).sum().backward()
+
+
+def test_a_bad_gradient_given_by_hand_or_by_a_hook_is_caught():
+    x = leaf([1.0, 2.0])
+    with mr.detect_anomaly():
+        with pytest.raises(mr.AnomalyError, match="the gradient of the output of tanh holds nan at"):
+            mr.tanh(x).backward([1.0, np.nan])
+        remove = x.register_hook(lambda g: g * np.inf)
+        with pytest.raises(mr.AnomalyError, match="holds inf"):
+            x.sum().backward()
+        remove()
+    assert x.grad is None
+
+
+def test_outside_its_block_and_in_other_threads_anomalies_pass():
+    x = leaf([0.0])
+    with np.errstate(all="ignore"):
+        with mr.detect_anomaly():
+            results = []
+
+            def elsewhere():
+                with np.errstate(all="ignore"):
+                    results.append(mr.log(x).item())
+
+            in_threads(elsewhere)
+            assert results == [-np.inf]
+        mr.sqrt(x).sum().backward()
+    assert x.grad == np.inf
+
+
+def test_a_layer_names_the_argument_that_came_in_bad():
+    layer = mr.RecurrentLayer(2, 3, rng=0)
+    x = np.ones((4, 1, 2))
+    x[2, 0, 1] = np.nan
+    says = r"RecurrentLayer\(2, 3\): step t=2, row n=0: x holds nan at \[2, 0, 1\] \(1 of 8"
+    with mr.detect_anomaly(), pytest.raises(mr.AnomalyError, match=says):
+        layer(x)
+    bad_state = np.full((1, 3), np.inf)
+    says = r"RecurrentLayer\(2, 3\): row n=0: initial_state holds inf at \[0, 0\]"
+    with mr.detect_anomaly(), pytest.raises(mr.AnomalyError, match=says):
+        layer(np.ones((4, 1, 2)), bad_state)

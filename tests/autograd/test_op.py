@@ -1,0 +1,166 @@
+"""How an op is described, and that the tape keeps what a rule names and nothing more."""
+
+import gc
+import inspect
+import weakref
+
+import numpy as np
+import pytest
+
+import minirnn as mr
+from minirnn.autograd import op as op_module
+from minirnn.autograd import ops
+from minirnn.autograd.op import OUTPUT, REGISTRY, Op
+from minirnn.autograd.tensor import apply
+
+
+@pytest.fixture
+def registry():
+    """The registry, put back as it was."""
+    before = dict(REGISTRY)
+    yield REGISTRY
+    REGISTRY.clear()
+    REGISTRY.update(before)
+
+
+def scaled_power(a, b, *, scale=1.0, offset=0.0):
+    return scale * a**b + offset
+
+
+def test_inputs_and_settings_are_read_off_the_signature():
+    op = Op(scaled_power)
+    assert op.name == "scaled_power"
+    assert op.inputs == ("a", "b")
+    assert op.settings == ("scale", "offset")
+    assert not op.variadic
+    assert not op.view
+    assert op.rules == (None, None)
+    assert repr(op) == "<op scaled_power>"
+
+
+def test_a_trailing_underscore_that_avoids_a_builtin_is_no_part_of_the_name(registry):
+    @op_module.op
+    def round_(x):
+        return np.round(x)
+
+    assert round_.name == "round"
+    assert registry["round"] is round_
+    assert [name for name in registry if name.endswith("_")] == []
+
+
+def test_a_view_op_is_registered_and_says_so(registry):
+    @op_module.view_op
+    def ravel(x):
+        return x.ravel()
+
+    assert registry["ravel"].view
+
+
+def test_a_rule_keeps_exactly_what_it_names():
+    op = Op(scaled_power)
+    op.derivative(a=lambda g, b, scale, a, y, b_shape, a_dtype: g)
+    rule, other = op.rules
+    assert other is None
+    assert rule.roles == (1, None, 0, OUTPUT, None, None)
+    assert rule.reads == (1, 0)
+    a, b, y = np.ones(2, np.float32), np.ones((3, 1)), np.ones((3, 2))
+    kept = rule.keep(y, a, b, scale=4.0, offset=5.0)
+    assert kept[0] is b
+    assert kept[1] == 4.0
+    assert kept[2] is a
+    assert kept[3] is y
+    assert kept[4:] == ((3, 1), np.dtype(np.float32))
+
+
+def test_the_rule_of_many_inputs_shares_what_is_kept_and_is_told_which_input_it_is_for():
+    @Op
+    def join(*xs, axis=0):
+        return np.concatenate(xs, axis)
+
+    seen = []
+    join.derivative(xs=lambda g, i, xs_ends, axis: seen.append((i, xs_ends, axis)) or g[xs_ends[i] : xs_ends[i + 1]])
+    assert join.variadic
+    x, y = mr.Tensor(np.ones(2), requires_grad=True), mr.Tensor(np.ones(3), requires_grad=True)
+    z = apply(join, x, y, axis=0)
+    assert z._node.edges[0][2][1] is z._node.edges[1][2][1], "kept once, however many inputs there are"
+    z.backward(np.arange(5.0))
+    assert seen == [(0, [0, 2, 5], 0), (1, [0, 2, 5], 0)]
+    assert x.grad.tolist() == [0, 1]
+    assert y.grad.tolist() == [2, 3, 4]
+
+
+def test_a_derivative_for_an_input_that_does_not_exist_is_refused():
+    with pytest.raises(TypeError, match="scaled_power: a derivative for c, which is no input of it"):
+        Op(scaled_power).derivative(a=lambda g: g, c=lambda g: g)
+    with pytest.raises(TypeError, match="concatenate: a derivative for x, which is no input"):
+        Op(ops.concatenate.forward).derivative(x=lambda g: g)
+
+
+def test_an_input_without_a_derivative_gets_no_gradient_and_alone_makes_a_constant():
+    op = Op(lambda a, b: a**b, "half_a_power")
+    op.derivative(a=lambda g, a, b: g * b * a ** (b - 1))
+    a, b = mr.Tensor(np.full(2, 3.0), requires_grad=True), mr.Tensor(np.full(2, 2.0), requires_grad=True)
+    apply(op, a, b).sum().backward()
+    assert a.grad.tolist() == [6, 6]
+    assert b.grad is None
+    assert not apply(op, a.detach(), b).requires_grad
+
+
+def test_every_op_says_what_it_computes():
+    for op in REGISTRY.values():
+        assert inspect.getdoc(op.forward), op.name
+
+
+# --- what the tape keeps ----------------------------------------------------------------------------------------------
+
+SHAPES_ONLY = (
+    "add", "sub", "neg", "identity", "sum", "mean", "reshape", "transpose", "swapaxes", "squeeze", "expand_dims",
+    "broadcast_to", "flip", "astype", "concatenate", "stack", "getitem", "place",
+)  # fmt: skip
+OUTPUT_ONLY = ("exp", "sqrt", "tanh", "sigmoid", "relu", "softmax", "log_softmax")
+
+
+@pytest.mark.parametrize("name", SHAPES_ONLY)
+def test_linear_ops_keep_no_array(name):
+    for rule in REGISTRY[name].rules:
+        assert set(rule.roles) <= {None}
+
+
+@pytest.mark.parametrize("name", OUTPUT_ONLY)
+def test_what_can_be_computed_from_the_output_keeps_only_the_output(name):
+    for rule in REGISTRY[name].rules:
+        assert [role for role in rule.roles if role is not None] == [OUTPUT]
+
+
+@pytest.mark.parametrize("name", ["mul", "matmul"])
+def test_a_product_keeps_for_each_factor_only_the_other(name):
+    a, b = REGISTRY[name].rules
+    assert a.reads == (1,)
+    assert b.reads == (0,)
+    assert OUTPUT not in (*a.roles, *b.roles)
+
+
+def test_an_array_that_no_rule_names_dies_with_its_tensor():
+    x = mr.Tensor(np.ones(5), requires_grad=True)
+    gc.disable()
+    try:
+        z = x + 1.0
+        summed = z + np.ones(5)
+        y = mr.tanh(summed)
+        dead = [weakref.ref(z.numpy()), weakref.ref(summed.numpy())]
+        alive = weakref.ref(y.numpy())
+        out = y.sum()
+        del z, summed, y
+        assert [ref() for ref in dead] == [None, None]
+        assert alive() is not None, "tanh's output is what its rule reads"
+        out.backward()
+        assert alive() is None
+    finally:
+        gc.enable()
+
+
+def test_a_constant_factor_is_not_kept_for_the_factor_that_needs_no_gradient():
+    x, big = mr.Tensor(np.ones(3), requires_grad=True), mr.Tensor(np.ones(3))
+    product = x * big
+    assert product._node.edges[1] is None
+    assert product._node.edges[0][2][0] is big.numpy()

@@ -1,0 +1,748 @@
+"""Every op of the registry, in many cases: forward, rule, second order, dtype, and what it must not touch."""
+
+import zlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.testing import assert_allclose, assert_array_equal
+
+import minirnn as mr
+from minirnn.autograd import ops
+from minirnn.autograd.op import REGISTRY, Op
+from minirnn.autograd.part import Part
+from minirnn.autograd.tensor import apply
+
+quick = settings(derandomize=True, deadline=None, max_examples=60)
+
+
+# --- the cases --------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Case:
+    """Inputs and settings for one op. Float arrays are differentiated; numbers, bools and integers are constants."""
+
+    op: str
+    inputs: list[Any]
+    settings: dict[str, Any] = field(default_factory=dict)
+    complex_step: bool = True
+    label: str = ""
+
+    def __str__(self):
+        shapes = ",".join(str(x.shape).replace(" ", "") if isinstance(x, np.ndarray) else str(x) for x in self.inputs)
+        given = ",".join(f"{k}={describe_setting(v)}" for k, v in self.settings.items())
+        return f"{self.op}[{self.label or shapes}{';' + given if given else ''}]"
+
+    @property
+    def differentiable(self):
+        return [j for j, x in enumerate(self.inputs) if is_float(x)]
+
+
+def describe_setting(value):
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype}{value.shape}".replace(" ", "")
+    if isinstance(value, tuple | list):
+        return "(" + ",".join(map(describe_setting, value)) + ")"
+    if isinstance(value, slice):
+        return f"{value.start}:{value.stop}:{value.step}"
+    return str(value)
+
+
+def is_float(x):
+    return isinstance(x, np.ndarray) and x.dtype.kind == "f"
+
+
+def generator(*key):
+    return np.random.default_rng(zlib.crc32(repr(key).encode()))
+
+
+def normal(*shape):
+    """Any sign."""
+    return generator("normal", shape).normal(size=shape)
+
+
+def other(*shape):
+    """Any sign, and not those of `normal`."""
+    return generator("other", shape).normal(size=shape)
+
+
+def positive(*shape):
+    return generator("positive", shape).uniform(0.5, 1.5, size=shape)
+
+
+def distinct(*shape, offset=0.0):
+    """Both signs, each entry at least 0.09 away from every other, from 0, and from entries of another offset."""
+    size = int(np.prod(shape))
+    steps = generator("distinct", shape, offset).permutation(size) - size // 2
+    return (0.2 * steps + 0.1 + offset).reshape(shape)
+
+
+BROADCAST = [
+    ((2, 3), (2, 3)), ((2, 3), (3,)), ((3,), (2, 3)), ((2, 1), (1, 3)), ((), (2, 3)), ((2, 3), ()), ((), ()),
+    ((4, 2, 3), (2, 1)), ((1,), (2, 3)), ((2, 3), (1, 1, 1)), ((1, 3), (3,)), ((3,), (1, 1, 3)), ((0, 3), (3,)),
+]  # fmt: skip
+
+MATMUL = [
+    ((3,), (3,)), ((2, 3), (3,)), ((3,), (3, 4)), ((2, 3), (3, 4)), ((1, 3), (3, 1)), ((2, 1), (1, 2)),
+    ((5, 2, 3), (3, 4)), ((5, 2, 3), (3,)), ((3,), (5, 3, 4)), ((2, 3), (5, 3, 4)), ((5, 2, 3), (5, 3, 4)),
+    ((1, 2, 3), (5, 3, 4)), ((5, 2, 3), (1, 3, 4)), ((4, 1, 2, 3), (5, 3, 2)), ((5, 2, 3), (4, 1, 3, 2)),
+    ((3, 2, 2, 3), (3, 4)), ((3, 2, 2, 3), (3,)), ((3,), (3, 2, 3, 4)), ((0, 3), (3, 2)), ((2, 0), (0, 3)),
+    ((2, 3, 0), (0, 4)), ((0, 2, 3), (3, 4)), ((2, 2, 3), (3, 0)),
+]  # fmt: skip
+
+REDUCTIONS = [
+    ((2, 3), None, False), ((2, 3), None, True), ((2, 3), 0, False), ((2, 3), 1, True), ((2, 3), -1, False),
+    ((2, 3), (0, 1), False), ((2, 3), (0, -1), True), ((2, 3, 4), (0, 2), False), ((2, 3, 4), (-1, -3), True),
+    ((2, 3, 4), 1, False), ((2, 3, 4), (1,), False), ((2, 3), np.int64(1), False), ((), None, False),
+    ((1, 3), 0, False), ((3,), 0, True),
+]  # fmt: skip
+
+SHAPES = [(2, 3), (), (1,), (0,), (2, 1, 3)]
+
+INDICES = [
+    ((4, 3), index)
+    for index in (
+        0, -1, np.int64(2), slice(1, 3), slice(None, None, 2), slice(None, None, -1), slice(3, 0, -2), slice(2, 2),
+        (Ellipsis, 0), (None, 1), (slice(None), None, 1), (1, 2), (3, -1), (slice(1, None), slice(0, 2)), Ellipsis, (),
+        np.array([0, 2, 2, 0]), np.array([-1, 3, -4]), np.array([[0, 1], [1, 1]]), np.array(2),
+        np.array([1, 1, 1], np.uint8), np.array([], int), (np.array([0, 0, 1]), np.array([2, 2, 0])),
+        (slice(None), np.array([0, 0, 2])), (np.array([3, 3]), slice(None, None, 2)), (np.array([1, 1]), None),
+        (np.array([[0], [2]]), np.array([0, 1, 1])), (1, np.array([0, 0])),
+        np.array([True, False, True, True]), np.zeros(4, bool), (np.array([True, False, True, True]), 0),
+        (slice(None), np.array([True, False, True])), np.arange(12).reshape(4, 3) % 5 == 0,
+    )
+] + [
+    ((5,), np.array([4, 4, 0, 4])), ((5,), 2), ((5,), slice(4, None, -3)), ((), ()), ((), None), ((), Ellipsis),
+    ((2, 3, 4), (1, slice(None), 0)), ((2, 3, 4), (np.array([0, 1, 0]), slice(None), np.array([1, 1, 1]))),
+    ((2, 3, 4), np.array([[1, 0], [1, 1]])), ((2, 3, 4), (Ellipsis, slice(None, None, -2))),
+]  # fmt: skip
+
+PIECES = [
+    ((4, 3), [(1, (3,)), (slice(0, 2), (2, 3)), (1, (3,))]),
+    ((4, 3), [(np.array([0, 2, 2, -1]), (4, 3)), (slice(None), (4, 3))]),
+    ((4, 3), [((np.array([0, 0]), np.array([1, 1])), (2,)), ((Ellipsis, 1), (4,))]),
+    ((4, 3), [(np.array([True, False, False, True]), (2, 3))]),
+    ((4, 3), [(np.array([], int), (0, 3))]),
+    ((3,), [(np.array([1, 1, 1]), (3,)), (0, ()), (-1, ())]),
+    ((), [((), ()), (None, (1,))]),
+]
+
+
+def make_cases():
+    cases = []
+
+    def case(op, *inputs, complex_step=True, label="", **settings):
+        inputs = [np.asarray(x) if isinstance(x, np.floating) else x for x in inputs]
+        cases.append(Case(op, inputs, settings, complex_step, label))
+
+    for a, b in BROADCAST:
+        case("add", normal(*a), other(*b))
+        case("sub", normal(*a), other(*b))
+        case("mul", normal(*a), other(*b))
+        case("div", normal(*a), positive(*b))
+        case("pow", positive(*a), other(*b))
+        case("maximum", distinct(*a), distinct(*b, offset=0.1), complex_step=False)
+        case("minimum", distinct(*a), distinct(*b, offset=0.1), complex_step=False)
+        case("where", generator("c", a).random(a) < 0.5, normal(*a), other(*b))
+        case("where", generator("c", a, b).random(np.broadcast_shapes(a, b)) < 0.5, normal(*a), other(*b))
+    case("where", np.array([True, False, True]), normal(2, 1), other())
+    case("where", True, normal(2, 3), other(2, 3))
+    case("where", np.array([True, False, True]), normal(2, 3), 0.5)
+    case("where", np.array([[True], [False]]), 2, normal(3))
+    for a in ((2, 3), ()):
+        for number in (2, -1.5):
+            case("add", normal(*a), number)
+            case("sub", number, normal(*a))
+            case("mul", normal(*a), number)
+            case("div", normal(*a), number)
+            case("div", number, positive(*a))
+            case("maximum", normal(*a), number, complex_step=False)
+        for exponent in (0, 1, 2, 3, -1):
+            case("pow", distinct(*a), exponent, complex_step=False)
+        for exponent in (0.5, -2.5, 0.0, True):
+            case("pow", positive(*a), exponent)
+        case("pow", 2, normal(*a))
+        case("pow", 0.7, normal(*a))
+    case("mul", normal(3, 2).T, other(2, 3)[:, ::-1], label="strided")
+    case("matmul", normal(3, 2).T, other(4, 3).T, label="transposed")
+    case("matmul", normal(5, 3, 2).swapaxes(1, 2), other(4, 3).T, label="transposed n-D")
+    for a, b in MATMUL:
+        case("matmul", normal(*a), other(*b))
+    for shape in SHAPES:
+        for name in ("neg", "exp", "tanh", "sigmoid", "identity"):
+            case(name, 2 * normal(*shape))
+        case("log", positive(*shape))
+        case("sqrt", positive(*shape))
+        case("abs", distinct(*shape), complex_step=False)
+        case("relu", distinct(*shape), complex_step=False)
+        case("binary_cross_entropy", distinct(*shape), complex_step=False, target=np.asarray(positive(*shape) - 0.5))
+        for low, high in ((None, None), (-0.35, None), (None, 0.25), (-0.35, 0.25)):
+            case("clip", distinct(*shape), complex_step=False, low=low, high=high)
+        case("astype", normal(*shape), complex_step=False, dtype=np.dtype(np.longdouble))
+        case("astype", normal(*shape), dtype=np.dtype(np.float64), complex_step=False)
+    for shape, axis, keepdims in REDUCTIONS:
+        for name in ("sum", "mean", "max", "min", "logsumexp"):
+            x = distinct(*shape) if name in ("max", "min") else normal(*shape)
+            case(name, x, complex_step=name not in ("max", "min"), axis=axis, keepdims=keepdims)
+    case("sum", normal(0, 3), axis=0, keepdims=False)
+    case("sum", normal(2, 3), axis=(), keepdims=False)
+    case("mean", normal(2, 3), axis=(), keepdims=True)
+    for shape, axis in (((2, 3), -1), ((2, 3), 0), ((4,), 0), ((2, 3, 4), 1), ((2, 3, 4), -3), ((3, 1), -1)):
+        case("softmax", 2 * normal(*shape), axis=axis)
+        case("log_softmax", 2 * normal(*shape), axis=axis)
+    for shape in ((2,), (), (2, 4), (0,)):
+        case("cross_entropy", 2 * normal(*shape, 3), ids=generator("ids", shape).integers(0, 3, shape))
+    for shape, new in (
+        ((2, 3), (6,)),
+        ((2, 3), (3, 2)),
+        ((2, 3), (-1,)),
+        ((2, 3), (1, 2, 3, 1)),
+        ((), (1,)),
+        ((1, 1), ()),
+    ):
+        case("reshape", normal(*shape), shape=new)
+    for shape, axes in (
+        ((2, 3), None), ((2, 3), (1, 0)), ((2, 3, 4), (2, 0, 1)), ((2, 3, 4), (-1, 0, -2)), ((2, 3, 4), None),
+        ((3,), None), ((), None),
+    ):  # fmt: skip
+        case("transpose", normal(*shape), axes=axes)
+    for shape, axis1, axis2 in (((2, 3), 0, 1), ((2, 3, 4), -1, -3), ((2, 3, 4), 1, 1)):
+        case("swapaxes", normal(*shape), axis1=axis1, axis2=axis2)
+    for shape, axis in (
+        ((1, 3, 1), None),
+        ((1, 3, 1), 0),
+        ((1, 3, 1), -1),
+        ((1, 3, 1), (0, 2)),
+        ((2, 3), None),
+        ((1,), 0),
+    ):
+        case("squeeze", normal(*shape), axis=axis)
+    for shape, axis in (((2, 3), 0), ((2, 3), -1), ((2, 3), (0, 2)), ((), 0)):
+        case("expand_dims", normal(*shape), axis=axis)
+    for shape, new in (((3,), (2, 3)), ((2, 1), (4, 2, 3)), ((), (2, 2)), ((2, 3), (2, 3)), ((1, 3), (0, 3))):
+        case("broadcast_to", normal(*shape), shape=new)
+    for shape, axis in (((2, 3), None), ((2, 3), 0), ((2, 3), -1), ((2, 3, 4), (0, -1)), ((2, 3), ()), ((), None)):
+        case("flip", normal(*shape), axis=axis)
+    case("concatenate", normal(2, 3), other(1, 3), normal(0, 3), axis=0)
+    case("concatenate", normal(2, 3), other(2, 1), axis=-1)
+    case("concatenate", normal(2, 3, 2), other(2, 1, 2), normal(2, 2, 2), axis=1)
+    case("concatenate", normal(3), axis=0)
+    case("concatenate", normal(3), np.ones(2, np.int8), other(1), axis=0)
+    case("stack", normal(2, 3), other(2, 3), axis=0)
+    case("stack", normal(2, 3), other(2, 3), positive(2, 3), axis=1)
+    case("stack", normal(2, 3), other(2, 3), axis=-1)
+    case("stack", normal(), other(), axis=0)
+    case("stack", normal(3), axis=0)
+    for shape, index in INDICES:
+        case("getitem", normal(*shape), index=index)
+    for shape, pieces in PIECES:
+        case("place", *(normal(*s) for _, s in pieces), indices=[i for i, _ in pieces], shape=shape)
+    return cases
+
+
+CASES = make_cases()
+every_case = pytest.mark.parametrize("case", CASES, ids=[f"{i}-{c}" for i, c in enumerate(CASES)])
+
+
+def uncovered(registry):
+    """The (op, input) pairs of a registry that have a rule but no case that differentiates them."""
+    covered = {(c.op, 0 if registry[c.op].variadic else j) for c in CASES for j in c.differentiable}
+    wanted = {(name, j) for name, op in registry.items() for j, rule in enumerate(op.rules) if rule is not None}
+    return wanted - covered
+
+
+def test_every_rule_of_every_op_in_the_registry_is_checked():
+    assert not uncovered(REGISTRY)
+    assert {c.op for c in CASES} == set(REGISTRY), "an op without a rule needs a case too"
+
+
+def test_an_op_without_a_case_would_be_noticed():
+    @Op
+    def cube(x):
+        return x**3
+
+    cube.derivative(x=lambda g, x: 3 * g * x * x)
+    assert uncovered({**REGISTRY, "cube": cube}) == {("cube", 0)}
+
+
+def test_every_op_defined_in_the_module_is_in_the_registry_under_its_name():
+    made = {value.name: value for value in vars(ops).values() if isinstance(value, Op)}
+    assert made == REGISTRY
+
+
+def test_every_op_has_a_derivative_for_every_input_but_the_condition_of_where():
+    assert [
+        (name, i) for name, op in REGISTRY.items() for i, r in zip(op.inputs, op.rules, strict=False) if r is None
+    ] == [("where", "condition")]
+
+
+def tensors_of(case, wanted=None, dtype=np.float64):
+    """The inputs as Tensors that require a gradient where wanted, else as they are."""
+    wanted = case.differentiable if wanted is None else wanted
+    arrays = [x.astype(dtype) if is_float(x) else x for x in case.inputs]
+    return [mr.Tensor(x.copy(), requires_grad=True) if j in wanted else x for j, x in enumerate(arrays)]
+
+
+def run(case, inputs):
+    return apply(REGISTRY[case.op], *inputs, **case.settings)
+
+
+# --- forward ----------------------------------------------------------------------------------------------------------
+
+
+def naive_place(*xs, indices, shape):
+    buffer = np.zeros(shape)
+    for x, index in zip(xs, indices, strict=True):
+        np.add.at(buffer, index, x)
+    return buffer
+
+
+def naive_cross_entropy(logits, ids):
+    p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    return -np.log(np.take_along_axis(p, ids[..., None], -1)[..., 0])
+
+
+def naive_binary_cross_entropy(logits, target):
+    p = 1 / (1 + np.exp(-logits))
+    return -target * np.log(p) - (1 - target) * np.log(1 - p)
+
+
+NUMPY = {
+    "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "neg": np.negative, "pow": np.power,
+    "matmul": np.matmul, "exp": np.exp, "log": np.log, "sqrt": np.sqrt, "abs": np.abs, "tanh": np.tanh,
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)), "relu": lambda x: np.where(x > 0, x, 0), "identity": lambda x: x,
+    "maximum": np.maximum, "minimum": np.minimum, "where": np.where,
+    "clip": lambda x, low, high: np.array([min(max(v, low or -9), high or 9) for v in x.ravel()]).reshape(x.shape),
+    "sum": np.sum, "mean": np.mean, "max": np.max, "min": np.min,
+    "logsumexp": lambda x, axis, keepdims: np.log(np.sum(np.exp(x), axis=axis, keepdims=keepdims)),
+    "softmax": lambda x, axis: np.exp(x) / np.sum(np.exp(x), axis=axis, keepdims=True),
+    "log_softmax": lambda x, axis: np.log(np.exp(x) / np.sum(np.exp(x), axis=axis, keepdims=True)),
+    "cross_entropy": naive_cross_entropy, "binary_cross_entropy": naive_binary_cross_entropy,
+    "reshape": np.reshape, "transpose": np.transpose, "swapaxes": np.swapaxes, "squeeze": np.squeeze,
+    "expand_dims": np.expand_dims, "broadcast_to": np.broadcast_to, "flip": np.flip,
+    "astype": lambda x, dtype: x.astype(dtype),
+    "concatenate": lambda *xs, axis: np.concatenate(xs, axis), "stack": lambda *xs, axis: np.stack(xs, axis),
+    "getitem": lambda x, index: x[index], "place": naive_place,
+}  # fmt: skip
+
+
+@every_case
+def test_forward_equals_numpy_and_constants_are_not_recorded(case):
+    y = run(case, tensors_of(case))
+    expected = NUMPY[case.op](*case.inputs, **case.settings)
+    assert y.shape == np.shape(expected)
+    assert_allclose(y.numpy(), expected, rtol=1e-13, atol=1e-14)
+    assert y.requires_grad
+    constant = run(case, [mr.Tensor(x) if is_float(x) else x for x in case.inputs])
+    assert_array_equal(constant.numpy(), y.numpy())
+    assert not constant.requires_grad
+    assert constant._node is None
+
+
+# --- rules, on arrays -------------------------------------------------------------------------------------------------
+
+
+def frozen(array):
+    array.flags.writeable = False
+    return array
+
+
+def through_the_rules(case, arrays, g):
+    """Each differentiable input's gradient, by the rule on plain arrays, and what the rule was handed."""
+    op = REGISTRY[case.op]
+    y = op.forward(*arrays, **case.settings)
+    if isinstance(y, np.ndarray) and y.base is None:
+        frozen(y)
+    for j in case.differentiable:
+        rule = op.rules[0 if op.variadic else j]
+        kept = rule.keep(y, *arrays, **case.settings)
+        result = rule.vjp(g, *((j, *kept) if op.variadic else kept))
+        yield j, result.total(ops.place.forward) if isinstance(result, Part) else result, kept
+
+
+def incoming(case, dtype=np.float64):
+    shape = np.shape(REGISTRY[case.op].forward(*case.inputs, **case.settings))
+    return generator("incoming", shape).normal(size=shape).astype(dtype)
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.complex_step], ids=str)
+def test_rule_agrees_with_the_complex_step_to_the_last_digits(case):
+    op, h = REGISTRY[case.op], 1e-150
+    g = incoming(case)
+    for j, gradient, _ in through_the_rules(case, case.inputs, g):
+        expected = np.empty(case.inputs[j].shape)
+        for entry in np.ndindex(expected.shape):
+            moved = [x.astype(complex) if is_float(x) else x for x in case.inputs]
+            moved[j][entry] += 1j * h
+            expected[entry] = np.sum(g * op.forward(*moved, **case.settings)).imag / h
+        assert_allclose(gradient, expected, rtol=1e-11, atol=1e-13, err_msg=f"input {j}")
+
+
+@every_case
+def test_rule_gives_the_input_s_shape_and_dtype_and_writes_into_nothing(case):
+    for dtype in (np.float32, np.float64):
+        if case.op == "astype" and dtype is np.float32:
+            continue  # its input has another dtype than its output; see below
+        arrays = [frozen(x.astype(dtype)) if is_float(x) else x for x in case.inputs]
+        kept_copies = [x.copy() if isinstance(x, np.ndarray) else x for x in arrays]
+        given = {k: v.astype(dtype) if is_float(v) else v for k, v in case.settings.items()}
+        g = frozen(incoming(case, dtype))
+        g_copy = g.copy()
+        for j, gradient, kept in through_the_rules(Case(case.op, arrays, given), arrays, g):
+            assert gradient.shape == case.inputs[j].shape
+            assert gradient.dtype == dtype, f"input {j}"
+            for value in kept:
+                if isinstance(value, np.ndarray) and isinstance(gradient, np.ndarray):
+                    assert not np.shares_memory(value, gradient), "what the tape keeps must not be handed out"
+        assert_array_equal(g, g_copy)
+        for x, copy in zip(arrays, kept_copies, strict=True):
+            assert_array_equal(x, copy)
+
+
+# --- through the tape -------------------------------------------------------------------------------------------------
+
+
+@every_case
+def test_gradient_agrees_with_the_central_difference(case):
+    inputs = tensors_of(case)
+    wanted = [inputs[j] for j in case.differentiable]
+    mr.gradcheck(lambda *_: run(case, inputs), wanted, names=[f"input {j}" for j in case.differentiable])
+
+
+RULES = [(name, j) for name, op in REGISTRY.items() for j, rule in enumerate(op.rules) if rule is not None]
+
+
+@pytest.mark.parametrize(("name", "which"), RULES, ids=[f"{name}-{j}" for name, j in RULES])
+def test_a_rule_wrong_by_a_thousandth_would_be_caught(name, which, monkeypatch):
+    """By the cases above and `gradcheck` together, at first order, for every rule there is."""
+    rule = REGISTRY[name].rules[which]
+    right = rule.vjp
+
+    def wrong(g, *kept):
+        result = right(g, *kept)
+        if isinstance(result, Part):
+            result.pieces = [1.001 * piece for piece in result.pieces]
+            return result
+        return 1.001 * result
+
+    monkeypatch.setattr(rule, "vjp", wrong)
+    caught = 0
+    for case in [c for c in CASES if c.op == name][:8]:
+        inputs = tensors_of(case)
+        try:
+            mr.gradcheck(lambda *_, c=case, i=inputs: run(c, i), [inputs[j] for j in case.differentiable])
+        except mr.GradcheckError:
+            caught += 1
+    assert caught > 0
+
+
+def subsets(case):
+    """All differentiable inputs together, and each alone beside constants."""
+    yield case.differentiable
+    if len(case.differentiable) > 1 and case.op not in ("place", "stack"):
+        yield from ([j] for j in case.differentiable)
+
+
+@every_case
+def test_second_order_agrees_with_the_central_difference(case):
+    if case.op == "astype" and case.settings["dtype"] == np.longdouble:
+        v = incoming(case).astype(np.longdouble)  # gradcheck takes float64 leaves only
+        x = mr.Tensor(case.inputs[0], requires_grad=True)
+        (g,) = mr.grad(run(case, [x]), x, gradient=mr.Tensor(v, requires_grad=True), create_graph=True)
+        assert g.requires_grad
+        assert_array_equal(g.numpy(), v.astype(np.float64))
+        return
+    for wanted in subsets(case):
+        inputs = tensors_of(case, wanted)
+        xs = [inputs[j] for j in wanted]
+        v = mr.Tensor(incoming(case), requires_grad=True)
+
+        def gradients(*_, inputs=inputs, xs=xs, v=v):
+            return mr.grad(run(case, inputs), xs, gradient=v, create_graph=True)
+
+        names = [f"input {j}" for j in wanted] + ["the incoming gradient"]
+        mr.gradcheck(gradients, [*xs, v], names=names, atol=1e-6)
+
+
+@every_case
+def test_float32_in_float32_out_values_gradients_and_second_order(case):
+    if case.op == "astype":
+        return
+    settings = {k: v.astype(np.float32) if is_float(v) else v for k, v in case.settings.items()}
+    inputs = tensors_of(case, dtype=np.float32)
+    wanted = [inputs[j] for j in case.differentiable]
+    y = apply(REGISTRY[case.op], *inputs, **settings)
+    assert y.dtype == np.float32
+    seen = []
+    y.register_hook(lambda g: seen.append(g.dtype))
+    gradient = incoming(case, np.float32)
+    recorded = mr.grad(y, wanted, gradient=gradient, create_graph=True)
+    assert [g.dtype for g in recorded] == [np.float32] * len(wanted)
+    y.backward(gradient)
+    assert [x.grad.dtype for x in wanted] == [np.float32] * len(wanted)
+    assert set(seen) == {np.dtype(np.float32)}
+    for g, x in zip(recorded, wanted, strict=True):
+        assert_allclose(g.numpy(), x.grad, rtol=1e-5, atol=1e-6)
+
+
+def test_only_ops_marked_as_views_share_memory_and_each_of_them_does():
+    sharing = set()
+    for case in CASES:
+        y = REGISTRY[case.op].forward(*case.inputs, **case.settings)
+        if any(isinstance(x, np.ndarray) and np.may_share_memory(x, np.asarray(y)) for x in case.inputs):
+            sharing.add(case.op)
+    assert sharing == {name for name, op in REGISTRY.items() if op.view}
+
+
+# --- conventions at kinks and ties, and numbers at the edge -----------------------------------------------------------
+
+
+def gradients(f, *arrays, gradient=None):
+    xs = [mr.Tensor(np.asarray(a, float), requires_grad=True) for a in arrays]
+    y = f(*xs)
+    y.backward(np.ones(y.shape) if gradient is None else gradient)
+    return [x.grad for x in xs]
+
+
+@pytest.mark.parametrize(
+    ("f", "x", "expected"),
+    [
+        (mr.relu, [-1.0, 0.0, 2.0], [0, 0, 1]),
+        (mr.abs, [-1.0, 0.0, 2.0], [-1, 0, 1]),
+        (lambda x: mr.clip(x, -1, 1), [-2.0, -1.0, 0.0, 1.0, 2.0], [0, 1, 1, 1, 0]),
+        (mr.max, [1.0, 3.0, 3.0, 3.0], [0, 1 / 3, 1 / 3, 1 / 3]),
+        (mr.min, [1.0, 1.0, 3.0], [0.5, 0.5, 0]),
+        (lambda x: mr.max(x, axis=0), [[1.0, 5.0], [1.0, 2.0]], [[0.5, 1], [0.5, 0]]),
+        (lambda x: mr.max(x, axis=(0, 1), keepdims=True), [[7.0, 5.0], [7.0, 2.0]], [[0.5, 0], [0.5, 0]]),
+        (lambda x: x**0, [0.0, 2.0, -3.0], [0, 0, 0]),
+        (lambda x: x**1, [0.0, 2.0], [1, 1]),
+        (lambda x: x**2, [0.0, -3.0], [0, -6]),
+        (lambda x: x ** np.array([0.0, 1.0, 2.0]), [0.0, 0.0, 0.0], [0, 1, 0]),
+        (lambda x: 0.0**x, [1.0, 2.0], [0, 0]),
+        (lambda x: np.array([0.0, 1.0, np.e]) ** x, [2.0, 2.0, 2.0], [0, 0, np.e**2]),
+    ],
+)  # fmt: skip
+def test_derivative_at_kinks_ties_and_powers_of_zero(f, x, expected):
+    assert_allclose(gradients(f, x)[0], expected, rtol=1e-14, atol=0)
+
+
+def test_equal_operands_of_maximum_and_minimum_share_the_gradient():
+    for f in (mr.maximum, mr.minimum):
+        da, db = gradients(f, [1.0, 5.0, 2.0], [1.0, 2.0, 5.0], gradient=[2.0, 2.0, 2.0])
+        assert_array_equal(da + db, [2.0, 2.0, 2.0])
+        assert da[0] == db[0] == 1.0
+        (dx,) = gradients(lambda x, f=f: f(x, x), [3.0])
+        assert dx == 1.0
+
+
+def test_power_with_both_operands_zero_has_finite_gradients_of_every_order():
+    a, b = mr.Tensor(np.zeros(2), requires_grad=True), mr.Tensor(np.array([0.0, 3.0]), requires_grad=True)
+    first = mr.grad((a**b).sum(), [a, b], create_graph=True)
+    assert_array_equal(np.stack([g.numpy() for g in first]), 0)
+    second = mr.grad((first[0] + first[1]).sum(), [a, b])
+    assert all(np.isfinite(g.numpy()).all() for g in second)
+
+
+def test_second_derivative_of_powers_at_zero():
+    x = mr.Tensor(np.zeros(4), requires_grad=True)
+    (dx,) = mr.grad((x ** np.array([0.0, 1.0, 2.0, 3.0])).sum(), x, create_graph=True)
+    (ddx,) = mr.grad(dx.sum(), x)
+    assert_array_equal(ddx.numpy(), [0, 0, 2, 0])
+
+
+def test_sigmoid_tanh_and_softmax_neither_overflow_nor_lose_the_gradient_at_1000():
+    big = np.array([-1000.0, 0.0, 1000.0])
+    assert_array_equal(mr.sigmoid(big).numpy(), np.array([0, 0.5, 1]))
+    assert_array_equal(gradients(mr.sigmoid, big)[0], [0, 0.25, 0])
+    assert_array_equal(gradients(mr.tanh, big)[0], [0, 1, 0])
+    assert_array_equal(mr.softmax(big).numpy(), [0, 0, 1])
+    assert_array_equal(mr.log_softmax(big).numpy(), [-2000, -1000, 0])
+    assert mr.logsumexp(big).item() == 1000
+    assert_array_equal(gradients(mr.logsumexp, big)[0], [0, 0, 1])
+    assert mr.logsumexp(np.array([-np.inf, 2.0])).item() == 2.0
+    assert mr.logsumexp(np.array([np.inf, 2.0])).item() == np.inf
+
+
+@pytest.mark.parametrize("f", [mr.softmax, mr.log_softmax, mr.logsumexp])
+def test_a_class_forbidden_by_minus_infinity_changes_nothing_for_the_others(f):
+    x, others = np.array([0.5, -np.inf, 1.0]), np.array([0.5, 1.0])
+    with_it, without = f(x).numpy(), f(others).numpy()
+    assert_allclose(with_it[[0, 2]] if with_it.ndim else with_it, without, rtol=1e-15)
+    g = np.array([1.0, 0.0, 2.0]) if with_it.ndim else np.array(1.0)
+    (dx,), (expected,) = gradients(f, x, gradient=g), gradients(f, others, gradient=g[[0, 2]] if g.ndim else g)
+    assert_allclose(dx, np.insert(expected, 1, 0.0), rtol=1e-14, atol=1e-16)
+
+
+def test_losses_of_one_target_stay_finite_for_hopeless_logits():
+    logits, ids = np.array([[1000.0, -1000.0]]), np.array([1])
+    assert ops.cross_entropy.forward(logits, ids=ids) == 2000
+    assert_array_equal(gradients(lambda x: apply(ops.cross_entropy, x, ids=ids), logits)[0], [[1, -1]])
+    bce = ops.binary_cross_entropy
+    assert_array_equal(
+        bce.forward(np.array([1000.0, -1000.0, 0.0]), target=np.array([0, 1, 0.5])), [1000, 1000, np.log(2)]
+    )
+    (d,) = gradients(lambda x: apply(bce, x, target=np.array([0.0, 1.0])), [1000.0, -1000.0])
+    assert_array_equal(d, [1, -1])
+
+
+def test_where_sends_exact_zeros_where_it_did_not_choose_even_if_the_gradient_is_infinite():
+    da, db = gradients(
+        lambda a, b: mr.where([True, False], a, b), [1.0, np.nan], [np.inf, 2.0], gradient=[np.inf, np.nan]
+    )
+    assert_array_equal(da, [np.inf, 0])
+    assert_array_equal(db, [0, np.nan])
+
+
+def test_astype_there_and_back_leaves_the_gradient_in_the_first_dtype():
+    x = mr.Tensor(np.array([1.5, 2.5], np.float32), requires_grad=True)
+    y = x.astype(np.float64)
+    assert y.dtype == np.float64
+    assert y.astype(np.float32).dtype == np.float32
+    (y * y).sum().backward()
+    assert x.grad.dtype == np.float32
+    assert_array_equal(x.grad, [3, 5])
+
+
+# --- helpers ----------------------------------------------------------------------------------------------------------
+
+
+def explicit_sum(g, shape):
+    """What broadcasting from ``shape`` to g's shape does to a gradient, by numbering the entries."""
+    numbers = np.broadcast_to(np.arange(int(np.prod(shape))).reshape(shape), g.shape)
+    return np.bincount(numbers.ravel(), g.ravel(), minlength=int(np.prod(shape))).reshape(shape)
+
+
+@quick
+@given(hnp.mutually_broadcastable_shapes(num_shapes=2, max_dims=4, max_side=3, min_side=0), st.integers(0, 99))
+def test_broadcasting_gives_the_explicit_sums(shapes, seed):
+    (a_shape, b_shape), rng = shapes.input_shapes, np.random.default_rng(seed)
+    a = mr.Tensor(rng.normal(size=a_shape), requires_grad=True)
+    b = mr.Tensor(rng.normal(size=b_shape), requires_grad=True)
+    g = rng.normal(size=shapes.result_shape)
+    for f, da, db in (
+        (lambda a, b: a + b, g, g),
+        (lambda a, b: a - b, g, -g),
+        (lambda a, b: a * b, g * b.numpy(), g * a.numpy()),
+    ):
+        a.grad = b.grad = None
+        f(a, b).backward(g)
+        assert a.grad.shape == a_shape
+        assert b.grad.shape == b_shape
+        assert_allclose(a.grad, explicit_sum(np.broadcast_to(da, g.shape), a_shape), rtol=1e-12, atol=1e-13)
+        assert_allclose(b.grad, explicit_sum(np.broadcast_to(db, g.shape), b_shape), rtol=1e-12, atol=1e-13)
+
+
+@quick
+@given(hnp.mutually_broadcastable_shapes(num_shapes=1, base_shape=(2, 1, 3), max_dims=3), st.booleans())
+def test_sum_to_and_spread_are_each_other_s_transpose(shapes, float32):
+    (small,), big = shapes.input_shapes, shapes.result_shape
+    dtype = np.float32 if float32 else np.float64
+    rng = np.random.default_rng(0)
+    u, v = rng.integers(-9, 9, big).astype(dtype), rng.integers(-9, 9, small).astype(dtype)
+    down, up = ops.sum_to(u, small), ops.spread(v, big)
+    assert down.shape == small
+    assert up.shape == big
+    assert down.dtype == up.dtype == dtype
+    assert np.vdot(u, up) == np.vdot(down, v)
+    assert not np.shares_memory(up, v)
+
+
+@pytest.mark.parametrize(("shape", "index"), INDICES)
+def test_slices_and_integers_are_told_from_arrays_since_they_can_be_written_in_one_go(shape, index):
+    parts = index if isinstance(index, tuple) else (index,)
+    assert ops._is_basic(index) == (not any(isinstance(i, np.ndarray) for i in parts))
+
+
+INDEXED = hnp.array_shapes(max_dims=3, max_side=4).flatmap(
+    lambda shape: st.tuples(
+        st.just(shape),
+        hnp.basic_indices(shape, allow_newaxis=True)
+        | hnp.integer_array_indices(shape)
+        | hnp.arrays(bool, shape)
+        | st.integers(1, 6).flatmap(lambda n: hnp.arrays(np.uint8, n, elements=st.integers(0, shape[0] - 1))),
+    )
+)
+
+
+@quick
+@given(INDEXED)
+def test_indexing_sends_each_entry_s_gradient_back_to_where_it_came_from(shape_and_index):
+    shape, index = shape_and_index
+    size = int(np.prod(shape))
+    numbers = np.arange(size).reshape(shape)[index]
+    x = mr.Tensor(np.arange(size, dtype=float).reshape(shape), requires_grad=True)
+    y = x[index]
+    assert_array_equal(y.numpy(), numbers)
+    g = np.random.default_rng(size).normal(size=y.shape)
+    expected = np.bincount(np.ravel(numbers), g.ravel(), minlength=size).reshape(shape)
+    y.backward(g)
+    assert_allclose(x.grad, expected, rtol=1e-13, atol=1e-15)
+    # and the gradient of that gradient is indexing again: place and getitem are each other's transpose
+    v = mr.Tensor(g, requires_grad=True)
+    (placed,) = mr.grad(x[index], x, gradient=v, create_graph=True)
+    assert_allclose(placed.numpy(), expected, rtol=1e-13, atol=1e-15)
+    (back,) = mr.grad(placed, v, gradient=x.numpy())
+    assert_array_equal(back.numpy(), numbers)
+
+
+@quick
+@given(
+    st.integers(1, 300),
+    st.lists(st.integers(0, 10**6), min_size=1, max_size=40),
+    st.sampled_from([np.int8, np.uint8, np.int16, np.int64, np.uint64]),
+    st.booleans(),
+)
+def test_repeated_rows_add_up_whatever_integers_index_them(rows, ids, dtype, negative):
+    ids = np.array(ids) % min(rows, np.iinfo(dtype).max + 1)
+    ids = np.where(
+        negative and np.issubdtype(dtype, np.signedinteger) and ids - rows >= np.iinfo(dtype).min, ids - rows, ids
+    )
+    ids = ids.astype(dtype)
+    x = mr.Tensor(np.zeros((rows, 2)), requires_grad=True)
+    g = np.random.default_rng(rows).integers(-9, 9, (len(ids), 2)).astype(float)
+    x[ids].backward(g)
+    expected = np.zeros((rows, 2))
+    np.add.at(expected, ids.astype(int), g)
+    assert_array_equal(x.grad, expected)
+
+
+@pytest.mark.parametrize(
+    ("f", "says"),
+    [
+        (lambda t: t + np.ones(4), r"add: inputs of shapes \(2, 3\), \(4,\) do not fit: .*broadcast"),
+        (lambda t: np.ones((3, 3)) * t, r"mul: inputs of shapes \(3, 3\), \(2, 3\) do not fit"),
+        (lambda t: t @ t, r"matmul: inputs of shapes \(2, 3\), \(2, 3\) do not fit: .*aligned"),
+        (lambda t: t @ np.ones((2, 4, 3)), r"matmul: inputs of shapes \(2, 3\), \(2, 4, 3\) do not fit"),
+        (lambda t: np.ones((5, 2, 4)) @ t, r"matmul: inputs of shapes \(5, 2, 4\), \(2, 3\) do not fit"),
+        (lambda t: t @ 2, r"matmul: inputs of shapes \(2, 3\), \(\) do not fit: a number has no .*use \* instead of @"),
+        (lambda t: 2.5 @ t, r"matmul: inputs of shapes \(\), \(2, 3\) do not fit: a number has no axis"),
+        (lambda t: np.array(2.5) @ t, r"matmul: .* do not fit"),
+        (lambda t: mr.Tensor(2.0) @ t, r"matmul: inputs of shapes \(\), \(2, 3\) do not fit"),
+        (lambda t: t.reshape(4, 2), r"reshape: inputs of shapes \(2, 3\) do not fit: cannot reshape"),
+        (lambda t: t.sum(axis=2), r"sum: inputs of shapes \(2, 3\) do not fit: axis 2 is out of bounds"),
+        (lambda t: t.squeeze(0), r"squeeze: inputs of shapes \(2, 3\) do not fit"),
+        (lambda t: t.transpose(0, 0), r"transpose: inputs of shapes \(2, 3\) do not fit: repeated axis"),
+        (lambda t: t.broadcast_to((3, 2)), r"broadcast_to: inputs of shapes \(2, 3\) do not fit"),
+        (lambda t: mr.concatenate([t, t[:, :2]]), r"concatenate: inputs of shapes \(2, 3\), \(2, 2\) do not fit"),
+        (lambda t: mr.stack([t, t[:, :2]]), r"stack: inputs of shapes \(2, 3\), \(2, 2\) do not fit"),
+        (lambda t: mr.softmax(t, axis=3), r"softmax: inputs of shapes \(2, 3\) do not fit: axis 3 is out of bounds"),
+        (lambda t: mr.where(np.ones(4), t, t), r"where: inputs of shapes \(4,\), \(2, 3\), \(2, 3\) do not fit"),
+    ],
+)  # fmt: skip
+def test_inputs_that_do_not_fit_are_named_with_the_op_and_their_shapes(f, says):
+    t = mr.Tensor(np.ones((2, 3)), requires_grad=True)
+    with pytest.raises(ValueError, match=says):
+        f(t)
+
+
+@pytest.mark.parametrize("reduce", [mr.max, mr.min])
+def test_the_gradient_of_an_extreme_that_is_nan_goes_to_the_nans(reduce):
+    x = mr.Tensor(np.array([[1.0, np.nan, np.nan], [3.0, 1.0, 2.0]]), requires_grad=True)
+    reduce(x, axis=1).sum().backward()
+    extreme = 0 if reduce is mr.max else 1
+    np.testing.assert_array_equal(x.grad, [[0.0, 0.5, 0.5], np.eye(3)[extreme]])

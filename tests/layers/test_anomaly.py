@@ -1,0 +1,856 @@
+"""detect_anomaly within a recurrent layer: the step, the row and the term of the first NaN or inf, forward and back.
+
+A fault is planted at a known step and row, mostly by numbers near the end of float32; all other states are zero.
+"""
+
+import functools
+import threading
+
+import numpy as np
+import pytest
+from error_texts import raises
+from numpy.testing import assert_allclose, assert_array_equal
+from test_family import BACKENDS, flat, leaf
+from test_own_cell import UGRNN
+
+import minirnn as mr
+import minirnn.layers.layer as layer_module
+from minirnn.layers.anomaly import Watch, norm
+from minirnn.training import fit
+
+T, N, D, H = 7, 4, 3, 5
+t, n = 3, 2  # where faults are planted
+HUGE = np.float32(3e38)
+
+
+class Plain(mr.Cell):
+    """tanh, as a cell of one's own."""
+
+    def step(self, z, h):
+        new = np.tanh(z)
+        return (new,), new
+
+    def step_backward(self, d_state, new):
+        return d_state[0] * (1 - new * new), (np.zeros_like(new),)
+
+    def equation(self, z, h):
+        return (mr.tanh(z),)
+
+
+MAKERS = {
+    "elman": mr.RecurrentLayer,
+    "lstm": mr.LSTMLayer,
+    "gru": mr.GRULayer,
+    "gru before": functools.partial(mr.GRULayer, reset_after=False),
+    "own": functools.partial(mr.RecurrentLayer, cell=Plain()),
+}
+RESET = np.zeros((T, N), bool)
+RESET[[2, 4, 5, 0], [0, 2, 2, 3]] = True
+WAYS = [{}, {"reverse": True}, {"batch_first": True}, {"reverse": True, "batch_first": True}]
+backends = pytest.mark.parametrize("backend", BACKENDS)
+makers = pytest.mark.parametrize("name", MAKERS)
+ways = pytest.mark.parametrize("way", WAYS, ids=lambda way: "-".join(way) or "plain")
+
+
+def blank(name, **options):
+    """Return a layer whose parameters are all zero."""
+    make = MAKERS[name] if isinstance(name, str) else functools.partial(mr.RecurrentLayer, activation=name)
+    layer = make(D, H, rng=0, **options)
+    for p in layer.parameters():
+        p.data = np.zeros(p.shape)
+    return layer
+
+
+def called(layer, x, state=None, **options):
+    """Call a layer within detect_anomaly on an x that is (T, N, D)."""
+    x = np.swapaxes(x, 0, 1) if layer.batch_first else x
+    with mr.detect_anomaly():
+        return layer(x, state, **options)
+
+
+def backward(layer, d, x=None, **options):
+    """Send a gradient of the outputs, (T, N, H), back within detect_anomaly."""
+    with mr.detect_anomaly():
+        outputs = called(layer, np.zeros((T, N, D)) if x is None else x, **options).outputs
+        outputs.backward(np.swapaxes(d, 0, 1) if layer.batch_first else d)
+
+
+def fault(layer, place, term, entry, value="inf"):
+    return f"detect_anomaly: {layer.name}({D}, {H}): {place}: {term} holds {value} at {entry} ("
+
+
+def text_of(call, *args, **options):
+    with pytest.raises(mr.AnomalyError) as caught:
+        call(*args, **options)
+    return str(caught.value)
+
+
+def check(text, start, *norms):
+    """The text begins so, and tells the norms given, (name, value) each."""
+    assert text.startswith(start), text
+    for of, value in norms:
+        assert f"‖{of}‖ = {value:.3g}" in text.split("; last finite in that row: ")[1], text
+
+
+def driven(layer, only=slice(2)):
+    """Make units 0 and 1 go to their largest value where feature 1 of x is 100."""
+    G = layer.gates
+    W = np.zeros((D, G, H))
+    W[1, :, only] = 1
+    if layer.name == "GRULayer":
+        W[1, 1] *= -1  # z = 0: all of n
+    layer.W_xh.data = W.reshape(D, G * H)
+    x = np.zeros((T, N, D))
+    x[t, n, 1] = 100
+    return x
+
+
+def letter(layer, gate):
+    return {1: "h", 3: "rzn", 4: "ifgo"}[layer.gates][gate]
+
+
+# --- forward ----------------------------------------------------------------------------------------------------------
+
+
+@makers
+@backends
+@ways
+@pytest.mark.parametrize("lengths", [None, [7, 2, 5, 4]])
+def test_the_product_with_x_is_named(name, backend, way, lengths):
+    layer = blank(name, backend=backend, **way)
+    gate = layer.gates - 1
+    W = np.zeros((D, layer.gates, H))
+    W[1, gate, 4] = HUGE
+    layer.W_xh.data = W.reshape(D, -1)
+    x = np.zeros((T, N, D))
+    x[t, n] = [3, 4, 12]
+    start = fault(layer, f"forward at step t={t}, row n={n}", f"X_t W_x{letter(layer, gate)}", [n, 4])
+    text = text_of(called, layer, x, lengths=lengths)
+    check(text, start, ("X_t", 13), ("H_{t-1}", 0))
+    assert text.endswith(": look at the sizes of x and W_xh")
+    assert "(1 of " in text
+
+
+@makers
+@backends
+@ways
+def test_the_product_with_the_state_is_named_at_the_step_after_it_grew(name, backend, way):
+    layer = blank(name, backend=backend, **way)
+    x = driven(layer)
+    with mr.no_grad():
+        outputs = called(layer, x).outputs.numpy()
+    h = (outputs.swapaxes(0, 1) if layer.batch_first else outputs)[t, n]
+    assert h[0] > 0.7
+    gate = min(1, layer.gates - 1)
+    W = np.zeros((H, layer.gates, H))
+    W[:2, gate, 3] = HUGE
+    layer.W_hh.data = W.reshape(H, -1)
+    after = t - 1 if layer.reverse else t + 1
+    start = fault(layer, f"forward at step t={after}, row n={n}", f"H_{{t-1}} W_h{letter(layer, gate)}", [n, 3])
+    check(text_of(called, layer, x), start, ("H_{t-1}", np.linalg.norm(h)))
+
+
+@makers
+@backends
+def test_a_fault_that_leaves_no_trace_in_the_outputs_is_found(name, backend):
+    """Tanh and σ make a finite number of an inf."""
+    layer = blank(name, backend=backend)
+    layer.W_xh.data = np.full(layer.W_xh.shape, HUGE)
+    x = np.zeros((T, N, D))
+    x[t, n, 1] = 2
+    with np.errstate(all="ignore"):
+        assert np.isfinite(layer(x).outputs.numpy()).all()
+    assert f"step t={t}, row n={n}: X_t W_x" in text_of(called, layer, x)
+
+
+@pytest.mark.parametrize("name", ["elman", "lstm", "own"])
+@backends
+def test_the_sums_are_named(name, backend):
+    layer = blank(name, backend=backend)
+    x, q, two = driven(layer), letter(layer, 0), 2**0.5
+    products, place = f"X_t W_x{q} + H_{{t-1}} W_h{q}", f"forward at step t={t}, row n={n}"
+    layer.W_xh.data *= HUGE / 100
+    layer.b_h.data = np.full(layer.b_h.shape, 1e38)
+    sizes = ("X_t W_xh + H_{t-1} W_hh", 3e38 * two * layer.gates**0.5)
+    check(text_of(called, layer, x), fault(layer, place, f"{products} + b_{q}", [n, 0]), sizes)
+    layer.b_h.data = np.zeros(layer.b_h.shape)
+    x = driven(layer)
+    W_hh, W_xh = np.zeros(layer.W_hh.shape), layer.W_xh.data.copy()
+    W_hh[:2, 0], W_xh[0, 0], x[t + 1, n, 0] = 1.5e38, 1.4e38, 2
+    layer.W_hh.data, layer.W_xh.data = W_hh, W_xh
+    place = f"forward at step t={t + 1}, row n={n}"
+    check(text_of(called, layer, x), fault(layer, place, products, [n, 0]), ("X_t W_xh", 2.8e38))
+
+
+@backends
+def test_the_terms_of_a_gru_are_named(backend):
+    layer, place = blank("gru", backend=backend), f"forward at step t={t}, row n={n}"
+    x, W_xh, W_hh = driven(layer), np.zeros((D, 3, H)), np.zeros((H, 3, H))
+    W_xh[1, 2, 1] = HUGE / 100
+    layer.W_xh.data = W_xh.reshape(D, -1)
+    layer.b_h.data = np.full(3 * H, 1e38)
+    check(text_of(called, layer, x), fault(layer, place, "X_t W_xn + b_n", [n, 1]), ("X_t W_xh", 3e38))
+    layer.b_h.data = np.zeros(3 * H)
+    layer.b_hn.data = np.full(H, 2e38)  # of which r lets half through
+    term = "X_t W_xn + b_n + r ⊙ (H_{t-1} W_hn + b_hn)"
+    check(text_of(called, layer, x), fault(layer, place, term, [n, 1]), ("X_t W_xn + b_n", 3e38))
+    driven(layer)
+    layer.b_hn.data = np.where(np.arange(H) == 4, 2e38, 0)
+    W_hh[:2, 2, 4] = 1.5e38
+    layer.W_hh.data = W_hh.reshape(H, -1)
+    after = place.replace(f"t={t}", f"t={t + 1}")
+    check(text_of(called, layer, x), fault(layer, after, "H_{t-1} W_hn + b_hn", [n, 4]), ("H_{t-1} W_hn", 3e38))
+
+
+@backends
+def test_the_product_of_a_gru_that_resets_before_it_is_named(backend):
+    layer, W_hh = blank("gru before", backend=backend), np.zeros((H, 3, H))
+    x = driven(layer)
+    W_hh[:2, 2, 4], W_hh[:, 0] = HUGE, 100  # r = 1
+    layer.W_hh.data = W_hh.reshape(H, -1)
+    start = fault(layer, f"forward at step t={t + 1}, row n={n}", "(r ⊙ H_{t-1}) W_hn", [n, 4])
+    check(text_of(called, layer, x), start, ("r ⊙ H_{t-1}", 2**0.5), ("H_{t-1}", 2**0.5))
+
+
+@backends
+def test_the_memory_of_an_lstm_may_be_as_large_as_its_dtype_goes(backend):
+    """A step adds i ⊙ g, at most 1, which a number that large does not feel."""
+    layer = blank("lstm", backend=backend)
+    layer.b_h.data = np.full(4 * H, 100)  # every gate is open, and g = 1
+    c = np.full((N, H), np.finfo(np.float32).max)
+    assert_array_equal(called(layer, np.zeros((T, N, D)), (np.zeros((N, H)), c)).final_state.c.numpy(), c)
+
+
+def boom(z):
+    """φ: the identity, and NaN above 50."""
+    return np.where(z > 50, np.nan, z).astype(z.dtype)
+
+
+def steep(y):
+    """φ′: 1, and inf above 50."""
+    return np.where(y > 50, np.inf, 1).astype(y.dtype)
+
+
+@backends
+@ways
+def test_an_activation_of_one_s_own_is_named(backend, way):
+    layer = blank((boom, lambda y: y * 0 + 1), backend=backend, **way)
+    start = fault(layer, f"forward at step t={t}, row n={n}", "H_t = φ(Z_t), φ = boom,", [n, 0], "nan")
+    text = text_of(called, layer, driven(layer))
+    check(text, start, ("Z_t", 100 * 2**0.5), ("H_{t-1}", 0))
+    assert text.endswith(": Z_t is finite: look at φ")
+
+
+@backends
+@ways
+def test_the_derivative_of_an_activation_of_one_s_own_is_named(backend, way):
+    layer = blank((lambda z: z + 0, steep), backend=backend, **way)
+    start = fault(layer, f"backward at step t={t}, row n={n}", "φ′(H_t), φ = <lambda>,", [n, 0])
+    text = text_of(backward, layer, np.ones((T, N, H)), driven(layer))
+    check(text, start, ("H_t", 100 * 2**0.5), ("dL/dH_t", 5**0.5))
+    assert text.endswith(": H_t is finite: look at φ′")
+
+
+class Wrong(mr.Cell):
+    """Two blocks and two states, whose second becomes NaN, or has a gradient of inf, where z is large."""
+
+    blocks, states = 2, 2
+
+    def __init__(self, back):
+        self.back = back
+
+    def step(self, z, h, s):
+        u = z[:, :H]
+        bad = np.where((u > 50) & (not self.back), np.nan, 1).astype(z.dtype)
+        return (np.tanh(u), s * 0 + bad), u
+
+    def step_backward(self, d_state, u):
+        dz = np.zeros((len(u), 2 * H), u.dtype)
+        dz[:, H:] = np.where(u > 50, np.inf, 0)
+        return dz, (u * 0, u * 0)
+
+    def equation(self, z, h, s):
+        u, v = z[:, :H], z[:, H:]
+        if self.back:
+            return mr.tanh(u) + mr.sqrt(v + np.where(u.numpy() > 50, 0, 1).astype(z.dtype)) * 0.5, s * 1.0
+        return mr.tanh(u), s * 0.0 + mr.log(1.0 - (u.numpy() > 50).astype(z.dtype))
+
+
+def test_the_output_of_a_cell_of_one_s_own_is_named():
+    layer = mr.RecurrentLayer(D, H, cell=Wrong(back=False), bias=False, rng=0)
+    layer.W_hh.data = np.zeros(layer.W_hh.shape)
+    x = driven(layer)
+    place = f"forward at step t={t}, row n={n}"
+    text = text_of(called, layer, x)
+    check(text, fault(layer, place, "Wrong.step: new state 1", [n, 0], "nan"), ("Z_t", 200), ("state 1", 5**0.5))
+    assert text.endswith(": Z_t is finite: look at Wrong.step")
+    text = text_of(called, with_backend(layer, "graph"), x)
+    start = (
+        f"detect_anomaly: RecurrentLayer(3, 5): {place}; last finite in that row: ‖H_{{t-1}}‖ = 0: in Wrong.equation, "
+    )
+    assert (
+        text == f"{start}the output of log holds -inf at [0, 0] (2 of 5 entries not finite): look at what goes into it"
+    )
+
+
+def test_the_gradient_of_a_cell_of_one_s_own_is_named():
+    layer = mr.RecurrentLayer(D, H, cell=Wrong(back=True), bias=False, rng=0)
+    layer.W_hh.data = np.zeros(layer.W_hh.shape)
+    x = driven(layer)
+    W = layer.W_xh.data.copy()
+    W[:, H:] = 0
+    layer.W_xh.data = W
+    place, d = f"backward at step t={t}, row n={n}", np.ones((T, N, H))
+    text = text_of(backward, layer, d, x)
+    check(text, fault(layer, place, "Wrong.step_backward: dL/dZ_t", [n, H]), ("dL/dH_t", 5**0.5))
+    text = text_of(backward, with_backend(layer, "graph"), d, x)
+    start = f"detect_anomaly: RecurrentLayer(3, 5): {place}; last finite in that row: ‖dL/dH_t‖ = 2.24: in "
+    assert text.startswith(f"{start}Wrong.equation, backward, the gradient of "), text
+
+
+def with_backend(layer, backend):
+    layer.backend = backend
+    return layer
+
+
+@backends
+def test_the_mask_of_recurrent_dropout_is_a_term(backend):
+    layer = mr.RecurrentLayer(
+        D, H, activation="identity", recurrent_dropout=0.5, dtype=np.float32, backend=backend, rng=0
+    )
+    layer.W_hh.data = np.eye(H) * 0.5
+    h0 = np.zeros((N, H))
+    h0[n] = 3e38
+    text = text_of(called, layer, np.zeros((T, N, D)), h0)
+    assert text.startswith(f"detect_anomaly: RecurrentLayer(3, 5): forward at step t=0, row n={n}: m ⊙ H_{{t-1}} holds")
+
+
+@makers
+@backends
+@ways
+def test_a_row_of_several_sequences_is_named_as_it_is_in_the_mini_batch(name, backend, way):
+    layer, reset, x = blank(name, backend=backend, **way), RESET, np.zeros((T, N, D))
+    layer.W_xh.data = np.full(layer.W_xh.shape, HUGE)
+    x[t, n] = [3, 4, 12]
+    reset = reset.T if layer.batch_first else reset
+    text = text_of(called, layer, x, reset=reset)
+    assert text.startswith(f"detect_anomaly: {layer.name}(3, 5): forward at step t={t}, row n={n}: X_t W_x"), text
+    d = np.zeros((T, N, H))
+    d[t, n, 1] = np.inf
+    entry = [n, t, 1] if layer.batch_first else [t, n, 1]
+    start = fault(layer, f"backward at step t={t}, row n={n}", "the upstream gradient of outputs", entry)
+    layer.W_xh.data = np.zeros(layer.W_xh.shape)
+    assert text_of(backward, layer, d, reset=reset).startswith(start)
+    final, d = flat(called(layer, x, reset=reset).final_state)[0], np.zeros((N, H))
+    d[n, 1] = np.nan
+    with mr.detect_anomaly():
+        text = text_of(final.backward, d)
+    assert (
+        f"backward at step t={0 if layer.reverse else T - 1}, row n={n}: the upstream gradient of final_state" in text
+    )
+
+
+@makers
+@backends
+def test_nothing_passes_a_reset_so_nothing_is_at_fault(name, backend):
+    layer = blank(name, backend=backend)
+    x, reset, d = driven(layer), np.zeros((T, N), bool), np.zeros((T, N, H))
+    layer.W_hh.data = np.full(layer.W_hh.shape, HUGE)
+    reset[t + 1, n] = True
+    called(layer, x, reset=reset)
+    assert f"step t={t + 1}, row n={n}: H_{{t-1}} W_h" in text_of(called, layer, x)
+    layer = blank(name, backend=backend)
+    layer.W_hh.data = np.full(layer.W_hh.shape, 1e5)
+    d[t, n] = 1e37
+    reset = np.zeros((T, N), bool)
+    reset[t, n] = True
+    if name == "gru before":
+        return  # there the product with W_hn is part of the step itself, for r
+    backward(layer, d, reset=reset)
+    assert f"step t={t}, row n={n}: dL/dZ_t W_hhᵀ" in text_of(backward, layer, d)
+
+
+# --- backward ---------------------------------------------------------------------------------------------------------
+
+
+@makers
+@backends
+@ways
+@pytest.mark.parametrize("lengths", [None, [7, 2, 5, 4]])
+@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+def test_the_upstream_gradient_is_named_at_the_latest_step(name, backend, way, lengths, bad):
+    layer = blank(name, backend=backend, **way)
+    d = np.full((T, N, H), 2.0)
+    d[[t, t - 1], n, 1] = bad
+    first, later = (t - 1, t - 2) if layer.reverse else (t, t + 1)
+    entry = [n, first, 1] if layer.batch_first else [first, n, 1]
+    start = fault(layer, f"backward at step t={first}, row n={n}", "the upstream gradient of outputs", entry, bad)
+    text = text_of(backward, layer, d, lengths=lengths)
+    check(text, start, (f"the upstream gradient at t={later}", 2 * 5**0.5))
+    assert text.endswith(": look at the loss, and at what lies between it and this layer")
+    assert all(p.grad is None for p in layer.parameters())
+
+
+@makers
+@backends
+@ways
+@pytest.mark.parametrize("lengths", [None, [7, 2, 5, 4]])
+def test_the_upstream_gradient_of_the_final_state_is_named_at_the_last_step_of_its_row(name, backend, way, lengths):
+    layer = blank(name, backend=backend, **way)
+    final = flat(called(layer, np.zeros((T, N, D)), lengths=lengths).final_state)[-1]
+    d = np.zeros((N, H))
+    d[n, 4] = np.inf
+    last = 0 if layer.reverse else lengths[n] - 1 if lengths else T - 1
+    which = "final_state[1]" if name == "lstm" else "final_state"
+    start = fault(layer, f"backward at step t={last}, row n={n}", f"the upstream gradient of {which}", [n, 4])
+    with mr.detect_anomaly():
+        check(text_of(final.backward, d), start, ("H_{t-1}", 0))
+
+
+@makers
+@backends
+@ways
+@pytest.mark.parametrize("lengths", [None, [7, 2, 5, 4]])
+def test_the_product_with_w_hh_on_the_way_back_is_named(name, backend, way, lengths):
+    layer = blank(name, backend=backend, **way)
+    W = np.zeros(layer.W_hh.shape)
+    W[1] = 1e3
+    layer.W_hh.data = W
+    d = np.zeros((T, N, H))
+    d[t, n] = 1e37
+    term = "dL/d(r ⊙ H_{t-1}) = dL/dZ_n W_hnᵀ" if name == "gru before" else "dL/dZ_t W_hhᵀ"
+    of = "dL/dZ_n" if name == "gru before" else "dL/dZ_t"
+    share = {"lstm": 0.25, "gru": 0.25, "gru before": 0.5}.get(name, 1)  # i ⊙ o, and (1 − z) ⊙ r, and 1 − z, at zero
+    start = fault(layer, f"backward at step t={t}, row n={n}", term, [n, 1])
+    text = text_of(backward, layer, d, lengths=lengths)
+    check(text, start, (of, share * 1e37 * 5**0.5), ("dL/dH_t", 1e37 * 5**0.5))
+    assert "message_clip=" in text
+
+
+@backends
+@ways
+def test_what_goes_back_before_the_first_step_is_no_fault_unless_it_is_asked_for(backend, way):
+    layer = blank("elman", backend=backend, **way)
+    layer.W_hh.data = np.full((H, H), 1e3)
+    first = T - 1 if layer.reverse else 0
+    d = np.zeros((T, N, H))
+    d[first, n] = 1e37
+    backward(layer, d)
+    layer.zero_grad()
+    h0 = leaf(np.zeros((N, H), np.float32))
+    start = fault(layer, f"backward at step t={first}, row n={n}", "dL/dZ_t W_hhᵀ", [n, 0])
+    assert text_of(backward, layer, d, state=h0).startswith(start)
+
+
+@backends
+def test_the_sum_of_what_enters_and_what_is_carried_is_named(backend):
+    layer = blank("elman", backend=backend)
+    layer.W_hh.data = np.eye(H)
+    d = np.zeros((T, N, H))
+    d[t : t + 2, n, 1] = HUGE
+    start = fault(layer, f"backward at step t={t}, row n={n}", "dL/dH_t = upstream + carried gradient", [n, 1])
+    check(text_of(backward, layer, d), start, ("upstream", HUGE), ("carried", HUGE))
+    clipped = blank("elman", backend=backend, message_clip=1.0)
+    clipped.W_hh.data = np.eye(H)
+    backward(clipped, d)
+
+
+@makers
+@backends
+def test_the_gradients_of_the_parameters_are_named(name, backend):
+    layer = blank(name, backend=backend)
+    column = 1 if layer.gates == 1 else 2 * H + 1  # g of an LSTM, n of a GRU
+    x, d = np.zeros((T, N, D)), np.zeros((T, N, H))
+    x[t, n, 2], d[t, n, 1] = 1e4, 1e37
+    place = f"backward at step t={t}"
+    start = fault(layer, place, "X_tᵀ dL/dZ_t, its share in dL/dW_xh,", [2, column])
+    text = text_of(backward, layer, d, x)
+    assert text.startswith(start)
+    assert (
+        f" of {D * layer.gates * H} entries not finite), most of it from row n={n}; last finite in that row: " in text
+    )
+    d = np.zeros((T, N, H))
+    d[:, :, 1] = 3e37
+    start = fault(layer, "backward at step t=", "X", []).split("X")[0].removesuffix(": ")
+    text = text_of(backward, layer, d)
+    assert text.startswith(start)
+    assert "(1 of " in text
+    assert "dL/db_h" in text
+
+
+@backends
+def test_the_gradient_of_x_is_looked_at_if_it_is_asked_for(backend):
+    layer = blank("elman", backend=backend)
+    layer.W_xh.data = np.full((D, H), 1e3)
+    d = np.zeros((T, N, H))
+    d[t, n] = 1e37
+    backward(layer, d)
+    start = fault(layer, f"backward at step t={t}, row n={n}", "dL/dZ_t W_xhᵀ", [n, 0])
+    with mr.detect_anomaly():
+        outputs = layer(leaf(np.zeros((T, N, D), np.float32))).outputs
+        assert text_of(outputs.backward, d).startswith(start)
+
+
+def test_a_gate_is_gone_back_through_in_the_order_of_the_backend():
+    """Where σ′ is 0 the fused kernel has 0 · C_{t-1} at once; the graph's dL/df is inf before it meets it."""
+    found = {}
+    for backend in BACKENDS:
+        layer = blank("lstm", backend=backend)
+        layer.b_h.data = np.where(np.arange(4 * H) // H == 1, 100, 0)  # f = 1, σ′ = 0
+        state, d = (np.zeros((N, H)), np.full((N, H), 1e30)), np.zeros((N, H))
+        d[n, 1] = 1e10
+        with np.errstate(all="ignore"):
+            called_plainly = layer(np.zeros((T, N, D)), state)
+            called_plainly.final_state.c.backward(d)
+            assert np.isfinite(layer.b_h.grad).all() == (backend == "fused")
+        layer.zero_grad()
+        with mr.detect_anomaly():
+            c = layer(np.zeros((T, N, D)), state).final_state.c
+            if backend == "fused":
+                c.backward(d)
+            else:
+                text = text_of(c.backward, d)
+        found[backend] = layer.b_h.grad
+    place = f"backward at step t={T - 1}, row n={n}"
+    check(text, fault(layer, place, "dL/df = dL/dC_t ⊙ C_{t-1}", [n, 1]), ("dL/dC_t", 1e10))
+    assert np.isfinite(found["fused"]).all()
+    assert found["graph"] is None
+
+
+@pytest.mark.parametrize("name", ["gru", "gru before"])
+def test_the_gates_of_a_gru_are_gone_back_through_in_the_order_of_the_graph(name):
+    layer = blank(name, backend="graph")
+    h0, d = np.zeros((N, H)), np.zeros((T, N, H))
+    h0[n, 1], d[0, n, 1] = 1e10, 1e30
+    place = f"backward at step t=0, row n={n}"
+    text = text_of(backward, layer, d, state=h0)
+    check(text, fault(layer, place, "dL/dz = dL/dH_t ⊙ (H_{t-1} − n)", [n, 1]), ("dL/dH_t", 1e30))
+    h0[n] = [1e10, 0, 0, 0, 0]
+    W = np.zeros((H, 3, H))
+    W[1, 2] = 1e10  # dL/d(r ⊙ H_{t-1}) of unit 1
+    layer.W_hh.data = W.reshape(H, -1)
+    if name == "gru":
+        h0[n] = 0
+        layer.b_hn.data, layer.b_h.data = np.full(H, 1e10), np.where(np.arange(3 * H) < H, -100, 0)  # r = 0
+        text, term, of = text_of(backward, layer, d, state=h0), "dL/dr = dL/dZ_n ⊙ (H_{t-1} W_hn + b_hn)", "dL/dZ_n"
+        check(text, fault(layer, place, term, [n, 1]), (of, 0.5e30))
+    else:
+        d[0, n, 1], d[0, n, 2], h0[n] = 0, 1e25, [0, 1e5, 0, 0, 0]
+        layer.b_h.data = np.where(np.arange(3 * H) < H, -100, 0)
+        text, term = text_of(backward, layer, d, state=h0), "dL/dr = dL/d(r ⊙ H_{t-1}) ⊙ H_{t-1}"
+        check(text, fault(layer, place, term, [n, 1]), ("dL/d(r ⊙ H_{t-1})", 0.5e35))
+
+
+@backends
+def test_grad_and_a_hook_are_looked_at_too(backend):
+    layer = blank("elman", backend=backend)
+    with mr.detect_anomaly():
+        outputs = layer(np.zeros((T, N, D))).outputs
+        outputs.register_hook(lambda g: g * np.inf)
+        start = fault(layer, f"backward at step t={T - 1}, row n=0", "the upstream gradient of outputs", [T - 1, 0, 0])
+        assert text_of(mr.grad, outputs.sum(), layer.W_hh).startswith(start)
+
+
+# --- step() -----------------------------------------------------------------------------------------------------------
+
+
+@makers
+@backends
+def test_step_names_the_term_too(name, backend):
+    layer = blank(name, backend=backend)
+    x = driven(layer)[t]
+    with mr.detect_anomaly():
+        state = layer.step(x)
+        assert_array_equal(flat(state)[0].numpy(), flat(layer.step(x))[0].numpy())
+        d = np.zeros((N, H))
+        d[n, 1] = np.nan
+        start = fault(layer, f"backward in step(), row n={n}", "the upstream gradient of final_state", [n, 1], "nan")
+        start = start.replace("final_state", "final_state[0]") if name == "lstm" else start
+        assert text_of(flat(state)[0].backward, d).startswith(start)
+        layer.W_hh.data = np.full(layer.W_hh.shape, HUGE)
+        q = letter(layer, 0)
+        start = fault(layer, f"forward in step(), row n={n}", f"H_{{t-1}} W_h{q}", [n, 0])
+        assert text_of(layer.step, x * 0, state).startswith(start)
+
+
+def test_step_goes_through_the_equation_of_a_cell_whatever_the_backend():
+    layer = mr.RecurrentLayer(D, H, cell=Wrong(back=False), rng=0)
+    layer.W_hh.data = np.zeros(layer.W_hh.shape)
+    x = driven(layer)
+    with mr.detect_anomaly():
+        assert f"forward in step(), row n={n}; " in (text := text_of(layer.step, x[t]))
+        assert ": in Wrong.equation, the output of log holds -inf" in text
+
+
+# --- what comes in ----------------------------------------------------------------------------------------------------
+
+
+@makers
+@backends
+def test_parameters_are_checked_before_anything_is_computed(name, backend):
+    layer = blank(name, backend=backend, learn_initial_state=True)
+    for parameter, p in layer.named_parameters():
+        index = (1,) * p.ndim
+        kept = p.data.copy()
+        p.data = np.where(np.arange(p.size).reshape(p.shape) == np.ravel_multi_index(index, p.shape), np.nan, 0)
+        start = f"detect_anomaly: {layer.name}(3, 5): {parameter} holds nan at {list(index)} (1 of {p.size} entries "
+        assert text_of(called, layer, np.zeros((T, N, D))).startswith(start)
+        with mr.detect_anomaly():
+            assert text_of(layer.step, np.zeros((N, D))).startswith(start)
+        assert "row n=0: x holds inf" in text_of(called, layer, np.full((T, N, D), np.inf)), "inputs come first"
+        state = tuple(np.zeros((N, H)) for _ in layer.state_names)
+        state = state if len(state) > 1 else state[0]
+        assert text_of(called, layer, np.zeros((T, N, D)), state).startswith(start)
+        with mr.detect_anomaly():
+            assert text_of(layer.step, np.zeros((N, D)), state).startswith(start)
+        p.data = kept
+
+
+@backends
+def test_numbers_too_large_for_the_layer_s_dtype_are_named(backend):
+    layer = blank("elman", backend=backend)
+    x = np.zeros((T, N, D))
+    x[t, n, 1] = 1e300
+    message = (
+        f"detect_anomaly: RecurrentLayer(3, 5): x, cast to float32, holds inf at [{t}, {n}, 1] (1 of 84 entries not "
+        "finite): they are too large for float32: scale the data, or make the layer with dtype=numpy.float64"
+    )
+    with raises(mr.AnomalyError, message):
+        called(layer, x)
+
+
+# --- composites -------------------------------------------------------------------------------------------------------
+
+
+@backends
+def test_the_layer_is_named_by_where_it_stands(backend):
+    """Two of the same kind and size: the place tells them apart, in the text itself, forward and back."""
+    make = functools.partial(mr.GRULayer, backend=backend, rng=0)
+    both = mr.Bidirectional(make(H + H, H), make(H + H, H, reverse=True))
+    first = mr.Bidirectional(make(D, H), make(D, H, reverse=True))
+    model = mr.SequenceModel(mr.Stacked([first, both]), mr.Linear(2 * H, 2, rng=0))
+    x = np.ones((T, N, D))
+    with mr.detect_anomaly():
+        loss = (model(x)[0] ** 2).sum()
+        loss.backward()
+        for p in both.backward_layer.parameters():
+            p.data = np.zeros(p.shape)
+        both.backward_layer.W_hh.data = np.repeat([0.0, 1e3, 0.0, 0.0, 0.0], 3 * H).reshape(H, 3 * H)
+        predictions = model(x)[0]
+        text = text_of(predictions.backward, np.full(predictions.shape, 1e37))
+        named = (
+            "GRULayer(10, 5) in backward_layer of Bidirectional in layers[1] of Stacked: backward at step t=0, row n=0"
+        )
+        assert text.startswith(f"detect_anomaly: {named}: dL/dZ_t W_hhᵀ holds "), text
+        first.forward_layer.W_xh.data = np.full(first.forward_layer.W_xh.shape, HUGE)
+        text = text_of(model, x)
+        named = "GRULayer(3, 5) in forward_layer of Bidirectional in layers[0] of Stacked: forward at step t=0, row n=0"
+        assert text.startswith(f"detect_anomaly: {named}: X_t W_xr holds inf"), text
+
+
+def test_where_a_layer_stands_is_forgotten_when_the_composite_is_left():
+    layer = mr.RecurrentLayer(D, H, rng=0)
+    stack = mr.Stacked([layer])
+    bad = np.full((T, N, D), np.nan)
+    with mr.detect_anomaly():
+        assert "RecurrentLayer(3, 5) in layers[0] of Stacked: " in text_of(stack, bad)
+        stack(np.zeros((T, N, D)))
+        assert "RecurrentLayer(3, 5): step t=0" in text_of(layer, bad)
+
+
+def test_fit_tells_the_step():
+    model = mr.SequenceModel(mr.RecurrentLayer(D, H, activation="identity", rng=0), mr.Linear(H, 1, rng=0))
+    model.recurrent.W_hh.data = np.eye(H) * 1e10
+    x, y = np.ones((T, N, D)), np.ones((T, N, 1))
+    with pytest.raises(FloatingPointError) as caught:
+        fit(
+            model,
+            [(x, y)],
+            loss=mr.losses.mse,
+            optimizer=mr.optim.SGD(model.parameters(), lr=0.1),
+            max_updates=1,
+            progress=False,
+        )
+    start = (
+        "fit: update 1 was not made: the loss is inf. The same batch again, under detect_anomaly: RecurrentLayer(3, 5)"
+    )
+    text = str(caught.value)
+    assert text.startswith((start, start.replace("inf", "nan"))), text
+    assert "forward at step t=4, row n=0: H_{t-1} W_hh holds" in text, text
+    assert text.endswith(
+        "else look at the initial state. If the data are good, try a smaller learning rate or clip_norm"
+    )
+
+
+@makers
+@backends
+def test_one_step_of_one_row(name, backend):
+    layer = blank(name, backend=backend)
+    layer.W_xh.data = np.full(layer.W_xh.shape, HUGE)
+    text = text_of(called, layer, np.full((1, 1, D), 2.0))
+    q = letter(layer, 0)
+    check(
+        text, fault(layer, "forward at step t=0, row n=0", f"X_t W_x{q}", [0, 0]), ("X_t", 2 * D**0.5), ("H_{t-1}", 0)
+    )
+    assert f"({H} of {H} entries not finite)" in text, "those of one gate"
+
+
+# --- no fault, no difference ------------------------------------------------------------------------------------------
+
+OPTIONS = [
+    {},
+    {"reverse": True, "batch_first": True},
+    {"message_clip": 0.5},
+    {"recurrent_dropout": 0.4, "learn_initial_state": True},
+    {"remat": True},
+    {"bias": False, "reverse": True},
+]
+configurations = pytest.mark.parametrize(
+    ("backend", "options"),
+    [(b, o) for b in BACKENDS for o in OPTIONS if b == "fused" or "remat" not in o],
+    ids=lambda v: v if isinstance(v, str) else "-".join(v) or "plain",
+)
+EXTRA = {"own 2": functools.partial(mr.RecurrentLayer, cell=UGRNN()), "pair": None}
+
+
+def random_layer(name, **options):
+    pair = (lambda z: z / (1 + np.abs(z)), lambda y: (1 - abs(y)) ** 2)
+    make = MAKERS.get(name) or EXTRA[name] or functools.partial(mr.RecurrentLayer, activation=pair)
+    layer = make(D, H, dtype=np.float64, rng=0, **options)
+    rng = np.random.default_rng(1)
+    for p in layer.parameters():
+        p.data = rng.standard_normal(p.shape)
+    return layer
+
+
+def evaluated(layer, lengths, reset, poisoned):
+    """Return everything that a call makes, and its gradients."""
+    rng = np.random.default_rng(2)
+    x, d = rng.standard_normal((T, N, D)), rng.standard_normal((T, N, H))
+    if lengths is not None and poisoned:
+        padding = np.arange(T)[:, None] >= np.array(lengths)
+        x[padding], d[padding] = np.nan, np.inf
+    turn = (lambda a: a.swapaxes(0, 1)) if layer.batch_first else lambda a: a
+    x = leaf(turn(x))
+    state = None
+    if not layer.learn_initial_state:
+        state = [leaf(rng.standard_normal((N, H))) for _ in layer.state_names]
+    layer._rng = np.random.default_rng(3)
+    layer.zero_grad()
+    reset = None if reset is None else turn(reset)
+    outputs, final = layer(x, state if state is None or len(state) > 1 else state[0], lengths, reset=reset)
+    head = sum((s * rng.standard_normal((N, H))).sum() for s in flat(final))
+    head.backward(retain_graph=True)
+    outputs.backward(turn(d))
+    made = [outputs.numpy(), *(s.numpy() for s in flat(final)), x.grad, *(s.grad for s in state or [])]
+    return made + [p.grad for p in layer.parameters()]
+
+
+@configurations
+@pytest.mark.parametrize("name", [*MAKERS, *EXTRA])
+def test_with_the_mode_on_the_numbers_are_the_same_bit_for_bit(backend, name, options):
+    layer = random_layer(name, backend=backend, **options)
+    for lengths in (None, [7, 2, 5, 1]):
+        for reset in (None, RESET):
+            expected = evaluated(layer, lengths, reset, False)
+            with mr.detect_anomaly():
+                found = evaluated(layer, lengths, reset, True)
+            for a, b in zip(found, expected, strict=True):
+                assert_array_equal(a, b)
+                assert np.isfinite(a).all()
+
+
+@configurations
+@pytest.mark.parametrize("name", [*MAKERS, *EXTRA])
+def test_what_is_looked_at_are_the_numbers_of_the_backend(backend, name, options, monkeypatch):
+    """The terms add up to the layer's states and gradients: a fault in them is one of the layer's."""
+    seen = []
+
+    class Spy(Watch):
+        def _go_back(self, *args):
+            seen.append((self, *super()._go_back(*args)))
+            return seen[-1][1:]
+
+    monkeypatch.setattr(layer_module, "Watch", Spy)
+    layer, rng = random_layer(name, backend=backend, **options), np.random.default_rng(4)
+    for lengths, reset in ((None, None), ([7, 2, 5, 1], None), ([7, 2, 5, 6], RESET)):
+        turn = (lambda a: a.swapaxes(0, 1)) if layer.batch_first else lambda a: a
+        x = leaf(rng.standard_normal(turn(np.zeros((T, N, D))).shape))
+        state = [leaf(rng.standard_normal((N, H))) for _ in layer.state_names]
+        layer.zero_grad()
+        with mr.detect_anomaly():
+            outputs, final = layer(
+                x, state if len(state) > 1 else state[0], lengths, reset=None if reset is None else turn(reset)
+            )
+            total = (outputs * rng.standard_normal(outputs.shape)).sum()
+            for s in flat(final):
+                total = total + (s * rng.standard_normal((N, H))).sum()
+            total.backward()
+        watch, carried, sums = seen.pop()
+        outputs = turn(outputs.numpy())
+        for earlier, later in zip(watch.kept[:-1], watch.kept[1:], strict=True):
+            same = earlier.now[np.isin(earlier.now, later.now)]
+            rows = watch.sequences.row[same]
+            assert_allclose(later.before[0][np.isin(later.now, same)], outputs[earlier.t, rows], atol=1e-12)
+        given = watch.sequences.given
+        for s, d in zip(state, carried, strict=True):
+            expected = np.zeros((N, H))
+            expected[watch.sequences.row[given]] = d[given]
+            assert_allclose(s.grad, expected, atol=1e-10)
+        joined = {k: v for k, v in sums.items() if "[" not in k}
+        if len(blocks := [v for k, v in sums.items() if "[" in k]):
+            joined["W_hh"] = np.concatenate(blocks, axis=1)
+        for parameter, gradient in joined.items():
+            assert_allclose(getattr(layer, parameter).grad, gradient, atol=1e-10)
+        assert {p for p, _ in layer.named_parameters() if not p.endswith("_0")} == set(joined)
+
+
+def test_what_needs_no_gradient_gets_none_and_is_not_looked_at():
+    layer = blank("elman")
+    layer.W_xh.requires_grad = False
+    x, d = np.zeros((T, N, D)), np.zeros((T, N, H))
+    x[t, n, 2], d[t, n, 1] = 1e4, 1e37
+    backward(layer, d, x)
+    assert layer.W_xh.grad is None
+    assert np.isfinite(layer.W_hh.grad).all()
+
+
+@backends
+def test_second_derivatives_within_the_mode_are_the_same(backend):
+    layer = random_layer("gru", backend=backend)
+    x = np.random.default_rng(5).standard_normal((T, N, D))
+
+    def second():
+        (g,) = mr.grad((layer(x).outputs ** 2).sum(), layer.W_hh, create_graph=True)
+        return mr.grad((g**2).sum(), layer.W_xh)[0].numpy()
+
+    expected = second()
+    with mr.detect_anomaly():
+        assert_array_equal(second(), expected)
+
+
+def test_outside_the_mode_and_in_other_threads_nothing_is_looked_at(monkeypatch):
+    monkeypatch.setattr(layer_module, "Watch", None)
+    layer, found = blank("elman"), []
+    layer.W_hh.data = np.full((H, H), HUGE)
+
+    def elsewhere():
+        with np.errstate(all="ignore"):
+            found.append(layer(np.ones((T, N, D)), np.ones((N, H))).outputs.shape)
+            layer.step(np.ones((N, D)))
+
+    elsewhere()
+    with mr.detect_anomaly():
+        thread = threading.Thread(target=elsewhere)
+        thread.start()
+        thread.join()
+    assert found == [(T, N, H)] * 2
+
+
+@pytest.mark.parametrize(
+    ("array", "expected"),
+    [([3.0, 4.0], "5"), ([0.0, 0.0], "0"), ([1e200, 1e200], "1.41e+200"), ([1.5e308, 1.5e308], "2.12e+308"), ([], "0")],
+)
+def test_norms_do_not_overflow(array, expected):
+    assert norm(np.array(array)) == expected
+    assert norm(np.array([3e38, 3e38], np.float32)) == "4.24e+38"

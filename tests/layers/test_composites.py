@@ -1,0 +1,1210 @@
+"""Bidirectional and Stacked: against their layers run apart, numerical derivatives and torch; dropout between them."""
+
+import copy
+import itertools
+import math
+
+import numpy as np
+import pytest
+from error_texts import raises
+
+import minirnn as mr
+from minirnn import counting
+from minirnn.layers import GRULayer, LSTMLayer, Recurrence, RecurrentLayer, RecurrentOutput
+from minirnn.layers.composites import Bidirectional, BidirectionalState, Stacked
+
+T, N, D = 5, 3, 2  # hidden sizes are 4, 6, 7: all differ
+KINDS = [RecurrentLayer, LSTMLayer, GRULayer]
+BACKENDS = ["fused", "graph"]
+LAYOUTS = [False, True]  # batch_first
+
+
+def make(kind, input_size, hidden_size, seed=0, **options):
+    """Return a layer none of whose parameters is zero, biases included."""
+    layer = kind(input_size, hidden_size, **{"dtype": np.float64, "rng": seed} | options)
+    rng = np.random.default_rng([seed, input_size, hidden_size])
+    for p in layer.parameters():
+        p.data = 0.5 * rng.standard_normal(p.shape)
+    return layer
+
+
+def turned(array, batch_first):
+    """Exchange the time-major layout for the one asked for, and back."""
+    return array.swapaxes(0, 1) if batch_first else array
+
+
+def inputs(batch_first=False, seed=0, steps=T, requires_grad=True):
+    x = np.random.default_rng(seed).standard_normal((steps, N, D))
+    return mr.Tensor(turned(x, batch_first).copy(), requires_grad=requires_grad)
+
+
+def random_state(module, rng):
+    """Return a state of random leaves, of the structure that the module has."""
+    if isinstance(module, Bidirectional):
+        return random_state(module.forward_layer, rng), random_state(module.backward_layer, rng)
+    if isinstance(module, Stacked):
+        return tuple(random_state(layer, rng) for layer in module.layers)
+    h, c = (mr.Tensor(rng.standard_normal((N, module.hidden_size)), requires_grad=True) for _ in range(2))
+    return (h, c) if isinstance(module, LSTMLayer) else h
+
+
+def flat(state):
+    """Return the Tensors of a state, whatever it is nested in."""
+    return [t for part in state for t in flat(part)] if isinstance(state, tuple | list) else [state]
+
+
+def weighted(tensors, seed=9):
+    """Return Σ v·tensor over all tensors, with random v."""
+    rng = np.random.default_rng(seed)
+    return sum((t * rng.standard_normal(t.shape)).sum() for t in tensors)
+
+
+def assert_close(found, exact, atol=1e-12):
+    assert len(found) == len(exact)
+    for a, b in zip(found, exact, strict=True):
+        a, b = (t.numpy() if isinstance(t, mr.Tensor) else t for t in (a, b))
+        assert a.shape == b.shape
+        assert np.abs(b).max() > 0, "nothing to compare"
+        np.testing.assert_allclose(a, b, rtol=0, atol=atol)
+
+
+def values(result):
+    """Return outputs and all final states as arrays."""
+    return [result.outputs.numpy(), *(t.numpy() for t in flat(result.final_state))]
+
+
+def assert_same(result, expected):
+    for a, b in zip(values(result), values(expected), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def gradients(module, x, state):
+    return [x.grad, *(t.grad for t in flat(state)), *(p.grad for p in module.parameters())]
+
+
+def reseed(module):
+    """Put every mask's Generator back to its start, so that a call repeats the one before."""
+    for _, child in module.children():
+        if isinstance(child, mr.layers.Dropout):
+            child.rng = np.random.default_rng(7)
+        reseed(child)
+
+
+def pair(of_forward=RecurrentLayer, of_backward=RecurrentLayer, **options):
+    return Bidirectional(make(of_forward, D, 4, 1, **options), make(of_backward, D, 6, 2, reverse=True, **options))
+
+
+def tower(lower=RecurrentLayer, upper=RecurrentLayer, dropout=0.0, rng=None, **options):
+    return Stacked([make(lower, D, 4, 1, **options), make(upper, 4, 6, 2, **options)], dropout, rng)
+
+
+def towers_side_by_side(**options):
+    forward = Stacked([make(LSTMLayer, D, 4, 1, **options), make(RecurrentLayer, 4, 6, 2, **options)])
+    backward = [make(GRULayer, D, 6, 3, reverse=True, **options), make(LSTMLayer, 6, 7, 4, reverse=True, **options)]
+    return Bidirectional(forward, Stacked(backward))
+
+
+def pairs_on_top_of_each_other(dropout=0.0, rng=None, **options):
+    upper = Bidirectional(make(GRULayer, 10, 7, 3, **options), make(RecurrentLayer, 10, 4, 4, reverse=True, **options))
+    return Stacked([pair(**options), upper], dropout, rng)
+
+
+def nested(**options):
+    inner = Stacked([make(GRULayer, 10, 7, 5, **options), make(LSTMLayer, 7, 4, 6, **options)], 0.3, rng=1)
+    return Stacked([pair(**options), inner, make(RecurrentLayer, 4, 6, 7, **options)], 0.4, rng=2)
+
+
+COMPOSITES = {
+    "bidirectional": pair,
+    "bidirectional, LSTM and GRU": lambda **o: pair(LSTMLayer, GRULayer, **o),
+    "stacked": tower,
+    "stacked, LSTM below GRU": lambda **o: tower(LSTMLayer, GRULayer, **o),
+    "stacked, dropout": lambda **o: tower(GRULayer, LSTMLayer, 0.4, 3, **o),
+    "stacked bidirectionals": pairs_on_top_of_each_other,
+    "stacked bidirectionals, dropout": lambda **o: pairs_on_top_of_each_other(0.4, 3, **o),
+    "bidirectional of stacks": towers_side_by_side,
+    "stacked in a stack, dropout": nested,
+}
+every_composite = pytest.mark.parametrize("composite", COMPOSITES.values(), ids=COMPOSITES.keys())
+
+
+# --- Bidirectional: its two layers run apart --------------------------------------------------------------------------
+
+
+def sum_of_two_layers(both, x, state, v, us):
+    """Run the layers of a `Bidirectional` apart; leave their gradients in .grad and return outputs and final states."""
+    H, results = both.forward_layer.output_size, []
+    for layer, initial, part, u in zip(
+        (both.forward_layer, both.backward_layer), state, (v[..., :H], v[..., H:]), us, strict=True
+    ):
+        result = layer(x, initial)
+        loss = (result.outputs * part).sum()
+        for final, weight in zip(flat(result.final_state), u, strict=True):
+            loss = loss + (final * weight).sum()
+        loss.backward()
+        results.append(result)
+    return [np.concatenate([r.outputs.numpy() for r in results], axis=-1), *flat([r.final_state for r in results])]
+
+
+@pytest.mark.parametrize("batch_first", LAYOUTS)
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("of_forward", "of_backward"), list(itertools.product(KINDS, KINDS)))
+def test_bidirectional_is_its_two_layers_run_apart(of_forward, of_backward, backend, batch_first):
+    both = pair(of_forward, of_backward, backend=backend, batch_first=batch_first)
+    rng = np.random.default_rng(5)
+    v = turned(rng.standard_normal((T, N, 10)), batch_first)
+    state = random_state(both, rng)
+    us = [[rng.standard_normal(t.shape) for t in flat(one)] for one in state]
+    x = inputs(batch_first)
+    exact = sum_of_two_layers(both, x, state, v, us)
+    exact_gradients = gradients(both, x, state)
+    both.zero_grad()
+    for t in [x, *flat(state)]:
+        t.grad = None
+    result = both(x, state)
+    loss = (result.outputs * v).sum()
+    for final, u in zip(flat(result.final_state), itertools.chain(*us), strict=True):
+        loss = loss + (final * u).sum()
+    loss.backward()
+    assert_close([result.outputs, *flat(result.final_state)], exact)
+    assert_close(gradients(both, x, state), exact_gradients)
+
+
+def test_bidirectional_of_stacks_is_its_two_stacks_run_apart():
+    both = towers_side_by_side()
+    assert (both.forward_layer.reverse, both.backward_layer.reverse, both.reverse) == (False, True, None)
+    x, state = inputs(), random_state(both, np.random.default_rng(0))
+    result = both(x, state)
+    apart = [layer(x, s) for layer, s in zip((both.forward_layer, both.backward_layer), state, strict=True)]
+    np.testing.assert_array_equal(result.outputs.numpy()[..., :6], apart[0].outputs.numpy())
+    np.testing.assert_array_equal(result.outputs.numpy()[..., 6:], apart[1].outputs.numpy())
+    assert_close(flat(result.final_state), flat([r.final_state for r in apart]))
+
+
+def test_a_sequence_turned_round_gives_what_its_mirror_image_gives():
+    """With both directions' weights exchanged as well."""
+    both = pair()
+    mirror = Bidirectional(make(RecurrentLayer, D, 6), make(RecurrentLayer, D, 4, reverse=True))
+    mirror.forward_layer.load_state_dict(both.backward_layer.state_dict())
+    mirror.backward_layer.load_state_dict(both.forward_layer.state_dict())
+    x, (f, b) = inputs(), random_state(both, np.random.default_rng(0))
+    one, two = both(x, (f, b)), mirror(x.numpy()[::-1], (b, f))
+    np.testing.assert_array_equal(one.outputs.numpy()[..., :4], two.outputs.numpy()[::-1, :, 6:])
+    np.testing.assert_array_equal(one.outputs.numpy()[..., 4:], two.outputs.numpy()[::-1, :, :6])
+    np.testing.assert_array_equal(one.final_state.forward.numpy(), two.final_state.backward.numpy())
+
+
+@pytest.mark.parametrize("batch_first", LAYOUTS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_bidirectional_gave_last(kind, batch_first):
+    """The forward layer at t = T−1, the backward layer at t = 0."""
+    both = pair(kind, kind, batch_first=batch_first)
+    outputs, final_state = both(inputs(batch_first))
+    assert isinstance(final_state, BidirectionalState)
+    last, y = both.last_output(final_state), turned(outputs.numpy(), batch_first)
+    np.testing.assert_array_equal(last.numpy(), np.concatenate([y[-1, :, :4], y[0, :, 4:]], axis=-1))
+    np.testing.assert_array_equal(both.last_output(list(final_state)).numpy(), last.numpy())
+    assert last.requires_grad
+
+
+def test_each_direction_may_start_from_a_state_or_from_none():
+    both = pair(LSTMLayer, RecurrentLayer)
+    x, (f, b) = inputs(), random_state(both, np.random.default_rng(0))
+    zeros = (np.zeros((N, 4)), np.zeros((N, 4))), np.zeros((N, 6))
+    for given, same in [((f, None), (f, zeros[1])), ([None, b], (zeros[0], b)), (None, zeros), ((None, None), zeros)]:
+        assert_same(both(x, given), both(x, same))
+
+
+# --- Stacked: its layers one after the other --------------------------------------------------------------------------
+
+
+def mask_of(p, shape, rng):
+    """Return a mask as it is drawn between two layers."""
+    return (rng.random(shape) >= p) / (1 - p)
+
+
+@pytest.mark.parametrize("p", [0.0, 0.4])
+@pytest.mark.parametrize("batch_first", LAYOUTS)
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("lower", "upper"), list(itertools.product(KINDS, KINDS)))
+def test_stacked_is_one_layer_after_the_other(lower, upper, backend, batch_first, p):
+    """With dropout, the product with a mask written out between them: gradients go through the same mask."""
+    stack = tower(lower, upper, p, 11 if p else None, backend=backend, batch_first=batch_first)
+    x, state = inputs(batch_first), random_state(stack, np.random.default_rng(5))
+    one, two = stack.layers
+    between, first = one(x, state[0])
+    if p:
+        between = between * turned(mask_of(p, (T, N, 4), np.random.default_rng(11)), batch_first)
+    outputs, second = two(between, state[1])
+    exact = [outputs, *flat(first), *flat(second)]
+    weighted(exact).backward()
+    exact_gradients = gradients(stack, x, state)
+    stack.zero_grad()
+    for t in [x, *flat(state)]:
+        t.grad = None
+    result = stack(x, state)
+    found = [result.outputs, *flat(result.final_state)]
+    weighted(found).backward()
+    assert_close(found, exact)
+    assert_close(gradients(stack, x, state), exact_gradients)
+
+
+def test_stacked_of_three_draws_its_masks_from_the_bottom_up():
+    layers = [make(RecurrentLayer, a, b) for a, b in [(D, 4), (4, 6), (6, 7)]]
+    rng = np.random.default_rng(3)
+    x, _ = layers[0](inputs())
+    x, _ = layers[1](x * mask_of(0.3, (T, N, 4), rng))
+    x, _ = layers[2](x * mask_of(0.3, (T, N, 6), rng))
+    np.testing.assert_array_equal(Stacked(layers, 0.3, rng=3)(inputs()).outputs.numpy(), x.numpy())
+
+
+def test_stacked_of_one_is_that_layer():
+    layer = make(LSTMLayer, D, 4)
+    result, expected = Stacked([layer])(inputs()), layer(inputs())
+    np.testing.assert_array_equal(result.outputs.numpy(), expected.outputs.numpy())
+    assert_close(flat(result.final_state), flat(expected.final_state))
+
+
+def test_a_layer_may_stand_in_a_stack_twice():
+    layer = make(RecurrentLayer, 4, 4)
+    stack = Stacked([layer, layer])
+    x = np.random.default_rng(0).standard_normal((T, N, 4))
+    outputs, final_state = stack(x)
+    np.testing.assert_array_equal(outputs.numpy(), layer(layer(x).outputs).outputs.numpy())
+    assert len(final_state) == 2
+    assert stack.count_params() == layer.count_params() == 4 * (4 + 4 + 1)
+    assert mr.gradcheck(lambda *_: stack(x), stack.parameters())
+
+
+def test_each_layer_may_start_from_a_state_or_from_none():
+    stack = tower(RecurrentLayer, LSTMLayer)
+    x, (a, b) = inputs(), random_state(stack, np.random.default_rng(0))
+    zeros = np.zeros((N, 4)), (np.zeros((N, 6)), np.zeros((N, 6)))
+    for given, same in [((a, None), (a, zeros[1])), ([None, b], (zeros[0], b)), (None, zeros), ((None, None), zeros)]:
+        assert_same(stack(x, given), stack(x, same))
+
+
+@pytest.mark.parametrize("batch_first", LAYOUTS)
+@pytest.mark.parametrize("cut", [1, 2, 4])
+@pytest.mark.parametrize(("lower", "upper"), [(RecurrentLayer, LSTMLayer), (LSTMLayer, GRULayer)])
+def test_a_state_handed_on_continues_the_sequence(lower, upper, cut, batch_first):
+    """Two calls of a stack are one: outputs, final states, and the gradients that flow through the state."""
+    stack = tower(lower, upper, 0.5, 0, batch_first=batch_first).eval()
+    x, state = inputs(batch_first), random_state(stack, np.random.default_rng(5))
+    outputs, final = stack(x, state)
+    whole = [outputs, *flat(final)]
+    weighted(whole).backward()
+    exact = gradients(stack, x, state)
+    stack.zero_grad()
+    for t in [x, *flat(state)]:
+        t.grad = None
+    here, there = (x[:, :cut], x[:, cut:]) if batch_first else (x[:cut], x[cut:])
+    first, middle = stack(here, state)
+    second, final = stack(there, middle)
+    found = [mr.concatenate([first, second], axis=1 if batch_first else 0), *flat(final)]
+    weighted(found).backward()
+    assert_close(found, whole)
+    assert_close(gradients(stack, x, state), exact)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("batch_first", LAYOUTS)
+@pytest.mark.parametrize(("lower", "upper"), list(itertools.product(KINDS, KINDS)))
+def test_steps_are_the_stack(lower, upper, batch_first, reverse):
+    stack = tower(lower, upper, 0.5, 0, batch_first=batch_first, reverse=reverse).eval()
+    assert stack.reverse is reverse
+    x, initial = inputs(batch_first), random_state(stack, np.random.default_rng(5))
+    outputs, final = stack(x, initial)
+    state, steps, time = initial, {}, turned(x.numpy(), batch_first)
+    for t in reversed(range(T)) if reverse else range(T):
+        state = stack.step(time[t], state)
+        steps[t] = stack.last_output(state)
+    assert_close([mr.stack([steps[t] for t in range(T)])], [turned(outputs.numpy(), batch_first)])
+    assert_close(flat(state), flat(final))
+
+
+def test_a_step_without_a_state_starts_from_zeros_and_hands_its_gradient_on():
+    stack = Stacked([tower(RecurrentLayer, LSTMLayer), make(GRULayer, 6, 7)])
+    x_t = mr.Tensor(np.random.default_rng(0).standard_normal((N, D)), requires_grad=True)
+    state = stack.step(x_t)
+    assert_close(flat(state), flat(stack(x_t.numpy()[None]).final_state))
+    inputs = [x_t, *stack.parameters()]
+    assert mr.gradcheck(lambda *_: stack.step(x_t), inputs)
+
+
+# --- derivatives, of every composite ----------------------------------------------------------------------------------
+
+
+@every_composite
+@pytest.mark.parametrize("batch_first", LAYOUTS)
+def test_every_gradient_by_central_differences(composite, batch_first):
+    """Through the outputs and every final state at once, for x, every initial state and every parameter."""
+    module = composite(batch_first=batch_first)
+    x, state = inputs(batch_first, steps=3), random_state(module, np.random.default_rng(5))
+
+    def run(*_):
+        reseed(module)
+        return module(x, state)
+
+    names = ["x", *(f"state {i}" for i in range(len(flat(state)))), *(name for name, _ in module.named_parameters())]
+    assert mr.gradcheck(run, [x, *flat(state), *module.parameters()], names=names)
+
+
+@every_composite
+def test_second_order(composite):
+    """The Hessian times a direction, against the central difference of gradients along it."""
+    module = composite()
+    x, state = inputs(), random_state(module, np.random.default_rng(5))
+    leaves = [x, *flat(state), *module.parameters()]
+    rng = np.random.default_rng(6)
+    directions = [rng.standard_normal(t.shape) for t in leaves]
+
+    def first_order(create_graph):
+        reseed(module)
+        outputs, final_state = module(x, state)
+        return mr.grad(weighted([outputs**2, *map(mr.exp, flat(final_state))]), leaves, create_graph=create_graph)
+
+    recorded, plain = first_order(True), first_order(False)
+    assert_close(recorded, plain)
+    along = sum((g * v).sum() for g, v in zip(recorded, directions, strict=True))
+    found = [g.numpy() for g in mr.grad(along, leaves)]
+    eps, sides, originals = 1e-5, [], [t.data for t in leaves]
+    for sign in (1, -1):
+        for t, original, v in zip(leaves, originals, directions, strict=True):
+            t.data = original + sign * eps * v
+        sides.append([g.numpy() for g in first_order(False)])
+    for a, plus, minus in zip(found, *sides, strict=True):
+        exact = (plus - minus) / (2 * eps)
+        np.testing.assert_allclose(a, exact, rtol=0, atol=1e-6 * np.abs(exact).max())
+
+
+@every_composite
+def test_both_backends_give_the_same(composite):
+    found = []
+    for backend in BACKENDS:
+        module = composite(backend=backend)
+        reseed(module)
+        x, state = inputs(), random_state(module, np.random.default_rng(5))
+        result = module(x, state)
+        tensors = [result.outputs, *flat(result.final_state)]
+        weighted(tensors).backward()
+        found.append([*tensors, *gradients(module, x, state)])
+    assert_close(*found)
+
+
+@every_composite
+def test_the_layout_changes_no_number(composite):
+    """Not even with dropout."""
+    found = []
+    for batch_first in LAYOUTS:
+        module = composite(batch_first=batch_first)
+        assert module.batch_first is batch_first
+        reseed(module)
+        x = inputs(batch_first)
+        outputs, final_state = module(x)
+        v = np.random.default_rng(1).standard_normal((T, N, module.output_size))
+        ((outputs * turned(v, batch_first)).sum() + weighted(flat(final_state))).backward()
+        found.append([turned(outputs.numpy(), batch_first), *flat(final_state), turned(x.grad, batch_first)])
+        found[-1] += [p.grad for p in module.parameters()]
+    assert_close(*found)
+
+
+@every_composite
+def test_nothing_handed_in_is_written_into(composite):
+    module = composite()
+    x, state = inputs(), random_state(module, np.random.default_rng(5))
+    for t in [x, *flat(state), *module.parameters()]:
+        t.data.flags.writeable = False
+    outputs, final_state = module(x, state)
+    for t in [outputs, *flat(final_state)]:
+        gradient = np.ones(t.shape)
+        gradient.flags.writeable = False
+        t.backward(gradient, retain_graph=True)
+    assert all(t.grad.any() for t in [x, *flat(state), *module.parameters()])
+
+
+@every_composite
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_dtype_is_the_layers(composite, dtype):
+    module = composite(dtype=dtype)
+    assert module.dtype == dtype
+    outputs, final_state = module(inputs(requires_grad=False))
+    assert {t.dtype for t in [outputs, *flat(final_state)]} == {np.dtype(dtype)}
+    (outputs.sum() + weighted(flat(final_state)).astype(dtype)).backward()
+    assert {p.grad.dtype for p in module.parameters()} == {np.dtype(dtype)}
+
+
+@every_composite
+def test_no_grad_records_nothing(composite):
+    with mr.no_grad():
+        outputs, final_state = composite()(inputs())
+    assert not any(t.requires_grad for t in [outputs, *flat(final_state)])
+
+
+# --- lengths and resets -----------------------------------------------------------------------------------------------
+
+LENGTHS = [3, 5, 1]
+
+
+@every_composite
+@pytest.mark.parametrize("batch_first", LAYOUTS)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_with_lengths_each_row_is_as_if_alone(composite, backend, batch_first):
+    """Outputs, final states, what each gave last, and all gradients; in every layer and direction."""
+    module = composite(backend=backend, batch_first=batch_first).eval()
+    x, state = inputs(batch_first), random_state(module, np.random.default_rng(5))
+    v = np.random.default_rng(6).standard_normal((T, N, module.output_size))
+    outputs, final_state = module(x, state, LENGTHS)
+    last = module.last_output(final_state)
+    ((outputs * turned(v, batch_first)).sum() + (last * v[0]).sum() + weighted(flat(final_state))).backward()
+    found = gradients(module, x, state)
+    module.zero_grad()
+    for t in [x, *flat(state)]:
+        t.grad = None
+    rng, exact = np.random.default_rng(9), 0.0
+    weights = [rng.standard_normal(t.shape) for t in flat(final_state)]
+    for n, length in enumerate(LENGTHS):
+        row = x[n : n + 1, :length] if batch_first else x[:length, n : n + 1]
+        y, final = module(row, rows_of(state, n))
+        time = turned(outputs.numpy(), batch_first)[:, n : n + 1]
+        np.testing.assert_allclose(time[:length], turned(y.numpy(), batch_first), rtol=0, atol=1e-12)
+        np.testing.assert_array_equal(time[length:], 0)
+        exact = exact + (y * turned(v[:length, n : n + 1], batch_first)).sum()
+        exact = exact + (module.last_output(final) * v[0, n]).sum()
+        np.testing.assert_allclose(last.numpy()[n], module.last_output(final).numpy()[0], rtol=0, atol=1e-12)
+        for whole, one, u in zip(flat(final_state), flat(final), weights, strict=True):
+            np.testing.assert_allclose(whole.numpy()[n], one.numpy()[0], rtol=0, atol=1e-12)
+            exact = exact + (one * u[n]).sum()
+    exact.backward()
+    assert_close(found, gradients(module, x, state))
+
+
+def rows_of(state, n):
+    """Return row n of a state, as a state."""
+    return tuple(rows_of(part, n) for part in state) if isinstance(state, tuple) else state[n : n + 1]
+
+
+@every_composite
+@pytest.mark.parametrize("batch_first", LAYOUTS)
+def test_with_resets_each_sequence_is_as_if_alone(composite, batch_first):
+    """In both directions nothing flows from one sequence into its neighbour in the same row."""
+    module = composite(batch_first=batch_first).eval()
+    x, begins = inputs(batch_first), [2, 4, 1]
+    reset = np.zeros((T, N), bool)
+    reset[begins, range(N)] = True
+    outputs, _ = module(x, reset=turned(reset, batch_first))
+    whole = turned(outputs.numpy(), batch_first)
+    for n, begin in enumerate(begins):
+        for part in (slice(None, begin), slice(begin, None)):
+            alone, _ = module(x[n : n + 1, part] if batch_first else x[part, n : n + 1])
+            alone = turned(alone.numpy(), batch_first)
+            np.testing.assert_allclose(whole[part, n : n + 1], alone, rtol=0, atol=1e-12)
+
+
+class Probe(Recurrence):
+    """Notes with what it is called; every output is 1."""
+
+    reverse = False
+
+    def __init__(self, input_size=D, output_size=D, reverse=False, **options):
+        super().__init__()
+        self.input_size, self.output_size, self.reverse = input_size, output_size, reverse
+        self.dtype, self.batch_first = np.dtype(np.float64), False
+        self.calls = []
+
+    def forward(self, x, initial_state=None, lengths=None, *, reset=None):
+        self.calls.append((initial_state, lengths, reset))
+        return RecurrentOutput(mr.Tensor(np.ones((*x.shape[:2], self.output_size))), "final")
+
+    def last_output(self, final_state):
+        return final_state
+
+
+@pytest.mark.parametrize("wrap", [Bidirectional, lambda a, b: Stacked([a, b])])
+def test_every_layer_gets_its_state_and_the_same_lengths_and_reset(wrap):
+    a, b = Probe(), Probe(reverse=True)
+    module, lengths, reset = wrap(a, b), object(), object()
+    outputs, final_state = module(np.ones((T, N, D)), ("one", "two"), lengths, reset=reset)
+    assert a.calls == [("one", lengths, reset)]
+    assert b.calls == [("two", lengths, reset)]
+    assert final_state == ("final", "final")
+    assert outputs.shape == (T, N, module.output_size)
+
+
+# --- dropout between layers -------------------------------------------------------------------------------------------
+
+
+def linear(**dropout):
+    """Return a stack without activation, in which what a mask does can be followed."""
+    return tower(activation="identity", bias=False, **dropout)
+
+
+def test_the_recurrent_path_is_never_masked():
+    """∂h_T/∂h_0 = W_hhᵀ… in each layer of a linear stack, whatever the masks are; and so it is without dropout."""
+    stack = linear(dropout=0.9, rng=0)
+    for _ in range(3):
+        for which, layer in enumerate(stack.layers):
+            state = random_state(stack, np.random.default_rng(1))
+            u = np.random.default_rng(2).standard_normal((N, layer.hidden_size))
+            (stack(inputs(), state).final_state[which] * u).sum().backward()
+            exact = u @ np.linalg.matrix_power(layer.W_hh.data.T, T)
+            np.testing.assert_allclose(state[which].grad, exact, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize(("lower", "upper"), list(itertools.product(KINDS, KINDS)))
+def test_a_layer_that_reads_nothing_from_below_does_not_notice_dropout(lower, upper):
+    """With the input weights of the second layer zero, only its recurrent path is left, and that is the same."""
+    with_dropout, without = tower(lower, upper, 0.5, 0), tower(lower, upper)
+    for stack in (with_dropout, without):
+        W_xh = stack.layers[1].W_xh
+        W_xh.data = np.zeros(W_xh.shape)
+    state = random_state(without, np.random.default_rng(1))
+    exact = without(inputs(), state)
+    for _ in range(3):
+        assert_same(with_dropout(inputs(), state), exact)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_first_layer_does_not_notice_dropout(kind):
+    """At no step: its state is the same after each, so neither its input nor its recurrent path is masked."""
+    with_dropout, without = tower(kind, kind, 0.5, 0), tower(kind, kind)
+    x, state = inputs(), random_state(without, np.random.default_rng(1))
+    for t in range(1, T + 1):
+        exact = flat(without(x[:t], state).final_state[0])
+        for a, b in zip(flat(with_dropout(x[:t], state).final_state[0]), exact, strict=True):
+            np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+def test_what_the_last_layer_returns_is_not_masked():
+    stack = tower(dropout=0.9, rng=0)
+    for _ in range(5):
+        outputs, final_state = stack(inputs())
+        assert (outputs.numpy() != 0).all()
+        np.testing.assert_array_equal(outputs.numpy()[-1], final_state[1].numpy())
+
+
+def test_every_entry_has_a_mask_of_its_own():
+    """The second layer hands on what it reads, so that the mask is seen: anew at each step, row and neuron."""
+    p, shape = 0.3, (40, 50, 60)
+    upper = RecurrentLayer(60, 60, activation="identity", input_initializer="identity", dtype=np.float64, rng=0)
+    upper.W_hh.data = np.zeros((60, 60))
+    stack = Stacked([make(RecurrentLayer, D, 60), upper], p, rng=4)
+    x = np.random.default_rng(0).standard_normal((*shape[:2], D))
+    outputs, _ = stack(x)
+    exact = stack.layers[0](x).outputs.numpy() * mask_of(p, shape, np.random.default_rng(4))
+    np.testing.assert_array_equal(outputs.numpy(), exact)
+    dropped = outputs.numpy() == 0
+    deviations = 4 / math.sqrt(dropped.size)
+    assert abs(dropped.mean() - p) < deviations * math.sqrt(p * (1 - p))
+    for axis in range(3):  # neighbours in time, in the mini-batch and in the layer are independent
+        one, two = (np.take(dropped, range(k, shape[axis] - 1 + k), axis) for k in (0, 1))
+        assert abs((one & two).mean() - p * p) < deviations * p
+
+
+def test_dropout_keeps_the_expectation():
+    """Of a linear stack: the mean over many rows that read the same tends to what there is without dropout."""
+    stack, rows = linear(dropout=0.4, rng=0), 20_000
+    x = np.repeat(np.random.default_rng(0).standard_normal((2, 1, D)), rows, axis=1)
+    outputs = stack(x)[0].numpy()
+    exact = stack.eval()(x)[0].numpy()[:, 0]
+    bound = 4 * outputs.std(axis=1) / math.sqrt(rows)
+    assert (outputs.std(axis=1) > 0).all()
+    assert (np.abs(outputs.mean(axis=1) - exact) < bound).all()
+
+
+@pytest.mark.parametrize("make_stack", [lambda: tower(dropout=0.5, rng=0), lambda: nested()])
+def test_evaluation_switches_dropout_off_and_training_on_again(make_stack):
+    stack = make_stack()
+    without = copy.deepcopy(stack)
+    for module in (without, without.layers[1]):
+        module.dropout = None
+    before = stack.dropout.rng.bit_generator.state
+    stack.eval()
+    assert_same(stack(inputs()), without(inputs()))
+    assert stack.dropout.rng.bit_generator.state == before
+    stack.train()
+    assert not np.array_equal(stack(inputs()).outputs.numpy(), without(inputs()).outputs.numpy())
+
+
+def test_masks_differ_from_call_to_call_and_a_seed_repeats_them():
+    one, two = tower(dropout=0.5, rng=8), tower(dropout=0.5, rng=np.random.default_rng(8))
+    first = [one(inputs()).outputs.numpy() for _ in range(3)]
+    for a, b in itertools.combinations(first, 2):
+        assert not np.array_equal(a, b)
+    for a in first:
+        np.testing.assert_array_equal(two(inputs()).outputs.numpy(), a)
+    others = [tower(dropout=0.5)(inputs()).outputs.numpy() for _ in range(2)]
+    assert not np.array_equal(*others)
+
+
+def test_a_step_draws_masks_of_its_own():
+    stack, rng = tower(LSTMLayer, RecurrentLayer, 0.5, 8), np.random.default_rng(8)
+    lower, upper = stack.layers
+    state = random_state(stack, np.random.default_rng(1))
+    expected = state
+    for t in range(T):
+        x_t = inputs().numpy()[t]
+        state = stack.step(x_t, state)
+        below = lower.step(x_t, expected[0])
+        expected = below, upper.step(below[0] * mask_of(0.5, (N, 4), rng), expected[1])
+        assert_close(flat(state), flat(expected), atol=0)
+
+
+def test_the_generator_is_the_one_that_was_given():
+    rng = np.random.default_rng(0)
+    stack = tower(dropout=0.5, rng=rng)
+    assert stack.dropout.rng is rng
+    assert stack.dropout.p == 0.5
+    assert tower().dropout is None
+
+
+# --- what they own and say of themselves ------------------------------------------------------------------------------
+
+NAMES = {
+    "bidirectional": [
+        *(f"forward_layer.{name}" for name in ("W_xh", "W_hh", "b_h")),
+        *(f"backward_layer.{name}" for name in ("W_xh", "W_hh", "b_h")),
+    ],
+    "stacked": ["0.W_xh", "0.W_hh", "0.b_h", "1.W_xh", "1.W_hh", "1.b_h"],
+    "stacked, dropout": ["0.W_xh", "0.W_hh", "0.b_h", "0.b_hn", "1.W_xh", "1.W_hh", "1.b_h"],
+    "stacked bidirectionals": [
+        *(f"0.{way}.{name}" for way in ("forward_layer", "backward_layer") for name in ("W_xh", "W_hh", "b_h")),
+        *(f"1.forward_layer.{name}" for name in ("W_xh", "W_hh", "b_h", "b_hn")),
+        *(f"1.backward_layer.{name}" for name in ("W_xh", "W_hh", "b_h")),
+    ],
+}
+
+
+@pytest.mark.parametrize("which", NAMES)
+def test_names_and_order_of_the_parameters(which):
+    module = COMPOSITES[which]()
+    assert [name for name, _ in module.named_parameters()] == NAMES[which]
+    assert list(module.state_dict()) == NAMES[which]
+    assert all(a is b for (_, a), b in zip(module.named_parameters(), module.parameters(), strict=True))
+
+
+def test_a_stack_keeps_its_order_beyond_ten():
+    layers = [make(RecurrentLayer, 2, 2, seed) for seed in range(12)]
+    stack = Stacked(tuple(layers))
+    assert all(a is b for a, b in zip(stack.layers, layers, strict=True))
+    assert [name for name, _ in stack.children()] == [str(i) for i in range(12)]
+    assert stack.parameters()[3 * 11] is layers[11].W_xh
+
+
+@every_composite
+def test_state_goes_out_and_in(composite):
+    one, two = composite().eval(), composite().eval()
+    for p in two.parameters():
+        p.data = p.data + 1
+    two.load_state_dict(one.state_dict())
+    assert_same(one(inputs()), two(inputs()))
+
+
+@every_composite
+def test_a_deep_copy_is_the_same_and_another(composite):
+    module = composite()
+    twin = copy.deepcopy(module)
+    assert repr(twin) == repr(module)
+    found = []
+    for one in (module, twin):
+        one(inputs()).outputs.sum().backward()
+        found.append([p.grad for p in one.parameters()])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_array_equal(a, b)
+    before = module.state_dict()
+    for p in twin.parameters():
+        p.data = p.data - 1
+    for name, array in module.state_dict().items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+@every_composite
+def test_modes_and_zero_grad_reach_every_layer(composite):
+    module = composite()
+    module(inputs()).outputs.sum().backward()
+    assert all(p.grad is not None for p in module.parameters())
+    module.zero_grad()
+    assert all(p.grad is None for p in module.parameters())
+
+    def modes(one):
+        return {one.training}.union(*(modes(child) for _, child in one.children()))
+
+    assert modes(module) == {True}
+    assert module.eval() is module
+    assert modes(module) == {False}
+
+
+@every_composite
+def test_sizes_are_those_of_what_comes_and_goes(composite):
+    module = composite()
+    assert module.input_size == D
+    outputs, final_state = module(inputs())
+    assert outputs.shape == (T, N, module.output_size)
+    assert module.last_output(final_state).shape == (N, module.output_size)
+    assert module.carries_state
+
+
+def layers_in(module, prefix=""):
+    """Yield the layers of a composite with their dotted names."""
+    for name, child in module.children():
+        if isinstance(child, tuple(KINDS)):
+            yield prefix + name, child
+        else:
+            yield from layers_in(child, f"{prefix}{name}.")
+
+
+@every_composite
+def test_totals_add_up(composite, capsys):
+    module = composite()
+    layers = dict(layers_in(module))
+    total = sum(layer.count().total for layer in layers.values())
+    assert module.count_params() == sum(p.data.size for p in module.parameters()) == total
+    terms = module.counted()
+    assert [(term.name, term.shape) for term in terms] == [(name, p.shape) for name, p in module.named_parameters()]
+    assert sum(term.count for term in terms) == total
+    assert [term.name for term in module.counted("a.")] == [f"a.{term.name}" for term in terms]
+    module.summary()
+    lines = capsys.readouterr().out.splitlines()
+    assert ["total", str(total)] in [line.split() for line in lines]
+    assert lines[-2:] == list(counting.NOTES)
+    for name, layer in layers.items():
+        count = layer.count()
+        at = lines.index(f"{name}, with m = {count.m}, n = {count.n}; in other libraries:")
+        assert lines[at + 1 : at + 4] == [f"  {line}" for line in count.reconciliation()]
+
+
+SUMMARY = """\
+name                   shape (row convention)  shape (column convention)  formula    count
+---------------------  ----------------------  -------------------------  ---------  -----
+0.forward_layer.W_xh   (2, 4)                  (4, 2)                     n·m = 4·2      8
+0.forward_layer.W_hh   (4, 4)                  (4, 4)                     n·n = 4·4     16
+0.forward_layer.b_h    (4,)                    (4,)                       n = 4          4
+0.backward_layer.W_xh  (2, 3)                  (3, 2)                     n·m = 3·2      6
+0.backward_layer.W_hh  (3, 3)                  (3, 3)                     n·n = 3·3      9
+1.W_xh                 (7, 1)                  (1, 7)                     n·m = 1·7      7
+1.W_hh                 (1, 1)                  (1, 1)                     n·n = 1·1      1
+1.b_h                  (1,)                    (1,)                       n = 1          1
+---------------------  ----------------------  -------------------------  ---------  -----
+total                                                                                   52
+0.forward_layer, with m = 2, n = 4; in other libraries:
+  torch nn.RNN: 32 = 28 + 4: two biases, b_ih (4,) and b_hh (4,), which are added up and act as one.
+  Keras SimpleRNN: 28, the same: one bias (4,).
+  ONNX RNN: 32 = 28 + 4: two biases in its input B, Wb (4,) and Rb (4,), which are added up and act as one.
+0.backward_layer, with m = 2, n = 3; in other libraries:
+  torch nn.RNN: 15, the same: bias=False.
+  Keras SimpleRNN: 15, the same: use_bias=False.
+  ONNX RNN: 15, the same: its input B is optional and left out.
+1, with m = 7, n = 1; in other libraries:
+  torch nn.RNN: 10 = 9 + 1: two biases, b_ih (1,) and b_hh (1,), which are added up and act as one.
+  Keras SimpleRNN: 9, the same: one bias (1,).
+  ONNX RNN: 10 = 9 + 1: two biases in its input B, Wb (1,) and Rb (1,), which are added up and act as one.
+The count does not depend on the length T of the sequence: every step uses the same arrays.
+The count does not depend on the activation φ: sigmoid, tanh and ReLU have no parameters.
+"""
+
+
+def small():
+    both = Bidirectional(RecurrentLayer(2, 4), RecurrentLayer(2, 3, bias=False, reverse=True))
+    return Stacked([both, RecurrentLayer(7, 1)], dropout=0.25)
+
+
+def test_the_summary_in_full(capsys):
+    small().summary()
+    assert capsys.readouterr().out == SUMMARY
+
+
+def test_repr_is_nested():
+    assert repr(small()) == (
+        "Stacked(\n"
+        "  (0): Bidirectional(\n"
+        "    (forward_layer): RecurrentLayer(2, 4, activation='tanh', backend='fused', dtype=float32)\n"
+        "    (backward_layer): RecurrentLayer(2, 3, activation='tanh', bias=False, backend='fused', reverse=True, "
+        "dtype=float32)\n"
+        "  )\n"
+        "  (1): RecurrentLayer(7, 1, activation='tanh', backend='fused', dtype=float32)\n"
+        "  (dropout): Dropout(0.25)\n"
+        ")"
+    )
+
+
+# --- peers ------------------------------------------------------------------------------------------------------------
+
+
+def torch_module(torch, kind, layers, bidirectional, batch_first=False, dropout=0.0):
+    """Return torch's module with the layers' weights, given in its order: from the bottom up, forward first."""
+    module = {RecurrentLayer: torch.nn.RNN, LSTMLayer: torch.nn.LSTM, GRULayer: torch.nn.GRU}[kind](
+        D, layers[0].hidden_size, num_layers=len(layers) // (1 + bidirectional), bidirectional=bidirectional,
+        batch_first=batch_first, dropout=dropout, dtype=torch.float64,
+    )  # fmt: skip
+    with torch.no_grad():
+        for layer, suffix in zip(layers, suffixes(len(layers), bidirectional), strict=True):
+            second = np.zeros(layer.b_h.shape)
+            if kind is GRULayer:
+                second[2 * layer.hidden_size :] = layer.b_hn.data
+            arrays = [("weight_ih", layer.W_xh.data.T), ("weight_hh", layer.W_hh.data.T)]
+            for name, array in [*arrays, ("bias_ih", layer.b_h.data), ("bias_hh", second)]:
+                getattr(module, f"{name}_{suffix}").copy_(torch.from_numpy(array.copy()))
+    return module
+
+
+def suffixes(count, bidirectional):
+    ways = ["", "_reverse"] if bidirectional else [""]
+    return [f"l{i}{way}" for i in range(count // len(ways)) for way in ways]
+
+
+def torch_gradients(module, layers, bidirectional):
+    """Return the gradients in the order of the layers' own parameters."""
+    found = []
+    for layer, suffix in zip(layers, suffixes(len(layers), bidirectional), strict=True):
+        grads = {name: getattr(module, f"{name}_{suffix}").grad.numpy() for name in ("weight_ih", "weight_hh")}
+        found += [grads["weight_ih"].T, grads["weight_hh"].T, getattr(module, f"bias_ih_{suffix}").grad.numpy()]
+        if isinstance(layer, GRULayer):
+            found.append(getattr(module, f"bias_hh_{suffix}").grad.numpy()[2 * layer.hidden_size :])
+    return found
+
+
+def peers(kind, shape, batch_first):
+    """Return a composite of one hidden size, as torch's are, its layers in torch's order, and whether it has two ways.
+
+    Shapes: two directions, two layers, two layers of two directions.
+    """
+    H, options = 4, {"batch_first": batch_first}
+    if shape == "two layers":
+        layers = [make(kind, D, H, 1, **options), make(kind, H, H, 2, **options)]
+        return Stacked(layers, dropout=0.5, rng=0).eval(), layers, False
+    layers = [make(kind, D, H, k, reverse=bool(k), **options) for k in (0, 1)]
+    if shape == "two directions":
+        return Bidirectional(*layers), layers, True
+    layers += [make(kind, 2 * H, H, k + 2, reverse=bool(k), **options) for k in (0, 1)]
+    stack = Stacked([Bidirectional(*layers[:2]), Bidirectional(*layers[2:])], dropout=0.5, rng=0)
+    return stack.eval(), layers, True
+
+
+PEERS = ["two directions", "two layers", "two layers of two directions"]
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("lengths", [None, LENGTHS])
+@pytest.mark.parametrize("batch_first", LAYOUTS)
+@pytest.mark.parametrize("shape", PEERS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_they_are_torchs(kind, shape, batch_first, lengths, torch):
+    """Outputs, every final state and all gradients; with dropout in evaluation mode, since masks cannot be the same."""
+    module, layers, bidirectional = peers(kind, shape, batch_first)
+    p = 0.0 if shape == "two directions" else 0.5
+    other = torch_module(torch, kind, layers, bidirectional, batch_first, p).eval()
+    x, state = inputs(batch_first), random_state(module, np.random.default_rng(5))
+    rng = np.random.default_rng(6)
+    v = turned(rng.standard_normal((T, N, module.output_size)), batch_first)
+    us = [rng.standard_normal(t.shape) for t in flat(state)]
+
+    tx = torch.from_numpy(x.numpy().copy()).requires_grad_()
+    parts = 2 if kind is LSTMLayer else 1  # torch keeps all h in one array, and all c in another
+    given = [np.stack([t.numpy() for t in flat(state)[k::parts]]) for k in range(parts)]
+    given = [torch.from_numpy(array).requires_grad_() for array in given]
+    hx = tuple(given) if parts == 2 else given[0]
+    if lengths is None:
+        outputs, final = other(tx, hx)
+    else:
+        pack, pad = torch.nn.utils.rnn.pack_padded_sequence, torch.nn.utils.rnn.pad_packed_sequence
+        outputs, final = other(pack(tx, lengths, batch_first=batch_first, enforce_sorted=False), hx)
+        outputs, _ = pad(outputs, batch_first=batch_first)
+    finals = list(final) if parts == 2 else [final]
+    loss = (outputs * torch.from_numpy(v.copy())).sum()
+    for k in range(parts):
+        loss = loss + (finals[k] * torch.from_numpy(np.stack(us[k::parts]))).sum()
+    loss.backward()
+
+    result = module(x, state, lengths)
+    mine = (result.outputs * v).sum()
+    for t, u in zip(flat(result.final_state), us, strict=True):
+        mine = mine + (t * u).sum()
+    mine.backward()
+    found, exact = [result.outputs.numpy(), x.grad], [outputs.detach().numpy(), tx.grad.numpy()]
+    for k in range(parts):
+        found += [np.stack([t.numpy() for t in flat(result.final_state)[k::parts]])]
+        found += [np.stack([t.grad for t in flat(state)[k::parts]])]
+        exact += [finals[k].detach().numpy(), given[k].grad.numpy()]
+    found += [p.grad for p in module.parameters()]
+    exact += torch_gradients(other, layers, bidirectional)
+    assert_close(found, exact)
+    assert module.count_params() == sum(layer.count().total for layer in layers)
+    assert sum(p.numel() for p in other.parameters()) == sum(layer.count().elsewhere["torch"] for layer in layers)
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+FORWARD, BACKWARD = RecurrentLayer(3, 5), RecurrentLayer(3, 4, reverse=True)
+A_LAYER = "must be a recurrent layer such as RecurrentLayer, got"
+
+
+@pytest.mark.parametrize(
+    ("layers", "kind", "message"),
+    [
+        ((mr.Linear(3, 5), BACKWARD), TypeError, f"Bidirectional: forward_layer {A_LAYER} Linear"),
+        ((FORWARD, RecurrentLayer), TypeError, f"Bidirectional: backward_layer {A_LAYER} type"),
+        (
+            (mr.SequenceModel(FORWARD, mr.Linear(5, 2)), BACKWARD),
+            TypeError,
+            f"Bidirectional: forward_layer {A_LAYER} SequenceModel",
+        ),
+        (
+            (FORWARD, RecurrentLayer(3, 5)),
+            ValueError,
+            "Bidirectional: backward_layer (RecurrentLayer) must go backward, and it goes forward: make it with "
+            "reverse=True",
+        ),
+        (
+            (BACKWARD, FORWARD),
+            ValueError,
+            "Bidirectional: forward_layer (RecurrentLayer) must go forward, and it goes backward: make it with "
+            "reverse=False",
+        ),
+        (
+            (Bidirectional(FORWARD, BACKWARD), BACKWARD),
+            ValueError,
+            "Bidirectional: forward_layer (Bidirectional) must go forward, and it goes both ways: make it of layers "
+            "with reverse=False",
+        ),
+        (
+            (FORWARD, Stacked([FORWARD])),
+            ValueError,
+            "Bidirectional: backward_layer (Stacked) must go backward, and it goes forward: make it of layers with "
+            "reverse=True",
+        ),
+        (
+            (FORWARD, RecurrentLayer(2, 4, reverse=True)),
+            ValueError,
+            "Bidirectional: forward_layer (RecurrentLayer) has input_size=3 and backward_layer (RecurrentLayer) 2: "
+            "make both with input_size=3",
+        ),
+        (
+            (FORWARD, LSTMLayer(3, 4, reverse=True, dtype=np.float64)),
+            ValueError,
+            "Bidirectional: forward_layer (RecurrentLayer) has dtype=float32 and backward_layer (LSTMLayer) float64: "
+            "make both with dtype=numpy.float32",
+        ),
+        (
+            (FORWARD, RecurrentLayer(3, 4, reverse=True, batch_first=True)),
+            ValueError,
+            "Bidirectional: forward_layer (RecurrentLayer) has batch_first=False and backward_layer (RecurrentLayer) "
+            "True: make both with batch_first=False",
+        ),
+    ],
+)
+def test_what_bidirectional_is_not_made_of(layers, kind, message):
+    with raises(kind, message):
+        Bidirectional(*layers)
+
+
+A_LIST = "Stacked: layers must be a list or tuple of recurrent layers, got"
+P = "Stacked: dropout must be a probability, 0 ≤ p < 1, got"
+TWO = [RecurrentLayer(3, 5), RecurrentLayer(5, 4)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "message"),
+    [
+        ((FORWARD,), TypeError, f"{A_LIST} RecurrentLayer: try Stacked([layer, …])"),
+        ((2,), TypeError, f"{A_LIST} 2 (int): try Stacked([layer, …])"),
+        (([],), ValueError, "Stacked: layers must hold at least one recurrent layer, got none"),
+        (([FORWARD, mr.Linear(5, 2)],), TypeError, f"Stacked: layers[1] {A_LAYER} Linear"),
+        (([None],), TypeError, f"Stacked: layers[0] {A_LAYER} NoneType"),
+        (
+            ([TWO[0], LSTMLayer(4, 4)],),
+            ValueError,
+            "Stacked: layers[0] (RecurrentLayer) returns output_size=5 and layers[1] (LSTMLayer) reads input_size=4: "
+            "make layers[1] with input_size=5",
+        ),
+        (
+            ([*TWO, Bidirectional(FORWARD, BACKWARD)],),
+            ValueError,
+            "Stacked: layers[1] (RecurrentLayer) returns output_size=4 and layers[2] (Bidirectional) reads "
+            "input_size=3: make layers[2] with input_size=4",
+        ),
+        (
+            ([Bidirectional(FORWARD, BACKWARD), RecurrentLayer(5, 4)],),
+            ValueError,
+            "Stacked: layers[0] (Bidirectional) returns output_size=9 and layers[1] (RecurrentLayer) reads "
+            "input_size=5: make layers[1] with input_size=9",
+        ),
+        (
+            ([*TWO, GRULayer(4, 2, dtype=np.float64)],),
+            ValueError,
+            "Stacked: layers[0] (RecurrentLayer) has dtype=float32 and layers[2] (GRULayer) float64: make both with "
+            "dtype=numpy.float32",
+        ),
+        (
+            ([RecurrentLayer(3, 5, batch_first=True), TWO[1]],),
+            ValueError,
+            "Stacked: layers[0] (RecurrentLayer) has batch_first=True and layers[1] (RecurrentLayer) False: make both "
+            "with batch_first=True",
+        ),
+        ((TWO, 1), ValueError, f"{P} 1: with 1 nothing would be left"),
+        ((TWO, 20), ValueError, f"{P} 20: it is a part, not a percentage"),
+        ((TWO, -0.5), ValueError, f"{P} -0.5: try 0.5"),
+        ((TWO, math.nan), ValueError, f"{P} nan: try 0.5"),
+        ((TWO, "0.5"), TypeError, f"{P} '0.5' (str): try 0.5"),
+        ((TWO, False), TypeError, f"{P} False (bool): try 0.5"),
+        ((TWO, None), TypeError, f"{P} None (NoneType): try 0.5"),
+        (
+            (TWO[:1], 0.5),
+            ValueError,
+            "Stacked: dropout=0.5 would do nothing: it acts between layers, and there is one",
+        ),
+        (
+            (TWO, 0.0, 1),
+            ValueError,
+            "Stacked: rng would do nothing without dropout: leave it out, or set dropout",
+        ),
+    ],
+)
+def test_what_stacked_is_not_made_of(arguments, kind, message):
+    with raises(kind, message):
+        Stacked(*arguments)
+
+
+def test_what_is_no_generator_is_refused():
+    with pytest.raises(TypeError, match=r"^rng must be a numpy\.random\.Generator, an int ≥ 0"):
+        Stacked(TWO, 0.5, rng="seed")
+
+
+A_PAIR = "Bidirectional: initial_state must be None or a tuple (forward, backward), got"
+A_TUPLE = "Stacked: initial_state must be None or a tuple with one entry for each of 2 layers, got"
+EACH = "each is a layer's own state, or None"
+
+
+@pytest.mark.parametrize(
+    ("state", "kind", "got"),
+    [
+        (np.zeros((2, 5)), TypeError, f"an array of shape (2, 5) and dtype float64: {EACH}"),
+        (mr.Tensor(np.zeros((2, 5))), TypeError, f"a Tensor of shape (2, 5): {EACH}"),
+        (
+            np.zeros((2, 2, 5)),
+            TypeError,
+            "an array of shape (2, 2, 5) and dtype float64: try tuple(initial_state)",
+        ),
+        (mr.Tensor(np.zeros((2, 2, 5))), TypeError, "a Tensor of shape (2, 2, 5): try tuple(initial_state)"),
+        ("zeros", TypeError, f"'zeros' (str): {EACH}"),
+        ((), ValueError, f"a tuple of 0: {EACH}"),
+        ([None] * 3, ValueError, f"a list of 3: {EACH}"),
+        (RecurrentOutput(mr.Tensor([0.0]), (None, None)), TypeError, "a RecurrentOutput: pass its final_state"),
+    ],
+)
+def test_states_that_do_not_fit(state, kind, got):
+    x = np.zeros((7, 2, 3))
+    with raises(kind, f"{A_PAIR} {got}"):
+        Bidirectional(FORWARD, BACKWARD)(x, state)
+    with raises(kind, f"{A_TUPLE} {got}"):
+        Stacked(TWO)(x, state)
+    with raises(kind, f"{A_TUPLE} {got}".replace("initial_state", "state")):
+        Stacked(TWO).step(x[0], state)
+
+
+@pytest.mark.parametrize("state", [np.zeros((2, 2, 5)), mr.Tensor(np.zeros((2, 2, 5)))])
+def test_the_cure_for_one_array_of_all_states_works(state):
+    layers = [RecurrentLayer(3, 5), RecurrentLayer(5, 5)]
+    Stacked(layers)(np.zeros((7, 2, 3)), tuple(state))
+
+
+def test_a_final_state_that_does_not_fit():
+    state = mr.Tensor(np.zeros((2, 5)))
+    each = "each is a layer's own state"
+    message = "Bidirectional: final_state must be a tuple (forward, backward), got"
+    with raises(TypeError, f"{message} a Tensor of shape (2, 5): {each}"):
+        Bidirectional(FORWARD, BACKWARD).last_output(state)
+    message = "Stacked: final_state must be a tuple with one entry for each of 2 layers, got"
+    with raises(TypeError, f"{message} a Tensor of shape (2, 5): {each}"):
+        Stacked(TWO).last_output(state)
+    with raises(TypeError, f"{message} None (NoneType): {each}"):
+        Stacked(TWO).last_output(None)
+    with raises(ValueError, f"{message} a tuple of 1: {each}"):
+        Stacked(TWO).last_output((state,))
+
+
+def test_bidirectional_has_no_step():
+    message = (
+        "Bidirectional: there is no step, because backward_layer starts at the end of the sequence and needs the whole "
+        "of it: call the layer on the sequence, or use forward_layer.step"
+    )
+    with raises(TypeError, message):
+        Bidirectional(FORWARD, BACKWARD).step(np.zeros((2, 3)))
+
+
+def test_a_stack_that_does_not_go_one_way_has_no_step():
+    message = (
+        "Stacked: there is no step, because its layers do not all go one way through time, but {}: "
+        "call it on the sequence"
+    )
+    there_and_back = Stacked([RecurrentLayer(3, 3), RecurrentLayer(3, 3, reverse=True)])
+    for layers, ways in [
+        ([RecurrentLayer(3, 3), RecurrentLayer(3, 3, reverse=True)], "forward, backward"),
+        ([Bidirectional(FORWARD, BACKWARD)], "both ways"),
+        ([there_and_back, RecurrentLayer(3, 3)], "both ways, forward"),
+    ]:
+        stack = Stacked(layers)
+        assert stack.reverse is None
+        with raises(TypeError, message.format(ways)):
+            stack.step(np.zeros((2, 3)))
+
+
+STATE = "RecurrentLayer: initial_state must have shape (N=2, H={}), got (2, 9): one state for each row of x"
+
+
+@pytest.mark.parametrize(
+    ("module", "state", "message"),
+    [
+        (
+            Bidirectional(FORWARD, BACKWARD),
+            (None, np.zeros((2, 9))),
+            f"{STATE.format(4)}\nBidirectional: this was in backward_layer (RecurrentLayer)",
+        ),
+        (Stacked(TWO), (np.zeros((2, 9)), None), f"{STATE.format(5)}\nStacked: this was in layers[0] (RecurrentLayer)"),
+        (
+            Stacked([FORWARD, Stacked([RecurrentLayer(5, 5), RecurrentLayer(5, 4)])]),
+            (None, (None, np.zeros((2, 9)))),
+            f"{STATE.format(4)}\nStacked: this was in layers[1] (RecurrentLayer)\n"
+            "Stacked: this was in layers[1] (Stacked)",
+        ),
+    ],
+)
+def test_an_error_says_in_which_layer_it_arose(module, state, message):
+    """As notes below the layer's own text."""
+    with raises(ValueError, message):
+        module(np.zeros((7, 2, 3)), state)
+
+
+def test_a_sequence_or_a_step_of_another_size():
+    stack = Stacked(TWO)
+    message = "RecurrentLayer: x must have shape (T, N, D=3), got (7, 2, 4): the layer was made with input_size=3"
+    with raises(ValueError, f"{message}\nStacked: this was in layers[0] (RecurrentLayer)"):
+        stack(np.zeros((7, 2, 4)))
+    message = "RecurrentLayer: x_t must have shape (N, D=3), got (2, 4): the layer was made with input_size=3"
+    with raises(ValueError, f"{message}\nStacked: this was in layers[0] (RecurrentLayer)"):
+        stack.step(np.zeros((2, 4)))
+
+
+def test_detect_anomaly_names_the_layer():
+    stack = copy.deepcopy(Stacked(TWO))
+    stack.layers[1].W_hh.data = np.full((4, 4), np.nan)
+    with mr.detect_anomaly(), pytest.raises(mr.AnomalyError, match=r"layers\[1\] \(RecurrentLayer\)$"):
+        stack(np.zeros((7, 2, 3)))
+
+
+def test_a_call_that_is_refused_changes_nothing():
+    """The upper layer refuses its state when the lower ones have run: no mask has been drawn then."""
+    inner = Stacked([make(RecurrentLayer, 4, 4), make(LSTMLayer, 4, 4, recurrent_dropout=0.2)], 0.5, rng=1)
+    stack = Stacked([make(GRULayer, D, 4), inner, make(RecurrentLayer, 4, 6)], 0.5, rng=2)
+    both = Bidirectional(copy.deepcopy(stack), make(RecurrentLayer, D, 6, reverse=True))
+    wrong = np.zeros((N, 9))
+    refused = [(stack, (None, None, wrong), stack), (both, (None, wrong), both)]
+    stepping = tower(GRULayer, LSTMLayer, 0.5, 3)
+    refused.append((stepping, (None, (wrong, wrong)), lambda x, state: stepping.step(x.numpy()[0], state)))
+    for module, state, call in refused:
+        twin, before = copy.deepcopy(module), module.state_dict()
+        with pytest.raises(ValueError, match=r"initial_state|state\[0\]"):
+            call(inputs(), state)
+        for name, array in module.state_dict().items():
+            np.testing.assert_array_equal(array, before[name])
+        assert all(p.grad is None for p in module.parameters())
+        assert_same(module(inputs()), twin(inputs()))  # the masks are those that come first

@@ -1,0 +1,391 @@
+"""set_num_threads, the mini-batch split over threads, and BLAS held to one thread meanwhile."""
+
+import os
+import threading
+from functools import partial
+
+import numpy as np
+import pytest
+from error_texts import raises
+
+import minirnn as mr
+from minirnn.layers import threads
+
+
+class Blas:
+    """A BLAS that remembers what it was told."""
+
+    def __init__(self, n=4):
+        self.n, self.told = n, []
+
+    def get_num_threads(self):
+        return self.n
+
+    def set_num_threads(self, n):
+        self.n = n
+        self.told.append(n)
+
+
+@pytest.fixture
+def blas(monkeypatch):
+    """A BLAS of ours instead of numpy's, reached through threadpoolctl."""
+    library = Blas()
+    monkeypatch.setattr(threads, "_controlled", lambda: [library])
+    monkeypatch.setattr(threads, "_blas", lambda: [library])
+    return library
+
+
+@pytest.fixture
+def split_always(monkeypatch):
+    """Let every mini-batch be worth splitting."""
+    for constant in ("ALONE", "SMALL", "PART", "FEWEST_NEURONS", "FEWEST_ROWS"):
+        monkeypatch.setattr(threads, constant, 1)
+
+
+# --- the number ------------------------------------------------------------------------------------------------------
+
+
+def test_at_the_start_it_is_the_cpus_that_the_process_may_use():
+    assert mr.get_num_threads() == threads.available_cpus() == len(os.sched_getaffinity(0))
+
+
+def test_without_affinity_it_is_the_cpus_that_there_are(monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    assert mr.get_num_threads() == 6
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert mr.get_num_threads() == 1
+
+
+def test_what_is_set_is_what_is_got_and_blas_is_told(blas):
+    mr.set_num_threads(3)
+    assert mr.get_num_threads() == 3
+    assert blas.told == [3]
+    mr.set_num_threads(np.int64(1))
+    assert mr.get_num_threads() == 1
+    assert type(mr.get_num_threads()) is int
+
+
+@pytest.mark.parametrize(
+    ("n", "kind", "message"),
+    [
+        (0, ValueError, "set_num_threads: n must be an int ≥ 1, got 0: try 1 or more"),
+        (-2, ValueError, "set_num_threads: n must be an int ≥ 1, got -2: try 1 or more"),
+        (2.0, TypeError, "set_num_threads: n must be an int ≥ 1, got 2.0 (float): try 2"),
+        ("2", TypeError, "set_num_threads: n must be an int ≥ 1, got '2' (str): try 1"),
+        (True, TypeError, "set_num_threads: n must be an int ≥ 1, got True (bool): try 1"),
+        (None, TypeError, "set_num_threads: n must be an int ≥ 1, got None (NoneType): try 1"),
+    ],
+)
+def test_a_number_that_is_none_is_refused_and_changes_nothing(n, kind, message, blas):
+    mr.set_num_threads(2)
+    with raises(kind, message):
+        mr.set_num_threads(n)
+    assert mr.get_num_threads() == 2
+    assert blas.told == [2]
+
+
+def test_a_number_beyond_all_machines_is_refused(monkeypatch):
+    monkeypatch.setattr(threads, "available_cpus", lambda: 2)
+    with raises(ValueError, "set_num_threads: n must be at most 1024, got 2000000: try 2, the CPUs here"):
+        mr.set_num_threads(2_000_000)
+
+
+def test_the_number_is_process_wide():
+    mr.set_num_threads(5)
+    seen = []
+    thread = threading.Thread(target=lambda: seen.append(mr.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert seen == [5]
+
+
+# --- BLAS ------------------------------------------------------------------------------------------------------------
+
+
+def test_numpys_own_blas_is_found_and_told():
+    """Through threadpoolctl, which the extra ``test`` brings."""
+    libraries = threads._controlled()
+    assert libraries
+    mr.set_num_threads(2)
+    assert {library.get_num_threads() for library in libraries} == {2}
+    with threads._one_blas_thread():
+        assert {library.get_num_threads() for library in libraries} == {1}
+    assert {library.get_num_threads() for library in libraries} == {2}
+
+
+def test_without_threadpoolctl_the_openblas_of_numpys_wheels_is_told(monkeypatch):
+    monkeypatch.setattr(threads, "_controlled", list)
+    libraries = threads._blas.__wrapped__()
+    if not libraries:
+        pytest.skip("numpy has no OpenBLAS of its own here")
+    (library,) = libraries
+    library.set_num_threads(2)
+    assert library.get_num_threads() == 2
+
+
+def test_a_library_with_other_names_is_left_alone(monkeypatch, tmp_path):
+    (tmp_path / "numpy").mkdir()
+    (tmp_path / "numpy.libs").mkdir()
+    (tmp_path / "numpy.libs" / "libopenblas.so").write_bytes(b"not a library")
+    monkeypatch.setattr(threads, "_controlled", list)
+    monkeypatch.setattr(threads.np, "__file__", str(tmp_path / "numpy" / "__init__.py"))
+    assert threads._blas.__wrapped__() == []
+
+
+def test_blas_goes_back_to_what_it_was_and_the_last_to_leave_does_it(blas):
+    with threads._one_blas_thread():
+        assert blas.n == 1
+        with threads._one_blas_thread():
+            assert blas.n == 1
+        assert blas.n == 1
+    assert blas.n == 4
+    with pytest.raises(KeyError), threads._one_blas_thread():
+        raise KeyError
+    assert blas.n == 4
+
+
+def test_a_number_set_while_blas_is_held_comes_into_force_afterwards(blas):
+    with threads._one_blas_thread():
+        mr.set_num_threads(3)
+        assert blas.n == 1
+    assert blas.n == 3
+
+
+def test_without_threadpoolctl_nothing_is_held_so_a_number_comes_into_force_at_once(monkeypatch):
+    library = Blas()
+    monkeypatch.setattr(threads, "_controlled", list)
+    monkeypatch.setattr(threads, "_blas", lambda: [library])
+    with threads._one_blas_thread():
+        assert library.n == 4
+        mr.set_num_threads(3)
+        assert library.n == 3
+    assert library.n == 3
+
+
+@pytest.mark.parametrize(("found", "n", "possible"), [(True, 4, True), (False, 4, False), (False, 1, True)])
+def test_no_split_while_blas_has_threads_of_its_own_and_cannot_be_held(found, n, possible, monkeypatch, split_always):
+    library = Blas(n)
+    monkeypatch.setattr(threads, "_controlled", lambda: [library] if found else [])
+    monkeypatch.setattr(threads, "_blas", lambda: [library])
+    threads._state.threads = 2
+    assert threads.can_split() == possible
+    assert threads.plan(9, 8, 4, 4) == ((2, threads.at_once) if possible else (1, None))
+
+
+@pytest.mark.parametrize(("value", "possible"), [("1", True), ("2", False), (None, False)])
+def test_a_blas_that_nobody_knows_is_believed_to_follow_its_variables(value, possible, monkeypatch):
+    monkeypatch.setattr(threads, "_controlled", list)
+    monkeypatch.setattr(threads, "_blas", list)
+    for variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(variable, raising=False)
+    if value is not None:
+        monkeypatch.setenv("MKL_NUM_THREADS", value)
+    assert threads.can_split() == possible
+
+
+# --- the rule --------------------------------------------------------------------------------------------------------
+
+
+def test_one_thread_never_splits(blas, split_always):
+    mr.set_num_threads(1)
+    assert threads.plan(100, 64, 128, 256) == (1, None)
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((50, 1, 10, 20), (1, None)),  # BLAS shares out none of its products
+        ((400, 16, 2, 100), (1, threads.at_once)),  # small steps: BLAS is held at one thread
+        ((50, 256, 64, 64), (1, None)),  # BLAS's own threads
+        ((100, 64, 128, 256), (2, threads.at_once)),
+        ((64, 128, 256, 512), (4, threads.at_once)),
+        ((50, 16, 256, 512), (1, None)),  # too few rows
+        ((50, 4096, 256, 128), (1, None)),  # too few neurons
+        ((100, 1, 4096, 4096), (1, None)),  # one row
+    ],
+)
+def test_the_rule(shape, expected, blas):
+    mr.set_num_threads(4)
+    assert threads.plan(*shape) == expected
+
+
+def test_there_are_no_more_parts_than_rows(blas, split_always):
+    mr.set_num_threads(8)
+    assert threads.plan(5, 3, 5, 5) == (3, threads.at_once)
+
+
+def test_one_task_is_run_here_with_blas_at_one_thread(blas):
+    assert threads.at_once([lambda: (blas.n, threading.current_thread())]) == [(1, threading.current_thread())]
+    assert blas.n == 4
+
+
+# --- running ---------------------------------------------------------------------------------------------------------
+
+
+def test_results_come_in_order_and_the_first_task_runs_here(blas):
+    def task(i):
+        assert blas.n == 1
+        return i, threading.current_thread()
+
+    results = threads.at_once([partial(task, i) for i in range(4)])
+    assert [i for i, _ in results] == [0, 1, 2, 3]
+    assert results[0][1] is threading.current_thread()
+    assert all(thread is not threading.current_thread() for _, thread in results[1:])
+    assert blas.n == 4
+
+
+@pytest.mark.parametrize("at_fault", [0, 1, 2])
+def test_an_error_waits_for_all_and_blas_is_put_back(at_fault, blas):
+    ended = []
+
+    def task(i):
+        if i == at_fault:
+            raise ArithmeticError(f"task {i}")
+        threading.Event().wait(0.02)
+        ended.append(i)
+
+    with raises(ArithmeticError, f"task {at_fault}"):
+        threads.at_once([partial(task, i) for i in range(3)])
+    assert sorted(ended) == [i for i in range(3) if i != at_fault]
+    assert blas.n == 4
+
+
+def test_ctrl_c_waits_for_all(blas, monkeypatch):
+    ended, real = [], threads.wait
+    interrupts = iter([True, True, False])
+
+    def wait(futures):
+        if next(interrupts):
+            raise KeyboardInterrupt
+        return real(futures)
+
+    monkeypatch.setattr(threads, "wait", wait)
+
+    def slow():
+        threading.Event().wait(0.02)
+        ended.append(1)
+
+    with pytest.raises(KeyboardInterrupt):
+        threads.at_once([lambda: None, slow])
+    assert ended == [1]
+    assert blas.n == 4
+
+
+def test_the_callers_numpy_settings_hold_in_every_thread(blas):
+    def task():
+        return np.float32(1) / np.zeros(1, np.float32)
+
+    with np.errstate(divide="ignore"):
+        threads.at_once([task, task])
+    with np.errstate(divide="raise"), pytest.raises(FloatingPointError):
+        threads.at_once([lambda: None, task])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:os.fork")  # jax says so wherever it has been imported, here by other tests
+def test_a_child_process_makes_threads_of_its_own(blas):
+    threads.at_once([lambda: 1, lambda: 2])  # the parent has a worker now, the child will not
+    with threads._one_blas_thread():
+        child = os.fork()
+        if not child:
+            good = blas.n == 4 and threads.at_once([lambda: 1, lambda: 2]) == [1, 2]
+            os._exit(0 if good else 1)
+    _, status = os.waitpid(child, 0)
+    assert status == 0
+
+
+# --- the layer -------------------------------------------------------------------------------------------------------
+
+T, N, D, H = 6, 7, 3, 5
+
+
+def run(dtype=np.float64, **options):
+    layer = mr.RecurrentLayer(D, H, dtype=dtype, rng=0, **options)
+    rng = np.random.default_rng(1)
+    first = (N, T) if options.get("batch_first") else (T, N)
+    x = mr.Tensor(rng.standard_normal((*first, D)).astype(dtype), requires_grad=True)
+    h0 = mr.Tensor(rng.standard_normal((N, H)).astype(dtype), requires_grad=True)
+    outputs, final_state = layer(x, h0)
+    v, u = rng.standard_normal((*first, H)), rng.standard_normal((N, H))
+    ((outputs * v).sum() + (final_state * u).sum()).backward()
+    return [outputs.numpy(), final_state.numpy(), x.grad, h0.grad, *(p.grad for p in layer.parameters())]
+
+
+OPTIONS = [
+    {},
+    {"reverse": True},
+    {"batch_first": True},
+    {"bias": False},
+    {"activation": "relu"},
+    {"activation": "sigmoid", "reverse": True, "batch_first": True},
+    {"activation": (lambda z: z / (1 + z * z) ** 0.5, lambda y: (1 - y * y) ** 1.5)},
+    {"remat": True},
+    {"remat": 4, "reverse": True},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: ", ".join(options) or "plain")
+def test_across_thread_counts_the_numbers_are_the_same_to_1e_12(options, split_always):
+    mr.set_num_threads(1)
+    one = run(**options)
+    for n in (2, 3, 8):
+        mr.set_num_threads(n)
+        assert threads.plan(T, N, D, H)[0] == min(n, N)
+        for a, b in zip(one, run(**options), strict=True):
+            np.testing.assert_allclose(b, a, rtol=0, atol=1e-12 * np.abs(a).max())
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_for_one_thread_count_the_numbers_are_the_same_bit_for_bit(dtype, split_always):
+    mr.set_num_threads(3)
+    first = run(dtype)
+    for _ in range(20):
+        for a, b in zip(first, run(dtype), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_the_split_is_what_forward_decided(split_always):
+    """Backward goes the way forward went, although the number of threads has changed in between."""
+    layer = mr.RecurrentLayer(D, H, rng=0)
+    x = np.ones((T, N, D), np.float32)
+    mr.set_num_threads(2)
+    layer(x).outputs.sum().backward()
+    expected = [p.grad for p in layer.parameters()]
+    layer.zero_grad()
+    loss = layer(x).outputs.sum()
+    mr.set_num_threads(1)
+    loss.backward()
+    for p, g in zip(layer.parameters(), expected, strict=True):
+        np.testing.assert_array_equal(p.grad, g)
+
+
+def test_an_activation_that_raises_in_another_thread_is_heard_of(split_always):
+    def phi(z):
+        if threading.current_thread() is not threading.main_thread():
+            raise ArithmeticError("in another thread")
+        return np.tanh(z)
+
+    layer = mr.RecurrentLayer(D, H, activation=(phi, lambda y: 1 - y * y), rng=0)
+    mr.set_num_threads(3)
+    with raises(ArithmeticError, "in another thread"):
+        layer(np.ones((T, N, D)))
+
+
+def test_layers_in_several_threads_can_split_at_once(split_always):
+    mr.set_num_threads(2)
+    expected, found = run(), [None] * 4
+
+    def work(i):
+        for _ in range(5):
+            found[i] = run()
+
+    workers = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    for results in found:
+        for a, b in zip(results, expected, strict=True):
+            np.testing.assert_array_equal(a, b)

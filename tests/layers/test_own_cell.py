@@ -1,0 +1,618 @@
+"""A cell of one's own in the layer's unroll: its step pair against its equation, and what is no cell."""
+
+import functools
+
+import numpy as np
+import pytest
+from error_texts import raises
+from test_family import BACKENDS, Config, Problem, assert_equal, curved, flat, hessian_vector, relative_error
+
+import minirnn as mr
+from minirnn.layers import RecurrentLayer
+
+
+def sigmoid(z):
+    return 0.5 + 0.5 * np.tanh(0.5 * z)
+
+
+class UGRNN(mr.Cell):
+    """Collins, Sohl-Dickstein & Sussillo 2016 (arXiv:1611.09913): one gate between the old state and the new."""
+
+    blocks = 2
+
+    def step(self, z, h):
+        H = h.shape[1]
+        u, n = sigmoid(z[:, :H]), np.tanh(z[:, H:])
+        return (u * h + (1 - u) * n,), (u, n, h)
+
+    def step_backward(self, d_state, kept):
+        (d,), (u, n, h) = d_state, kept
+        return np.concatenate([d * (h - n) * u * (1 - u), d * (1 - u) * (1 - n * n)], axis=1), (d * u,)
+
+    def equation(self, z, h):
+        H = h.shape[1]
+        u, n = mr.sigmoid(z[:, :H]), mr.tanh(z[:, H:])
+        return (u * h + (1.0 - u) * n,)
+
+
+class Coupled(mr.Cell):
+    """An LSTM whose input gate is 1 − f (Greff et al. 2015, arXiv:1503.04069): blocks f, g, o, and a second state."""
+
+    blocks, states = 3, 2
+
+    def step(self, z, h, c):
+        H = h.shape[1]
+        f, g, o = sigmoid(z[:, :H]), np.tanh(z[:, H : 2 * H]), sigmoid(z[:, 2 * H :])
+        after = f * c + (1 - f) * g
+        return (o * np.tanh(after), after), (f, g, o, c, np.tanh(after))
+
+    def step_backward(self, d_state, kept):
+        (d_h, d_c), (f, g, o, c, shown) = d_state, kept
+        d_c = d_c + d_h * o * (1 - shown**2)
+        dz = [d_c * (c - g) * f * (1 - f), d_c * (1 - f) * (1 - g * g), d_h * shown * o * (1 - o)]
+        return np.concatenate(dz, axis=1), (np.zeros_like(d_h), d_c * f)
+
+    def equation(self, z, h, c):
+        H = h.shape[1]
+        f, g, o = mr.sigmoid(z[:, :H]), mr.tanh(z[:, H : 2 * H]), mr.sigmoid(z[:, 2 * H :])
+        c = f * c + (1.0 - f) * g
+        return o * mr.tanh(c), c
+
+
+class Leaky(mr.Cell):
+    """The equation alone, and of three states: h, its mean over time, and how often it was there."""
+
+    states = 3
+
+    def equation(self, z, h, mean, count):
+        new = 0.5 * h + 0.5 * mr.tanh(z + mean)
+        return new, (mean * count + new) / (count + 1.0), count + 1.0
+
+
+class StepOnly(mr.Cell):
+    """The pair alone: tanh."""
+
+    def step(self, z, h):
+        return (np.tanh(z),), np.tanh(z)
+
+    def step_backward(self, d_state, kept):
+        return d_state[0] * (1 - kept**2), (np.zeros_like(kept),)
+
+
+MAKERS = {cell.__name__: functools.partial(mr.RecurrentLayer, cell=cell()) for cell in (UGRNN, Coupled)}
+LENGTHS, RESET = [2, 5, 4], np.arange(15).reshape(5, 3) % 4 == 3
+SETTINGS = [{}, {"lengths": LENGTHS}, {"reset": RESET}, {"lengths": LENGTHS, "reset": RESET}]
+TURNS = [(False, False), (True, False), (False, True)]
+shapes = pytest.mark.parametrize("shape", ["T=1", "N=1", "D≠H≠N≠T"])
+turns = pytest.mark.parametrize(("reverse", "batch_first"), TURNS, ids=["forward", "reverse", "batch_first"])
+makers = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+
+
+def problem_of(make, **config):
+    return Problem(Config(make.keywords["cell"].__class__.__name__, **config), make=make)
+
+
+# --- the pair and the equation ----------------------------------------------------------------------------------------
+
+
+@shapes
+@turns
+@pytest.mark.parametrize("bias", [True, False])
+@makers
+def test_fused_is_graph(make, bias, reverse, batch_first, shape):
+    problem = problem_of(make, bias=bias, reverse=reverse, batch_first=batch_first, shape=shape)
+    fused, graph = (problem.layer(backend) for backend in BACKENDS)
+    for settings in SETTINGS if shape == "D≠H≠N≠T" else SETTINGS[:1]:
+        exact = problem.run(graph, **settings)
+        assert_equal(problem.run(fused, **settings), exact)
+        assert_equal(problem.run(problem.layer("fused", remat=2), **settings), exact)
+
+
+@pytest.mark.parametrize("settings", [SETTINGS[0], SETTINGS[3]], ids=["full", "ragged"])
+@pytest.mark.parametrize("reverse", [False, True])
+@makers
+def test_every_gradient_of_the_pair_by_central_differences(make, reverse, settings):
+    problem = problem_of(make, reverse=reverse)
+    inputs, names, f = problem.inputs(problem.layer("fused"))
+    assert mr.gradcheck(lambda *_: f(**settings), inputs, names=names)
+
+
+def test_a_wrong_pair_is_caught():
+    class Wrong(UGRNN):
+        def step_backward(self, d_state, kept):
+            dz, (d,) = super().step_backward(d_state, kept)
+            return dz, (d * 1.001,)
+
+    problem = problem_of(functools.partial(mr.RecurrentLayer, cell=Wrong()))
+    inputs, names, f = problem.inputs(problem.layer("fused"))
+    with pytest.raises(mr.GradcheckError, match="is wrong at"):
+        mr.gradcheck(f, inputs, names=names)
+
+
+@pytest.mark.parametrize("settings", [SETTINGS[0], SETTINGS[1]], ids=["full", "ragged"])
+@makers
+def test_second_order_goes_through_the_equation(make, settings):
+    problem, found = problem_of(make), []
+    for backend in BACKENDS:
+        layer = problem.layer(backend)
+        inputs, names, f = problem.inputs(layer)
+        directions = [np.cos(t.data) for t in inputs]
+        found.append(hessian_vector(problem, layer, inputs, functools.partial(f, **settings), directions))
+    for name, a, b in zip(names, *found, strict=True):
+        assert relative_error(a, b) <= 1e-12, name
+    small = problem_of(make, shape=(3, 1, 2, 2))
+    layer = small.layer("fused")
+    inputs, names, f = small.inputs(layer)
+    assert mr.gradcheck(lambda *_: mr.grad(curved(small, layer, f()), inputs, create_graph=True), inputs, names=names)
+
+
+def test_elmans_cell_and_an_lstm_written_as_cells_of_ones_own():
+    """What the built-in layers do, from outside."""
+
+    class LSTM(mr.Cell):
+        blocks, states = 4, 2
+
+        def equation(self, z, h, c):
+            H = h.shape[1]
+            i, f, g, o = (z[:, k * H : (k + 1) * H] for k in range(4))
+            c = mr.sigmoid(f) * c + mr.sigmoid(i) * mr.tanh(g)
+            return mr.sigmoid(o) * mr.tanh(c), c
+
+    for cell, plain in ((LSTM(), mr.LSTMLayer), (StepOnly(), mr.RecurrentLayer)):
+        backend = "graph" if isinstance(cell, LSTM) else "fused"
+        problem = problem_of(functools.partial(mr.RecurrentLayer, cell=cell, backend=backend))
+        own, known = problem.layer(backend), plain(2, 4, dtype=np.float64, rng=0)
+        for p in known.parameters():
+            p.data = problem.parameters[p.name].copy()
+        for settings in SETTINGS:
+            assert_equal(problem.run(own, **settings), problem.run(known, **settings))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@makers
+def test_steps_are_the_layer(make, backend):
+    problem = problem_of(make)
+    layer = problem.layer(backend)
+    x, _, state = problem.leaves(layer)
+    outputs, final_state = layer(x, state)
+    for t in range(5):
+        state = layer.step(x[t], state)
+        np.testing.assert_allclose(layer.last_output(state).numpy(), outputs.numpy()[t], rtol=0, atol=1e-14)
+    for a, b in zip(flat(state), flat(final_state), strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=0, atol=1e-14)
+    assert type(final_state) is (tuple if make is MAKERS["Coupled"] else mr.Tensor)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@makers
+def test_the_settings_of_the_layer_work_with_it(make, backend):
+    """A learned state, dropout, clip and float32, as with any other cell."""
+    rng = np.random.default_rng(0)
+    layer = make(2, 4, backend=backend, learn_initial_state=True, recurrent_dropout=0.5, message_clip=0.1, rng=rng)
+    cell = layer.cell
+    expected = {"W_xh": (2, 4 * cell.blocks), "W_hh": (4, 4 * cell.blocks), "b_h": (4 * cell.blocks,), "h_0": (4,)}
+    assert {p.name: p.shape for p in layer.parameters()} == expected | ({"s1_0": (4,)} if cell.states == 2 else {})
+    outputs, _ = layer(np.ones((5, 3, 2)), lengths=LENGTHS, reset=RESET)
+    assert outputs.dtype == np.float32
+    outputs.sum().backward()
+    assert {p.grad.dtype for p in layer.parameters()} == {np.dtype(np.float32)}
+    assert all(p.grad.any() for p in layer.parameters())
+
+
+@makers
+def test_fused_is_graph_with_dropout_and_clip(make):
+    problem, found = problem_of(make), []
+    for backend in BACKENDS:
+        layer = problem.layer(backend, recurrent_dropout=0.5, message_clip=0.5, input_initializer="zeros",
+                              recurrent_initializer="zeros", rng=3)  # fmt: skip
+        for p in layer.parameters():
+            p.data = problem.parameters[p.name].copy()
+        found.append([problem.run(layer, **settings) for settings in SETTINGS])
+    for fused, graph in zip(*found, strict=True):
+        assert_equal(fused, graph)
+
+
+def test_a_cell_with_the_equation_alone_needs_the_graph_backend():
+    layer = mr.RecurrentLayer(2, 4, cell=Leaky(), backend="graph", dtype=np.float64, rng=0)
+    rng = np.random.default_rng(0)
+    x, state = (mr.Tensor(rng.standard_normal(shape), requires_grad=True) for shape in ((5, 3, 2), (3, 4)))
+    state = (state, mr.Tensor(0.1 * state.data, requires_grad=True), np.ones((3, 4)))
+    _, final_state = layer(x, state, lengths=LENGTHS)
+    np.testing.assert_array_equal(final_state[2].numpy(), 1.0 + np.array(LENGTHS)[:, None] * np.ones(4))
+    assert mr.gradcheck(lambda *_: layer(x, state, lengths=LENGTHS), [x, *state[:2], *layer.parameters()])
+    (g,) = mr.grad(layer(x, state).outputs.sum(), x, create_graph=True)
+    (g**2).sum().backward()
+    message = (
+        "RecurrentLayer: backend='fused' needs Leaky.step, which is not defined: define it, or use backend='graph' and "
+        "equation"
+    )
+    with raises(TypeError, message):
+        mr.RecurrentLayer(2, 4, cell=Leaky())
+
+
+EQUATION = (
+    "StepOnly: backend='graph', step() and create_graph need equation(z, *state): define it with Tensors and minirnn's "
+    "functions"
+)
+
+
+def test_a_cell_with_the_pair_alone_needs_the_fused_backend():
+    layer = mr.RecurrentLayer(2, 4, cell=StepOnly(), dtype=np.float64, rng=0)
+    x = mr.Tensor(np.random.default_rng(0).standard_normal((5, 3, 2)), requires_grad=True)
+    assert mr.gradcheck(lambda *_: layer(x, lengths=LENGTHS), [x, *layer.parameters()])
+    with raises(NotImplementedError, EQUATION):
+        layer.step(np.ones((3, 2)))
+    loss = (layer(x).outputs ** 2).sum()
+    with raises(NotImplementedError, EQUATION):
+        mr.grad(loss, x, create_graph=True)
+    assert x.grad is None
+    loss.backward()  # the first order is still there
+    assert x.grad.any()
+    message = (
+        "RecurrentLayer: backend='graph' needs StepOnly.equation, which is not defined: define it, or use "
+        "backend='fused', step and step_backward"
+    )
+    with raises(TypeError, message):
+        mr.RecurrentLayer(2, 4, cell=StepOnly(), backend="graph")
+
+
+def test_half_a_pair_is_none():
+    class Half(mr.Cell):
+        def step(self, z, h):
+            return (np.tanh(z),), None
+
+    message = (
+        "RecurrentLayer: backend='fused' needs Half.step_backward, which is not defined: define it, or use "
+        "backend='graph' and equation"
+    )
+    with raises(TypeError, message):
+        mr.RecurrentLayer(2, 4, cell=Half())
+
+
+@pytest.mark.parametrize("call", [lambda c, a: c.step(a, a), lambda c, a: c.step_backward((a,), a), mr.Cell.equation])
+def test_the_plain_cell_says_what_to_define(call):
+    with pytest.raises(NotImplementedError, match=r"^Cell: .*(define them|define it)"):
+        call(mr.Cell(), np.zeros((3, 4)))
+
+
+# --- what a cell gets, and what it may do with it ---------------------------------------------------------------------
+
+
+class Vandal(UGRNN):
+    """Writes into all that it is handed, when it is done with it; and a step later, into that and what it returned."""
+
+    def __init__(self):
+        self.old = []
+
+    def _ruin(self, arrays, results):
+        for a in self.old:
+            a[...] = np.nan
+        for a in arrays:
+            assert a.flags.writeable
+            a[...] = np.nan
+        self.old = [*arrays, *results]
+
+    def step(self, z, h):
+        (new,), (u, n, h) = super().step(z, h)
+        kept = u, n, h.copy()
+        self._ruin((z, h), [new])
+        return (new,), kept
+
+    def step_backward(self, d_state, kept):
+        dz, (d,) = super().step_backward(d_state, kept)
+        self._ruin(d_state, [dz, d])
+        return dz, (d,)
+
+
+@pytest.mark.parametrize(("shape", "settings"), [("N=1", {}), *(("D≠H≠N≠T", settings) for settings in SETTINGS)])
+@pytest.mark.parametrize("remat", [False, 2])
+def test_a_cell_gets_arrays_of_its_own(remat, shape, settings):
+    vandal = problem_of(functools.partial(mr.RecurrentLayer, cell=Vandal()), shape=shape)
+    found = vandal.run(vandal.layer("fused", remat=remat), **settings)
+    tame = vandal.run(vandal.layer("fused", cell=UGRNN(), remat=remat), **settings)
+    assert_equal(found, tame, 0)
+
+
+@pytest.mark.parametrize("N", [1, 3])
+def test_what_a_cell_gets_it_may_keep(N):
+    """Scratch that the next step writes into would be no use to a cell that looks back on what it has seen."""
+    kept = []
+
+    class Keeps(Coupled):
+        def step(self, z, h, c):
+            kept.extend((a, a.copy()) for a in (z, h, c))
+            return super().step(z, h, c)
+
+        def step_backward(self, d_state, own):
+            kept.extend((a, a.copy()) for a in d_state)
+            return super().step_backward(d_state, own)
+
+    layer = mr.RecurrentLayer(2, 4, cell=Keeps(), rng=0)
+    outputs, _ = layer(np.random.default_rng(0).standard_normal((5, N, 2)), lengths=[5, 3, 4][:N])
+    outputs.sum().backward()
+    assert len(kept) >= 5 * (3 + 2)
+    for a, then in kept:
+        np.testing.assert_array_equal(a, then)
+
+
+@pytest.mark.parametrize("N", [1, 3])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_what_a_cell_gets(dtype, N):
+    """Rows first, the layer's dtype, the state as it was, and Z = x W_xh + h W_hh + b_h."""
+    seen = []
+
+    class Looks(StepOnly):
+        def step(self, z, h):
+            seen.append((z.copy(), h.copy()))
+            return super().step(z, h)
+
+        def step_backward(self, d_state, kept):
+            assert isinstance(d_state, tuple)
+            assert [(d.shape, d.dtype) for d in d_state] == [((N, 4), dtype)]
+            return super().step_backward(d_state, kept)
+
+    layer = mr.RecurrentLayer(2, 4, cell=Looks(), dtype=dtype, rng=0)
+    rng = np.random.default_rng(0)
+    x, h0 = rng.standard_normal((5, N, 2)).astype(dtype), rng.standard_normal((N, 4)).astype(dtype)
+    outputs, _ = layer(x, h0)
+    outputs.sum().backward()
+    before = [h0, *outputs.numpy()[:-1]]
+    assert len(seen) == 5
+    for x_t, h, (z, given) in zip(x, before, seen, strict=True):
+        assert z.dtype == given.dtype == dtype
+        np.testing.assert_array_equal(given, h)
+        expected = x_t @ layer.W_xh.data + h @ layer.W_hh.data + layer.b_h.data
+        np.testing.assert_allclose(z, expected, rtol=0, atol=1e-6 if dtype == np.float32 else 1e-14)
+
+
+def test_only_rows_that_count_reach_the_cell():
+    """The cell meets as many rows as there are lanes, far fewer than N, and never the padding."""
+    rows = []
+
+    class Counts(StepOnly):
+        def step(self, z, h):
+            assert np.isfinite(z).all()
+            rows.append(len(z))
+            return super().step(z, h)
+
+    layer = mr.RecurrentLayer(2, 4, cell=Counts(), dtype=np.float64, rng=0)
+    x = np.full((50, 40, 2), np.nan)
+    lengths = np.r_[50, np.full(39, 2)]
+    for n, L in enumerate(lengths):
+        x[:L, n] = 1
+    layer(x, lengths=lengths)
+    assert 128 == lengths.sum() <= sum(rows) < 0.25 * 50 * 40
+
+
+# --- what a cell returns ----------------------------------------------------------------------------------------------
+
+
+def returning(step=None, step_backward=None):
+    class Mine(StepOnly):
+        pass
+
+    if step is not None:
+        Mine.step = lambda self, z, h: step(z)
+    if step_backward is not None:
+        Mine.step_backward = lambda self, d_state, kept: step_backward(d_state[0])
+    return mr.RecurrentLayer(2, 4, cell=Mine(), rng=0)
+
+
+COMMA = "try a comma, as in (h,)"
+ENTRIES = "a cell works entry by entry"
+NEW = "Mine.step: new state must"
+DZ = "Mine.step_backward: dz must"
+D_STATE = "Mine.step_backward: d_state must"
+
+
+@pytest.mark.parametrize("N", [1, 3])
+@pytest.mark.parametrize(
+    ("step", "kind", "message"),
+    [
+        (np.tanh, TypeError, "Mine.step must return (new state, kept), got ndarray: try return (h,), (z, h)"),
+        (lambda z: None, TypeError, "Mine.step must return (new state, kept), got NoneType: try return (h,), (z, h)"),
+        (lambda z: (z,), TypeError, "Mine.step must return (new state, kept), got tuple: try return (h,), (z, h)"),
+        (lambda z: (z, z), TypeError, f"{NEW} be a tuple of 1 array, got ndarray: {COMMA}"),
+        (lambda z: ((z, z), z), TypeError, f"{NEW} be a tuple of 1 array, got 2 of them: {COMMA}"),
+        (lambda z: ((), z), TypeError, f"{NEW} be a tuple of 1 array, got 0 of them: {COMMA}"),
+        (
+            lambda z: ((z[:, :2],), z),
+            ValueError,
+            f"{NEW} have shape ({{N}}, 4) and dtype float32, got ({{N}}, 2) float32: {ENTRIES}",
+        ),
+        (
+            lambda z: ((z.sum(axis=1),), z),
+            ValueError,
+            f"{NEW} have shape ({{N}}, 4) and dtype float32, got ({{N}},) float32: {ENTRIES}",
+        ),
+        (
+            lambda z: ((z.astype(float),), z),
+            ValueError,
+            f"{NEW} have shape ({{N}}, 4) and dtype float32, got ({{N}}, 4) float64: {ENTRIES}",
+        ),
+        (lambda z: ((1.0,), z), ValueError, f"{NEW} have shape ({{N}}, 4) and dtype float32, got float: {ENTRIES}"),
+        (lambda z: ((None,), z), ValueError, f"{NEW} have shape ({{N}}, 4) and dtype float32, got NoneType: {ENTRIES}"),
+    ],
+)
+def test_what_step_must_return(step, kind, message, N):
+    layer = returning(step=step)
+    with raises(kind, message.format(N=N)):
+        layer(np.ones((5, N, 2)))
+    layer.cell.__class__.step = StepOnly.step  # nothing is left over of the call that failed
+    expected = mr.RecurrentLayer(2, 4, rng=0)(np.ones((5, N, 2))).outputs.numpy()
+    np.testing.assert_allclose(layer(np.ones((5, N, 2))).outputs.numpy(), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("N", [1, 3])
+@pytest.mark.parametrize(
+    ("step_backward", "kind", "message"),
+    [
+        (
+            lambda d: d,
+            TypeError,
+            "Mine.step_backward must return (dz, d_state), got ndarray: try return dz, (d_h,)",
+        ),
+        (lambda d: (d, d), TypeError, f"{D_STATE} be a tuple of 1 array, got ndarray: {COMMA}"),
+        (lambda d: (d, (d, d)), TypeError, f"{D_STATE} be a tuple of 1 array, got 2 of them: {COMMA}"),
+        (
+            lambda d: (d[:, :3], (d,)),
+            ValueError,
+            f"{DZ} have shape ({{N}}, 4) and dtype float32, got ({{N}}, 3) float32: {ENTRIES}",
+        ),
+        (
+            lambda d: (d.astype(float), (d,)),
+            ValueError,
+            f"{DZ} have shape ({{N}}, 4) and dtype float32, got ({{N}}, 4) float64: {ENTRIES}",
+        ),
+        (
+            lambda d: (d, (d.T,)),
+            ValueError,
+            f"{D_STATE} have shape ({{N}}, 4) and dtype float32, got (4, {{N}}) float32: {ENTRIES}",
+        ),
+        (lambda d: (d, (0,)), ValueError, f"{D_STATE} have shape ({{N}}, 4) and dtype float32, got int: {ENTRIES}"),
+    ],
+)
+def test_what_step_backward_must_return(step_backward, kind, message, N):
+    layer = returning(step_backward=step_backward)
+    loss = layer(np.ones((5, N, 2))).outputs.sum()
+    with raises(kind, message.format(N=N)):
+        loss.backward()
+    assert all(p.grad is None for p in layer.parameters())
+
+
+STATE = "Mine.equation: new state must be"
+
+
+@pytest.mark.parametrize(
+    ("equation", "kind", "message"),
+    [
+        (mr.tanh, TypeError, f"{STATE} a tuple of 1, got Tensor: {COMMA}"),
+        (lambda z: None, TypeError, f"{STATE} a tuple of 1, got NoneType: {COMMA}"),
+        (lambda z: (z, z), TypeError, f"{STATE} a tuple of 1, got 2 of them: {COMMA}"),
+        (lambda z: (z[:, :2],), ValueError, f"{STATE} Tensors of shape (3, 4), got (3, 2): {ENTRIES}"),
+        (lambda z: (z.sum(),), ValueError, f"{STATE} Tensors of shape (3, 4), got (): {ENTRIES}"),
+        (lambda z: (0.5,), ValueError, f"{STATE} Tensors of shape (3, 4), got float: {ENTRIES}"),
+    ],
+)
+def test_what_the_equation_must_return(equation, kind, message):
+    class Mine(mr.Cell):
+        def equation(self, z, h):
+            return equation(z)
+
+    layer = mr.RecurrentLayer(2, 4, cell=Mine(), backend="graph", rng=0)
+    for call in (lambda: layer(np.ones((5, 3, 2))), lambda: layer.step(np.ones((3, 2)))):
+        with raises(kind, message):
+            call()
+
+
+# --- what is no cell, and what a layer says of one --------------------------------------------------------------------
+
+
+def with_sizes(**attributes):
+    return type("Sized", (StepOnly,), attributes)()
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "message"),
+    [
+        (
+            {"cell": UGRNN},
+            TypeError,
+            f"RecurrentLayer: cell must be a minirnn.Cell, got {UGRNN!r}: an instance, not the class",
+        ),
+        ({"cell": "lstm"}, TypeError, "RecurrentLayer: cell must be a minirnn.Cell, got 'lstm': subclass minirnn.Cell"),
+        (
+            {"cell": np.tanh},
+            TypeError,
+            "RecurrentLayer: cell must be a minirnn.Cell, got <ufunc 'tanh'>: subclass minirnn.Cell",
+        ),
+        (
+            {"cell": UGRNN(), "activation": "relu"},
+            ValueError,
+            "RecurrentLayer: activation='relu' would do nothing beside cell=UGRNN, which makes the new state itself: "
+            "leave one of the two out",
+        ),
+        (
+            {"cell": with_sizes(blocks=0)},
+            ValueError,
+            "RecurrentLayer: Sized.blocks must be an int ≥ 1, got 0: try 1 or more",
+        ),
+        (
+            {"cell": with_sizes(states=1.0)},
+            TypeError,
+            "RecurrentLayer: Sized.states must be an int ≥ 1, got 1.0 (float): try 1",
+        ),
+        (
+            {"cell": UGRNN(), "backend": "numba"},
+            ValueError,
+            "RecurrentLayer: backend must be one of 'fused', 'graph', got 'numba'",
+        ),
+        (
+            {"cell": UGRNN(), "init": "irnn"},
+            ValueError,
+            "RecurrentLayer: init='irnn' is a layer of rectifiers, got cell=UGRNN: leave one of the two out",
+        ),
+        ({"cell": UGRNN(), "dtype": int}, TypeError,
+         "RecurrentLayer: dtype must be numpy.float32 or numpy.float64, got <class 'int'>"),
+    ],
+)  # fmt: skip
+def test_what_is_no_cell(options, kind, message):
+    rng = np.random.default_rng(0)
+    before = rng.bit_generator.state
+    with raises(kind, message):
+        mr.RecurrentLayer(3, 5, **{"rng": rng} | options)
+    assert rng.bit_generator.state == before
+
+
+def test_the_state_of_a_cell_with_several():
+    layer = mr.RecurrentLayer(2, 4, cell=Coupled(), rng=0)
+    h = np.zeros((3, 4))
+    cure = "pass what the layer returned as final_state, or None"
+    expected = "RecurrentLayer: initial_state must be a pair (h, s1), each (N=3, H=4), got"
+    with raises(TypeError, f"{expected} one ndarray of shape (3, 4): {cure}"):
+        layer(np.ones((5, 3, 2)), h)
+    of_s1 = "RecurrentLayer: initial_state[1] must have shape (N=3, H=4)"
+    with raises(ValueError, f"{of_s1}, got (3, 5): one state for each row of x"):
+        layer(np.ones((5, 3, 2)), (h, np.zeros((3, 5))))
+    three = mr.RecurrentLayer(2, 4, cell=Leaky(), backend="graph", rng=0)
+    expected = "RecurrentLayer: initial_state must be a triple (h, s1, s2), each (N=3, H=4), got"
+    with raises(TypeError, f"{expected} 2 of them: {cure}"):
+        three(np.ones((5, 3, 2)), (h, h))
+
+
+def test_counting_and_repr(capsys):
+    layer = mr.RecurrentLayer(2, 4, cell=Coupled(), learn_initial_state=True, rng=0)
+    assert layer.count_params() == 3 * 4 * (2 + 4 + 1) + 2 * 4
+    assert repr(layer) == (
+        "RecurrentLayer(2, 4, cell=Coupled, backend='fused', learn_initial_state=True, dtype=float32)"
+    )
+    with raises(TypeError, "RecurrentLayer: count knows no formula for the cell Coupled: try count_params()"):
+        layer.count()
+    layer.summary()
+    lines = capsys.readouterr().out.splitlines()
+    rows = {line.split()[0]: int(line.split()[-1]) for line in lines[2:] if not line.startswith("-")}
+    assert rows == {"W_xh": 24, "W_hh": 48, "b_h": 12, "h_0": 4, "s1_0": 4, "total": 92}
+    model = mr.SequenceModel(mr.Stacked([layer, mr.LSTMLayer(4, 3)]), mr.Linear(3, 1))
+    model.summary()
+    lines = capsys.readouterr().out.splitlines()
+    assert sum("in other libraries:" in line for line in lines) == 1  # of the LSTM only
+    assert model.count_params() == 92 + 4 * 3 * (4 + 3 + 1) + 4
+
+
+def test_two_layers_may_share_a_cell():
+    """A cell has no parameters and no state, so nothing is shared but the equations."""
+    cell = UGRNN()
+    both = mr.Bidirectional(
+        mr.RecurrentLayer(2, 4, cell=cell, dtype=np.float64, rng=0),
+        mr.RecurrentLayer(2, 6, cell=cell, reverse=True, dtype=np.float64, rng=1),
+    )
+    assert isinstance(both.forward_layer, RecurrentLayer)
+    x = mr.Tensor(np.random.default_rng(0).standard_normal((5, 3, 2)), requires_grad=True)
+    assert mr.gradcheck(lambda *_: both(x, lengths=LENGTHS), [x, *both.parameters()])
+
+
+def test_state_dict_goes_there_and_back():
+    one, two = (mr.RecurrentLayer(2, 4, cell=UGRNN(), rng=seed) for seed in (0, 1))
+    two.load_state_dict(one.state_dict())
+    x = np.ones((5, 3, 2))
+    np.testing.assert_array_equal(one(x).outputs.numpy(), two(x).outputs.numpy())

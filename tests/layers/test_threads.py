@@ -1,0 +1,210 @@
+"""Eight threads at once: with graphs of their own, and with leaves in common."""
+
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+import minirnn as mr
+from minirnn.autograd import tensor as tensor_module
+
+THREADS = 8
+
+
+@pytest.fixture(autouse=True)
+def hurried():
+    """Switch threads as often as Python can, so that races show."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def at_once(work, n=THREADS):
+    """Run work(0) … work(n − 1) in threads that start together; return their results in order."""
+    barrier = threading.Barrier(n)
+
+    def started(i):
+        barrier.wait(30)
+        return work(i)
+
+    with ThreadPoolExecutor(n) as pool:
+        return list(pool.map(started, range(n)))
+
+
+def sequence(i, T=6, N=2, D=3):
+    return np.random.default_rng(i).normal(size=(T, N, D))
+
+
+def loop(x, w, u, b):
+    h = mr.Tensor(np.zeros((x.shape[1], u.shape[0])))
+    loss = 0.0
+    for t in range(x.shape[0]):
+        h = mr.tanh(x[t] @ w + h @ u + b)
+        loss = loss + (h * h).sum()
+    return loss
+
+
+def parameters(seed=0):
+    rng = np.random.default_rng(seed)
+    return [mr.Tensor(0.3 * rng.normal(size=s), requires_grad=True) for s in ((3, 4), (4, 4), (4,))]
+
+
+def test_eight_threads_with_their_own_graphs_get_the_serial_answers_bit_for_bit():
+    def work(i):
+        results = []
+        for k in range(5):
+            own, x = parameters(i), mr.Tensor(sequence(10 * i + k), requires_grad=True)
+            loss = loop(x, *own)
+            (g,) = mr.grad(loss, x, create_graph=True)
+            (loss + (g * g).sum()).backward()
+            results += [loss.item(), x.grad, *(p.grad for p in own)]
+        return results
+
+    serial = [work(i) for i in range(THREADS)]
+    for ours, expected in zip(at_once(work), serial, strict=True):
+        for a, b in zip(ours, expected, strict=True):
+            assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("backend", ["fused", "graph"])
+def test_eight_threads_sharing_a_layer_leave_the_serial_sum(backend):
+    layer = mr.RecurrentLayer(3, 4, backend=backend, dtype=np.float64, rng=0)
+    head = mr.Linear(4, 2, dtype=np.float64, rng=1)
+    shared = [*layer.parameters(), *head.parameters()]
+
+    def work(i):
+        losses = []
+        for k in range(4):
+            outputs, final = layer(sequence(100 * i + k))
+            loss = (head(outputs) ** 2).mean() + mr.tanh(final).sum()
+            loss.backward()
+            losses.append(loss.item())
+        return losses
+
+    serial = [work(i) for i in range(THREADS)]
+    expected = [p.grad for p in shared]
+    for p in shared:
+        p.grad = None
+    assert at_once(work) == serial
+    for p, e in zip(shared, expected, strict=True):
+        assert_allclose(p.grad, e, rtol=1e-12, atol=1e-13)
+        assert np.abs(e).max() > 0
+
+
+def test_eight_threads_sharing_plain_parameters_leave_the_serial_sum():
+    shared = parameters()
+
+    def work(i):
+        for k in range(4):
+            loop(sequence(100 * i + k), *shared).backward()
+
+    for i in range(THREADS):
+        work(i)
+    expected = [p.grad for p in shared]
+    for p in shared:
+        p.grad = None
+    at_once(work)
+    for p, e in zip(shared, expected, strict=True):
+        assert_allclose(p.grad, e, rtol=1e-12, atol=1e-13)
+
+
+def count_to(n, leaf):
+    def work(_):
+        for _ in range(n):
+            leaf.backward(np.ones(3))
+
+    at_once(work)
+    return leaf.grad
+
+
+def test_no_gradient_is_lost_when_many_add_to_one_leaf():
+    leaf = mr.Tensor(np.zeros(3), requires_grad=True)
+    assert_array_equal(count_to(300, leaf), 300 * THREADS)  # whole numbers: exact in any order
+
+
+def test_the_lock_is_what_saves_them(monkeypatch):
+    """The test above can fail: with a sum that is read and written back a moment later, it would."""
+
+    class Slow(mr.Tensor):
+        """A leaf whose grad takes a moment to write."""
+
+        __slots__ = ()
+
+    slot = mr.Tensor.__dict__["_grad"]
+
+    def write(self, value):
+        threading.Event().wait(1e-5)
+        slot.__set__(self, value)
+
+    Slow._grad = property(slot.__get__, write)
+    assert_array_equal(count_to(20, Slow(np.zeros(3), True)), 20 * THREADS)
+
+    class NoLock:
+        def __enter__(self):
+            pass
+
+        def __exit__(self, *_):
+            pass
+
+    monkeypatch.setattr(tensor_module, "_ACCUMULATE", NoLock())
+    assert (count_to(20, Slow(np.zeros(3), True)) < 20 * THREADS).any()
+
+
+def test_hooks_and_retained_gradients_stay_with_their_own_graph():
+    shared = mr.Tensor(np.ones(3), requires_grad=True)
+
+    def work(i):
+        for k in range(50):
+            y = shared * float(i)
+            seen = []
+            y.register_hook(seen.append)
+            y.retain_grad()
+            (y * float(k)).sum().backward()
+            assert_array_equal(y.grad, np.full(3, float(k)))
+            assert_array_equal(seen, [np.full(3, float(k))])
+
+    at_once(work)
+    assert_array_equal(shared.grad, sum(i * k for i in range(THREADS) for k in range(50)))
+
+
+def test_modes_of_one_thread_do_not_leak_into_another():
+    x = mr.Tensor(np.ones(2), requires_grad=True)
+
+    def work(i):
+        for _ in range(100):
+            if i % 2:
+                with mr.no_grad():
+                    assert not (x * 2.0).requires_grad
+            y = x * 2.0
+            assert y.requires_grad
+            if i % 4 == 0:
+                with mr.detect_anomaly(), pytest.raises(mr.AnomalyError):
+                    x * np.inf
+            else:
+                x * np.inf
+
+    at_once(work)
+
+
+def test_a_change_made_by_one_thread_is_noticed_by_another():
+    p = mr.Tensor(np.ones(2), requires_grad=True)
+    built, changed = threading.Event(), threading.Event()
+
+    def reader():
+        loss = (p * p).sum()
+        built.set()
+        assert changed.wait(30)
+        with pytest.raises(mr.ChangedParameterError):
+            loss.backward()
+
+    def writer():
+        assert built.wait(30)
+        p.data = [2.0, 2.0]
+        changed.set()
+
+    at_once(lambda i: (reader, writer)[i](), 2)
+    assert p.grad is None
