@@ -28,9 +28,6 @@ Shape = tuple[int, ...]
 
 TABLE_HEADER = ("name", "shape (row convention)", "shape (column convention)", "formula", "count")
 
-_BLOCKS = {"elman": 1, "lstm": 4, "gru": 3}  # G, the gate blocks that stand side by side in W_xh, W_hh and b_h
-
-
 NOTES = (
     "The count does not depend on the length T of the sequence: every step uses the same arrays.",
     "The count does not depend on the activation φ: sigmoid, tanh and ReLU have no parameters.",
@@ -59,12 +56,13 @@ class ParameterCount:
 
     Attributes
     ----------
-    cell : "elman", "lstm" or "gru"
+    cell : "elman", "lstm" or "gru"; "" for a cell of one's own
     m, n : numbers of inputs, D, and of hidden neurons, H
     p : number of output neurons, P; None if there is no head
     bias : whether there are biases
     reset_after : the GRU's option of that name; None for the other cells
     terms : W_xh, W_hh, b_h, b_hn, W_hy, b_y, as far as they exist, in this order
+    blocks : G, the gates whose blocks stand side by side in W_xh, W_hh and b_h
 
     Notes
     -----
@@ -78,6 +76,7 @@ class ParameterCount:
     bias: bool
     reset_after: bool | None
     terms: tuple[Term, ...]
+    blocks: int = 1
 
     @property
     def total(self) -> int:
@@ -122,7 +121,7 @@ class ParameterCount:
     @property
     def elsewhere(self) -> dict[str, int]:
         """What "torch", "keras" and "onnx" count for the recurrent layer; `reconciliation` says why."""
-        blocks = _BLOCKS[self.cell] * self.n
+        blocks = self.blocks * self.n
         weights = blocks * (self.m + self.n)
         biases = {"torch": 2, "keras": 2 if self.reset_after else 1, "onnx": 2}
         return {library: weights + self.bias * number * blocks for library, number in biases.items()}
@@ -149,6 +148,8 @@ class ParameterCount:
         ONNX RNN: 640 = 620 + 20: two biases in its input B, Wb (20,) and Rb (20,), which are added up and act as one.
         The head counts 105 everywhere.
         """
+        if not self.cell:
+            return []
         before = 1 if self.reset_after else 0
         torch, keras, onnx = {
             "elman": ("torch nn.RNN", "Keras SimpleRNN", "ONNX RNN"),
@@ -159,7 +160,7 @@ class ParameterCount:
                 f"ONNX GRU(linear_before_reset={before})",
             ),
         }[self.cell]
-        size = _BLOCKS[self.cell] * self.n
+        size = self.blocks * self.n
         if self.reset_after:
             act = f"; of the second, only b_hn ({self.n},) cannot be folded into the first"
         else:
@@ -230,7 +231,7 @@ def elman(m: int, n: int, p: int | None = None, *, bias: bool = True) -> Paramet
     >>> count.shapes_column
     {'W_xh': (20, 10), 'W_hh': (20, 20), 'W_hy': (5, 20)}
     """
-    return _count("elman", m, n, p, bias, None)
+    return _count("elman", 1, m, n, p, bias, None)
 
 
 def lstm(m: int, n: int, p: int | None = None, *, bias: bool = True) -> ParameterCount:
@@ -261,7 +262,7 @@ def lstm(m: int, n: int, p: int | None = None, *, bias: bool = True) -> Paramete
     >>> lstm(10, 20).total, lstm(10, 20).formula
     (2480, '4·n·m + 4·n·n + 4·n')
     """
-    return _count("lstm", m, n, p, bias, None)
+    return _count("lstm", 4, m, n, p, bias, None)
 
 
 def gru(m: int, n: int, p: int | None = None, *, bias: bool = True, reset_after: bool = True) -> ParameterCount:
@@ -297,7 +298,15 @@ def gru(m: int, n: int, p: int | None = None, *, bias: bool = True, reset_after:
     >>> gru(10, 20, reset_after=False).total
     1860
     """
-    return _count("gru", m, n, p, bias, reset_after)
+    return _count("gru", 3, m, n, p, bias, reset_after)
+
+
+def layer(cell: str, blocks: int, m: int, n: int, bias: bool, reset_after: bool | None) -> ParameterCount:
+    """Count a recurrent layer of any cell, with G blocks: G·H(D+H+1), and + H with ``reset_after``.
+
+    ``cell`` is "elman", "lstm" or "gru", which other libraries have too, or "".
+    """
+    return _count(cell, blocks, m, n, None, bias, reset_after)
 
 
 def render_table(
@@ -349,11 +358,12 @@ def render_table(
     return "\n".join([line(header), rule, *map(line, body), *([rule, *map(line, last)] if last else [])])
 
 
-def _count(cell: str, m: int, n: int, p: int | None, bias: bool, reset_after: bool | None) -> ParameterCount:
+def _count(
+    cell: str, blocks: int, m: int, n: int, p: int | None, bias: bool, reset_after: bool | None
+) -> ParameterCount:
     """Put the terms together; a factor is a (symbol, value) pair."""
     m = _size(cell, "m", "inputs", m)
     n = _size(cell, "n", "hidden neurons", n)
-    blocks = _BLOCKS[cell]
     side_by_side = [(str(blocks), blocks)] if blocks > 1 else []
     terms = [
         _term("W_xh", (m, blocks * n), *side_by_side, ("n", n), ("m", m)),
@@ -368,7 +378,9 @@ def _count(cell: str, m: int, n: int, p: int | None, bias: bool, reset_after: bo
         terms.append(_term("W_hy", (n, p), ("p", p), ("n", n)))
         if bias:
             terms.append(_term("b_y", (p,), ("p", p)))
-    return ParameterCount(cell, m, n, p, bool(bias), None if reset_after is None else bool(reset_after), tuple(terms))
+    return ParameterCount(
+        cell, m, n, p, bool(bias), None if reset_after is None else bool(reset_after), tuple(terms), blocks
+    )
 
 
 def _term(name: str, shape: Shape, *factors: tuple[str, int]) -> Term:

@@ -3,7 +3,8 @@
 They live in a context variable, so each thread, and each asyncio task, has its own.
 """
 
-from contextlib import ContextDecorator
+from collections.abc import Iterator
+from contextlib import ContextDecorator, contextmanager
 from contextvars import ContextVar
 from typing import Any, Self
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from minirnn.arguments import Array
 
-RECORD, ANOMALY = 1, 2
+RECORD, ANOMALY, OBSERVE = 1, 2, 4
 MODE: ContextVar[int] = ContextVar("minirnn_mode", default=RECORD)
 """The modes that are on, as one set of bits, so that an op asks once."""
 
@@ -21,6 +22,20 @@ WITHIN: ContextVar[tuple[str, ...]] = ContextVar("minirnn_within", default=())
 
 _OUTER: ContextVar[tuple[tuple[int, Any], ...]] = ContextVar("minirnn_outer_modes", default=())
 """What to go back to, for each ``with`` block that is open; not kept in the switch, which threads may share."""
+
+
+OBSERVER: ContextVar[Any] = ContextVar("minirnn_observer", default=None)
+
+
+@contextmanager
+def observing(callback: Any) -> Iterator[None]:
+    """Call ``callback(op, inputs, settings, output)`` for every op that runs within."""
+    mode, observer = MODE.set(MODE.get() | OBSERVE), OBSERVER.set(callback)
+    try:
+        yield
+    finally:
+        OBSERVER.reset(observer)
+        MODE.reset(mode)
 
 
 class _Switch(ContextDecorator):

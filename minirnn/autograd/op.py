@@ -76,13 +76,15 @@ class Op:
     input's memory, so that whoever reads the output must know when the input is changed.
     """
 
-    __slots__ = ("forward", "inputs", "name", "rules", "settings", "variadic", "view")
+    __slots__ = ("forward", "inputs", "name", "rules", "settings", "slopes", "symbol", "variadic", "view")
 
     def __init__(self, forward: Callable[..., Any], name: str | None = None, view: bool = False) -> None:
         parameters = inspect.signature(forward).parameters.values()
         self.name = name or forward.__name__.rstrip("_")
         self.forward = forward
         self.view = view
+        self.symbol: str | None = None
+        self.slopes: dict[str, str] = {}
         self.inputs = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
         self.settings = tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
         self.variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)

@@ -582,3 +582,27 @@ def place(*xs: Array, indices: list[Any], shape: tuple[int, ...]) -> Array:
 
 
 place.derivative(xs=lambda g, i, indices: g[indices[i]])
+
+
+for _op, _symbol, _slopes in (
+    (add, "{a} + {b}", {"a": "1", "b": "1"}),
+    (sub, "{a} - {b}", {"a": "1", "b": "-1"}),
+    (mul, "{a} ⊙ {b}", {"a": "{b}", "b": "{a}"}),
+    (div, "{a} / {b}", {"a": "1 / {b}", "b": "-{y} / {b}"}),
+    (neg, "-{x}", {"x": "-1"}),
+    (pow_, "{a}^{b}", {"a": "{b} {a}^({b} - 1)", "b": "{y} ln {a}"}),
+    (exp, "exp({x})", {"x": "{y}"}),
+    (log, "ln({x})", {"x": "1 / {x}"}),
+    (sqrt, "√({x})", {"x": "1 / (2 {y})"}),
+    (abs_, "|{x}|", {"x": "sign({x})"}),
+    (tanh, "tanh({x})", {"x": "(1 - {y}²)"}),
+    (sigmoid, "σ({x})", {"x": "{y} ⊙ (1 - {y})"}),
+    (relu, "max(0, {x})", {"x": "[{y} > 0]"}),
+    (identity, "{x}", {"x": "1"}),
+    (maximum, "max({a}, {b})", {"a": "[{a} > {b}]", "b": "[{b} > {a}]"}),
+    (minimum, "min({a}, {b})", {"a": "[{a} < {b}]", "b": "[{b} < {a}]"}),
+    (where, "({a} where {condition}, else {b})", {"a": "[{condition}]", "b": "[not {condition}]"}),
+    (clip, "clip({x}, {low}, {high})", {"x": "[{low} ≤ {x} ≤ {high}]"}),
+    (astype, "{x}", {"x": "1"}),
+):
+    _op.symbol, _op.slopes = _symbol, _slopes

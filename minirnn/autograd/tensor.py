@@ -10,7 +10,7 @@ import numpy as np
 
 from minirnn.arguments import Array, as_array, as_size, describe
 from minirnn.autograd import ops, tape
-from minirnn.autograd.modes import ANOMALY, MODE, RECORD, anomaly, check_finite
+from minirnn.autograd.modes import ANOMALY, MODE, OBSERVE, OBSERVER, RECORD, anomaly, check_finite
 from minirnn.autograd.op import Axis, Op
 from minirnn.autograd.tape import KernelNode, Node, OutputNode
 from minirnn.drawing import graph
@@ -515,6 +515,14 @@ def guards_of(inputs: Iterable[Any]) -> tuple[tuple[Tensor, int], ...] | None:
 
 
 def apply(op: Op, *inputs: Any, **settings: Any) -> Tensor:
+    """Run an op on Tensors and arrays, and record it if an input requires a gradient."""
+    made = _apply(op, *inputs, **settings)
+    if MODE.get() & OBSERVE:
+        OBSERVER.get()(op, inputs, settings, made)
+    return made
+
+
+def _apply(op: Op, *inputs: Any, **settings: Any) -> Tensor:
     """Run an op on Tensors and arrays, and record it if an input requires a gradient."""
     arrays = [x._data if isinstance(x, Tensor) else x for x in inputs]
     mode = MODE.get()

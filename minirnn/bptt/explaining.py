@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from minirnn.arguments import Array, describe
-from minirnn.bptt.equations import BACKWARD, FORWARD, Equation, equations_of, number
+from minirnn.bptt.equations import equations_of
+from minirnn.bptt.places import BACKWARD, FORWARD, Equation, Place, number
 from minirnn.bptt.tracing import Loss, Trace, run_of
 from minirnn.layers.module import Module
 
@@ -189,7 +190,7 @@ def _explanation(found: Trace, t: int, row: int, note: str) -> Explanation:
         if small
         else f"D or H is above {SMALL}: ‖·‖ is the norm of row {row}, or of a matrix. ⊙ multiplies entry by entry."
     )
-    return Explanation(head, equations_of(found, t, row), small)
+    return Explanation(head, equations_of(Place(found, t, row)), small)
 
 
 def _gates(found: Trace) -> list[str]:

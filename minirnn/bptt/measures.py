@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from minirnn.arguments import Array
-from minirnn.bptt.steps import CellSteps, GRUSteps, LSTMSteps
 from minirnn.bptt.survival import survival
 from minirnn.bptt.tracing import Trace
 
@@ -159,7 +158,7 @@ def _matrix(trace: Trace) -> Figures:
     (gate,) = blocks
     found: Figures = {"spectral_radius": radius[gate], "spectral_norm": norm[gate]}
     found["identity"] = bool(np.array_equal(W, np.eye(H)))
-    if isinstance(u.steps, CellSteps):
+    if None in u.steps.activations:
         return found
     bound = u.steps.bounds[0]
     steepest = bound if bound is not None else _largest(u.steps.slopes)
@@ -172,7 +171,7 @@ def _activations(trace: Trace) -> Figures:
     """Return how the units work: slopes, shares that are flat, off or dead, and what a gated cell keeps."""
     steps, valid = trace._unrolled.steps, trace.valid
     found = _terms(trace)
-    if isinstance(steps, CellSteps):
+    if None in steps.activations:
         return found
     slopes = trace.slopes
     weights = valid.sum(axis=1)
@@ -183,7 +182,7 @@ def _activations(trace: Trace) -> Figures:
         dead = int((slopes == 0).all(axis=(0, 1)).sum())
         return found | {"off": float(share[0]), "dead_units": dead}
     found["saturation"] = {gate: float(s) for gate, s in zip(steps.gates, share, strict=True)}
-    if isinstance(steps, LSTMSteps | GRUSteps):
+    if len(steps.gates) > 1 and steps.keep is not None:
         found["kept"] = float(steps.keep[valid[trace._turn]].mean(dtype=np.float64))
     return found
 
@@ -201,8 +200,8 @@ def _terms(trace: Trace) -> Figures:
 
 def activation_of(trace: Trace) -> str:
     """Return the name of φ; that of the cell where there are gates or a cell of one's own."""
-    activation = getattr(trace._unrolled.steps, "activation", None)
-    return "" if activation is None else str(activation.name)
+    first, *others = trace._unrolled.steps.activations
+    return "" if first is None or others else first.name
 
 
 # --- clipping ---------------------------------------------------------------------------------------------------------

@@ -16,10 +16,10 @@ from minirnn.autograd.functions import stack, where
 from minirnn.autograd.gradients import grad
 from minirnn.autograd.modes import MODE, RECORD
 from minirnn.autograd.tensor import Tensor, apply
-from minirnn.bptt.steps import ElmanSteps
 from minirnn.bptt.tracing import Loss, Trace, check_loss, layer_of, loss_of, run_of
 from minirnn.bptt.unrolled import rows
-from minirnn.layers import RecurrentLayer, SequenceModel
+from minirnn.cells.cell import activations_of
+from minirnn.layers import SequenceModel
 from minirnn.layers.layer import Layer
 from minirnn.layers.module import Module
 
@@ -128,8 +128,9 @@ def omega(model: Module, x: Any, loss: Loss, initial_state: Any = None, lengths:
     ((6,), True)
     """  # noqa: D400
     layer = layer_of(model, "omega")
-    if not isinstance(layer, RecurrentLayer) or layer.cell is not None:
-        kind = layer.name if not isinstance(layer, RecurrentLayer) else f"one of the cell {type(layer.cell).__name__}"
+    if layer.gates > 1 or len(layer.state_names) > 1 or None in activations_of(layer._cell):
+        own = getattr(layer, "cell", None)
+        kind = layer.name if own is None else f"one of the cell {type(own).__name__}"
         raise TypeError(
             f"omega: model must be a RecurrentLayer of the textbook's equation, got {kind}: the immediate derivative "
             "is defined for that one alone; try omega_full, which differentiates any of them in full"
@@ -142,7 +143,6 @@ def _immediate(trace: Trace) -> Omega:
     """Make Ω of a trace of an Elman layer; in the order of processing up to the last lines."""
     unrolled, turn = trace._unrolled, trace._turn
     steps = unrolled.steps
-    assert isinstance(steps, ElmanSteps), "checked by omega"
     d_h = trace.dL_dh[turn][1:]
     there = _pairs(trace.valid[turn], unrolled.first) & (d_h != 0).any(-1)  # NaN is not zero: it shows
     with np.errstate(invalid="ignore", over="ignore"):

@@ -1,28 +1,24 @@
-"""What a cell does at one step, and the linear map back through it: the numbers that `minirnn.bptt` looks at.
+"""What a cell does at its steps, and the linear map back through them: the numbers that `minirnn.bptt` looks at.
 
-Once the states are known, going back through a step is linear in the gradient of its new state. `Steps` makes the
-coefficients of that map for all steps at once; `Steps.back` applies it to any number of gradients side by side, which
-is what Jacobians, credit and truncation are made of.
+Once the states are known, going back through a step is linear in the gradient of its new state. A cell works entry by
+entry, so the coefficients of that map for all steps at once come from its equation, recorded once, with ones sent back
+from each array of the new state (minirnn/cells/pointwise.py). `Steps.back` applies it to any number of gradients side
+by side, which is what Jacobians, credit and truncation are made of.
 
 All arrays are in the order of processing, k = 0 … T−1. Shapes: T steps, N rows, D inputs, H hidden neurons, G gates,
 and … for any number of gradients.
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from minirnn.arguments import Array
-from minirnn.kernels.cells import ACTIVATIONS, Activation
-from minirnn.layers import GRULayer, LSTMLayer, RecurrentLayer
-from minirnn.layers.cell import Cell
+from minirnn.cells.cell import Cell, activations_of, gates_of, has
+from minirnn.cells.pointwise import Edge, Local, Pass, linearise, pair_of
 from minirnn.layers.layer import Layer
-
-_sigmoid, _sigmoid_slope = ACTIVATIONS["sigmoid"].apply, ACTIVATIONS["sigmoid"].derivative
-_tanh_slope = ACTIVATIONS["tanh"].derivative
-STEEPEST = {"tanh": 1.0, "relu": 1.0, "sigmoid": 0.25, "identity": 1.0}
-"""The largest slope φ′ of each activation."""
 
 
 class Back(NamedTuple):
@@ -33,7 +29,7 @@ class Back(NamedTuple):
     dz : (…, N, G·H)
         ∂L/∂ what X_t W_xh + b_h is added to.
     dz_h : (…, N, G·H)
-        ∂L/∂ the recurrent product; the same array, but for a GRU.
+        ∂L/∂ the recurrent product; the same array, but for a cell whose last block's sides come apart (a GRU).
     before : list of (…, N, H)
         ∂L/∂ the state before the step.
     """
@@ -46,56 +42,189 @@ class Back(NamedTuple):
 class Steps:
     """All steps of one run of a layer.
 
+    Parameters
+    ----------
+    layer : Layer
+    x : (T, N, D)
+    states : list of (T + 1, N, H)
+        Before step k at k.
+    mask : (N, H), by which the h that is fed back is multiplied; None for none
+
     Attributes
     ----------
+    cell : Cell
     gates : tuple of str
         What the G blocks are called.
     bounds : tuple of float or None
         The largest slope φ′ of each gate's activation; None where it is not known.
     pre : (T, N, G·H)
-        The pre-activations: what the activations are applied to. The recurrent part is added step by step.
-    slopes : (T, N, G·H)
-        φ′ of each, after `linearise`.
+        The pre-activations: what the activations are applied to.
     """
 
-    gates: tuple[str, ...] = ("h",)
-    bounds: tuple[float | None, ...] = (None,)
-    slopes: Array
-
-    def __init__(self, layer: Layer, x: Array, mask: Array | None) -> None:
+    def __init__(self, layer: Layer, x: Array, states: Sequence[Array], mask: Array | None) -> None:
+        self.cell: Cell = layer._cell
         self.W_xh, self.W_hh = layer.W_xh.data.copy(), layer.W_hh.data.copy()
         self.b_h = None if layer.b_h is None else layer.b_h.data.copy()
+        own = getattr(layer, "b_hn", None)
+        self.b_hn: Array | None = None if own is None else own.data.copy()
         self.W_back = np.ascontiguousarray(self.W_hh.T)
-        self.H, self.mask = layer.hidden_size, mask
+        self.T, self.N, self.H, self.mask = len(x), x.shape[1], layer.hidden_size, mask
+        self.J = (layer.gates - self.cell.apart) * self.H  # the blocks whose two sides are one sum
+        self.gates, self.activations = gates_of(self.cell), activations_of(self.cell)
+        self.bounds = tuple(None if phi is None else phi.steepest for phi in self.activations)
+        self.before = [s[:-1] for s in states]
         self.pre = product(x, self.W_xh)
         if self.b_h is not None:
             self.pre += self.b_h
+        self._run()
+
+    # --- all steps at once -------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        """Make the pre-activations, and the factors of the way back."""
+        fed, rows, J = self.feed(self.before[0]), self.T * self.N, self.J
+        before = [s.reshape(rows, -1) for s in self.before]
+        self.recurrent: Array | None = None  # q, the recurrent side of the last block, where it comes apart
+        if self.cell.apart and not self.cell.staged:
+            of_h = product(fed, self.W_hh)
+            self.recurrent = of_h[..., J:] if self.b_hn is None else of_h[..., J:] + self.b_hn
+            self.pre[..., :J] += of_h[..., :J]
+        else:
+            self.pre[..., :J] += product(fed, self.W_hh[:, :J])
+        z = self.pre[..., :J].reshape(rows, J)
+        self.z = self.pre[..., :J]
+        if not has(self.cell, "equation") or (self.cell.kernel is None and has(self.cell, "step_backward")):
+            self._local = _of_pair(pair_of(self.cell), z, before)
+        else:
+            self._local = self._of_equation(z, before)
+        self._exact = self.cell.kernel is None and not _entry_by_entry(self.cell, z, before, self._local)
+        self._by_step()
+
+    def _of_equation(self, z: Array, before: Sequence[Array]) -> Local:
+        x = None
+        if self.cell.apart:
+            self.x_side = self.pre[..., self.J :].copy()
+            x = self.x_side.reshape(len(z), -1)
+        made = Pass(self.cell, z, before, x)
+        self.staged: Array | None = None
+        if made.staged is not None:
+            self.staged = self.feed(made.staged.data.reshape(self.T, self.N, self.H))
+            self.recurrent = product(self.staged, self.W_hh[:, self.J :])
+        made.finish(None if self.recurrent is None else self.recurrent.reshape(len(z), -1))
+        if self.cell.apart:  # what the last activation is applied to holds both sides
+            self.pre[..., self.J :] = made.noted("pre")[self.gates[-1]].reshape(self.T, self.N, -1)
+        return linearise(made)
+
+    def _by_step(self) -> None:
+        """Give the factors back their axes: (T, N, k, H), so that one gradient (N, 1, H) meets k blocks."""
+
+        def turned(edges: Sequence[Edge]) -> list[Edge]:
+            return [e._replace(slope=e.slope.reshape(self.T, self.N, -1, self.H)) for e in edges]
+
+        order, into, z, x, q, before = self._local
+        self._local = Local(
+            order, {s: turned(e) for s, e in into.items()}, turned(z), turned(x), turned(q), [turned(e) for e in before]
+        )
+
+    @cached_property
+    def slopes(self) -> Array:
+        """φ′ at every pre-activation, (T, N, G·H); of gates whose activation is not known NaN."""
+        found = np.full_like(self.pre, np.nan)
+        for phi, z, slope in zip(self.activations, blocks(self.pre, self.H), blocks(found, self.H), strict=True):
+            if phi is not None:
+                slope[...] = phi.kernel.derivative(phi.kernel.apply(z.copy()))
+        return found
+
+    @property
+    def keep(self) -> Array | None:
+        """What a gated cell keeps of its last array: ∂ it/∂ it before, past the products, (T, N, H); None for none."""
+        last = len(self.before) - 1
+        found = [e.slope[:, :, 0] for e in self._local.before[last] if e.source == last]
+        return found[0] if found else None
+
+    # --- the way back ------------------------------------------------------------------------------------------------
 
     def feed(self, h: Array) -> Array:
         """Return what W_hh is multiplied with: H_{t-1}, under the mask of recurrent_dropout if there is one."""
         return h if self.mask is None else h * self.mask
 
-    def step(self, k: int, state: Sequence[Array], out: Sequence[Array]) -> None:
-        """Process step k: write the new state, (N, H) each, to ``out``."""
-        raise NotImplementedError
-
-    def linearise(self, before: Sequence[Array], after: Sequence[Array]) -> None:
-        """Make the coefficients of `back` from the states before and after all steps, (T, N, H) each."""
-        raise NotImplementedError
+    def totals(self, k: Any, d_state: Sequence[Array]) -> list[Array]:
+        """Return ∂L/∂ each array of the new state: what it passes on, and what others of them are made of it."""
+        d = list(d_state)
+        for s in self._local.order:
+            for edge in self._local.into[s]:
+                d[s] = d[s] + d[edge.source] * edge.slope[k][..., 0, :]
+        return d
 
     def back(self, k: Any, d_state: Sequence[Array]) -> Back:
         """Go back through step k from the gradients of the state after it, (…, N, H) each.
 
         Or through K steps at once, an array of them or a slice, each from a gradient of its own: (K, N, H) each.
         """
-        raise NotImplementedError
+        if self._exact:
+            return self._back_exactly(k, d_state)
+        local, J, d = self._local, self.J, self.totals(k, d_state)
+        around, width = d[0].shape[:-1], self.pre.shape[2]
+        covered = sum(e.columns.stop - e.columns.start for e in local.z if e.source >= 0) == J
+        dz = (np.empty if covered and not self.cell.apart else np.zeros)((*around, width), self.pre.dtype)
+        for edge in local.z:
+            if edge.source >= 0:
+                _add_share(dz[..., edge.columns], d[edge.source], edge.slope[k], covered)
+        before = [self._direct(k, d, s) for s in range(len(d))]
+        dz_h = dz
+        if self.cell.apart:
+            _add_sides(dz[..., J:], local.x, k, d)
+            dz_h = dz.copy()
+            dz_h[..., J:] = 0
+            _add_sides(dz_h[..., J:], local.q, k, d)
+        if self.cell.staged:
+            past = self.through(dz_h[..., J:], slice(J, None))
+            for edge in local.z:
+                if edge.source < 0:
+                    _add_share(dz[..., edge.columns], past, edge.slope[k], False)
+                    _add_share(dz_h[..., edge.columns], past, edge.slope[k], False)
+            for s, edges in enumerate(local.before):
+                for edge in edges:
+                    if edge.source < 0:
+                        share = past * edge.slope[k][..., 0, :]
+                        before[s] = share if before[s] is None else before[s] + share
+        through = self.through(dz_h if not self.cell.staged else dz_h[..., :J], slice(J if self.cell.staged else None))
+        first = through if before[0] is None else before[0] + through
+        return Back(dz, dz_h, [first, *(np.zeros_like(d[0]) if b is None else b for b in before[1:])])
 
-    def fed(self, before: Array, at: Any = slice(None)) -> list[tuple[slice, Array]]:
-        """Return what the blocks of W_hh were multiplied with at some steps: (columns of W_hh, array) each.
+    def _direct(self, k: Any, d: Sequence[Array], s: int) -> Any:
+        """Return what goes back to an array of the state before past all products, None for nothing."""
+        found = None
+        for edge in self._local.before[s]:
+            if edge.source >= 0:
+                share = d[edge.source] * edge.slope[k][..., 0, :]
+                found = share if found is None else found + share
+        return found
 
-        ``before`` is the H_{t-1} of these steps, (T, N, H) for all of them or (N, H) for one.
-        """
-        return [(slice(None), self.feed(before))]
+    def _back_exactly(self, k: Any, d_state: Sequence[Array]) -> Back:
+        """Go back through a cell that does not work entry by entry: once more through it for each gradient."""
+        pair, around = pair_of(self.cell), d_state[0].shape[:-2]
+        several = np.full(around, 0) if isinstance(k, int) else None
+        dz = np.empty((*around, *self.pre.shape[1:]), self.pre.dtype)
+        before = [np.empty_like(d) for d in d_state]
+        steps = None if several is not None else np.arange(self.T)[k]
+        for at in np.ndindex(around):
+            step = k if steps is None else steps[at[0]]
+            kept = pair.step(self.pre[step].copy(), *(s[step].copy() for s in self.before))[1]
+            dz[at], states = pair.step_backward(tuple(d[at].copy() for d in d_state), kept)
+            for to, d in zip(before, states, strict=True):
+                to[at] = d
+        before[0] += self.through(dz)
+        return Back(dz, dz, before)
+
+    def fed(self, at: Any = slice(None)) -> list[tuple[slice, Array]]:
+        """Return what the blocks of W_hh were multiplied with at some steps: (columns of W_hh, (…, N, H)) each."""
+        fed = self.feed(self.before[0][at])
+        if self.staged is None:
+            return [(slice(None), fed)]
+        return [(slice(self.J), fed), (slice(self.J, None), self.staged[at])]
+
+    staged: Array | None = None
 
     def through(self, dz_h: Array, columns: slice = slice(None)) -> Array:
         """Return what goes back through the recurrent product to H_{t-1}, (…, N, H)."""
@@ -103,195 +232,53 @@ class Steps:
         return d if self.mask is None else d * self.mask
 
 
-class ElmanSteps(Steps):
-    """H_t = φ(Z_t) with Z_t = X_t W_xh + H_{t-1} W_hh + b_h; back: dZ_t = dH_t ⊙ φ′(H_t)."""
-
-    def __init__(self, layer: RecurrentLayer, x: Array, mask: Array | None) -> None:
-        super().__init__(layer, x, mask)
-        self.activation: Activation = layer.activation
-        self.bounds = (STEEPEST.get(self.activation.name),)
-        self.phi = self.activation.at((x.shape[1], self.H), self.pre.dtype)
-
-    def step(self, k: int, state: Sequence[Array], out: Sequence[Array]) -> None:
-        """Process step k."""
-        z = self.pre[k]
-        z += self.feed(state[0]).dot(self.W_hh)
-        self.phi(z, out[0])
-
-    def linearise(self, before: Sequence[Array], after: Sequence[Array]) -> None:
-        """Make φ′(H_t)."""
-        self.slopes = np.empty_like(self.pre)
-        self.activation.slope_into(after[0], self.slopes)
-
-    def back(self, k: Any, d_state: Sequence[Array]) -> Back:
-        """Go back through step k."""
-        dz = d_state[0] * self.slopes[k]
-        return Back(dz, dz, [self.through(dz)])
+def _add_share(to: Array, d: Array, slope: Array, fresh: bool) -> None:
+    """Add a gradient (…, N, H) times the slopes (…, N, k, H) to k blocks (…, N, k·H); ``fresh``: write them."""
+    k = slope.shape[-2]
+    if k == 1:
+        share = d * slope[..., 0, :]
+    else:
+        share = (d[..., None, :] * slope).reshape(*d.shape[:-1], -1)
+    if fresh:
+        to[...] = share
+    else:
+        to += share
 
 
-class LSTMSteps(Steps):
-    """C_t = f ⊙ C_{t-1} + i ⊙ g, H_t = o ⊙ tanh(C_t), of the gates i, f, g, o."""
-
-    gates = ("i", "f", "g", "o")
-    bounds = (0.25, 0.25, 1.0, 0.25)
-
-    def __init__(self, layer: LSTMLayer, x: Array, mask: Array | None) -> None:
-        super().__init__(layer, x, mask)
-        self.values = np.empty_like(self.pre)  # i, f, g, o after their activations
-        self.shown = np.empty((*self.pre.shape[:2], self.H), self.pre.dtype)  # tanh(C_t)
-        self.sigmoid = ACTIVATIONS["sigmoid"].at(self.pre.shape[1:], self.pre.dtype)
-
-    def step(self, k: int, state: Sequence[Array], out: Sequence[Array]) -> None:
-        """Process step k."""
-        H, z, gates, (h, c) = self.H, self.pre[k], self.values[k], out
-        z += self.feed(state[0]).dot(self.W_hh)
-        self.sigmoid(z, gates)
-        i, f, g, o = blocks(gates, H)
-        np.tanh(z[:, 2 * H : 3 * H], out=g)
-        np.multiply(f, state[1], out=c)
-        c += i * g
-        np.multiply(o, np.tanh(c, out=self.shown[k]), out=h)
-
-    def linearise(self, before: Sequence[Array], after: Sequence[Array]) -> None:
-        """Make ∂C/∂Z of i, f and g, ∂H/∂Z_o, and ∂H/∂C."""
-        H = self.H
-        i, f, g, o = blocks(self.values, H)
-        self.slopes = _sigmoid_slope(self.values)
-        self.slopes[..., 2 * H : 3 * H] = _tanh_slope(g)
-        self.local = self.slopes * np.concatenate([g, before[1], i, self.shown], axis=-1)
-        self.into_c, self.keep = o * _tanh_slope(self.shown), f
-
-    def total_c(self, k: Any, d_state: Sequence[Array]) -> Array:
-        """Return ∂L/∂C_t: what C_t passes on, and what it shows in H_t."""
-        total: Array = d_state[1] + d_state[0] * self.into_c[k]
-        return total
-
-    def back(self, k: Any, d_state: Sequence[Array]) -> Back:
-        """Go back through step k."""
-        dc = self.total_c(k, d_state)
-        dz = np.concatenate([dc, dc, dc, d_state[0]], axis=-1)
-        dz *= self.local[k]
-        return Back(dz, dz, [self.through(dz), dc * self.keep[k]])
+def _add_sides(to: Array, edges: Sequence[Edge], k: Any, d: Sequence[Array]) -> None:
+    for edge in edges:
+        to += d[edge.source] * edge.slope[k][..., 0, :]
 
 
-class GRUSteps(Steps):
-    """H_t = (1 − z) ⊙ n + z ⊙ H_{t-1}, of the gates r, z, n; r goes over the recurrent product of n, or before it."""
-
-    gates = ("r", "z", "n")
-    bounds = (0.25, 0.25, 1.0)
-
-    def __init__(self, layer: GRULayer, x: Array, mask: Array | None) -> None:
-        super().__init__(layer, x, mask)
-        self.after = layer.reset_after
-        self.b_hn = None if layer.b_hn is None else layer.b_hn.data.copy()
-        self.values = np.empty_like(self.pre)  # r, z, n after their activations
-        self.recurrent = np.empty((*self.pre.shape[:2], self.H), self.pre.dtype)  # q, the recurrent product of n
-
-    def step(self, k: int, state: Sequence[Array], out: Sequence[Array]) -> None:
-        """Process step k."""
-        H, a, q = self.H, self.pre[k], self.recurrent[k]
-        fed, of_gates, of_n = self.feed(state[0]), slice(2 * self.H), slice(2 * self.H, None)
-        r, z, n = blocks(self.values[k], H)
-        a[:, of_gates] += fed @ self.W_hh[:, of_gates]
-        self.values[k][:, of_gates] = _sigmoid(a[:, of_gates])
-        if self.after:
-            q[...] = fed @ self.W_hh[:, of_n]
-            if self.b_hn is not None:
-                q += self.b_hn
-            a[:, of_n] += r * q
-        else:
-            q[...] = (r * fed) @ self.W_hh[:, of_n]
-            a[:, of_n] += q
-        np.tanh(a[:, of_n], out=n)
-        np.add((1.0 - z) * n, z * state[0], out=out[0])
-
-    def linearise(self, before: Sequence[Array], after: Sequence[Array]) -> None:
-        """Make ∂H/∂Z on both sides; where r goes before the product, ∂(r ⊙ H_{t-1})/∂Z_r for r."""
-        H = self.H
-        r, z, n = blocks(self.values, H)
-        self.slopes = _sigmoid_slope(self.values)
-        self.slopes[..., 2 * H :] = _tanh_slope(n)
-        r_slope, z_slope, n_slope = blocks(self.slopes, H)
-        of_n, of_z = (1.0 - z) * n_slope, (before[0] - n) * z_slope
-        self.keep, self.reset = z, r
-        of_r = of_n * self.recurrent * r_slope if self.after else self.feed(before[0]) * r_slope
-        self.of_x = np.concatenate([of_r, of_z, of_n], axis=-1)
-        self.of_h = np.concatenate([of_r, of_z, of_n * r], axis=-1) if self.after else self.of_x
-
-    def back(self, k: Any, d_state: Sequence[Array]) -> Back:
-        """Go back through step k."""
-        dh, H = d_state[0], self.H
-        thrice = np.concatenate([dh, dh, dh], axis=-1)
-        dz = thrice * self.of_x[k]
-        if self.after:
-            dz_h = thrice * self.of_h[k]
-            return Back(dz, dz_h, [self.through(dz_h) + dh * self.keep[k]])
-        reset = product(dz[..., 2 * H :], self.W_back[2 * H :])  # ∂L/∂(r ⊙ what is fed back)
-        dz[..., :H] = reset * self.of_x[k, :, :H]
-        past = reset * self.reset[k]
-        if self.mask is not None:
-            past = past * self.mask
-        return Back(dz, dz, [self.through(dz[..., : 2 * H], slice(2 * H)) + past + dh * self.keep[k]])
-
-    def fed(self, before: Array, at: Any = slice(None)) -> list[tuple[slice, Array]]:
-        """Return what the blocks of W_hh were multiplied with: that of n with r ⊙ H_{t-1}, if r goes before."""
-        fed = self.feed(before)
-        if self.after:
-            return [(slice(None), fed)]
-        return [(slice(2 * self.H), fed), (slice(2 * self.H, None), self.reset[at] * fed)]
+def _of_pair(pair: Any, z: Array, before: Sequence[Array]) -> Local:
+    """Return the factors of a cell that has step and step_backward: from ones for each array of the new state."""
+    S, H = len(before), before[0].shape[1]
+    kept = pair.step(z.copy(), *(s.copy() for s in before))[1]
+    local = Local(list(range(S)), {s: [] for s in range(S)}, [], [], [], [[] for _ in range(S)])
+    for source in range(S):
+        ones = tuple(np.full_like(before[0], s == source) for s in range(S))
+        dz, d_before = pair.step_backward(ones, kept)
+        local.z.append(Edge(source, slice(0, len(dz[0]) // H * H), dz))
+        for s, d in enumerate(d_before):
+            if np.any(d):
+                local.before[s].append(Edge(source, slice(None), d))
+    return local
 
 
-class CellSteps(Steps):
-    """A cell of the user's own: its `step` and `step_backward`, one gradient after the other."""
-
-    def __init__(self, layer: RecurrentLayer, x: Array, mask: Array | None) -> None:
-        super().__init__(layer, x, mask)
-        cell = layer.cell
-        assert cell is not None, "a layer with a cell"
-        if type(cell).step is Cell.step or type(cell).step_backward is Cell.step_backward:
-            raise TypeError(
-                f"bptt: {type(cell).__name__} has no step and step_backward, got an equation alone: define both, which "
-                "is what a look at single steps is made of"
-            )
-        self.cell: Cell = cell
-        self.gates = ("z",) if cell.blocks == 1 else tuple(f"z{j}" for j in range(cell.blocks))
-        self.bounds = (None,) * cell.blocks
-        self.kept: list[Any] = [None] * len(x)
-
-    def step(self, k: int, state: Sequence[Array], out: Sequence[Array]) -> None:
-        """Process step k."""
-        z = self.pre[k]
-        z += self.feed(state[0]).dot(self.W_hh)
-        new, self.kept[k] = self.cell.step(z.copy(), *(s.copy() for s in state))
-        for to, s in zip(out, new, strict=True):
-            to[...] = s
-
-    def linearise(self, before: Sequence[Array], after: Sequence[Array]) -> None:
-        """Do nothing: the cell has kept what it needs."""
-
-    def back(self, k: Any, d_state: Sequence[Array]) -> Back:
-        """Go back through step k."""
-        around = d_state[0].shape[:-2]
-        several = None if isinstance(k, int) else np.arange(len(self.kept))[k]
-        dz = np.empty((*around, *self.pre.shape[1:]), self.pre.dtype)
-        before = [np.empty_like(d) for d in d_state]
-        for at in np.ndindex(around):
-            kept = self.kept[k if several is None else several[at[0]]]
-            dz[at], states = self.cell.step_backward(tuple(d[at].copy() for d in d_state), kept)
-            for to, d in zip(before, states, strict=True):
-                to[at] = d
-        before[0] += self.through(dz)
-        return Back(dz, dz, before)
-
-
-def steps_of(layer: Layer, x: Array, mask: Array | None) -> Steps:
-    """Return the steps of a layer over x (T, N, D), ready to go through."""
-    if isinstance(layer, LSTMLayer):
-        return LSTMSteps(layer, x, mask)
-    if isinstance(layer, GRULayer):
-        return GRUSteps(layer, x, mask)
-    assert isinstance(layer, RecurrentLayer), "there are three kinds of layer"
-    return ElmanSteps(layer, x, mask) if layer.cell is None else CellSteps(layer, x, mask)
+def _entry_by_entry(cell: Cell, z: Array, before: Sequence[Array], local: Local) -> bool:
+    """Whether a cell of the user's own does what it should: one random gradient has to come out as the factors say."""
+    signs = [np.sign(np.random.default_rng(s).normal(size=b.shape)).astype(b.dtype) for s, b in enumerate(before)]
+    pair, d = pair_of(cell), list(signs)
+    kept = pair.step(z.copy(), *(s.copy() for s in before))[1]
+    true, _ = pair.step_backward(tuple(s.copy() for s in signs), kept)
+    for s in local.order:
+        for edge in local.into[s]:
+            d[s] = d[s] + d[edge.source] * edge.slope
+    found = np.zeros_like(true)
+    for edge in local.z:
+        found[:, edge.columns] += np.tile(d[edge.source], (1, edge.slope.shape[1] // d[0].shape[1])) * edge.slope
+    tolerance = 1e3 * np.finfo(z.dtype).eps
+    return bool(np.allclose(found, true, rtol=tolerance, atol=tolerance, equal_nan=True))
 
 
 def product(a: Array, W: Array) -> Array:

@@ -14,7 +14,7 @@ from minirnn.autograd.modes import MODE, RECORD
 from minirnn.autograd.tensor import Tensor
 from minirnn.bptt.credit import Credit
 from minirnn.bptt.limits import fits
-from minirnn.bptt.steps import Back, CellSteps, LSTMSteps
+from minirnn.bptt.steps import Back
 from minirnn.bptt.truncation import angles, lags
 from minirnn.bptt.unrolled import Unrolled
 from minirnn.kernels.clip import clipped
@@ -216,7 +216,7 @@ class Trace:
         self.layer, self.loss, self.valid = run.layer, run.loss, run.valid
         self.T, self.N, self.H = run.unrolled.T, run.unrolled.N, run.unrolled.H
         backs, arriving, total = self._go_back()
-        self._back = Back(*backs, [a[:-1] for a in arriving])
+        self._back, self._arriving, self._total = Back(*backs, [a[:-1] for a in arriving]), arriving, total
         self.x = self._in_time(run.unrolled.x)
         self.hs = self._shown(run.unrolled.states[0][1:])
         self.pre_activations = self._shown(run.unrolled.steps.pre)
@@ -224,13 +224,19 @@ class Trace:
         self.dL_dh_carried = self._shown(arriving[0][1:])
         self.dL_dz, self.dL_dz_h = self._in_time(backs[0]), self._in_time(backs[1])
         self.dL_dinitial_state = [a[0] for a in arriving]
-        if isinstance(run.unrolled.steps, LSTMSteps):
-            self.cs = self._shown(run.unrolled.states[1][1:])
-            steps: LSTMSteps = run.unrolled.steps
-            self.dL_dc = self._shown(steps.total_c(slice(None), [total, arriving[1][1:]]))
+        if "c" in run.layer.state_names[1:]:
+            c = run.layer.state_names.index("c")
+            self.cs = self._shown(run.unrolled.states[c][1:])
+            self.dL_dc = self._shown(self.totals[c])
 
     def __repr__(self) -> str:
         return f"<Trace of {type(self.layer).__name__}: T={self.T}, N={self.N}, H={self.H}, loss {self.total_loss:.4g}>"
+
+    @cached_property
+    def totals(self) -> list[Array]:
+        """∂L/∂ each array of the state after all steps, (T, N, H), in the order of processing."""
+        arriving = [a[1:] for a in self._arriving[1:]]
+        return self._unrolled.steps.totals(slice(None), [self._total, *arriving])
 
     # --- the way back ------------------------------------------------------------------------------------------------
 
@@ -346,8 +352,11 @@ class Trace:
         ValueError
             For a cell of one's own, whose activations nobody knows.
         """
-        if isinstance(self._unrolled.steps, CellSteps):
-            raise ValueError("trace: slopes are not known for a cell of your own: its pre_activations are there")
+        if any(phi is None for phi in self._unrolled.steps.activations):
+            raise ValueError(
+                "trace: slopes are not known for a cell of your own: its pre_activations are there; or name its "
+                'activations, as in gates = {"f": "sigmoid"}'
+            )
         return self._shown(self._unrolled.steps.slopes)
 
     @property

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from minirnn.arguments import Array
-from minirnn.bptt.steps import Back, Steps, steps_of
+from minirnn.bptt.steps import Back, Steps
 from minirnn.layers.layer import Layer
 
 
@@ -41,22 +41,21 @@ class Unrolled:
         self.x, self.valid = x, None if valid.all() else valid[..., None]
         self.T, self.N, self.H = len(x), x.shape[1], layer.hidden_size
         self.first = valid.argmax(axis=0)
-        self.steps: Steps = steps_of(layer, x, mask)
         self.names = [name for name in ("W_xh", "W_hh", "b_h", "b_hn") if getattr(layer, name, None) is not None]
         self.learned = [f"{name}_0" for name in layer.state_names] if layer.learn_initial_state and fresh else []
-        self.states = [np.empty((self.T + 1, *s.shape), s.dtype) for s in state]
-        self._run(state)
+        self.states = self._run(layer, state, valid, mask)
+        self.steps = Steps(layer, x, self.states, mask)
 
-    def _run(self, state: Sequence[Array]) -> None:
-        for made, given in zip(self.states, state, strict=True):
-            made[0] = given
-        for k in range(self.T):
-            now, new = [s[k] for s in self.states], [s[k + 1] for s in self.states]
-            self.steps.step(k, now, new)
-            if self.valid is not None:
-                for to, s in zip(new, now, strict=True):
-                    np.copyto(to, s, where=~self.valid[k])
-        self.steps.linearise([s[:-1] for s in self.states], [s[1:] for s in self.states])
+    def _run(self, layer: Layer, state: Sequence[Array], valid: Array, mask: Array | None) -> list[Array]:
+        """Unroll by the layer's kernel. Rows in which padding comes first are moved to the start, and back."""
+        if self.valid is None:
+            return layer._states(self.x, state, mask)
+        k, row = np.arange(self.T + 1)[:, None], np.arange(self.N)
+        moved = np.minimum(k[:-1] + self.first, self.T - 1)
+        with np.errstate(over="ignore", invalid="ignore"):  # what comes after a row's end is not used
+            made = layer._states(self.x[moved, row], state, mask)
+        own = np.clip(k - self.first, 0, valid.sum(axis=0))  # the step of a row's own; in the padding its state stays
+        return [s[own, row] for s in made]
 
     def zeros(self, *around: int) -> list[Array]:
         """Return gradients of a state that are zero, (…, N, H) each."""
@@ -89,7 +88,7 @@ class Unrolled:
 
     def fed(self, at: Any = slice(None)) -> list[tuple[slice, Array]]:
         """Return what the blocks of W_hh were multiplied with, at one step or several: (columns, (…, N, H)) each."""
-        return self.steps.fed(self.states[0][:-1][at], at)
+        return self.steps.fed(at)
 
     def shares(self, back: Back, at: Any = slice(None)) -> dict[str, Array]:
         """Return what a step adds to the gradient of every parameter, or each of several.

@@ -22,6 +22,7 @@ class GRU:
     layout = Layout((2, 0, 1), (0, 1, 2), start=1, halved=2)  # n from x, r, z, n from h
     extras = 0
     slopes_of_output = False
+    whole = None
 
     def keep(self, L: int, H: int, columns: tuple[int, ...], dtype: Any) -> Any:
         """Return what forward fills for L steps: n, r, z, Z_n, and H_{t-1} − n."""
@@ -104,6 +105,7 @@ class GRUResetBefore:
     layout = Layout((2, 0, 1), (0, 1), start=1, halved=2, stage=2)  # n, r, z
     extras = 0
     slopes_of_output = False
+    whole = None
 
     def keep(self, L: int, H: int, columns: tuple[int, ...], dtype: Any) -> Any:
         """Return what forward fills for L steps: n, r, z, then H_{t-1} − n, H_{t-1} and r ⊙ H_{t-1}."""

@@ -21,6 +21,7 @@ class LSTM:
     layout = Layout((3, 1, 0, 2), (3, 1, 0, 2), halved=3)  # o, f, i, g: those with σ side by side, i beside g
     extras = 1  # C
     slopes_of_output = False
+    whole = None
 
     def keep(self, L: int, H: int, columns: tuple[int, ...], dtype: Any) -> Any:
         """Return what forward fills for L steps: C before and after each, the gates, and tanh(C)."""

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from minirnn.kernels import elman
 from minirnn.kernels.cells import Activation
 from minirnn.kernels.layout import Layout
 
@@ -18,6 +19,7 @@ class Elman:
     layout = Layout((0,), (0,))
     extras = 0
     slopes_of_output = True
+    whole = elman  # an unroll of its own for whole rows
 
     def __init__(self, activation: Activation) -> None:
         self.activation = activation
@@ -94,6 +96,7 @@ class Custom:
     """The adaptor: it hands over views with the rows first, and checks what comes back."""
 
     slopes_of_output = False
+    whole = None
 
     def __init__(self, cell: Pair) -> None:
         gates = tuple(range(cell.blocks))

@@ -210,6 +210,13 @@ def backward(
     return Gradients(d_x, d_state, *_in_order(total, plan, H, wanted))
 
 
+def states(x: Array, state: Sequence[Array], weights: Weights, settings: Settings) -> list[Array]:
+    """Return every state of whole rows in the order of processing, (T + 1, N, H) each: before step k at k."""
+    (piece,) = forward(x, state, weights, settings).kept[0]
+    shape = piece.hs.shape[0], piece.hs.shape[2], piece.hs.shape[1]
+    return [piece.hs, *(np.ascontiguousarray(s.reshape(shape).swapaxes(1, 2)) for s in piece.own[0])]
+
+
 def _in_order(sums: Sums, plan: layout.Layout, H: int, wanted: Wanted) -> tuple[Array | None, ...]:
     """Return the gradients of the parameters, gate by gate as the parameters have them."""
     W_xh, W_hh, b_h, b_hn = sums.W_xh, sums.W_hh, sums.b_h, None

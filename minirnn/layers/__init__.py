@@ -1,10 +1,8 @@
 """Modules: layers without recurrence, recurrent layers, what is composed of them, and a model around them."""
 
-from minirnn.layers.cell import Cell
+from minirnn.cells import Cell
 from minirnn.layers.composites import Bidirectional, BidirectionalState, Stacked
-from minirnn.layers.elman import RecurrentLayer
-from minirnn.layers.gru import GRULayer
-from minirnn.layers.lstm import LSTMLayer, LSTMState
+from minirnn.layers.family import GRULayer, LSTMLayer, LSTMState, RecurrentLayer
 from minirnn.layers.module import Module, Parameter
 from minirnn.layers.plain import Dropout, Embedding, Linear, Sequential
 from minirnn.layers.recurrence import Recurrence, RecurrentOutput

@@ -1,17 +1,141 @@
-"""The settings that recurrent layers share, checked."""
+"""The settings that all recurrent layers share: name, type, default and meaning of each, once."""
 
+import inspect
 import math
-from typing import Any
+from difflib import get_close_matches
+from types import SimpleNamespace
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict, get_args, get_type_hints
 
 import numpy as np
+import numpy.typing as npt
 
-from minirnn.arguments import Array, as_number, describe
-from minirnn.autograd import ops
-from minirnn.autograd.op import Op
-from minirnn.kernels.cells import ACTIVATIONS, Activation
+from minirnn.arguments import as_number, describe
+from minirnn.init import Initializer
 
-BACKENDS = ("fused", "graph")
-_OPS = {"tanh": ops.tanh, "relu": ops.relu, "sigmoid": ops.sigmoid, "identity": ops.identity}
+Backend = Literal["fused", "graph"]
+BACKENDS: tuple[str, ...] = get_args(Backend)
+
+
+class Setting(NamedTuple):
+    """What stands beside the type of a setting: its default, its type in words, and what it means."""
+
+    default: Any
+    kind: str
+    meaning: str
+
+
+class Settings(TypedDict, total=False):
+    """What `RecurrentLayer`, `LSTMLayer` and `GRULayer` take beside their sizes and what is their own."""
+
+    bias: Annotated[bool, Setting(True, "bool", "Whether there is b_h; one bias, as in the textbook.")]
+    backend: Annotated[
+        Backend,
+        Setting(
+            "fused",
+            '"fused" or "graph"',
+            '"fused" makes the whole unroll one node with a kernel: fast. "graph" records one op for each operation of '
+            "the equation at each step: slow, and open to inspection. The numbers are the same.",
+        ),
+    ]
+    reverse: Annotated[bool, Setting(False, "bool", "Process t = T−1 … 0; outputs stand in time order all the same.")]
+    batch_first: Annotated[bool, Setting(False, "bool", "Take and return (N, T, …) instead of (T, N, …).")]
+    input_initializer: Annotated[
+        str | Initializer,
+        Setting(
+            "glorot",
+            "str or callable (shape, rng) -> array",
+            "Of each block of W_xh; see `minirnn.init`. Biases are 0.",
+        ),
+    ]
+    recurrent_initializer: Annotated[
+        str | Initializer, Setting("orthogonal", "str or callable (shape, rng) -> array", "Of each block of W_hh.")
+    ]
+    learn_initial_state: Annotated[
+        bool,
+        Setting(
+            False,
+            "bool",
+            "Make the state that a sequence starts from, unless one is given, Parameters (H,): h_0, and c_0 of an LSTM; "
+            "zero at first.",
+        ),
+    ]
+    recurrent_dropout: Annotated[
+        float,
+        Setting(
+            0.0,
+            "float",
+            "In training, drop entries of the H_{t-1} that the weights are multiplied with, the same at every step of a "
+            "sequence, with this probability (Gal & Ghahramani 2016). What a gate keeps is not touched.",
+        ),
+    ]
+    message_clip: Annotated[
+        float | None,
+        Setting(
+            None,
+            "float, optional",
+            "The largest norm that a row of dL/dH_t may have on its way back, at each step; longer ones are scaled to it.",
+        ),
+    ]
+    remat: Annotated[
+        bool | int,
+        Setting(
+            False,
+            "bool or int",
+            "Keep one state of every so many steps, and run the steps between again in backward, for about one more "
+            "forward pass; True: √T of T. The gradients are the same. What the caller holds is not saved by it.",
+        ),
+    ]
+    dtype: Annotated[
+        npt.DTypeLike,
+        Setting(np.float32, "numpy.float32 or numpy.float64", "Of the parameters; whatever comes in is cast to it."),
+    ]
+    rng: Annotated[
+        np.random.Generator | int | None,
+        Setting(None, "numpy.random.Generator, int or None", "Where initial values and masks are drawn from."),
+    ]
+
+
+SETTINGS: dict[str, Setting] = {
+    name: hint.__metadata__[0] for name, hint in get_type_hints(Settings, include_extras=True).items()
+}
+
+
+def filled(given: Settings, name: str) -> SimpleNamespace:
+    """Return all settings, those given and else the defaults; ``name`` is the layer's."""
+    for key in given:
+        if key not in SETTINGS:
+            near = get_close_matches(key, SETTINGS, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(SETTINGS)}"
+            raise TypeError(f"{name}: got an unexpected keyword argument {key!r}: {hint}")
+    return SimpleNamespace(**{key: given.get(key, setting.default) for key, setting in SETTINGS.items()})
+
+
+def spelled_out(make: type) -> None:
+    """Write the shared settings into the docstring of a layer and the signature of its ``__init__``.
+
+    In the docstring they take the place of the line ``**settings``.
+    """
+    own = inspect.signature(make.__init__)  # type: ignore[misc]
+    parameters = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    parameters += [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=setting.default, annotation=hint)
+        for (name, setting), hint in zip(SETTINGS.items(), get_type_hints(Settings).values(), strict=True)
+    ]
+    make.__init__.__signature__ = own.replace(parameters=parameters)  # type: ignore[misc]
+    if make.__doc__ and "    **settings\n" in make.__doc__:
+        make.__doc__ = make.__doc__.replace("    **settings\n", _described())
+
+
+def _described() -> str:
+    import textwrap
+
+    lines = []
+    for name, setting in SETTINGS.items():
+        lines += [
+            f"    {name} : {setting.kind}",
+            *textwrap.wrap(setting.meaning, 120, initial_indent=" " * 8, subsequent_indent=" " * 8),
+        ]
+    return "\n".join(lines) + "\n"
 
 
 def preset(
@@ -63,30 +187,3 @@ def as_message_clip(largest: Any, name: str) -> float | None:
 def segment_length(remat: bool | int, T: int) -> int | None:
     """Return how many steps lie between two checkpoints, None to keep every state."""
     return None if remat is False else math.isqrt(T - 1) + 1 if remat is True else remat  # ⌈√T⌉
-
-
-def resolve_activation(activation: Any, dtype: np.dtype[Any], name: str) -> tuple[Activation, Op]:
-    """Return an activation as a kernel's pair and as an op."""
-    expected = f"{name}: activation must be one of {', '.join(map(repr, ACTIVATIONS))} or a pair (φ, φ′) of callables"
-    if isinstance(activation, str):
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"{expected}, got {activation!r}")
-        return ACTIVATIONS[activation], _OPS[activation]
-    if not (isinstance(activation, tuple) and len(activation) == 2 and all(map(callable, activation))):
-        raise TypeError(f"{expected}, got {activation!r}")
-    phi, phi_prime = activation
-    probe = np.linspace(-1, 1, 6, dtype=dtype).reshape(2, 3)
-    for label, result in (("φ", y := phi(probe.copy())), ("φ′", phi_prime(y))):
-        if not isinstance(result, np.ndarray) or result.shape != probe.shape or result.dtype != dtype:
-            got = f"{getattr(result, 'shape', type(result).__name__)} {getattr(result, 'dtype', '')}".strip()
-            raise ValueError(
-                f"{name}: {label} must map an array to one of its shape and dtype, (2, 3) {dtype}, got {got}"
-            )
-
-    def forward(x: Array) -> Array:
-        y: Array = phi(x)
-        return y
-
-    op = Op(forward, "activation")
-    op.derivative(x=lambda g, y: g * phi_prime(y))
-    return Activation(getattr(phi, "__name__", "custom"), phi, phi_prime), op

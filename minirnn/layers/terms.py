@@ -1,70 +1,25 @@
-"""The equation of each cell, one term after the other, forward and back, as `detect_anomaly` goes through it.
+"""One step of a layer, term by term, forward and back, as `detect_anomaly` goes through it.
 
-Every term is shown to ``see`` as soon as it is there: ``see(name, value, made_of)`` returns the value, or raises if it
-is not finite. A ``·`` in a name stands for the gates, whose blocks lie side by side. The numbers of a layer come from
-its backend, not from here; products and sums are made in the same order, so that what overflows there does so here.
-
-H_{t-1} is the state before the step, in reverse that of t + 1, and H_t the one after it.
-Shapes: N rows, D inputs, H hidden neurons, G gates. ``fed`` is H_{t-1} as W_hh gets it: under the mask m of
-recurrent_dropout, if there is one.
+The products are the layer's; what lies between them is read off the cell's equation (minirnn/cells/writing.py), whose
+names the terms have. The numbers of a layer come from its backend, not from here; products and sums are made in the
+same order, so that what overflows there does so here. A ``·`` in a name stands for the gates, whose blocks lie side by
+side. Shapes: N rows, D inputs, H hidden neurons, G gates.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from minirnn.arguments import Array
-from minirnn.autograd.gradients import grad
-from minirnn.autograd.modes import MODE, RECORD, AnomalyError
+from minirnn.autograd import tape
+from minirnn.autograd.tape import Node
 from minirnn.autograd.tensor import Tensor
-from minirnn.kernels.cells import ACTIVATIONS, Activation
-from minirnn.kernels.simple import CustomBackward, CustomForward
-from minirnn.layers.cell import Cell, checked
-
-_sigmoid, _sigmoid_slope = ACTIVATIONS["sigmoid"].apply, ACTIVATIONS["sigmoid"].derivative
-
-OF_INPUT = "look at the sizes of x and W_xh"
-OF_STATE = "if the state grows from step to step, try a smaller W_hh (mr.init.spectral); else look at the initial state"
-OF_SUM = "look at the sizes of what is added"
-OF_GRADIENT = (
-    "if the gradient grows from step to step on its way back, try message_clip= or a smaller W_hh (mr.init.spectral); "
-    "else look at the size of the loss"
-)
-
-
-class See(Protocol):
-    """What looks at the terms of a step."""
-
-    fed: str
-    """What ``fed`` is called: H_{t-1}, or m ⊙ H_{t-1}."""
-
-    def __call__(
-        self, term: str, value: Array, made_of: Mapping[str, Array], hint: str = OF_SUM, *, carried: bool = False
-    ) -> Array:
-        """Return a value (N, ·), unless an entry is not finite. ``carried``: it goes to the state before the step."""
-        ...
-
-    def within(self, what: str, n: int | None, error: AnomalyError) -> AnomalyError:
-        """Return the error for an op within ``what``, whose own error is given; n: at which of the N rows."""
-        ...
-
-
-class Unseen:
-    """Looks at nothing: for terms that have been seen."""
-
-    fed = ""
-
-    def __call__(self, term: str, value: Array, made_of: Any, hint: str = "", *, carried: bool = False) -> Array:
-        """Return the value."""
-        return value
-
-    def within(self, what: str, n: int | None, error: AnomalyError) -> AnomalyError:
-        """Return the error."""
-        return error
-
-
-UNSEEN = Unseen()
+from minirnn.cells.cell import activations_of, gates_of, has
+from minirnn.cells.pointwise import EquationPair, linearise
+from minirnn.cells.writing import Style, Term, Text, combined
+from minirnn.kernels.simple import Custom, CustomBackward, CustomForward
+from minirnn.layers.probe import OF_GRADIENT, OF_INPUT, OF_STATE, Probe
 
 
 class Back(NamedTuple):
@@ -77,7 +32,7 @@ class Back(NamedTuple):
     products : list of (columns of W_hh, (N, H), (N, ·))
         What these columns were multiplied with, and dL/d the product.
     to_fed : (N, H)
-        dL/d ``fed``, through the products.
+        dL/d what is fed back, through the products.
     direct : list of (N, H) or None
         dL/d the state before the step, past the products.
     """
@@ -88,256 +43,312 @@ class Back(NamedTuple):
     direct: list[Array | None]
 
 
+def _see_nothing(term: str, value: Array, *_: Any, **__: Any) -> Array:
+    return value
+
+
 class Terms:
-    """The terms of a cell.
+    """The terms of a layer's step.
 
     Parameters
     ----------
-    weights : W_xh, W_hh, b_h, and for a GRU b_hn
-    op_by_op : bool
-        Whether a gate's gradient is multiplied with σ′ last, as the graph backend does, or σ′ with the factor before.
+    layer : Layer
+    see : Probe
+        Is shown every term as soon as it is there; raises if it is not finite.
+    single : bool
+        Whether this is a step by itself, which goes through the equation whatever the backend.
+    fed : str
+        What W_hh is multiplied with: H_{t-1}, or m ⊙ H_{t-1}.
     """
 
-    gates: tuple[str, ...] = ("h",)
-
-    def __init__(self, weights: Sequence[Any], op_by_op: bool) -> None:
-        self.W_xh, self.W_hh, self.b_h, self.b_hn, *_ = *weights, None
-        self.H, self.op_by_op = len(self.W_hh), op_by_op
+    def __init__(self, layer: Any, see: Probe, *, single: bool, fed: str) -> None:
+        self.cell, self.see, self.fed, self.H = layer._cell, see, fed, layer.hidden_size
+        self.W_xh, self.W_hh, self.b_h, self.b_hn, *_ = *(None if w is None else w.data for w in layer._weights), None
+        self.kind, self.gates = type(self.cell).__name__, gates_of(self.cell)
+        graph = single or layer.backend == "graph"
+        self.pair = None if graph or self.cell.kernel is not None or not has(self.cell, "step") else self.cell
+        of_tape = isinstance(layer._kernel, Custom) and isinstance(layer._kernel.cell, EquationPair)
+        self.op_by_op = graph or of_tape
         self.of_all = "h" if len(self.gates) == 1 else "·"
+        last, b, b_hn = self.gates[-1], " + b_·" * (self.b_h is not None), f" + b_h{self.gates[-1]}"
+        side = f"({fed} W_h·{b_hn if self.b_hn is not None else ''})" if not self.cell.staged else "q"
+        self.style = Style(
+            "_t", "_{t-1}", "_{t+1}", "", sides=(f"X_t W_x·{b}", side.strip("()") if " + " not in side else side)
+        )
+        self.last = slice((len(self.gates) - 1) * self.H, None)
+        self.staged_name = ""
+        self.letter = last
 
-    def forward(self, see: See, x: Array, fed: Array, state: Sequence[Array]) -> list[Array]:
+    # --- forward -----------------------------------------------------------------------------------------------------
+
+    def forward(self, x: Array, fed: Array, state: Sequence[Array], mask: Array | None) -> Sequence[Array]:
         """Return the new state, (N, H) each."""
-        raise NotImplementedError
+        if self.pair is not None:
+            return self._forward_of_pair(self._pre(self.see, x, fed)[0], state)
+        text = self._text(self.see, x, fed, state, mask)
+        self._look(text)
+        return [new.data for new in text.made.new]
 
-    def backward(self, see: See, x: Array, fed: Array, state: Sequence[Array], d: Sequence[Array]) -> Back:
-        """Go back through the step from the gradients of the new state, (N, H) each."""
-        raise NotImplementedError
-
-    def _pre(self, see: See, x: Array, fed: Array) -> Array:
-        """Return Z_t = X_t W_xh + H_{t-1} W_hh + b_h, (N, G·H)."""
-        of_x, of_h = f"X_t W_x{self.of_all}", f"{see.fed} W_h{self.of_all}"
+    def _pre(self, see: Any, x: Array, fed: Array) -> tuple[Array, Array | None, Array | None]:
+        """Return Z_t, and of a cell whose last block's sides come apart these: (N, ·) each."""
+        of_x, of_h = f"X_t W_x{self.of_all}", f"{self.fed} W_h{self.of_all}"
         a = see(of_x, x @ self.W_xh, {"X_t": x}, OF_INPUT)
-        q = see(of_h, fed @ self.W_hh, {see.fed: fed}, OF_STATE)
-        z = see(f"{of_x} + {of_h}", a + q, {of_x: a, of_h: q})
-        if self.b_h is None:
-            return z
-        return see(f"{of_x} + {of_h} + b_{self.of_all}", z + self.b_h, {f"{of_x} + {of_h}": z})
-
-    def _through(self, see: See, dz: Array, columns: slice = slice(None)) -> Array:
-        """Return dL/dZ_t W_hhᵀ, (N, H)."""
-        return see("dL/dZ_t W_hhᵀ", dz @ self.W_hh[:, columns].T, {"dL/dZ_t": dz}, OF_GRADIENT, carried=True)
-
-    def _gate(self, see: See, term: str, d: Array, factor: Array, slope: Array, made_of: Mapping[str, Array]) -> Array:
-        """Return d ⊙ factor ⊙ slope, in the order of the backend."""
-        if self.op_by_op:
-            return see(term, d * factor, made_of, OF_GRADIENT) * slope
-        made: Array = d * (slope * factor)
-        return made
-
-
-class ElmanTerms(Terms):
-    """H_t = φ(Z_t); back, dL/dZ_t = dL/dH_t ⊙ φ′(H_t)."""
-
-    def __init__(self, weights: Sequence[Any], op_by_op: bool, activation: Activation) -> None:
-        super().__init__(weights, op_by_op)
-        self.activation, name = activation, activation.name
-        self.phi, self.slope = f"H_t = φ(Z_t), φ = {name},", f"φ′(H_t), φ = {name},"
-
-    def _value(self, see: See, x: Array, fed: Array) -> Array:
-        z = self._pre(see, x, fed)
-        return see(self.phi, self.activation.apply(z.copy()), {"Z_t": z}, "Z_t is finite: look at φ")
-
-    def forward(self, see: See, x: Array, fed: Array, state: Sequence[Array]) -> list[Array]:
-        """Return the new state."""
-        return [self._value(see, x, fed)]
-
-    def backward(self, see: See, x: Array, fed: Array, state: Sequence[Array], d: Sequence[Array]) -> Back:
-        """Go back through the step."""
-        h, dh = self._value(UNSEEN, x, fed), d[0]
-        slope = np.asarray(self.activation.derivative(h.copy()), h.dtype)
-        slope = see(self.slope, slope, {"H_t": h}, "H_t is finite: look at φ′")
-        dz = see("dL/dZ_t = dL/dH_t ⊙ φ′(H_t)", dh * slope, {"φ′(H_t)": slope}, OF_GRADIENT)
-        return Back(dz, [(slice(None), fed, dz)], self._through(see, dz), [None])
-
-
-class LSTMTerms(Terms):
-    """C_t = f ⊙ C_{t-1} + i ⊙ g and H_t = o ⊙ tanh(C_t)."""
-
-    gates = ("i", "f", "g", "o")
-
-    def _values(self, see: See, x: Array, fed: Array, state: Sequence[Array]) -> list[Array]:
-        """Return i, f, g, o, C_t and tanh(C_t), (N, H) each."""
-        z, H, c = self._pre(see, x, fed), self.H, state[1]
-        i, f, o = (_sigmoid(z[:, j * H : (j + 1) * H]) for j in (0, 1, 3))
-        g = np.tanh(z[:, 2 * H : 3 * H])
-        c = see("C_t = f ⊙ C_{t-1} + i ⊙ g", f * c + i * g, {"C_{t-1}": c}, OF_STATE)
-        return [i, f, g, o, c, np.tanh(c)]
-
-    def forward(self, see: See, x: Array, fed: Array, state: Sequence[Array]) -> list[Array]:
-        """Return the new state."""
-        *_, o, c, shown = self._values(see, x, fed, state)
-        return [see("H_t = o ⊙ tanh(C_t)", o * shown, {"C_t": c}), c]
-
-    def backward(self, see: See, x: Array, fed: Array, state: Sequence[Array], d: Sequence[Array]) -> Back:
-        """Go back through the step."""
-        i, f, g, o, _, shown = self._values(UNSEEN, x, fed, state)
-        dh, carried = d
-        dc = carried + dh * o * (1.0 - shown * shown)
-        dc = see("dL/dC_t", dc, {"what C_{t+1} hands back": carried}, OF_GRADIENT)
-        of_c = {"dL/dC_t": dc}
-        df = self._gate(see, "dL/df = dL/dC_t ⊙ C_{t-1}", dc, state[1], _sigmoid_slope(f), of_c)
-        di, dg, do = dc * g * _sigmoid_slope(i), dc * i * (1.0 - g * g), dh * shown * _sigmoid_slope(o)
-        dz = see("dL/dZ_·", np.concatenate([di, df, dg, do], axis=1), of_c, OF_GRADIENT)
-        kept = see("dL/dC_t ⊙ f", dc * f, of_c, OF_GRADIENT, carried=True)
-        return Back(dz, [(slice(None), fed, dz)], self._through(see, dz), [None, kept])
-
-
-class GRUTerms(Terms):
-    """H_t = (1 − z) ⊙ n + z ⊙ H_{t-1}; r goes over the recurrent product of n, or before it."""
-
-    gates = ("r", "z", "n")
-
-    def __init__(self, weights: Sequence[Any], op_by_op: bool, reset_after: bool) -> None:
-        super().__init__(weights, op_by_op)
-        self.reset_after = reset_after
-
-    def _values(self, see: See, x: Array, fed: Array) -> list[Array]:
-        """Return r, z, n and the recurrent product of n, (N, H) each."""
-        two = slice(2 * self.H)
-        a, of_x = see("X_t W_x·", x @ self.W_xh, {"X_t": x}, OF_INPUT), "X_t W_x·"
+        if not self.cell.apart:
+            q = see(of_h, fed @ self.W_hh, {self.fed: fed}, OF_STATE)
+            z = see(f"{of_x} + {of_h}", a + q, {of_x: a, of_h: q})
+            if self.b_h is not None:
+                z = see(f"{of_x} + {of_h} + b_{self.of_all}", z + self.b_h, {f"{of_x} + {of_h}": z})
+            return z, None, None
+        J = self.last.start
         if self.b_h is not None:
-            a, of_x = see("X_t W_x· + b_·", a + self.b_h, {"X_t W_x·": a}), "X_t W_x· + b_·"
-        of_h = f"{see.fed} W_h·"
-        q = fed @ (self.W_hh if self.reset_after else self.W_hh[:, two])
-        q = see(of_h, q, {see.fed: fed}, OF_STATE)
-        pre = see(f"{of_x} + {of_h}", a[:, two] + q[:, two], {of_x: a[:, two], of_h: q[:, two]})
-        r, z = (_sigmoid(part) for part in (pre[:, : self.H], pre[:, self.H :]))
-        side, product, name = self._reset(see, fed, r, q)
-        of_n = of_x.replace("·", "n")
-        n = see(f"{of_n} + {name}", a[:, 2 * self.H :] + side, {of_n: a[:, 2 * self.H :], name: side})
-        return [r, z, np.tanh(n), product]
+            a, of_x = see(f"{of_x} + b_·", a + self.b_h, {of_x: a}), f"{of_x} + b_·"
+        q = see(of_h, fed @ (self.W_hh[:, :J] if self.cell.staged else self.W_hh), {self.fed: fed}, OF_STATE)
+        z = see(f"{of_x} + {of_h}", a[:, :J] + q[:, :J], {of_x: a[:, :J], of_h: q[:, :J]})
+        side = None if self.cell.staged else q[:, J:]
+        if side is not None and self.b_hn is not None:
+            name = f"{self.fed} W_h{self.letter}"
+            side = see(f"{name} + b_h{self.letter}", side + self.b_hn, {name: side})
+        return z, a[:, J:], side
 
-    def _reset(self, see: See, fed: Array, r: Array, q: Array) -> tuple[Array, Array, str]:
-        """Return what is added to X_t W_xn + b_n, the recurrent product in it, and what it is called."""
-        last = slice(2 * self.H, None)
-        if not self.reset_after:
-            name, staged = f"(r ⊙ {see.fed}) W_hn", r * fed
-            product = see(name, staged @ self.W_hh[:, last], {f"r ⊙ {see.fed}": staged}, OF_STATE)
-            return product, product, name
-        product, name = q[:, last], f"{see.fed} W_hn"
-        if self.b_hn is not None:
-            product, name = see(f"{name} + b_hn", product + self.b_hn, {name: product}), f"{name} + b_hn"
-        return r * product, product, f"r ⊙ ({name})"
+    def _text(self, see: Any, x: Array, fed: Array, state: Sequence[Array], mask: Array | None) -> Text:
+        """Run the equation."""
+        z, of_x, side = self._pre(see, x, fed)
 
-    def forward(self, see: See, x: Array, fed: Array, state: Sequence[Array]) -> list[Array]:
-        """Return the new state."""
-        _, z, n, _ = self._values(see, x, fed)
-        h = state[0]
-        return [see("H_t = (1 − z) ⊙ n + z ⊙ H_{t-1}", (1.0 - z) * n + z * h, {"H_{t-1}": h}, OF_STATE)]
+        def q(staged: Array | None) -> Array:
+            if staged is None:
+                assert side is not None, "the sides come apart"
+                return side
+            self.staged_value = staged if mask is None else staged * mask
+            name = f"({self._staged_name(mask)}) W_h{self.letter}"
+            made: Array = see(
+                name, self.staged_value @ self.W_hh[:, self.last], {self._staged_name(mask): staged}, OF_STATE
+            )
+            return made
 
-    def backward(self, see: See, x: Array, fed: Array, state: Sequence[Array], d: Sequence[Array]) -> Back:
-        """Go back through the step."""
-        (r, z, n, product), dh, H = self._values(UNSEEN, x, fed), d[0], self.H
-        of_h = {"dL/dH_t": dh}
-        dn = dh * ((1.0 - z) * (1.0 - n * n))
-        dz = self._gate(see, "dL/dz = dL/dH_t ⊙ (H_{t-1} − n)", dh, state[0] - n, _sigmoid_slope(z), of_h)
-        if self.reset_after:
-            name = "dL/dr = dL/dZ_n ⊙ (H_{t-1} W_hn + b_hn)"
-            dr = self._gate(see, name, dn, product, _sigmoid_slope(r), {"dL/dZ_n": dn})
+        style = self.style
+        if self.cell.staged:
+            staged = self._staged_name(mask)
+            style = style._replace(staged=f"dL/d({staged})", sides=(style.sides[0], f"({staged}) W_h·"))
+        return Text(self.cell, z, state, of_x, q if self.cell.apart else None, style)
+
+    def _staged_name(self, mask: Array | None) -> str:
+        if not self.staged_name:
+            z = np.zeros((1, self.last.start))
+            text = Text(self.cell, z, [z[:, : self.H]] * self.cell.states, z[:, : self.H], lambda s: s, self.style)
+            assert text.made.staged is not None, "the cell is staged"
+            self.staged_name = text.shown(text.made.staged)
+        return self.staged_name if mask is None else self.staged_name.replace("H_{t-1}", "m ⊙ H_{t-1}")
+
+    def _look(self, text: Text) -> None:
+        """Show all terms of the equation, in their order."""
+        for term in text.terms:
+            if term.op.name == "getitem" or term.output.data.shape != (len(self.see.rows), self.H):
+                continue
+            made_of = {
+                text.shown(v): v.data for v in term.inputs if isinstance(v, Tensor) and v.shape == term.output.shape
+            }
+            self.see(*self._called(text, term), made_of, self._hint(term))
+
+    def _called(self, text: Text, term: Term) -> tuple[str, Array]:
+        """Return what a term is called, and its value."""
+        value, formula = term.output, text.shown(term.output, whole=True)
+        kind, _ = text.kinds.get(id(value), ("", ""))
+        if kind == "state" and self._phi(term):
+            formula = f"φ(Z_t), φ = {self._phi(term)},"
+        name = text.names[id(value)] + " = " if kind in ("state", "gate", "term") else ""
+        return name + formula, value.data
+
+    def _phi(self, term: Term) -> str:
+        """Return the name of φ if a term is what it makes of Z_t."""
+        phi = activations_of(self.cell)[0] if len(self.gates) == 1 else None
+        return phi.name if phi is not None and term.op is phi.op else ""
+
+    def _hint(self, term: Term) -> str:
+        if self._phi(term):
+            return "Z_t is finite: look at φ"
+        if self.cell.kernel is None:
+            return f"look at {self.kind}.equation"
+        return OF_STATE
+
+    # --- back --------------------------------------------------------------------------------------------------------
+
+    def backward(self, x: Array, fed: Array, state: Sequence[Array], mask: Array | None, d: Sequence[Array]) -> Back:
+        """Go back through the step from the gradients of the new state, (N, H) each."""
+        if self.pair is not None:
+            return self._backward_of_pair(self._pre(_see_nothing, x, fed)[0], fed, state, d)
+        text = self._text(_see_nothing, x, fed, state, mask)
+        self._look_at_slopes(text)
+        found = self._op_by_op(text, d) if self.op_by_op else self._by_slopes(text, d)
+        zeros = np.zeros((len(x), self.H), x.dtype)
+        dz, dx, dq = found.get("z"), found.get("x", zeros), found.get("q", zeros)
+        dz = np.zeros_like(text.made.inputs["z"].data) if dz is None else dz
+        direct = [found.get(s) for s in range(self.cell.states)]
+        if self.cell.staged:
+            return self._through_stage(text, fed, dz, dx, dq, direct, mask)
+        whole = self.see(
+            "dL/dZ_" + ("t" if self.of_all == "h" else "·"),
+            np.concatenate([dz, dx], 1) if self.cell.apart else dz,
+            self._of(d),
+            OF_GRADIENT,
+        )
+        on_h = np.concatenate([dz, dq], axis=1) if self.cell.apart else whole
+        self._show_direct(text, direct, d)
+        return Back(whole, [(slice(None), fed, on_h)], self._through(on_h), direct)
+
+    def _of(self, d: Sequence[Array]) -> dict[str, Array]:
+        names = [self.style.state(letter, "_t") for letter in self.letters]
+        return {f"dL/d{name}": di for name, di in zip(names[1:], d[1:], strict=True)}
+
+    @property
+    def letters(self) -> tuple[str, ...]:
+        from minirnn.cells.cell import states_of
+
+        return states_of(self.cell)
+
+    def _through(self, dz: Array, columns: slice = slice(None)) -> Array:
+        """Return dL/dZ_t W_hhᵀ, (N, H)."""
+        return self.see("dL/dZ_t W_hhᵀ", dz @ self.W_hh[:, columns].T, {"dL/dZ_t": dz}, OF_GRADIENT, carried=True)
+
+    def _through_stage(
+        self, text: Text, fed: Array, dz: Array, dx: Array, dq: Array, direct: list[Array | None], mask: Array | None
+    ) -> Back:
+        """Go back through the product that W_h· of the last block makes with what is staged."""
+        name = f"dL/d({self._staged_name(mask)}) = dL/dZ_{self.letter} W_h{self.letter}ᵀ"
+        of_q = {f"dL/dZ_{self.letter}": dq}
+        d_staged = self.see(name, dq @ self.W_hh[:, self.last].T, of_q, OF_GRADIENT)
+        d_staged = d_staged if mask is None else d_staged * mask
+        staged = text.made.staged
+        assert staged is not None, "the cell is staged"
+        if self.op_by_op:
+            more = self._back_from(text, [(staged, d_staged)])
         else:
-            staged = dn @ self.W_hh[:, 2 * H :].T
-            staged = see("dL/d(r ⊙ H_{t-1}) = dL/dZ_n W_hnᵀ", staged, {"dL/dZ_n": dn}, OF_GRADIENT)
-            name = "dL/dr = dL/d(r ⊙ H_{t-1}) ⊙ H_{t-1}"
-            dr = self._gate(see, name, staged, fed, _sigmoid_slope(r), {"dL/d(r ⊙ H_{t-1})": staged})
-        of_x = see("dL/dZ_·", np.concatenate([dr, dz, dn], axis=1), of_h, OF_GRADIENT)
-        if self.reset_after:
-            on_h = np.concatenate([dr, dz, dn * r], axis=1)
-            return Back(of_x, [(slice(None), fed, on_h)], self._through(see, on_h), [dh * z])
-        two, last = slice(2 * H), slice(2 * H, None)
-        to_fed = self._through(see, of_x[:, two], two) + staged * r
-        return Back(of_x, [(two, fed, of_x[:, two]), (last, r * fed, dn)], to_fed, [dh * z])
+            more = {key: slope * _tiled(d_staged, slope) for key, slope in text.made.slopes(staged).items()}
+        dz = dz + more.get("z", 0)
+        for s, before in enumerate(direct):
+            if s in more and s:
+                direct[s] = more[s] if before is None else before + more[s]
+        whole = self.see("dL/dZ_·", np.concatenate([dz, dx], axis=1), {}, OF_GRADIENT)
+        to_fed = self._through(whole[:, : self.last.start], slice(self.last.start))
+        past = more.get(0)
+        if past is not None:
+            direct[0] = past if direct[0] is None else direct[0] + past
+        products = [(slice(self.last.start), fed, whole[:, : self.last.start]), (self.last, self.staged_value, dq)]
+        return Back(whole, products, to_fed, direct)
 
+    def _look_at_slopes(self, text: Text) -> None:
+        """Show φ′ of an activation that the user brings."""
+        for gate, phi in zip(self.gates, activations_of(self.cell), strict=True):
+            values = [v for kind, name, v in text.made.notes if (kind, name) == ("gate", gate)]
+            if phi is not None and phi.steepest is None and values:
+                value = values[0].data
+                slope = np.asarray(phi.kernel.derivative(value.copy()), value.dtype)
+                self.see(f"φ′(H_t), φ = {phi.name},", slope, {"H_t": value}, "H_t is finite: look at φ′")
 
-class CellTerms(Terms):
-    """A cell of the user's own: `Cell.step` and `Cell.step_backward`, or for the graph `Cell.equation`."""
+    def _by_slopes(self, text: Text, d: Sequence[Array]) -> dict[Any, Array]:
+        """Go back by the derivatives, as kernels do: the slopes are made first."""
+        local, d = linearise(text.made), list(d)
+        for s in local.order:
+            carried = d[s]
+            for edge in local.into[s]:
+                d[s] = d[s] + d[edge.source] * edge.slope
+            if local.into[s]:
+                name = self.style.state(self.letters[s], "_t")
+                of = {f"what {self.style.state(self.letters[s], '_{t+1}')} hands back": carried}
+                d[s] = self.see(f"dL/d{name}", d[s], of, OF_GRADIENT)
+        found: dict[Any, Array] = {"z": np.zeros_like(text.made.inputs["z"].data)}
+        for edge in local.z:
+            if edge.source >= 0:
+                found["z"][:, edge.columns] += _tiled(d[edge.source], edge.slope) * edge.slope
+        for key, edges in [("x", local.x), ("q", local.q), *enumerate(local.before)]:
+            for edge in edges:
+                if edge.source >= 0:
+                    share = d[edge.source] * edge.slope
+                    found[key] = found[key] + share if key in found else share
+        self.totals = d
+        return found
 
-    def __init__(self, weights: Sequence[Any], op_by_op: bool, cell: Cell) -> None:
-        super().__init__(weights, op_by_op)
-        self.cell, self.kind = cell, type(cell).__name__
+    def _op_by_op(self, text: Text, d: Sequence[Array]) -> dict[Any, Array]:
+        """Go back by the tape, from all arrays of the new state together."""
+        self.totals = list(d)
+        return self._back_from(text, list(zip(text.made.new, d, strict=True)))
 
-    def forward(self, see: See, x: Array, fed: Array, state: Sequence[Array]) -> list[Array]:
-        """Return the new state."""
-        z = self._pre(see, x, fed)
+    def _back_from(self, text: Text, roots: Sequence[tuple[Tensor, Array]]) -> dict[Any, Array]:
+        """Go back from some values at once, with a look at the gradient of every term."""
+        made_by = {id(term.output._node): term for term in text.terms if term.output._node is not None}
+        met: dict[str, Array] = {}
+
+        def look(g: Any, node: Node) -> None:
+            term = made_by.get(id(node))
+            if term is None or term.op.name == "getitem" or np.shape(g) != (len(self.see.rows), self.H):
+                return
+            paths = text.paths(term.output)
+            name = text.stops.get(id(term.output))
+            formula = combined(paths)
+            if name is None:
+                shown = text.shown(term.output, 9)
+                name = f"dL/d{shown}"
+            of = {p.source: met[p.source] for p in paths if p.source in met}
+            met[name] = np.asarray(g)
+            full = name if id(term.output) in text.stops or not paths else f"{name} = {formula}"
+            hint = OF_GRADIENT if self.cell.kernel is not None else f"look at {self.kind}.equation"
+            self.see(full.replace(" - ", " − "), np.asarray(g), of, hint)
+
+        inputs = {id(tensor): key for key, tensor in text.made.inputs.items()}
+        found: dict[Any, Array] = {}
+        loss, constant = None, {}
+        for output, d in roots:
+            if id(output) in inputs:
+                constant[inputs[id(output)]] = d
+            elif output._node is not None:
+                part = (output * d).sum()
+                loss = part if loss is None else loss + part
+        if loss is not None:
+            for leaf, g in tape.run(loss._node, np.ones_like(loss.data), retain_graph=True, check=look).items():
+                found[inputs[id(leaf)]] = np.asarray(g)
+        for key, d in constant.items():
+            found[key] = found[key] + d if key in found else d
+        return found
+
+    def _show_direct(self, text: Text, direct: Sequence[Array | None], d: Sequence[Array]) -> None:
+        """Show what goes past the products to the arrays of the state that W_hh is not multiplied with."""
+        for s, before in enumerate(direct):
+            if s and before is not None:
+                formula = text.gradient([text.made.inputs[s]])
+                self.see(formula.replace(" - ", " − "), before, {}, OF_GRADIENT, carried=True)
+
+    # --- a cell of one's own: step and step_backward, on arrays, as the kernel calls them, on columns -----------------
+
+    def _forward_of_pair(self, z: Array, state: Sequence[Array]) -> Sequence[Array]:
         made_of = {"Z_t": z, **{f"state {i}": s for i, s in enumerate(state[1:], 1)}}
-        if self.op_by_op:
-            new, name = self._by_row(see, f"{self.kind}.equation", z, state, self._equation), "equation"
-        else:
-            new, name = self._step(z, state)[0], "step"
-        hint = f"Z_t is finite: look at {self.kind}.{name}"
-        return [see(f"{self.kind}.{name}: new state {i}", s, made_of, hint) for i, s in enumerate(new)]
+        hint = f"Z_t is finite: look at {self.kind}.step"
+        made = self._step(z, state)[0]
+        return [self.see(f"{self.kind}.step: new state {i}", s, made_of, hint) for i, s in enumerate(made)]
 
-    def backward(self, see: See, x: Array, fed: Array, state: Sequence[Array], d: Sequence[Array]) -> Back:
-        """Go back through the step."""
-        z = self._pre(UNSEEN, x, fed)
-        of = {f"dL/d state {i}": di for i, di in enumerate(d[1:], 1)}
-        if self.op_by_op:
-            name = f"{self.kind}.equation, backward"
-            dz, *direct = self._by_row(see, name, z, [*state, *d], self._equation_backward)
-        else:
-            name = f"{self.kind}.step_backward"
-            dz, *direct = self._step_backward(z, state, d)
-        hint = f"look at {name}"
-        dz = see(f"{name}: dL/dZ_t", dz, of, hint)
-        made = [see(f"{name}: dL/d state {i}", di, of, hint, carried=True) for i, di in enumerate(direct)]
-        return Back(dz, [(slice(None), fed, dz)], self._through(see, dz), [*made])
-
-    # --- step and step_backward, on arrays: as the kernel calls them, on columns --------------------------------------
-
-    def _step(self, z: Array, state: Sequence[Array]) -> tuple[list[Array], Any]:
-        first, *others = [s.T for s in state]
-        new, kept = [np.empty_like(s) for s in (first, *others)], [None]
-        CustomForward(self.cell, self.H).step(first, new[0], (z.T, others, new[1:], kept, 0))
-        return [s.T for s in new], kept[0]
-
-    def _step_backward(self, z: Array, state: Sequence[Array], d: Sequence[Array]) -> list[Array]:
+    def _backward_of_pair(self, z: Array, fed: Array, state: Sequence[Array], d: Sequence[Array]) -> Back:
         kept, dz = self._step(z, state)[1], np.empty_like(z.T)
-        back = CustomBackward(self.cell, self.H, z.shape[:1], z.dtype)
+        back = CustomBackward(self.pair, self.H, z.shape[:1], z.dtype)
         for to, di in zip(back.extras, d[1:], strict=True):
             to[...] = di.T
         back.step(d[0].T, dz, kept)
-        return [dz.T, back.direct.T, *(di.T for di in back.extras)]
+        of = {f"dL/d state {i}": di for i, di in enumerate(d[1:], 1)}
+        name = f"{self.kind}.step_backward"
+        hint = f"look at {name}"
+        on_z = self.see(f"{name}: dL/dZ_t", dz.T, of, hint)
+        direct: list[Array | None] = [
+            self.see(f"{name}: dL/d state {i}", di.T, of, hint, carried=True)
+            for i, di in enumerate((back.direct, *back.extras))
+        ]
+        return Back(on_z, [(slice(None), fed, on_z)], self._through(on_z), direct)
 
-    # --- equation, on Tensors ----------------------------------------------------------------------------------------
+    def _step(self, z: Array, state: Sequence[Array]) -> tuple[list[Array], Any]:
+        first, *others = [s.T for s in state]
+        new: list[Array] = [np.empty_like(s) for s in (first, *others)]
+        kept: list[Any] = [None]
+        CustomForward(self.pair, self.H).step(first, new[0], (z.T, others, new[1:], kept, 0))
+        return [s.T for s in new], kept[0]
 
-    def _equation(self, z: Array, *state: Array) -> list[Array]:
-        tensors = [Tensor(s) for s in state]
-        return [made.data for made in checked(self.cell.equation(Tensor(z), *tensors), self.cell, tensors)]
 
-    def _equation_backward(self, z: Array, *state_and_d: Array) -> list[Array]:
-        S = self.cell.states
-        inputs = [Tensor(a, requires_grad=True) for a in (z, *state_and_d[:S])]
-        token = MODE.set(MODE.get() | RECORD)
-        try:
-            made = checked(self.cell.equation(*inputs), self.cell, inputs[1:])
-            totals = [np.zeros_like(a.data) for a in inputs]
-            for new, d in zip(made, state_and_d[S:], strict=True):
-                if new.requires_grad:
-                    of = grad(new, inputs, gradient=d, retain_graph=True)
-                    totals = [total + g.data for total, g in zip(totals, of, strict=True)]
-        finally:
-            MODE.reset(token)
-        return totals
-
-    def _by_row(
-        self, see: See, what: str, z: Array, others: Sequence[Array], call: Callable[..., list[Array]]
-    ) -> list[Array]:
-        """Call with all rows; if an op within finds a fault, say at which row."""
-        try:
-            return call(z, *others)
-        except AnomalyError as error:
-            for n in range(len(z)):
-                try:
-                    call(*(a[n : n + 1] for a in (z, *others)))
-                except AnomalyError as of_row:
-                    raise see.within(what, n, of_row) from None
-            raise see.within(what, None, error) from None
+def _tiled(d: Array, slope: Array) -> Array:
+    """Return (N, H) as often side by side as ``slope`` (N, k·H) is wide."""
+    times = slope.shape[1] // d.shape[1]
+    return d if times == 1 else np.tile(d, (1, times))

@@ -8,7 +8,7 @@ from error_texts import raises
 
 import minirnn as mr
 from minirnn.bptt import explain, explanation, trace
-from minirnn.bptt.equations import number
+from minirnn.bptt.places import number
 
 T, N, D, H = 5, 3, 2, 4
 LENGTHS = [5, 2, 4]

@@ -14,8 +14,9 @@ from test_family import BACKENDS, flat, leaf
 from test_own_cell import UGRNN
 
 import minirnn as mr
-import minirnn.layers.layer as layer_module
-from minirnn.layers.anomaly import Watch, norm
+import minirnn.layers.watch as layer_module
+from minirnn.layers.probe import norm
+from minirnn.layers.watch import Watch
 from minirnn.training import fit
 
 T, N, D, H = 7, 4, 3, 5

@@ -11,8 +11,9 @@ import numpy as np
 
 from minirnn.arguments import Array
 from minirnn.bptt.diagnosis import doctor
+from minirnn.bptt.measures import activation_of
 from minirnn.bptt.page.packing import exact, flags, rounded
-from minirnn.bptt.steps import Back, CellSteps
+from minirnn.bptt.steps import Back
 from minirnn.bptt.tracing import Trace
 from minirnn.bptt.truncation import angle, flat, lags
 
@@ -69,8 +70,8 @@ def _about(trace: Trace, title: str, rows: list[int]) -> dict[str, Any]:
         "title": title,
         "layer": repr(layer),
         "kind": type(layer).__name__,
-        "cell": type(steps.cell).__name__ if isinstance(steps, CellSteps) else "",
-        "activation": getattr(getattr(steps, "activation", None), "name", ""),
+        "cell": "" if None not in steps.activations else type(steps.cell).__name__,
+        "activation": activation_of(trace),
         "gates": list(steps.gates),
         "states": list(layer.state_names),
         "reset_after": bool(getattr(layer, "reset_after", True)),
@@ -241,7 +242,7 @@ def _values(J: Array) -> Array:
 
 def _equation(trace: Trace, rows: list[int]) -> dict[str, Any]:
     """Return what the equation of a step is made of, if it is small enough to be read."""
-    saturation = {} if isinstance(trace._unrolled.steps, CellSteps) else {"saturation": exact(trace.saturation)}
+    saturation = {} if None in trace._unrolled.steps.activations else {"saturation": exact(trace.saturation)}
     if max(trace.H, trace.x.shape[2]) > SMALL:
         return saturation
     found = {"z": trace.pre_activations, "dz": trace.dL_dz, "dz_h": trace.dL_dz_h} | _terms(trace)

@@ -1,159 +1,78 @@
-"""Within `detect_anomaly`: which layer, step, row and term the first NaN or inf is of, forward or back.
+"""Within `detect_anomaly`: a call of a recurrent layer with a look at all that comes in, happens, and goes back.
 
-`Watch` goes through a layer's equation step by step, term by term (minirnn/layers/terms.py), beside the backend,
-whose numbers are not touched. So a fault is named alike for both backends, also one that leaves no trace in the
-outputs, such as an inf that tanh makes 1 of.
+`Watch` goes through a layer's equation step by step, term by term (minirnn/layers/terms.py), beside the backend, whose
+numbers are not touched. So a fault is named alike for both backends, also one that leaves no trace in the outputs,
+such as an inf that tanh makes 1 of.
 """
 
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from minirnn.arguments import Array
-from minirnn.autograd.modes import WITHIN, AnomalyError, check_finite
+from minirnn.autograd.functions import where
+from minirnn.autograd.modes import AnomalyError, check_finite
 from minirnn.autograd.tensor import Tensor, apply_kernel, receiver_of
+from minirnn.cells.cell import gates_of
 from minirnn.kernels.clip import clipped
+from minirnn.layers.probe import (
+    OF_GRADIENT,
+    OF_UPSTREAM,
+    Probe,
+    check_cast,
+    check_parameters,
+    check_state,
+    check_x,
+    holds,
+    label,
+    norm,
+)
 from minirnn.layers.sequences import Sequences
-from minirnn.layers.terms import OF_GRADIENT, OF_SUM, Back, Terms
-
-OF_DATA = "look at the data that comes in"
-OF_PARAMETER = "did an update or an initialiser go wrong? Try a smaller learning rate, or load the values again"
-OF_UPSTREAM = "look at the loss, and at what lies between it and this layer"
+from minirnn.layers.terms import Back, Terms
 
 
-def label(layer: Any) -> str:
-    """Return what a layer is called in an error: its class and sizes, and in a composite where it stands."""
-    name = f"{layer.name}({layer.input_size}, {layer.hidden_size})"
-    return " in ".join([name, *reversed(WITHIN.get())])
+def forward(layer: Any, x: Any, initial_state: Any, lengths: Any, reset: Any) -> Any:
+    """Return what ``layer(x, initial_state, lengths, reset=reset)`` returns, after a look at everything."""
+    x = layer._tensor(x, "x")
+    sequences = layer._sequences(x.shape, lengths, reset)
+    valid = None
+    if sequences is not None:
+        valid = (sequences.valid().T if layer.batch_first else sequences.valid())[..., None]
+    check_x(layer, x.data, valid)
+    x = x if valid is None else where(valid, x, 0.0)
+    check_cast(layer, x.data, "x")
+    initial_state = _checked(layer, initial_state, x.shape[0 if layer.batch_first else 1], "initial_state")
+    check_parameters(layer)
+    x, state, sequences, mask = layer._call(x, initial_state, lengths, reset)
+    watch = Watch(layer, sequences, mask, x, state)
+    outputs, final = layer._unrolled(x, state, sequences, mask)
+    outputs, *final = watch.over([outputs, *final])
+    return layer._handed_back(outputs, final)
 
 
-# --- the door: inputs are checked first ------------------------------------------------------------------------------
+def step(layer: Any, x_t: Any, state: Any) -> Any:
+    """Return what ``layer.step(x_t, state)`` returns, after a look at everything."""
+    x_t = layer._tensor(x_t, "x_t")
+    check_state(layer, x_t.data, "x_t")
+    check_cast(layer, x_t.data, "x_t")
+    x_t = layer._one_step(x_t)
+    given = layer._step_state(_checked(layer, state, x_t.shape[0], "state"), x_t.shape[0])
+    check_parameters(layer)
+    watch = Watch(layer, None, None, x_t[None], given, single=True)
+    return layer._joined(watch.over(layer._step(None, x_t, given, layer._weights)))
 
 
-def check_x(layer: Any, x: Array, valid: Array | None) -> None:
-    """Refuse an x (T, N, D), (N, T, D) for ``batch_first``, that is not finite in what is no padding."""
-    seen = x if valid is None else np.where(valid, x, 0)
-    bad = np.argwhere(~np.isfinite(seen))
-    if len(bad):
-        t, n = bad[0][[1, 0]] if layer.batch_first else bad[0][:2]
-        check_finite(seen, f"{label(layer)}: step t={t}, row n={n}: x", OF_DATA)
-
-
-def check_state(layer: Any, state: Array, argument: str) -> None:
-    """Refuse a state, or the x_t of a single step, (N, ·), that is not finite."""
-    bad = np.argwhere(~np.isfinite(state))
-    if len(bad):
-        row = f"row n={bad[0][0]}: " if state.ndim == 2 else ""
-        check_finite(state, f"{label(layer)}: {row}{argument}", OF_DATA)
-
-
-def check_cast(layer: Any, value: Array, argument: str) -> None:
-    """Refuse numbers that are finite, but not in the layer's dtype."""
-    name = layer.dtype.name
-    hint = f"they are too large for {name}: scale the data, or make the layer with dtype=numpy.float64"
-    if value.dtype != layer.dtype:
-        check_finite(value.astype(layer.dtype), f"{label(layer)}: {argument}, cast to {name},", hint)
-
-
-def check_parameters(layer: Any) -> None:
-    """Refuse Parameters that are not finite."""
-    for name, parameter in layer.named_parameters():
-        check_finite(parameter.data, f"{label(layer)}: {name}", OF_PARAMETER)
-
-
-# --- what looks at a term --------------------------------------------------------------------------------------------
-
-
-class Probe:
-    """Looks at the terms of one step; raises at the first that is not finite. See `minirnn.layers.terms.See`.
-
-    Attributes
-    ----------
-    place : str
-        Where in the unroll this is.
-    rows : (N',) of int
-        Which rows of the mini-batch have the step: entry i of a term is of row rows[i].
-    always : dict
-        What the norm is told of in any case.
-    carries : (N',) of bool or None
-        For which rows what goes to the step before is used.
-    """
-
-    def __init__(self, title: str, gates: Sequence[str], H: int, fed: str) -> None:
-        self.title, self.gates, self.H, self.fed, self.place = title, gates, H, fed, ""
-        self.rows: Array = np.zeros(0, int)
-        self.always: Mapping[str, Array] = {}
-        self.carries: Array | None = None
-
-    def __call__(
-        self, term: str, value: Array, made_of: Mapping[str, Array], hint: str = OF_SUM, *, carried: bool = False
-    ) -> Array:
-        """Return a value (N', ·), unless an entry is not finite."""
-        bad = ~np.isfinite(value)
-        if carried and self.carries is not None:
-            bad &= self.carries[:, None]
-        if bad.any():
-            raise self._fault(term, value, bad, {**made_of, **self.always}, hint)
-        return value
-
-    def shared(self, term: str, value: Array, left: Array | None, right: Array) -> Array:
-        """Return a value that all rows have a part in, unless an entry is not finite.
-
-        It is made of leftᵀ right, (N', ·) each, or without ``left`` of the sum of the rows of ``right``.
-        """
-        bad = ~np.isfinite(value)
-        if not bad.any():
-            return value
-        entry = [int(i) for i in np.argwhere(bad)[0]]
-        parts = right[:, entry[-1]] if left is None else left[:, entry[0]] * right[:, entry[1]]
-        i = int(np.argmax(np.abs(np.nan_to_num(parts, nan=np.inf))))
-        text = _holds(f"{self.title}: {self.place}: {term}", value[tuple(entry)], entry, bad)
-        norms = _norms({"dL/dZ_t": right, **self.always}, i)
-        raise AnomalyError(
-            f"{text}, most of it from row n={self.rows[i]}; last finite in that row: {norms}: {OF_GRADIENT}"
-        )
-
-    def within(self, what: str, n: int | None, error: AnomalyError) -> AnomalyError:
-        """Return the error for an op within ``what``; n: at which of the rows that have the step."""
-        row = "" if n is None else f", row n={self.rows[n]}"
-        norms = "" if n is None else f"; last finite in that row: {_norms(self.always, n)}"
-        inner = str(error).removeprefix("detect_anomaly: ")
-        return AnomalyError(f"detect_anomaly: {self.title}: {self.place}{row}{norms}: in {what}, {inner}")
-
-    def _fault(self, term: str, value: Array, bad: Array, made_of: Mapping[str, Array], hint: str) -> AnomalyError:
-        """Return the error for the first row and entry; of gates side by side, only the block that holds it counts."""
-        i, j = (int(k) for k in np.argwhere(bad)[0])
-        if "·" in term:
-            block = j // self.H
-            value, bad = (a[:, block * self.H : (block + 1) * self.H] for a in (value, bad))
-            j, term = j % self.H, term.replace("·", self.gates[block])
-        n = int(self.rows[i])
-        text = _holds(f"{self.title}: {self.place}, row n={n}: {term}", value[i, j], [n, j], bad)
-        return AnomalyError(f"{text}; last finite in that row: {_norms(made_of, i)}: {hint}")
-
-
-def _holds(what: str, value: Any, entry: list[int], bad: Array) -> str:
-    return f"detect_anomaly: {what} holds {value} at {entry} ({int(bad.sum())} of {bad.size} entries not finite)"
-
-
-def _norms(arrays: Mapping[str, Array], i: int) -> str:
-    """Return the norms of row i; what is called with a ``·`` holds all gates."""
-    return ", ".join(f"‖{name.replace('·', 'h')}‖ = {norm(a[i])}" for name, a in arrays.items())
-
-
-def norm(a: Array) -> str:
-    """Return the norm of an array that is finite, also where the norm is no number of its dtype."""
-    peak = float(np.abs(a).max(initial=0.0))
-    if not peak or not np.isfinite(peak):
-        return f"{peak:.3g}"
-    of_parts = Decimal(float(np.sqrt(np.square(a.astype(np.float64) / peak).sum())))
-    exact = Decimal(peak) * of_parts
-    return f"{float(exact):.3g}" if np.isfinite(float(exact)) else f"{exact:.3g}"
-
-
-# --- a call of a layer -----------------------------------------------------------------------------------------------
+def _checked(layer: Any, state: Any, N: int, argument: str) -> Any:
+    """Return a state as it was given, as Tensors, if it is finite."""
+    if state is None:
+        return None
+    tensors = []
+    for name, given in layer._named_states(state, N, argument):
+        tensors.append(layer._tensor(given, name))
+        check_state(layer, tensors[-1].data, name)
+        check_cast(layer, tensors[-1].data, name)
+    return tensors if len(tensors) > 1 else tensors[0]
 
 
 class Kept(NamedTuple):
@@ -214,10 +133,8 @@ class Watch:
         self.x, self.state, weights = x.data, [s.data for s in state], layer._weights
         self.wants_x, self.wants_state = receiver_of(x) is not None, any(receiver_of(s) is not None for s in state)
         self.wanted = [receiver_of(w) is not None for w in weights]
-        op_by_op = single or layer.backend == "graph"
-        self.terms: Terms = layer._terms([None if w is None else w.data for w in weights], op_by_op)
-        fed = "H_{t-1}" if mask is None else "m ⊙ H_{t-1}"
-        self.probe = Probe(label(layer), self.terms.gates, layer.hidden_size, fed)
+        self.probe = Probe(label(layer), gates_of(layer._cell), layer.hidden_size)
+        self.terms = Terms(layer, self.probe, single=single, fed="H_{t-1}" if mask is None else "m ⊙ H_{t-1}")
         self.kept: list[Kept] = []
         self._forward()
 
@@ -242,7 +159,7 @@ class Watch:
             at = Kept(t, rows, now, [s[now] for s in state])
             self.kept.append(at)
             self._look("forward", at, {"H_{t-1}": at.before[0]})
-            new = self.terms.forward(self.probe, self.x[t, rows], self._fed(at), at.before)
+            new = self.terms.forward(self.x[t, rows], self._fed(at), at.before, self._mask(at))
             for s, made in zip(state, new, strict=True):
                 s[now] = made
 
@@ -262,6 +179,9 @@ class Watch:
     def _fed(self, at: Kept) -> Array:
         h = at.before[0]
         return h if self.mask is None else self.probe("m ⊙ H_{t-1}", h * self.mask[at.now], {"H_{t-1}": h})
+
+    def _mask(self, at: Kept) -> Array | None:
+        return None if self.mask is None else self.mask[at.now]
 
     # --- back --------------------------------------------------------------------------------------------------------
 
@@ -321,7 +241,7 @@ class Watch:
             i, j = (int(k) for k in np.argwhere(bad)[0])
             n = int(rows[i])
             entry = [n, j] if t is None else [n, t, j] if self.batch_first else [t, n, j]
-            text = _holds(f"{self.probe.title}: {self.probe.place}, row n={n}: {name}", d[n, j], entry, bad)
+            text = holds(f"{self.probe.title}: {self.probe.place}, row n={n}: {name}", d[n, j], entry, bad)
             what, vector = last[n]
             raise AnomalyError(f"{text}; last finite in that row: {what} {norm(vector)}: {OF_UPSTREAM}")
         what = f"‖the upstream gradient at t={t}‖ =" if t is not None else f"‖{name}‖ ="
@@ -339,8 +259,7 @@ class Watch:
         if self.clip is not None:
             d[0] = clipped(d[0], self.clip, 1)
         see.always, see.carries = {"dL/dH_t": d[0]}, self._carries(at)
-        fed = self._fed(at)
-        back = self.terms.backward(see, x, fed, at.before, d)
+        back = self.terms.backward(x, self._fed(at), at.before, self._mask(at), d)
         self._share(back, x, sums)
         h, past = back.to_fed, back.direct[0]
         if self.mask is not None:
@@ -373,7 +292,7 @@ class Watch:
         if b_h:
             self._add("b_h", "Σ_n dL/dZ_t", dz.sum(axis=0), None, dz, sums)
         if any(b_hn):
-            d = back.products[0][2][:, 2 * self.probe.H :]
+            d = back.products[0][2][:, -self.probe.H :]
             self._add("b_hn", "Σ_n dL/d(H_{t-1} W_hn + b_hn)", d.sum(axis=0), None, d, sums)
 
     def _add(

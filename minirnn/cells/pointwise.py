@@ -1,0 +1,224 @@
+"""A cell's equation run on rows, recorded: its values, and the way back through it, from the tape.
+
+Shapes: R rows, of any steps and rows of the mini-batch; H hidden neurons; G blocks.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minirnn.arguments import Array
+from minirnn.autograd import tape
+from minirnn.autograd.modes import ANOMALY, MODE, RECORD
+from minirnn.autograd.tensor import Tensor
+from minirnn.cells.cell import NOTES, Cell, checked, has
+from minirnn.kernels.simple import Custom
+
+
+@contextmanager
+def recording() -> Iterator[None]:
+    """Record what runs within, whatever mode is on outside; whoever looks for anomalies names them better from here."""
+    token = MODE.set(MODE.get() & ~ANOMALY | RECORD)
+    try:
+        yield
+    finally:
+        MODE.reset(token)
+
+
+class Pass:
+    """One run of an equation, recorded.
+
+    Parameters
+    ----------
+    cell : Cell
+    z : (R, G·H), without the last block for a cell whose sides come `apart`
+    state : (R, H) each, before the step
+    x : (R, H), for a cell whose sides come apart
+
+    Attributes
+    ----------
+    inputs : dict from name to Tensor
+        "z", "x", "q", and 0, 1, … for the arrays of the state.
+    new : list of Tensors (R, H)
+    staged : Tensor (R, H) or None
+    notes : list of (kind, name, Tensor)
+        What the equation says its terms are called.
+    """
+
+    def __init__(self, cell: Cell, z: Array, state: Sequence[Array], x: Array | None = None) -> None:
+        self.cell, self.notes, self.new = cell, [], []  # type: tuple[Cell, list[Any], list[Tensor]]
+        self.inputs: dict[Any, Tensor] = {"z": Tensor(z, requires_grad=True)}
+        self.inputs |= {s: Tensor(a, requires_grad=True) for s, a in enumerate(state)}
+        if x is not None:
+            self.inputs["x"] = Tensor(x, requires_grad=True)
+        self.staged: Tensor | None = None
+        if cell.staged:
+            self.staged = self._run(lambda: cell.stage(self.inputs["z"], *self._state))
+
+    @property
+    def _state(self) -> list[Tensor]:
+        return [self.inputs[s] for s in range(self.cell.states)]
+
+    def _run(self, call: Callable[[], Any]) -> Any:
+        token = NOTES.set(self.notes)
+        try:
+            with recording():
+                return call()
+        finally:
+            NOTES.reset(token)
+
+    def finish(self, q: Array | None = None) -> "Pass":
+        """Run the equation; q (R, H) for a cell whose sides come apart."""
+        sides = []
+        if q is not None:
+            self.inputs["q"] = Tensor(q, requires_grad=True)
+            sides = [self.inputs["x"], self.inputs["q"]]
+        made = self._run(lambda: self.cell.equation(self.inputs["z"], *sides, *self._state))
+        self.new = list(checked(made, self.cell, self._state))
+        return self
+
+    def noted(self, kind: str) -> dict[str, Array]:
+        """Return the values of what the equation has named, by name: "pre", "gate" or "term"."""
+        return {name: tensor.data for of, name, tensor in self.notes if of == kind}
+
+    def back(self, d_new: Sequence[Array | None], d_staged: Array | None = None) -> dict[Any, Array]:
+        """Return the gradients of the inputs, by name, from those of the new state; absent where there is none."""
+        total: dict[Any, Array] = {}
+        outputs = [*zip(self.new, d_new, strict=True), *([(self.staged, d_staged)] if self.staged else [])]
+        for output, d in outputs:
+            if d is not None and output is not None:
+                for key, g in self._gradients(output, d, ()).items():
+                    total[key] = total[key] + g if key in total else g
+        return total
+
+    def slopes(self, output: Tensor, fences: Sequence[Tensor] = ()) -> dict[Any, Array]:
+        """Return ∂output/∂ each input, entry by entry, and each fence; what lies behind a fence is its own affair."""
+        return self._gradients(output, np.ones_like(output.data), fences)
+
+    def _gradients(self, output: Tensor, d: Array, fences: Sequence[Tensor]) -> dict[Any, Array]:
+        names = {id(tensor): key for key, tensor in self.inputs.items()}
+        if id(output) in names:
+            return {names[id(output)]: d}
+        if output._node is None:
+            return {}
+        nodes = {f._node: f for f in fences if f._node is not None and f._node is not output._node}
+        found = tape.run(
+            output._node,
+            d,
+            retain_graph=True,
+            capture=nodes,
+            open=lambda node, g: () if node in nodes else node.open(g),
+        )
+        return {id(nodes[at]) if at in nodes else names[id(at)]: np.asarray(g) for at, g in found.items()}
+
+
+class EquationPair:
+    """`Cell.step` and `Cell.step_backward` made of the equation, for the fused unroll."""
+
+    def __init__(self, cell: Cell) -> None:
+        self.cell, self.blocks, self.states, self.name = cell, cell.blocks, cell.states, type(cell).__name__
+
+    def step(self, z: Array, *state: Array) -> tuple[tuple[Array, ...], Pass]:
+        """Return the new state, and the run."""
+        made = Pass(self.cell, z, state).finish()
+        return tuple(new.data for new in made.new), made
+
+    def step_backward(self, d_state: Sequence[Array], saved: Pass) -> tuple[Array, tuple[Array, ...]]:
+        """Return dZ and the gradients of the state before."""
+        found = saved.back(d_state)
+        z, *state = (
+            np.zeros_like(saved.inputs[key].data)
+            if key not in found
+            else found[key].astype(d_state[0].dtype, copy=False)
+            for key in ("z", *range(self.states))
+        )
+        return z, tuple(state)
+
+
+def pair_of(cell: Cell) -> Any:
+    """Return what has step and step_backward: the cell itself, if it brings both, or its equation."""
+    return cell if has(cell, "step") and has(cell, "step_backward") else EquationPair(cell)
+
+
+def kernel_of(cell: Cell) -> Any:
+    """Return the cell as the fused unroll runs it: its kernel, or one made of its pair or its equation."""
+    if cell.kernel is not None:
+        return cell.kernel
+    if cell.apart:
+        raise TypeError(f"{type(cell).__name__}: a cell whose sides come apart needs a kernel: use backend='graph'")
+    return Custom(pair_of(cell))
+
+
+class Edge(NamedTuple):
+    """A factor that goes back through a cell.
+
+    Attributes
+    ----------
+    source : int
+        From the gradient of which array of the new state; −1 for what is staged.
+    columns : slice
+        To which columns of the gradient of z; all of the others.
+    slope : (R, ·)
+    """
+
+    source: int
+    columns: slice
+    slope: Array
+
+
+class Local(NamedTuple):
+    """The way back through a cell at many steps, entry by entry: factors by where they lead.
+
+    Attributes
+    ----------
+    order : list of int
+        The arrays of the new state, each before those that it is made of.
+    into : dict from int to list of Edge
+        To the gradient of an array of the new state, from those that are made of it.
+    z, x, q : list of Edge
+    before : list of lists of Edge
+        To the arrays of the state before.
+    """
+
+    order: list[int]
+    into: dict[int, list[Edge]]
+    z: list[Edge]
+    x: list[Edge]
+    q: list[Edge]
+    before: list[list[Edge]]
+
+
+def linearise(made: Pass) -> Local:
+    """Return the factors of one run: ones sent back from each array of the new state, one after the other."""
+    cell, new, H = made.cell, made.new, made.new[0].shape[1]
+    S = len(new)
+    inner = [s for s in range(S) if new[s]._node is not None and [n._node for n in new].count(new[s]._node) == 1]
+    order = sorted(range(S), key=lambda s: -np.inf if new[s]._node is None else new[s]._node.number)  # type: ignore
+    local = Local(order, {s: [] for s in range(S)}, [], [], [], [[] for _ in range(S)])
+    outputs = [(s, new[s]) for s in order] + ([(-1, made.staged)] if made.staged is not None else [])
+    for source, output in outputs:
+        fences = [new[s] for s in inner if s != source] if source >= 0 else []
+        for key, slope in made.slopes(output, fences).items():
+            if key == "z":
+                local.z.extend(_blocks(source, slope, H))
+            elif key in ("x", "q"):
+                getattr(local, key).append(Edge(source, slice(None), slope))
+            elif key in range(S):
+                local.before[key].append(Edge(source, slice(None), slope))
+            else:
+                to = next(s for s in inner if id(new[s]) == key)
+                local.into[to].append(Edge(source, slice(None), slope))
+    return local._replace(z=sorted(local.z, key=lambda edge: edge.columns.start))
+
+
+def _blocks(source: int, slope: Array, H: int) -> Iterator[Edge]:
+    """Yield the blocks of z that have a factor, those side by side together."""
+    has_one = [bool(slope[:, j : j + H].any()) for j in range(0, slope.shape[1], H)] + [False]
+    first = 0
+    for j, there in enumerate(has_one):
+        if not there:
+            if first < j:
+                yield Edge(source, slice(first * H, j * H), slope[:, first * H : j * H])
+            first = j + 1

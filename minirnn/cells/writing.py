@@ -1,0 +1,414 @@
+"""A cell's equation written down: what its terms are called, what each is made of, and what goes back through it.
+
+An equation is run once, and the ops that it is made of are read off (`minirnn.autograd.modes.observing`). Each op says
+how it is written and what its derivative is called; the names are those of the cell: its gates, its state, its terms.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minirnn.arguments import Array
+from minirnn.autograd.modes import observing
+from minirnn.autograd.op import Op
+from minirnn.autograd.tensor import Tensor
+from minirnn.cells.cell import Cell, gates_of, states_of
+from minirnn.cells.pointwise import Pass
+
+_SUM, _PRODUCT, _SIGN, _POWER, _ATOM = 1, 2, 3, 4, 9
+_BINDS = {"add": _SUM, "sub": _SUM, "mul": _PRODUCT, "div": _PRODUCT, "neg": _SIGN, "pow": _POWER}
+
+
+class Style(NamedTuple):
+    """How things are called in one kind of text.
+
+    Attributes
+    ----------
+    now, before, after : str
+        What stands behind a state at step t, at the step before and at the one after.
+    gate : str
+        What stands behind a gate, or a term, at step t.
+    upper : bool
+        Whether states are capitals.
+    z : str
+        What stands behind Z where there is one block.
+    sides : tuple of str
+        What x and q are called in a cell whose sides come apart.
+    staged : str
+        The gradient of what is staged.
+    """
+
+    now: str = "_t"
+    before: str = "_{t-1}"
+    after: str = "_{t+1}"
+    gate: str = "_t"
+    upper: bool = True
+    z: str = "_t"
+    sides: tuple[str, str] = ("X_t W_x·", "Q_·")
+    staged: str = "(dL/dZ_· W_h·ᵀ)"
+
+    def state(self, name: str, at: str) -> str:
+        """Return a state's name with what stands behind it."""
+        return (name.upper() if self.upper else name) + at
+
+
+class Term(NamedTuple):
+    """One op of an equation."""
+
+    op: Op
+    inputs: tuple[Any, ...]
+    settings: dict[str, Any]
+    output: Tensor
+
+
+class Written(NamedTuple):
+    """Something that a formula is written for: a gate, a pre-activation, a term, or an array of the new state.
+
+    Attributes
+    ----------
+    kind : "gate", "pre", "term" or "state"
+    name : str
+    formula : str
+    value : (R, H)
+    parts : list of (str, (R, H))
+        What the formula is made of and is not called by a name of its own, such as tanh(C_t); then the states before.
+    """
+
+    kind: str
+    name: str
+    formula: str
+    value: Array
+    parts: list[tuple[str, Array]]
+
+
+class Path(NamedTuple):
+    """One way of a gradient: from a gradient that has a name, times factors, with a sign."""
+
+    source: str
+    sign: int
+    factors: tuple[str, ...]
+
+
+class Text:
+    """One run of an equation with names.
+
+    Parameters
+    ----------
+    cell : Cell
+    z, state, x : as `minirnn.cells.pointwise.Pass` takes them
+    q : callable (staged or None) -> array, or None
+        Makes q for a cell whose sides come apart.
+    style : Style
+
+    Attributes
+    ----------
+    made : Pass
+    terms : list of Term
+        All ops, in their order.
+    """
+
+    def __init__(
+        self,
+        cell: Cell,
+        z: Array,
+        state: Sequence[Array],
+        x: Array | None,
+        q: Any,
+        style: Style = Style(),  # noqa: B008
+    ) -> None:
+        self.cell, self.style, self.H = cell, style, state[0].shape[1]
+        self.gates, self.letters = gates_of(cell), states_of(cell)
+        self.terms: list[Term] = []
+        with observing(self._see):
+            self.made = Pass(cell, z, state, x)
+            self.made.finish(None if q is None else q(None if self.made.staged is None else self.made.staged.data))
+        self.names: dict[int, str] = {}
+        self.stops: dict[int, str] = {}
+        self._name()
+        self.readers: dict[int, list[tuple[Term, int]]] = defaultdict(list)
+        for term in self.terms:
+            for i, given in enumerate(term.inputs):
+                if isinstance(given, Tensor):
+                    self.readers[id(given)].append((term, i))
+
+    def _see(self, op: Op, inputs: Sequence[Any], settings: dict[str, Any], output: Tensor) -> None:
+        self.terms.append(Term(op, tuple(inputs), settings, output))
+
+    # --- names -------------------------------------------------------------------------------------------------------
+
+    def _name(self) -> None:
+        """Give names to inputs, blocks, gates, terms and the new state."""
+        made, style, given = self.made, self.style, self.made.inputs
+        self.made_by = {id(term.output): term for term in self.terms}
+        self.blocks: dict[str, list[Tensor]] = defaultdict(list)
+        self.names[id(given["z"])] = f"Z{style.z}" if len(self.gates) == 1 else "Z"
+        if len(self.gates) == 1:
+            self.blocks[self.gates[0]].append(given["z"])
+        for key, side in zip(("x", "q"), style.sides, strict=True):
+            if key in given:
+                self.names[id(given[key])] = side.replace("·", self.gates[-1])
+        for s, letter in enumerate(self.letters):
+            self.names[id(given[s])] = style.state(letter, style.before)
+        for term in self.terms:
+            self._name_block(term)
+        self.kinds: dict[int, tuple[str, str]] = {}
+        for kind, name, tensor in made.notes:
+            if kind == "pre" and id(tensor) not in self.names:
+                self._called(tensor, "pre", name, f"Z_{name}", f"dL/dZ_{name}")
+            elif kind != "pre" and not self._is_state(tensor):
+                self._called(tensor, kind, name, f"{name}{style.gate}")
+        if made.staged is not None:
+            self.stops[id(made.staged)] = style.staged.replace("·", self.gates[-1])
+        for letter, new in zip(self.letters, made.new, strict=True):
+            self.stops[id(new)] = f"dL/d{style.state(letter, style.now)}"
+            if id(new) not in self.names:
+                self._called(new, "state", letter, style.state(letter, style.now))
+
+    def _called(self, tensor: Tensor, kind: str, name: str, shown: str, stop: str = "") -> None:
+        self.names[id(tensor)] = shown
+        self.kinds[id(tensor)] = (kind, name)
+        if stop:
+            self.stops[id(tensor)] = stop
+
+    def _is_state(self, tensor: Tensor) -> bool:
+        return any(tensor is new for new in self.made.new)
+
+    def _name_block(self, term: Term) -> None:
+        """Name a block that is cut out of z, and what a single function makes of it, if the cell names its gates."""
+        z, H = self.made.inputs["z"], self.H
+        if term.op.name == "getitem" and term.inputs[0] is z:
+            gates = self._cut(term.settings["index"])
+            if len(gates) == 1:
+                self.blocks[gates[0]].append(term.output)
+            if gates:
+                blocks = " ".join(f"Z_{gate}" for gate in gates)
+                self.names[id(term.output)] = blocks if len(gates) == 1 else f"[{blocks}]"
+            return
+        if not self.cell.gates or len(term.inputs) != 1 or term.op.symbol is None or self._is_state(term.output):
+            return
+        for gate, blocks_of in self.blocks.items():
+            if any(term.inputs[0] is block for block in blocks_of) and gate not in (n[1] for n in self.made.notes):
+                self.made.notes.append(("gate", gate, term.output))
+
+    def _cut(self, index: Any) -> tuple[str, ...]:
+        """Return the gates whose blocks an index cuts out of z (R, G·H)."""
+        columns = index[1] if isinstance(index, tuple) and len(index) == 2 else None
+        if not isinstance(columns, slice) or columns.step not in (None, 1) or index[0] not in (slice(None), ...):
+            return ()
+        first, last, _ = columns.indices(self.made.inputs["z"].shape[1])
+        return () if first % self.H or last % self.H else self.gates[first // self.H : last // self.H]
+
+    # --- forward -----------------------------------------------------------------------------------------------------
+
+    def shown(self, value: Any, binds: int = 0, *, whole: bool = False) -> str:
+        """Return how a value is written, in brackets if it binds less than its place asks for; ``whole``: what it is
+        made of, though it has a name.
+        """
+        text, own = self._text(value, whole)
+        return f"({text})" if own < binds else text
+
+    def _text(self, value: Any, whole: bool) -> tuple[str, int]:
+        if not isinstance(value, Tensor):
+            return (f"{float(value):.4g}", _ATOM) if np.ndim(value) == 0 else ("a constant", _ATOM)
+        if id(value) in self.names and not whole:
+            name = self.names[id(value)]
+            return name, _SUM if " + " in name else _PRODUCT if " " in name and name[0] not in "([" else _ATOM
+        term = self.made_by.get(id(value))
+        if term is None:
+            return (f"{value.item():.4g}" if value.size == 1 else "a constant"), _ATOM
+        if term.op.symbol is None:
+            given = ", ".join(self.shown(v) for v in term.inputs)
+            return (f"{given}[…]" if term.op.name == "getitem" else f"{term.op.name}({given})"), _ATOM
+        binds = _BINDS.get(term.op.name, _ATOM)
+        if term.op.symbol == "{x}":
+            return self._text(term.inputs[0], False)
+        places = [0] * len(term.inputs) if binds == _ATOM else [binds] * (len(term.inputs) - 1)
+        if binds != _ATOM:
+            places.append(binds + (term.op.name in ("sub", "div", "pow", "neg")))
+            places[0] += term.op.name == "pow"
+        named = {n: self.shown(v, b) for n, v, b in zip(term.op.inputs, term.inputs, places, strict=True)}
+        return _spelled(term.op, term.op.symbol, named, term), binds
+
+    def written(self) -> list[Written]:
+        """Return the gates, pre-activations, terms and the new state, in the order in which they are made."""
+        found: list[Written] = []
+        left = dict(self.kinds)
+        for value in [term.output for term in self.terms] + self.made.new:
+            kind, name = left.pop(id(value), ("", ""))
+            if kind:
+                found.append(
+                    Written(kind, self.names[id(value)], self.shown(value, whole=True), value.data, self._parts(value))
+                )
+        return found
+
+    def _parts(self, value: Tensor) -> list[tuple[str, Array]]:
+        """Return the functions without a name that a value is made of, and the states before."""
+        found: dict[str, Array] = {}
+        todo = [value]
+        while todo:
+            now = todo.pop()
+            term = self.made_by.get(id(now))
+            for given in term.inputs if term is not None else ():
+                if isinstance(given, Tensor) and id(given) not in self.names and given.size > 1:
+                    inner = self.made_by.get(id(given))
+                    if inner is not None and _BINDS.get(inner.op.name) is None:
+                        found[self.shown(given)] = given.data
+                    todo.append(given)
+                elif isinstance(given, Tensor) and any(given is self.made.inputs[s] for s in range(len(self.letters))):
+                    found.setdefault(self.names[id(given)], given.data)
+        return list(found.items())
+
+    # --- backward ----------------------------------------------------------------------------------------------------
+
+    def paths(self, value: Tensor) -> list[Path]:
+        """Return the ways on which a gradient comes back to a value, from those that have a name."""
+        found = []
+        for term, i in self.readers[id(value)]:
+            sign, factor = self._slope(term, i)
+            stop = self.stops.get(id(term.output))
+            before = [Path(stop, 1, ())] if stop is not None else self.paths(term.output)
+            found += [Path(p.source, p.sign * sign, (*p.factors, *factor)) for p in before]
+        if any(value is new for new in self.made.new) and any(value is given for given in self.made.inputs.values()):
+            found.append(Path(self.stops[id(value)], 1, ()))  # an array of the state that stays as it is
+        return found
+
+    def _slope(self, term: Term, i: int) -> tuple[int, tuple[str, ...]]:
+        """Return the sign and the factor of an op's derivative for its i-th input; no factor for 1."""
+        name = term.op.inputs[i] if i < len(term.op.inputs) else ""
+        template = term.op.slopes.get(name)
+        if term.op.name == "getitem":
+            return 1, ()
+        if template is None:
+            return 1, (f"∂{self.shown(term.output, _PRODUCT)}/∂{self.shown(term.inputs[i], _PRODUCT)}",)
+        sign = -1 if template.startswith("-") else 1
+        template = template.removeprefix("-")
+        if template == "1":
+            return sign, ()
+        binds = _SIGN if "/" in template or "^" in template else _PRODUCT
+        named = {n: self.shown(v, binds) for n, v in zip(term.op.inputs, term.inputs, strict=True)}
+        return sign, (_spelled(term.op, template, named | {"y": self.shown(term.output, binds)}, term),)
+
+    def gradient(self, values: Sequence[Tensor]) -> str:
+        """Return the formula of the gradient that comes back to values that are one and the same; "0" if none does."""
+        return combined([path for value in values for path in self.paths(value)])
+
+
+def _spelled(op: Op, template: str, named: dict[str, str], term: Term) -> str:
+    """Return a template filled in, numbers without a ⊙, and a power that is a number as one."""
+    numbers = [n for n, v in zip(op.inputs, term.inputs, strict=True) if not isinstance(v, Tensor) and np.ndim(v) == 0]
+    if op.name == "mul" and numbers and template == op.symbol:
+        other = "b" if numbers[0] == "a" else "a"
+        return f"{named[numbers[0]]} {named[other]}"
+    if op.name == "pow" and numbers == ["b"]:
+        power, base = float(term.inputs[1]), named["a"]
+        if template != op.symbol:
+            return f"{power:.4g} {base}" + _power(power - 1) if power != 1 else "1"
+        return base + _power(power)
+    return template.format(**named, **term.settings)
+
+
+def _power(power: float) -> str:
+    return {1.0: "", 2.0: "²", 3.0: "³"}.get(power, f"^{power:.4g}")
+
+
+def _product(parts: Sequence[str]) -> str:
+    """Return factors as a product, numbers first."""
+    numbers = [p for p in parts if re.fullmatch(r"[\d.e+-]+", p)]
+    return " ".join([*numbers, " ⊙ ".join(p for p in parts if p not in numbers) or "1"])
+
+
+def combined(paths: Sequence[Path]) -> str:
+    """Return the sum of paths as a formula, with what all paths from one source share written once."""
+    of: dict[str, list[Path]] = {}
+    for path in paths:
+        of.setdefault(path.source, []).append(path)
+    text = ""
+    for source, own in of.items():
+        sign, part = _from_one(source, own)
+        text += (" + " if sign > 0 else " - ") + part if text else ("" if sign > 0 else "-") + part
+    return text or "0"
+
+
+def _from_one(source: str, own: Sequence[Path]) -> tuple[int, str]:
+    if len(own) == 1:
+        return own[0].sign, _product([source, *own[0].factors])
+    factors = [list(p.factors) for p in own]
+    ahead = _shared(factors)
+    factors = [f[ahead:] for f in factors]
+    behind = _shared([f[::-1] for f in factors])
+    middles = sorted(
+        ((p.sign, _product(f[: len(f) - behind])) for p, f in zip(own, factors, strict=True)), key=lambda m: -m[0]
+    )
+    inner = "".join((" + " if s > 0 else " - ") + m for s, m in middles)
+    inner = inner[3:] if middles[0][0] > 0 else "-" + inner[3:]
+    tail = factors[0][len(factors[0]) - behind :]
+    return 1, _product([source, *own[0].factors[:ahead], f"({inner})", *tail])
+
+
+def _shared(lists: Sequence[Sequence[str]]) -> int:
+    """Return how many entries at the start all lists have in common, but for the last of the shortest."""
+    n = 0
+    while all(len(a) > n for a in lists) and all(a[n] == b[n] for a, b in pairwise(lists)):
+        n += 1
+    return n
+
+
+# --- the equations below a drawing ------------------------------------------------------------------------------------
+
+
+def lines_of(cell: Cell, H: int, *, bias: bool, reverse: bool) -> list[str]:
+    """Return the equations of a cell, a line each, with subscripts as in ``h_{t}``."""
+    before = "_{t+1}" if reverse else "_{t−1}"
+    style = Style(
+        "_{t}", before, "", "", False, "_{t}", ("x_{t} W_{x·}" + " + b_{·}" * bias, _side(cell, before, bias))
+    )
+    of_x, of_h, b = "x_{t} W_{xh}", f"h{before} W_{{hh}}", " + b_{h}" * bias
+    if not _readable(cell):
+        names = states_of(cell)
+        after, given = (", ".join(f"{s}{at}" for s in names) for at in ("_{t}", before))
+        return [f"{after} = {type(cell).__name__}({of_x} + {of_h}{b}, {given})"]
+    gates = gates_of(cell)
+    joint = gates[: len(gates) - cell.apart]
+    text = Text(cell, *_ones(cell, H), style)
+    if len(gates) == 1:
+        z = text.made.inputs["z"]
+        text.names[id(z)] = f"{of_x} + {of_h}{b}"
+        return [f"{w.name} = {w.formula}" for w in text.written()]
+    lines = [f"[{' '.join(f'z_{{{g}}}' for g in joint)}] = {of_x} + {of_h}{b}"]
+    if len(joint) < len(gates):
+        lines = [f"z_{{{g}}} = x_{{t}} W_{{x{g}}} + h{before} W_{{h{g}}}{f' + b_{{{g}}}' * bias}" for g in joint]
+    made = text.written()
+    gate_line = ", ".join(f"{w.name} = {w.formula}" for w in made if w.kind == "gate")
+    others = [f"{w.name} = {w.formula}" for w in made if w.kind != "gate"]
+    pre = [line for line in others if line.startswith("Z_")]
+    return [
+        _subscripts(line)
+        for line in [*lines, *pre, *([gate_line] if gate_line else []), *(o for o in others if o not in pre)]
+    ]
+
+
+def _side(cell: Cell, before: str, bias: bool) -> str:
+    if cell.staged:
+        return f"(r ⊙ h{before}) W_{{h·}}"
+    return f"h{before} W_{{h·}}" + " + b_{h·}" * bias
+
+
+def _subscripts(line: str) -> str:
+    return re.sub(r"\bZ_(\w+)", r"z_{\1}", line)
+
+
+def _readable(cell: Cell) -> bool:
+    from minirnn.cells.cell import has
+
+    return has(cell, "equation")
+
+
+def _ones(cell: Cell, H: int) -> tuple[Array, list[Array], Array | None, Any]:
+    """Return inputs of an equation, for what it is made of rather than its numbers."""
+    made = np.ones((1, H))
+    z = np.ones((1, (cell.blocks - cell.apart) * H))
+    return z, [made] * cell.states, made if cell.apart else None, (lambda staged: made) if cell.apart else None
