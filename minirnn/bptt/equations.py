@@ -110,7 +110,14 @@ class _Reader:
         entries = [self.entry(name, value) for w in together for name, value in w.parts]
         if together[0].kind == "pre" and self.cell.staged:
             entries.append(self.p.entry(self.staged, "NH", self.p.at(self.p.steps.staged)))
-        return Equation(FORWARD, (line,), "", (*entries, *(self.entry(w.name, w.value) for w in together)))
+        return Equation(FORWARD, (line,), "", (*entries, *map(self._made, together)))
+
+    def _made(self, w: Written) -> Entry:
+        """Return what an equation gives; a state as the layer has it."""
+        if w.kind == "state":
+            s = self.now.text.letters.index(w.called)
+            return self.p.entry(w.name, "NH", self.p.at(self.p.unrolled.states[s][1:]))
+        return self.entry(w.name, w.value)
 
     def _formula(self, w: Written) -> str:
         if self._phi is None or w.kind != "state":
@@ -215,7 +222,7 @@ class _Reader:
         p, text = self.p, self.now.text
         if self._phi is not None:
             slope = text.paths(text.made.inputs["z"])[0].factors if self._phi.steepest is not None else ("φ′(H_t)",)
-            shown = slope[0].strip("()") if slope else "1"
+            shown = re.sub(r"^\((.*)\)$", r"\1", slope[0]) if slope and slope[0].startswith("(") else (*slope, "1")[0]
             entry = p.entry("φ′", "NH", p.at(p.trace._unrolled.steps.slopes))
             return [Equation(BACKWARD, ("dL/dZ_t = dL/dH_t ⊙ φ′", f"φ′ = {shown}"), "", (entry, p.dz()))]
         formulas = {gate: text.gradient(self._blocks(gate)) for gate in p.steps.gates}

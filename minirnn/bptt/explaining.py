@@ -158,7 +158,9 @@ class Explanation:
         columns = max((len(row) for rows in cells for row in rows), default=0)
         norm = "" if self.numbers else "  ‖·‖ ="
         indent = 2 + labels + 2 + shapes + len(norm)
-        found = [*equation.symbols, *textwrap.wrap(equation.words, WIDTH)]
+        found = [line for symbols in equation.symbols for line in _wrapped(symbols)] + textwrap.wrap(
+            equation.words, WIDTH
+        )
         for part, rows in zip(parts, cells, strict=True):
             label = f"  {part.name:<{labels}}  {part.shape:<{shapes}}{norm}"
             if indent + columns * (width + 2) > WIDTH:
@@ -199,6 +201,10 @@ def _gates(found: Trace) -> list[str]:
     blocks, width = " ".join(f"Z_{gate}" for gate in found.gates), f"{G}H={G * H}"
     shapes = f"W_xh (D={found.x.shape[2]}, {width}) and W_hh (H={H}, {width})"
     return [f"Gates lie side by side: Z_t = [{blocks}] (N={found.N}, {width}),", f"and so in {shapes}."]
+
+
+def _wrapped(symbols: str) -> list[str]:
+    return textwrap.wrap(symbols, WIDTH, subsequent_indent=" " * 4, break_long_words=False)
 
 
 def _cells(values: Array) -> list[list[str]]:

@@ -185,7 +185,10 @@ class Place:
 
     def with_mask(self) -> list[Entry]:
         """Return m, if there is one."""
-        return [] if self.steps.mask is None else [self.entry("m", "NH", self.steps.mask[self.n])]
+        if self.steps.mask is None:
+            return []
+        mask = self.steps.mask[self.n]
+        return [self.entry("m", "NH", np.broadcast_to(mask, (*self.lead, mask.shape[-1])))]
 
     # --- equations that all layers have ------------------------------------------------------------------------------
 
@@ -220,10 +223,11 @@ class Place:
         return f"m ⊙ ({product})" if self.masked else product
 
     def shares(self, staged: str) -> list[Equation]:
-        """Return what the step adds to the gradients of W_xh, W_hh and the biases, of a single step and row."""
+        """Return what the step adds to the gradients of W_xh, W_hh and the biases; its numbers for one step."""
         trace, k, n = self.trace, self.k, self.n
+        symbols = ["dW_xh += X_tᵀ dL/dZ_t", f"dW_hh += {self._around(staged)}"]
         if self.lead:
-            return []
+            return [Equation(BACKWARD, tuple(symbols), "", ())]
         back = trace._back
         added = self.unrolled.shares(Back(back.dz[k], back.dz_h[k], [b[k] for b in back.before]), k)
         dz, dz_h, H = back.dz[k, n], back.dz_h[k, n], trace.H
@@ -231,8 +235,8 @@ class Place:
         into = [np.outer(fed[n], dz_h[columns]) for columns, fed in self.unrolled.fed(k)]
         W_hh = self.entry("of this row", "HZ", np.concatenate(into, axis=1))
         made = [
-            self._share("dW_xh += X_tᵀ dL/dZ_t", W_xh, added["W_xh"]),
-            self._share(f"dW_hh += {self._around(staged)}", W_hh, added["W_hh"]),
+            self._share(symbols[0], W_xh, added["W_xh"]),
+            self._share(symbols[1], W_hh, added["W_hh"]),
         ]
         if "b_h" in added:
             b_h = self.entry("of all rows", "Z", added["b_h"])

@@ -71,7 +71,10 @@ class Written(NamedTuple):
     Attributes
     ----------
     kind : "gate", "pre", "term" or "state"
+    called : str
+        By the cell.
     name : str
+        As it is written.
     formula : str
     value : (R, H)
     parts : list of (str, (R, H))
@@ -79,6 +82,7 @@ class Written(NamedTuple):
     """
 
     kind: str
+    called: str
     name: str
     formula: str
     value: Array
@@ -238,11 +242,10 @@ class Text:
         found: list[Written] = []
         left = dict(self.kinds)
         for value in [term.output for term in self.terms] + self.made.new:
-            kind, name = left.pop(id(value), ("", ""))
+            kind, called = left.pop(id(value), ("", ""))
             if kind:
-                found.append(
-                    Written(kind, self.names[id(value)], self.shown(value, whole=True), value.data, self._parts(value))
-                )
+                formula = self.shown(value, whole=True)
+                found.append(Written(kind, called, self.names[id(value)], formula, value.data, self._parts(value)))
         return found
 
     def _parts(self, value: Tensor) -> list[tuple[str, Array]]:

@@ -14,9 +14,9 @@ import numpy as np
 from minirnn.arguments import Array
 from minirnn.autograd import tape
 from minirnn.autograd.tape import Node
-from minirnn.autograd.tensor import Tensor
-from minirnn.cells.cell import activations_of, gates_of, has
-from minirnn.cells.pointwise import EquationPair, linearise
+from minirnn.autograd.tensor import Tensor, apply_kernel
+from minirnn.cells.cell import activations_of, gates_of, has, states_of
+from minirnn.cells.pointwise import EquationPair, linearise, recording
 from minirnn.cells.writing import Style, Term, Text, combined
 from minirnn.kernels.simple import Custom, CustomBackward, CustomForward
 from minirnn.layers.probe import OF_GRADIENT, OF_INPUT, OF_STATE, Probe
@@ -64,20 +64,17 @@ class Terms:
     def __init__(self, layer: Any, see: Probe, *, single: bool, fed: str) -> None:
         self.cell, self.see, self.fed, self.H = layer._cell, see, fed, layer.hidden_size
         self.W_xh, self.W_hh, self.b_h, self.b_hn, *_ = *(None if w is None else w.data for w in layer._weights), None
-        self.kind, self.gates = type(self.cell).__name__, gates_of(self.cell)
+        self.name, self.gates, self.letters = type(self.cell).__name__, gates_of(self.cell), states_of(self.cell)
         graph = single or layer.backend == "graph"
         self.pair = None if graph or self.cell.kernel is not None or not has(self.cell, "step") else self.cell
         of_tape = isinstance(layer._kernel, Custom) and isinstance(layer._kernel.cell, EquationPair)
         self.op_by_op = graph or of_tape
         self.of_all = "h" if len(self.gates) == 1 else "·"
-        last, b, b_hn = self.gates[-1], " + b_·" * (self.b_h is not None), f" + b_h{self.gates[-1]}"
-        side = f"({fed} W_h·{b_hn if self.b_hn is not None else ''})" if not self.cell.staged else "q"
-        self.style = Style(
-            "_t", "_{t-1}", "_{t+1}", "", sides=(f"X_t W_x·{b}", side.strip("()") if " + " not in side else side)
-        )
+        self.letter = self.gates[-1]
+        b, b_hn = " + b_·" * (self.b_h is not None), f" + b_h{self.letter}" * (self.b_hn is not None)
+        self.style = Style(gate="", sides=(f"X_t W_x·{b}", f"{fed} W_h·{b_hn}"))
         self.last = slice((len(self.gates) - 1) * self.H, None)
         self.staged_name = ""
-        self.letter = last
 
     # --- forward -----------------------------------------------------------------------------------------------------
 
@@ -167,7 +164,7 @@ class Terms:
         if self._phi(term):
             return "Z_t is finite: look at φ"
         if self.cell.kernel is None:
-            return f"look at {self.kind}.equation"
+            return f"look at {self.name}.equation"
         return OF_STATE
 
     # --- back --------------------------------------------------------------------------------------------------------
@@ -198,12 +195,6 @@ class Terms:
     def _of(self, d: Sequence[Array]) -> dict[str, Array]:
         names = [self.style.state(letter, "_t") for letter in self.letters]
         return {f"dL/d{name}": di for name, di in zip(names[1:], d[1:], strict=True)}
-
-    @property
-    def letters(self) -> tuple[str, ...]:
-        from minirnn.cells.cell import states_of
-
-        return states_of(self.cell)
 
     def _through(self, dz: Array, columns: slice = slice(None)) -> Array:
         """Return dL/dZ_t W_hhᵀ, (N, H)."""
@@ -290,21 +281,19 @@ class Terms:
             of = {p.source: met[p.source] for p in paths if p.source in met}
             met[name] = np.asarray(g)
             full = name if id(term.output) in text.stops or not paths else f"{name} = {formula}"
-            hint = OF_GRADIENT if self.cell.kernel is not None else f"look at {self.kind}.equation"
+            hint = OF_GRADIENT if self.cell.kernel is not None else f"look at {self.name}.equation"
             self.see(full.replace(" - ", " − "), np.asarray(g), of, hint)
 
         inputs = {id(tensor): key for key, tensor in text.made.inputs.items()}
         found: dict[Any, Array] = {}
-        loss, constant = None, {}
-        for output, d in roots:
-            if id(output) in inputs:
-                constant[inputs[id(output)]] = d
-            elif output._node is not None:
-                part = (output * d).sum()
-                loss = part if loss is None else loss + part
-        if loss is not None:
-            for leaf, g in tape.run(loss._node, np.ones_like(loss.data), retain_graph=True, check=look).items():
+        made = [output for output, _ in roots if id(output) not in inputs and output._node is not None]
+        entering = [d for output, d in roots if any(output is m for m in made)]
+        if made:
+            with recording():
+                (root,) = apply_kernel(self, made, [np.zeros(())], lambda received, wanted: entering, lambda *_: [])
+            for leaf, g in tape.run(root._node, np.ones(()), retain_graph=True, check=look).items():
                 found[inputs[id(leaf)]] = np.asarray(g)
+        constant = {inputs[id(output)]: d for output, d in roots if id(output) in inputs}
         for key, d in constant.items():
             found[key] = found[key] + d if key in found else d
         return found
@@ -320,9 +309,9 @@ class Terms:
 
     def _forward_of_pair(self, z: Array, state: Sequence[Array]) -> Sequence[Array]:
         made_of = {"Z_t": z, **{f"state {i}": s for i, s in enumerate(state[1:], 1)}}
-        hint = f"Z_t is finite: look at {self.kind}.step"
+        hint = f"Z_t is finite: look at {self.name}.step"
         made = self._step(z, state)[0]
-        return [self.see(f"{self.kind}.step: new state {i}", s, made_of, hint) for i, s in enumerate(made)]
+        return [self.see(f"{self.name}.step: new state {i}", s, made_of, hint) for i, s in enumerate(made)]
 
     def _backward_of_pair(self, z: Array, fed: Array, state: Sequence[Array], d: Sequence[Array]) -> Back:
         kept, dz = self._step(z, state)[1], np.empty_like(z.T)
@@ -331,7 +320,7 @@ class Terms:
             to[...] = di.T
         back.step(d[0].T, dz, kept)
         of = {f"dL/d state {i}": di for i, di in enumerate(d[1:], 1)}
-        name = f"{self.kind}.step_backward"
+        name = f"{self.name}.step_backward"
         hint = f"look at {name}"
         on_z = self.see(f"{name}: dL/dZ_t", dz.T, of, hint)
         direct: list[Array | None] = [

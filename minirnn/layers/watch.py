@@ -57,8 +57,9 @@ def step(layer: Any, x_t: Any, state: Any) -> Any:
     check_state(layer, x_t.data, "x_t")
     check_cast(layer, x_t.data, "x_t")
     x_t = layer._one_step(x_t)
-    given = layer._step_state(_checked(layer, state, x_t.shape[0], "state"), x_t.shape[0])
+    state = _checked(layer, state, x_t.shape[0], "state")
     check_parameters(layer)
+    given = layer._step_state(state, x_t.shape[0])
     watch = Watch(layer, None, None, x_t[None], given, single=True)
     return layer._joined(watch.over(layer._step(None, x_t, given, layer._weights)))
 

@@ -378,7 +378,7 @@ def test_shapes_stand_beside_the_terms():
     text = explain(made(mr.GRULayer), inputs()[0], 1)
     assert "Gates lie side by side: Z_t = [Z_r Z_z Z_n] (N=3, 3H=12)," in text
     assert "and so in W_xh (D=2, 3H=12) and W_hh (H=4, 3H=12)." in text
-    for shape in ("X_t       (N=3, D=2)", "W_xr      (D=2, H=4)", "Z_n       (N=3, H=4)"):
+    for shape in ("X_t       (N=3, D=2)", "W_xr      (D=2, H=4)", "Z_z       (N=3, H=4)"):
         assert shape in text
 
 

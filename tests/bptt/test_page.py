@@ -186,13 +186,44 @@ def _pairs(edges):
 def test_the_numbers_of_the_equation_travel_where_they_are_few(sizes, tmp_path):
     trace = make("elman", sizes=sizes).trace()
     equation = data_of(page_of(trace, tmp_path))["equation"]
+    arrays = {name: unpacked(packed) for name, packed in equation["arrays"].items()}
     assert np.array_equal(unpacked(equation["saturation"]), trace.saturation)
-    assert ("W_hh" in equation) == (sizes[2:] == (8, 8))
-    if "W_hh" in equation:
-        for p in trace.layer.parameters():
-            assert np.array_equal(unpacked(equation[p.name]), p.data)
-        assert np.array_equal(unpacked(equation["z"]), trace.pre_activations)
-        assert np.array_equal(unpacked(equation["dz"]), trace.dL_dz)
+    assert equation["numbers"] == (sizes[2:] == (8, 8))
+    names = {"Wₓₕ": trace.layer.W_xh.data, "Wₕₕ": trace.layer.W_hh.data, "b": trace.layer.b_h.data}
+    of_steps = {"z⟦t⟧": trace.pre_activations, "dL/dz⟦t⟧": trace.dL_dz, "h⟦t⟧": trace.hs, "dL/dh⟦t⟧": trace.dL_dh}
+    if equation["numbers"]:
+        for name, values in (names | of_steps).items():
+            assert np.array_equal(arrays[name], values), name
+    else:
+        for name, values in of_steps.items():
+            assert np.allclose(arrays[name], np.linalg.norm(values, axis=-1), rtol=1e-12), name
+        for name, values in names.items():
+            assert np.isclose(arrays[name], np.linalg.norm(values), rtol=1e-12), name
+
+
+@pytest.mark.parametrize("way", ["plain", "reverse"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_equations_are_those_of_explain(kind, way, tmp_path):
+    trace = make(kind, **WAYS[way]).trace()
+    equation = data_of(page_of(trace, tmp_path))["equation"]
+    before, after = ("t+1", "t-1") if way == "reverse" else ("t-1", "t+1")
+    explained = trace.explain(3, 1)
+
+    def plain(text):
+        for token, at in (("⟦t⟧", "_t"), ("⟦b⟧", f"_{{{before}}}"), ("⟦a⟧", f"_{{{after}}}")):
+            text = text.replace(token, at)
+        for symbol, name in (("Wₓₕ", "W_xh"), ("Wₕₕ", "W_hh"), ("Wₓₙ", "W_xn"), ("Wₕₙ", "W_hn"), ("bₕₙ", "b_hn")):
+            text = text.replace(symbol, name)
+        return text.removesuffix(" b") + " b_h" * text.endswith(" b")
+
+    def same(text):
+        return text.lower().replace("\n    ", " ")
+
+    for part in ("forward", "backward"):
+        lines = [plain(line) for found in equation[part] for line in found["lines"]]
+        assert len(lines) >= 2
+        for line in lines:
+            assert same(line) in same(explained), line
 
 
 def test_the_weights_are_those_the_trace_was_made_with(tmp_path):
@@ -200,7 +231,7 @@ def test_the_weights_are_those_the_trace_was_made_with(tmp_path):
     trace = case.trace()
     before = case.layer.W_xh.data.copy()
     case.layer.W_xh.data = before + 1
-    assert np.array_equal(unpacked(data_of(page_of(trace, tmp_path))["equation"]["W_xh"]), before)
+    assert np.array_equal(unpacked(data_of(page_of(trace, tmp_path))["equation"]["arrays"]["Wₓₕ"]), before)
 
 
 # --- packing ----------------------------------------------------------------------------------------------------------
@@ -283,7 +314,8 @@ def test_one_step_one_row_no_gradient(kind, tmp_path):
 def test_with_clipped_messages_the_page_says_why_there_is_no_credit(tmp_path):
     data = data_of(page_of(make("elman", message_clip=0.1).trace(), tmp_path))
     assert data["credit"]["missing"].startswith("trace.credit: the layer has message_clip=0.1")
-    assert data["about"]["message_clip"] == 0.1
+    assert "message_clip=0.1" in data["about"]["layer"]
+    assert "dL/dh⟦t⟧ = clipped(local + carried)" in data["equation"]["backward"][0]["lines"]
 
 
 def test_a_matrix_that_would_not_fit_is_left_out(monkeypatch, tmp_path):
@@ -303,7 +335,7 @@ def test_names_stay_text_whatever_is_in_them(tmp_path):
     assert f"<title>{html.escape(title)} · " in page
     data = data_of(page)
     assert data["about"]["title"] == title
-    assert data["about"]["cell"] == "<script>alert(2)</script>"
+    assert "cell=<script>alert(2)</script>" in data["about"]["layer"]
     assert page.count("<script") == 2
     assert page.count("</script>") == 2
 

@@ -401,7 +401,11 @@ def test_what_would_not_fit_is_refused_with_the_bytes(monkeypatch):
 def test_what_a_layer_has_not():
     with raises(ValueError, "trace: db_h_by_step: the layer has no bias: make it with bias=True"):
         make("gru", bias=False).trace().db_h_by_step  # noqa: B018
-    with raises(ValueError, "trace: slopes are not known for a cell of your own: its pre_activations are there"):
+    message = (
+        "trace: slopes are not known for a cell of your own: its pre_activations are there; or name its activations, as in "
+        'gates = {"f": "sigmoid"}'
+    )
+    with raises(ValueError, message):
         make("own").trace().saturation  # noqa: B018
     assert not hasattr(make("gru").trace(), "cs")
 
@@ -411,13 +415,12 @@ def test_a_cell_with_an_equation_alone():
         def equation(self, z, h):
             return (0.9 * h + 0.1 * mr.tanh(z),)
 
-    layer = mr.RecurrentLayer(D, H, cell=Leaky(), backend="graph")
-    with raises(
-        TypeError,
-        "bptt: Leaky has no step and step_backward, got an equation alone: define both, which is what a look at "
-        "single steps is made of",
-    ):
-        mr.bptt.trace(layer, X, lambda outputs: outputs.sum())
+    for backend in ("graph", "fused"):
+        layer = mr.RecurrentLayer(D, H, cell=Leaky(), backend=backend, dtype=np.float64, rng=0)
+        trace = mr.bptt.trace(layer, X, lambda outputs: outputs.sum())
+        layer(X).outputs.sum().backward()
+        for name, p in layer.named_parameters():
+            np.testing.assert_allclose(trace.gradients[name], p.grad, rtol=1e-12)
 
 
 # --- extremes --------------------------------------------------------------------------------------------------------

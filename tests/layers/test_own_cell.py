@@ -222,12 +222,9 @@ def test_a_cell_with_the_equation_alone_needs_the_graph_backend():
     assert mr.gradcheck(lambda *_: layer(x, state, lengths=LENGTHS), [x, *state[:2], *layer.parameters()])
     (g,) = mr.grad(layer(x, state).outputs.sum(), x, create_graph=True)
     (g**2).sum().backward()
-    message = (
-        "RecurrentLayer: backend='fused' needs Leaky.step, which is not defined: define it, or use backend='graph' and "
-        "equation"
-    )
+    message = "RecurrentLayer: Cell has no equation: define equation(z, *state), which returns the new state"
     with raises(TypeError, message):
-        mr.RecurrentLayer(2, 4, cell=Leaky())
+        mr.RecurrentLayer(2, 4, cell=mr.Cell())
 
 
 EQUATION = (
@@ -262,8 +259,8 @@ def test_half_a_pair_is_none():
             return (np.tanh(z),), None
 
     message = (
-        "RecurrentLayer: backend='fused' needs Half.step_backward, which is not defined: define it, or use "
-        "backend='graph' and equation"
+        "RecurrentLayer: backend='fused' needs Half.step_backward beside Half.step, which is not defined: define it, or "
+        "leave step out: equation is enough"
     )
     with raises(TypeError, message):
         mr.RecurrentLayer(2, 4, cell=Half())
@@ -586,8 +583,9 @@ def test_counting_and_repr(capsys):
     assert repr(layer) == (
         "RecurrentLayer(2, 4, cell=Coupled, backend='fused', learn_initial_state=True, dtype=float32)"
     )
-    with raises(TypeError, "RecurrentLayer: count knows no formula for the cell Coupled: try count_params()"):
-        layer.count()
+    count = layer.count()
+    assert count.total == 3 * 4 * (2 + 4 + 1)
+    assert (count.formula, count.reconciliation()) == ("3·n·m + 3·n·n + 3·n", [])
     layer.summary()
     lines = capsys.readouterr().out.splitlines()
     rows = {line.split()[0]: int(line.split()[-1]) for line in lines[2:] if not line.startswith("-")}

@@ -5,14 +5,16 @@ their values rounded to 8 bits where exact ones would take more than `EXACT` byt
 W_hh travels as its norm and a small picture. The page says what was left out.
 """
 
+import re
 from typing import Any
 
 import numpy as np
 
 from minirnn.arguments import Array
 from minirnn.bptt.diagnosis import doctor
-from minirnn.bptt.measures import activation_of
+from minirnn.bptt.equations import equations_of
 from minirnn.bptt.page.packing import exact, flags, rounded
+from minirnn.bptt.places import Entry, Place
 from minirnn.bptt.steps import Back
 from minirnn.bptt.tracing import Trace
 from minirnn.bptt.truncation import angle, flat, lags
@@ -69,15 +71,8 @@ def _about(trace: Trace, title: str, rows: list[int]) -> dict[str, Any]:
     return {
         "title": title,
         "layer": repr(layer),
-        "kind": type(layer).__name__,
-        "cell": "" if None not in steps.activations else type(steps.cell).__name__,
-        "activation": activation_of(trace),
         "gates": list(steps.gates),
         "states": list(layer.state_names),
-        "reset_after": bool(getattr(layer, "reset_after", True)),
-        "bias": steps.b_h is not None,
-        "masked": steps.mask is not None,
-        "message_clip": layer.message_clip,
         "reverse": bool(layer.reverse),
         "T": T,
         "N": trace.N,
@@ -237,16 +232,46 @@ def _values(J: Array) -> Array:
     return found
 
 
-# --- the equation with its numbers ------------------------------------------------------------------------------------
+# --- the equations with their numbers ----------------------------------------------------------------------------------
+
+NOW, BEFORE, AFTER = "⟦t⟧", "⟦b⟧", "⟦a⟧"
+"""Where the page writes the number of the step, of the one processed before it, and of the one after."""
+
+WEIGHTS = {"W_xh": "Wₓₕ", "W_hh": "Wₕₕ", "W_xn": "Wₓₙ", "W_hn": "Wₕₙ", "b_hn": "bₕₙ", "b_h": "b"}
 
 
 def _equation(trace: Trace, rows: list[int]) -> dict[str, Any]:
-    """Return what the equation of a step is made of, if it is small enough to be read."""
-    saturation = {} if None in trace._unrolled.steps.activations else {"saturation": exact(trace.saturation)}
-    if max(trace.H, trace.x.shape[2]) > SMALL:
-        return saturation
-    found = {"z": trace.pre_activations, "dz": trace.dL_dz, "dz_h": trace.dL_dz_h} | _terms(trace)
-    values = {name: exact(a[:, rows]) for name, a in found.items()}
-    steps = trace._unrolled.steps
-    bias = {} if steps.b_h is None else {"b_h": exact(steps.b_h)}
-    return saturation | values | bias | {"W_xh": exact(steps.W_xh), "W_hh": exact(steps.W_hh)}
+    """Return the equations of all steps: their lines, and the terms under them with numbers, or norms where D or H is
+    above `SMALL`. What several equations have in common travels once.
+    """
+    arrays: dict[str, Any] = {}
+    few = max(trace.H, trace.x.shape[2]) <= SMALL
+    found: dict[str, Any] = {"numbers": few, "arrays": arrays, "forward": [], "backward": []}
+    place = Place(trace, np.arange(trace.T), np.array(rows))
+    for equation in equations_of(place):
+        entries = [_entry(part, arrays, few, place) for entry in equation.entries for part in entry.parts()]
+        lines = [_styled(line, place) for line in equation.symbols]
+        found[equation.part].append({"lines": lines, "entries": entries})
+    if None not in trace._unrolled.steps.activations:
+        found["saturation"] = exact(trace.saturation)
+    return found
+
+
+def _entry(part: Entry, arrays: dict[str, Any], few: bool, place: Place) -> list[str]:
+    """Return a term's name, its shape, and under which name its numbers travel; they are in time order."""
+    name = _styled(part.name, place)
+    values = part.values[place.trace._turn] if part.values.ndim > 2 else part.values
+    if name not in arrays:
+        shown = values if few else np.sqrt(np.square(values.astype(np.float64)).sum(axis=-1 if values.ndim > 2 else None))
+        arrays[name] = exact(shown)
+    return [name, part.shape, name]
+
+
+def _styled(text: str, place: Place) -> str:
+    """Return a text of `minirnn.bptt.explain` as the page has it: small letters, and the steps by their numbers."""
+    text = text.replace(f"_{{{place.before}}}", BEFORE).replace(f"_{{{place.after}}}", AFTER)
+    text = re.sub(r"_t(?![a-z0-9])", NOW, text)
+    text = re.sub(r"(?<![A-Za-z_])(dL/d)?([XHCZQ]|S\d+)(?=[_⟦])", lambda m: (m[1] or "") + m[2].lower(), text)
+    for name, shown in WEIGHTS.items():
+        text = re.sub(rf"\b{name}(?![a-z])", shown, text)
+    return text
