@@ -83,10 +83,22 @@ def resolve_activation(activation: Any, dtype: np.dtype[Any], name: str) -> tupl
                 f"{name}: {label} must map an array to one of its shape and dtype, (2, 3) {dtype}, got {got}"
             )
 
-    def forward(x: Array) -> Array:
-        y: Array = phi(x)
-        return y
+    return Activation(getattr(phi, "__name__", "custom"), phi, phi_prime), _OwnOp(phi, phi_prime)
 
-    op = Op(forward, "activation")
-    op.derivative(x=lambda g, y: g * phi_prime(y))
-    return Activation(getattr(phi, "__name__", "custom"), phi, phi_prime), op
+
+class _OwnOp(Op):
+    """An activation of the user's own as an op; it is pickled as the two functions."""
+
+    __slots__ = ("pair",)
+
+    def __init__(self, phi: Any, phi_prime: Any) -> None:
+        def forward(x: Array) -> Array:
+            y: Array = phi(x)
+            return y
+
+        super().__init__(forward, "activation")
+        self.derivative(x=lambda g, y: g * phi_prime(y))
+        self.pair = phi, phi_prime
+
+    def __reduce__(self) -> Any:
+        return type(self), self.pair
