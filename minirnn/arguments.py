@@ -138,6 +138,13 @@ def as_number(value: Any, argument: str) -> float:
     return float(value)
 
 
+def as_positive(value: Any, argument: str, hint: str) -> float:
+    """Check a setting that is one finite number > 0; ValueError for anything else."""
+    if not is_real(value) or not 0 < value < math.inf:
+        raise ValueError(f"{argument} must be a positive number, got {value!r}: {hint}")
+    return float(value)
+
+
 def as_probability(value: Any, argument: str) -> float:
     """Check the probability of dropping something: a number in [0, 1)."""
     expected = f"{argument} must be a probability, 0 ≤ p < 1"

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from minirnn.arguments import as_array, as_generator, as_size, class_ids
+from minirnn.arguments import as_array, as_generator, as_size, class_ids, is_real
 from minirnn.tasks.base import Defaults, nats
 
 Ids = npt.NDArray[np.int64]
@@ -93,7 +93,7 @@ class TextTask:
     ) -> None:
         if text is not None and path is not None:
             raise ValueError("TextTask: text and path must not both be given: try one of them")
-        if isinstance(held_out, bool) or not isinstance(held_out, int | float | np.integer | np.floating):
+        if not is_real(held_out):
             raise TypeError(f"TextTask: held_out must be a number between 0 and 1, got {held_out!r}: try 0.1")
         if not 0 < held_out < 1:
             raise ValueError(f"TextTask: held_out must lie between 0 and 1, both excluded, got {held_out}: try 0.1")
