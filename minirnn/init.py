@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from minirnn.arguments import describe, is_real
+from minirnn.arguments import Made, describe, is_real
 
 Array = npt.NDArray[np.float64]
 Shape = tuple[int, ...]
@@ -160,7 +160,11 @@ def constant(value: float) -> Callable[[Shape, np.random.Generator], Array]:
         When ``value`` is not one finite number.
     """
     fill = _number(value, "constant: value", "try constant(0.1); for an array try lambda shape, rng: array")
-    return lambda shape, rng: np.full(shape, fill)
+    return Made(_constant, fill)
+
+
+def _constant(value: float, shape: Shape, rng: np.random.Generator) -> Array:
+    return np.full(shape, value)
 
 
 def normal(std: float, mean: float = 0.0) -> Callable[[Shape, np.random.Generator], Array]:
@@ -180,7 +184,11 @@ def normal(std: float, mean: float = 0.0) -> Callable[[Shape, np.random.Generato
     scale, centre = _number(std, "normal: std", hint), _number(mean, "normal: mean", hint)
     if scale < 0:
         raise ValueError(f"normal: std must be ≥ 0, got {scale}: try normal({-scale})")
-    return lambda shape, rng: rng.normal(centre, scale, shape)
+    return Made(_normal, scale, centre)
+
+
+def _normal(std: float, mean: float, shape: Shape, rng: np.random.Generator) -> Array:
+    return rng.normal(mean, std, shape)
 
 
 def uniform(low: float, high: float) -> Callable[[Shape, np.random.Generator], Array]:
@@ -197,7 +205,11 @@ def uniform(low: float, high: float) -> Callable[[Shape, np.random.Generator], A
     a, b = _number(low, "uniform: low", hint), _number(high, "uniform: high", hint)
     if not a < b:
         raise ValueError(f"uniform: low must be below high, got low={a} and high={b}: try uniform({b}, {a})")
-    return lambda shape, rng: rng.uniform(a, b, shape)
+    return Made(_uniform, a, b)
+
+
+def _uniform(low: float, high: float, shape: Shape, rng: np.random.Generator) -> Array:
+    return rng.uniform(low, high, shape)
 
 
 def spectral(radius: float) -> Callable[[Shape, np.random.Generator], Array]:
@@ -246,16 +258,16 @@ def spectral(radius: float) -> Callable[[Shape, np.random.Generator], Array]:
     target = _number(radius, "spectral: radius", "spectral(0.9) makes an initialiser")
     if target < 0:
         raise ValueError(f"spectral: radius must be ≥ 0, got {target}: try spectral({-target})")
+    return Made(_spectral, target)
 
-    def draw(shape: Shape, rng: np.random.Generator) -> Array:
-        H = _square(shape, "spectral")
-        A = rng.standard_normal((H, H))
-        largest = float(np.abs(np.linalg.eigvals(A)).max())
-        if largest == 0:
-            raise ValueError("spectral: rng must draw a matrix with an eigenvalue other than 0: try a numpy Generator")
-        return target * (A / largest) + 0.0  # + 0.0 turns the -0.0 of radius 0 into 0.0
 
-    return draw
+def _spectral(radius: float, shape: Shape, rng: np.random.Generator) -> Array:
+    H = _square(shape, "spectral")
+    A = rng.standard_normal((H, H))
+    largest = float(np.abs(np.linalg.eigvals(A)).max())
+    if largest == 0:
+        raise ValueError("spectral: rng must draw a matrix with an eigenvalue other than 0: try a numpy Generator")
+    return radius * (A / largest) + 0.0  # + 0.0 turns the -0.0 of radius 0 into 0.0
 
 
 PRESETS: dict[str, Initializer] = {

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from minirnn.arguments import Array, describe
+from minirnn.arguments import Array, as_positive, describe, is_real
 from minirnn.autograd.tensor import Tensor
 from minirnn.layers.module import Module
 
@@ -30,7 +30,7 @@ class Optimizer:
     def __init__(self, params: Iterable[Tensor], lr: float) -> None:
         self.name = type(self).__name__
         self.params = _parameters(params, self.name)
-        self.lr = _positive(lr, f"{self.name}: lr", "try 0.01")
+        self.lr = as_positive(lr, f"{self.name}: lr", "try 0.01")
 
     @property
     def lr(self) -> float:
@@ -39,7 +39,7 @@ class Optimizer:
 
     @lr.setter
     def lr(self, value: float) -> None:
-        if not _is_number(value) or not 0 <= value < math.inf:
+        if not is_real(value) or not 0 <= value < math.inf:
             raise ValueError(f"{self.name}: lr must be a number ≥ 0, got {value!r}: try 0.01")
         self._lr = float(value)  # numpy's float64 would have the change of a float32 Parameter rounded otherwise
 
@@ -179,7 +179,7 @@ class RMSprop(Optimizer):
     def __init__(self, params: Iterable[Tensor], lr: float = 1e-3, *, rho: float = 0.99, eps: float = 1e-8) -> None:
         super().__init__(params, lr)
         self.rho = _fraction(rho, "RMSprop: rho")
-        self.eps = _positive(eps, "RMSprop: eps", "try 1e-8")
+        self.eps = as_positive(eps, "RMSprop: eps", "try 1e-8")
         self.square = self._zeros()
 
     def _change(self, i: int, g: Array) -> Array:
@@ -224,7 +224,7 @@ class Adam(Optimizer):
         if not isinstance(betas, tuple | list) or len(betas) != 2:
             raise TypeError(f"Adam: betas must be a pair (β₁, β₂), got {betas!r}: try (0.9, 0.999)")
         self.betas = _fraction(betas[0], "Adam: betas[0]"), _fraction(betas[1], "Adam: betas[1]")
-        self.eps = _positive(eps, "Adam: eps", "try 1e-8")
+        self.eps = as_positive(eps, "Adam: eps", "try 1e-8")
         self.steps = [0] * len(self.params)
         self.first, self.second = self._zeros(), self._zeros()
 
@@ -270,7 +270,7 @@ def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> float:
         has been changed then.
     """
     if max_norm != math.inf:
-        max_norm = _positive(max_norm, "clip_grad_norm: max_norm", "try 1.0, or math.inf to measure only")
+        max_norm = as_positive(max_norm, "clip_grad_norm: max_norm", "try 1.0, or math.inf to measure only")
     parameters = _with_gradient(_parameters(params, "clip_grad_norm"), "clip_grad_norm")
     norms = [_norm(p.grad) for p in parameters]
     norm = math.hypot(*norms)
@@ -362,17 +362,7 @@ def _with_gradient(parameters: list[Tensor], name: str) -> list[Tensor]:
     return having
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-
-
-def _positive(value: Any, argument: str, hint: str) -> float:
-    if not _is_number(value) or not 0 < value < math.inf:
-        raise ValueError(f"{argument} must be a positive number, got {value!r}: {hint}")
-    return float(value)
-
-
 def _fraction(value: Any, argument: str) -> float:
-    if not _is_number(value) or not 0 <= value < 1:
+    if not is_real(value) or not 0 <= value < 1:
         raise ValueError(f"{argument} must be a number in [0, 1), got {value!r}: try 0.9")
     return float(value)

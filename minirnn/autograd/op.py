@@ -103,6 +103,14 @@ class Op:
     def __repr__(self) -> str:
         return f"<op {self.name}>"
 
+    def __reduce__(self) -> Any:
+        """Pickle by name: a copy of a registered op is the same object."""
+        return _registered, (self.name,)
+
+
+def _registered(name: str) -> Op:
+    return REGISTRY[name]
+
 
 def op(forward: Callable[..., Any]) -> Op:
     """Make an op of a forward function and register it."""

@@ -215,7 +215,8 @@ class Tensor:
     def __reduce__(self) -> Any:
         if self._node is not None:
             raise TypeError("Tensor: only leaves can be copied or pickled, and this has a graph behind it; detach() it")
-        return type(self), (self._data, self._requires_grad)
+        state = {"_grad": self._grad, "_hooks": self._hooks and list(self._hooks)}
+        return _remade, (type(self), self._data, self._requires_grad), (None, state)
 
     # --- going back --------------------------------------------------------------------------------------------------
 
@@ -575,6 +576,12 @@ def unary(op: Op, x: Tensor, **settings: Any) -> Tensor:
         guards = guards_of((x,)) if rule.reads else None
         node = Node(op, ((receiver, rule.vjp, rule.keep(y, data, **settings)),), guards)
     return _output(op, x, y, node)
+
+
+def _remade(kind: Callable[..., Tensor], data: Array, *more: Any) -> Tensor:
+    """Make the copy of a leaf, with a dtype that is numpy's own object again: ops ask for it by identity."""
+    plain = np.dtype(data.dtype.type)
+    return kind(data if data.dtype is plain else data.astype(plain), *more)
 
 
 def binary(op: Op, a: Any, b: Any) -> Tensor:

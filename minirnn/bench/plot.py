@@ -9,6 +9,7 @@ from minirnn.bench.ladder import a_step
 from minirnn.bench.measure import ratio
 from minirnn.bench.rows import BOTH_WAYS, Row, find
 from minirnn.bench.scaling import slope, varied
+from minirnn.drawing.axes import matplotlib_for
 
 Jobs = Sequence[Sequence[Row]]
 SUFFIXES = (".png", ".svg")
@@ -16,19 +17,14 @@ SUFFIXES = (".png", ".svg")
 
 def require_matplotlib() -> None:
     """Raise ImportError, saying what to install, where matplotlib is not."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise ImportError('--plot: needs matplotlib, which is not installed: try pip install "minirnn[plot]"') from None
+    matplotlib_for("--plot:")
 
 
 def plot(path: Path, sections: Mapping[str, Jobs], title: str) -> None:
     """Draw the sections that were measured into a PNG or SVG file."""
-    from matplotlib.figure import Figure
-
     columns = min(2, len(sections))
     lines = -(-len(sections) // columns)
-    figure = Figure(figsize=(6.4 * columns, 4.4 * lines), layout="constrained")
+    figure = matplotlib_for("--plot:").figure.Figure(figsize=(6.4 * columns, 4.4 * lines), layout="constrained")
     figure.suptitle(title, fontsize=10)
     panels = figure.subplots(lines, columns, squeeze=False).flat
     for panel, name in zip(panels, sections, strict=False):

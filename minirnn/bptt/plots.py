@@ -6,6 +6,7 @@ import numpy as np
 
 from minirnn.arguments import Array, as_size
 from minirnn.bptt.tracing import Trace
+from minirnn.drawing.axes import axes_for
 
 _TOTAL, _LOCAL, _CARRIED = "#000000", "#0072b2", "#d55e00"
 """Colours that colour-blind people tell apart too (Okabe & Ito 2008)."""
@@ -33,7 +34,7 @@ def plot_gradient_norms(trace: Trace, ax: Any = None) -> Any:
     -----
     Steps whose norm is 0 are left out: a logarithmic axis has no place for them.
     """
-    ax = _axes(ax, "plot_gradient_norms")
+    ax = axes_for("plot_gradient_norms", ax)
     parts = (
         ("total", trace.dL_dh, _TOTAL, "o-"),
         ("local", trace.dL_dh_local, _LOCAL, "s:"),
@@ -52,7 +53,7 @@ def plot_credit(trace: Trace, ax: Any = None) -> Any:
 
     Parameters, result and errors are those of `plot_gradient_norms`.
     """
-    ax = _axes(ax, "plot_credit")
+    ax = axes_for("plot_credit", ax)
     from matplotlib.colors import LogNorm
 
     norms = _positive(trace.credit().norms)
@@ -75,7 +76,7 @@ def plot_singular_values(trace: Trace, row: int = 0, ax: Any = None) -> Any:
     row = as_size(row, "plot_singular_values: row", 0)
     if row >= trace.N:
         raise IndexError(f"plot_singular_values: row must be 0 … {trace.N - 1}, got {row}: there are N={trace.N}")
-    ax = _axes(ax, "plot_singular_values")
+    ax = axes_for("plot_singular_values", ax)
     values = np.stack([trace.singular_values(t, before(trace, t))[row] for t in range(trace.T)])
     ax.plot(range(trace.T), _positive(values), color=_LOCAL, linewidth=0.8, alpha=0.7)
     ax.axhline(1.0, color=_TOTAL, linewidth=1)
@@ -89,7 +90,7 @@ def plot_saturation(trace: Trace, ax: Any = None) -> Any:
     Parameters, result and errors are those of `plot_gradient_norms`.
     """
     shares = trace.saturation
-    ax = _axes(ax, "plot_saturation")
+    ax = axes_for("plot_saturation", ax)
     for name, share, style in zip(trace.gates, shares.T, ("-", "--", ":", "-."), strict=False):
         ax.plot(range(trace.T), 100 * share, style, label=name)
     ax.set(title="saturated units", xlabel="step t", ylabel="%", ylim=(-2, 102))
@@ -100,19 +101,6 @@ def plot_saturation(trace: Trace, ax: Any = None) -> Any:
 def before(trace: Trace, t: int) -> int:
     """Return the step that is processed before t; −1, or T in reverse, is the initial state."""
     return t + 1 if trace.layer.reverse else t - 1
-
-
-def _axes(ax: Any, caller: str) -> Any:
-    """Return the Axes given, or those of a new figure."""
-    if ax is not None:
-        return ax
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ImportError(
-            f'{caller}: needs matplotlib, which is not installed: try pip install "minirnn[plot]"'
-        ) from None
-    return Figure(figsize=(6.4, 4.0), layout="constrained").subplots()
 
 
 def _positive(a: Array) -> Array:

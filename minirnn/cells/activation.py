@@ -37,18 +37,22 @@ BUILT_IN = {
 }
 
 
-class _Pair:
-    """The op of a user's pair (φ, φ′), as module-level functions would be: it travels if they do."""
+class OwnOp(Op):
+    """The op of a user's pair (φ, φ′); it travels if both functions do."""
+
+    __slots__ = ("pair",)
 
     def __init__(self, phi: Any, prime: Any) -> None:
-        self.phi, self.prime = phi, prime
+        def forward(x: Array) -> Array:
+            y: Array = phi(x)
+            return y
 
-    def forward(self, x: Array) -> Array:
-        y: Array = self.phi(x)
-        return y
+        super().__init__(forward, "activation")
+        self.derivative(x=lambda g, y: g * prime(y))
+        self.pair = phi, prime
 
-    def vjp(self, g: Any, y: Any) -> Any:
-        return g * self.prime(y)
+    def __reduce__(self) -> Any:
+        return type(self), self.pair
 
 
 def resolve(activation: Any, dtype: np.dtype[Any], name: str) -> Phi:
@@ -68,8 +72,5 @@ def resolve(activation: Any, dtype: np.dtype[Any], name: str) -> Phi:
             raise ValueError(
                 f"{name}: {label} must map an array to one of its shape and dtype, (2, 3) {dtype}, got {got}"
             )
-    pair = _Pair(phi, prime)
-    op = Op(pair.forward, "activation")
-    op.derivative(x=pair.vjp)
     kernel = Activation(getattr(phi, "__name__", "custom"), phi, prime)
-    return Phi(kernel.name, kernel, op)
+    return Phi(kernel.name, kernel, OwnOp(phi, prime))

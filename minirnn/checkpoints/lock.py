@@ -30,6 +30,9 @@ class DirectoryLockedError(RuntimeError):
         super().__init__(message)
         self.pid, self.host = pid, host
 
+    def __reduce__(self) -> Any:
+        return type(self), (str(self), self.pid, self.host)
+
 
 class _Owner(NamedTuple):
     pid: int | None
@@ -69,6 +72,12 @@ class DirectoryLock:
             with contextlib.suppress(OSError):
                 self._file.unlink()
         self._descriptor = self._file = None
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            f"{self.caller}: the lock of {str(self.directory)!r} belongs to this process and cannot be copied or "
+            "pickled: do it outside 'with', and go in where it is needed"
+        )
 
     def _flock(self) -> bool:
         """Lock by the system; False where it cannot."""

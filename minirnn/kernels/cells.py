@@ -46,6 +46,14 @@ class Activation(NamedTuple):
         else:
             self.slope(y, out)
 
+    def __reduce__(self) -> Any:
+        """Pickle a built-in one by its name, so that a copy is the same object; another one as its functions."""
+        return (_of_name, (self.name,)) if ACTIVATIONS.get(self.name) is self else (Activation, tuple(self))
+
+
+def _of_name(name: str) -> Activation:
+    return ACTIVATIONS[name]
+
 
 def _copied(phi: Callable[[Array], Array], z: Array, out: Array) -> None:
     np.copyto(out, phi(z))

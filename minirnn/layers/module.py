@@ -31,7 +31,8 @@ class Parameter(Tensor):
         return f"parameter {self.name or 'without a name'} {self.shape}"
 
     def __reduce__(self) -> Any:
-        return type(self), (self.data, self.requires_grad, self.name)
+        remake, (*parts,), state = super().__reduce__()
+        return remake, (*parts, self.name), state
 
 
 class Module:
@@ -68,6 +69,12 @@ class Module:
                     "set each Parameter and Module as an attribute of its own, or put Modules in a Sequential"
                 )
         object.__setattr__(self, name, value)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Fill a copy, whose dtype is numpy's own object again: layers ask for it by identity."""
+        vars(self).update(state)
+        if isinstance(state.get("dtype"), np.dtype):
+            self.dtype = np.dtype(state["dtype"].type)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Compute the output; a subclass says how."""

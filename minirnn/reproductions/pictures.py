@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from minirnn.drawing.axes import matplotlib_for
 from minirnn.reproductions.base import Paper, Results
 
 _HEIGHT = 4.4  # in inches
@@ -15,12 +16,8 @@ def draw(paper: Paper, results: Results, path: Path) -> None:
     ImportError
         Where matplotlib is not installed.
     """
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ImportError('it needs matplotlib, which is not installed: try pip install "minirnn[plot]"') from None
-    figure = Figure(figsize=(paper.width * paper.panels, _HEIGHT), layout="constrained")
+    matplotlib = matplotlib_for("it")
+    figure = matplotlib.figure.Figure(figsize=(paper.width * paper.panels, _HEIGHT), layout="constrained")
     axes = figure.subplots(1, paper.panels, squeeze=False)[0]
     paper.draw(axes, results)
     figure.suptitle(paper.title, fontsize=10)

@@ -1,8 +1,8 @@
 """What the tasks share: batches drawn with a Generator, a held-out batch, the figure and whether it is solved."""
 
-import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -94,7 +94,7 @@ class SequenceTask(ABC):
     def batches(self, N: int, rng: np.random.Generator | int | None = None) -> Iterator[Batch]:
         """Draw mini-batches without end from one Generator; arguments are checked at the call."""
         size, generator = as_size(N, f"{type(self).__name__}.batches: N"), as_generator(rng)
-        return (self._draw(size, generator) for _ in itertools.count())
+        return iter(partial(self._draw, size, generator), None)  # no generator: this can be copied and pickled
 
     def evaluation_batch(self, N: int = 1000, seed: int = 0) -> Batch:
         """Draw the held-out batch of a seed: the same at every call, and from another stream than ``rng=seed`` gives.

@@ -32,6 +32,11 @@ class RecordedTask(SequenceTask):
             array.setflags(write=False)
         self.train, self.held_out = train, held_out
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Fill a copy; what numpy copies can be written to."""
+        vars(self).update(state)
+        self._part(self.train, self.held_out)
+
     def _draw(self, N: int, rng: np.random.Generator) -> Batch:
         return take(self.train, rng.integers(rows(self.train), size=N))
 

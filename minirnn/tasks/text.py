@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from minirnn.arguments import as_array, as_generator, as_size, class_ids
+from minirnn.arguments import as_array, as_generator, as_size, class_ids, is_real
 from minirnn.tasks.base import Defaults, nats
 
 Ids = npt.NDArray[np.int64]
@@ -93,7 +93,7 @@ class TextTask:
     ) -> None:
         if text is not None and path is not None:
             raise ValueError("TextTask: text and path must not both be given: try one of them")
-        if isinstance(held_out, bool) or not isinstance(held_out, int | float | np.integer | np.floating):
+        if not is_real(held_out):
             raise TypeError(f"TextTask: held_out must be a number between 0 and 1, got {held_out!r}: try 0.1")
         if not 0 < held_out < 1:
             raise ValueError(f"TextTask: held_out must lie between 0 and 1, both excluded, got {held_out}: try 0.1")
@@ -115,8 +115,18 @@ class TextTask:
         self.vocabulary = "".join(sorted(set(text)))
         self._codes = _code_points(self.vocabulary)
         ids = self.encode(text)
-        ids.setflags(write=False)
-        self.train_ids, self.held_out_ids = ids[:train_size], ids[train_size:]
+        self._part(ids[:train_size], ids[train_size:])
+
+    def _part(self, train_ids: Ids, held_out_ids: Ids) -> None:
+        """Keep the two parts; the arrays cannot be overwritten."""
+        for ids in (train_ids, held_out_ids):
+            ids.setflags(write=False)
+        self.train_ids, self.held_out_ids = train_ids, held_out_ids
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Fill a copy; what numpy copies can be written to."""
+        vars(self).update(state)
+        self._part(self.train_ids, self.held_out_ids)
 
     def __repr__(self) -> str:
         sizes = f"{self.train_ids.size:,} to train on, {self.held_out_ids.size:,} held out"
@@ -276,12 +286,7 @@ class TextTask:
         """
         S = self._territory(self.train_ids, N, chunk, "TextTask.streams", "train part")
         chunks = max(1, (S - chunk + 1) // chunk)  # leaves room for chunk different starts, when the text allows it
-        return self._passes(chunks, S, N, chunk, as_generator(rng))
-
-    def _passes(self, chunks: int, S: int, N: int, chunk: int, rng: np.random.Generator) -> Iterator[Chunk]:
-        while True:
-            start = int(rng.integers(S - chunks * chunk + 1))
-            yield from _read_pass(self.train_ids, S, N, chunk, start, start + chunks * chunk)
+        return _Streams(self.train_ids, S, N, chunk, chunks * chunk, as_generator(rng))
 
     def evaluation_streams(self, N: int, chunk: int) -> Iterator[Chunk]:
         """Read the held-out part once, as N contiguous streams side by side; the same chunks at every call.
@@ -301,7 +306,7 @@ class TextTask:
             At the call: when N or chunk is not an int ≥ 1, or the held-out part has fewer than N + 1 characters.
         """
         S = self._territory(self.held_out_ids, N, chunk, "TextTask.evaluation_streams", "held-out part", whole=False)
-        return _read_pass(self.held_out_ids, S, N, chunk, 0, S)
+        return _Streams(self.held_out_ids, S, N, chunk, S, None)
 
     def _territory(self, ids: Ids, N: int, chunk: int, caller: str, part: str, whole: bool = True) -> int:
         """Check the arguments, and say how many steps each of the N streams has at its disposal."""
@@ -315,12 +320,27 @@ class TextTask:
         return (ids.size - 1) // streams
 
 
-def _read_pass(ids: Ids, S: int, N: int, chunk: int, start: int, stop: int) -> Iterator[Chunk]:
-    """Yield steps ``start`` to ``stop`` of N streams, S apart, in chunks."""
-    first = np.arange(N) * S
-    for begin in range(start, stop, chunk):
-        at = np.arange(begin, min(begin + chunk, stop))[:, None] + first
-        yield Chunk(ids[at], ids[at + 1], begin == start)
+class _Streams(Iterator[Chunk]):
+    """N streams of ids, S apart, in chunks, ``steps`` of each in a pass; no generator: this can be copied and pickled.
+
+    Where each pass starts is drawn; without ``rng`` there is one pass, from the start.
+    """
+
+    def __init__(self, ids: Ids, S: int, N: int, chunk: int, steps: int, rng: np.random.Generator | None) -> None:
+        self.ids, self.first, self.chunk, self.steps, self.rng = ids, np.arange(N) * S, chunk, steps, rng
+        self.starts = S - steps + 1
+        self.start = self.at = 0
+        self.stop = steps if rng is None else 0
+
+    def __next__(self) -> Chunk:
+        if self.at >= self.stop:
+            if self.rng is None:
+                raise StopIteration
+            self.start = self.at = int(self.rng.integers(self.starts))
+            self.stop = self.start + self.steps
+        begin, self.at = self.at, min(self.at + self.chunk, self.stop)
+        at = np.arange(begin, self.at)[:, None] + self.first
+        return Chunk(self.ids[at], self.ids[at + 1], begin == self.start)
 
 
 def _code_points(text: str) -> npt.NDArray[np.uint32]:

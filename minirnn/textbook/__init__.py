@@ -1,16 +1,6 @@
-"""The equations transcribed literally, and back-propagation through time by hand: `layer`, then `gated`."""
+"""The equations transcribed literally, and back-propagation through time by hand: `layer`, then `lstm` and `gru`."""
 
-from minirnn.textbook.gated import (
-    GRUGradients,
-    LSTMGradients,
-    gru_reset_before_step,
-    gru_step,
-    lstm_step,
-    unroll_gru,
-    unroll_gru_backward,
-    unroll_lstm,
-    unroll_lstm_backward,
-)
+from minirnn.textbook.gru import GRUGradients, gru_reset_before_step, gru_step, unroll_gru, unroll_gru_backward
 from minirnn.textbook.layer import (
     Gradients,
     head,
@@ -21,6 +11,7 @@ from minirnn.textbook.layer import (
     unroll,
     unroll_backward,
 )
+from minirnn.textbook.lstm import LSTMGradients, lstm_step, unroll_lstm, unroll_lstm_backward
 from minirnn.textbook.reading import ACTIVATIONS
 
 __all__ = [

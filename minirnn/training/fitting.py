@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from minirnn.arguments import as_flag, as_size, describe
+from minirnn.arguments import Made, as_flag, as_size, describe, is_real
 from minirnn.autograd.modes import AnomalyError, detect_anomaly
 from minirnn.layers.module import Module
 from minirnn.losses import cross_entropy
@@ -38,6 +38,9 @@ class NonFiniteError(FloatingPointError):
     def __init__(self, message: str, history: History) -> None:
         super().__init__(message)
         self.history = history
+
+    def __reduce__(self) -> Any:
+        return type(self), (str(self), self.history)
 
 
 def fit(
@@ -242,13 +245,12 @@ def _pieces(
 
 def every(updates: int, action: Callable[[History], object]) -> Callable[[History], None]:
     """Make a callback of `fit` that calls ``action(history)`` after every so many updates."""
-    interval = as_size(updates, "every: updates")
+    return Made(_every, as_size(updates, "every: updates"), action)
 
-    def callback(history: History) -> None:
-        if history.updates % interval == 0:
-            action(history)
 
-    return callback
+def _every(updates: int, action: Callable[[History], object], history: History) -> None:
+    if history.updates % updates == 0:
+        action(history)
 
 
 class _Update:
@@ -317,7 +319,7 @@ def _max_norm(clip_norm: float | None) -> float:
     """Return what `clip_grad_norm` takes; without clipping it only measures."""
     if clip_norm is None:
         return math.inf
-    if isinstance(clip_norm, bool) or not isinstance(clip_norm, int | float | np.number) or not clip_norm > 0:
+    if not is_real(clip_norm) or not clip_norm > 0:
         raise ValueError(f"fit: clip_norm must be a positive number, or None not to clip, got {clip_norm!r}")
     return float(clip_norm)
 

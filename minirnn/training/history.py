@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from minirnn.arguments import as_size, one_of
+from minirnn.drawing.axes import axes_for
 from minirnn.drawing.charts import curve, means
 from minirnn.storage import write_whole
 
@@ -206,14 +207,7 @@ class History:
         ImportError
             Where matplotlib is not installed.
         """
-        if ax is None:
-            try:
-                from matplotlib.figure import Figure
-            except ImportError:
-                raise ImportError(
-                    'History.plot: needs matplotlib, which is not installed: try pip install "minirnn[plot]"'
-                ) from None
-            ax = Figure(figsize=(6.4, 4.0), layout="constrained").subplots()
+        ax = axes_for("History.plot", ax)
         updates = np.arange(1, self.updates + 1)
         ax.plot(updates, self.loss, color="#999999", linewidth=0.5, label="training loss")
         ax.plot(updates, self.running(), color="#0072b2", label="its running mean over 100")

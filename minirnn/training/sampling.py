@@ -1,13 +1,12 @@
 """`sample`: what was learnt of a text, written down."""
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from minirnn.arguments import as_generator, as_size
+from minirnn.arguments import as_generator, as_positive, as_size
 from minirnn.layers.module import Module
 from minirnn.tasks import TextTask
 from minirnn.training.evaluation import evaluating
@@ -47,8 +46,7 @@ def sample(
         For a prompt with characters that the task does not know, or a temperature that is not positive.
     """
     length = as_size(length, "sample: length")
-    if isinstance(temperature, bool) or not isinstance(temperature, int | float) or not 0 < temperature < math.inf:
-        raise ValueError(f"sample: temperature must be a positive number, got {temperature!r}: try 1.0")
+    temperature = as_positive(temperature, "sample: temperature", "try 1.0")
     if getattr(model, "embedding", None) is None:
         raise TypeError(f"sample: model must be a SequenceModel with an embedding, got {type(model).__name__}")
     rng = as_generator(rng)

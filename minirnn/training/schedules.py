@@ -7,8 +7,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from minirnn.arguments import as_number, as_size
+from minirnn.arguments import Made, as_number, as_size
 from minirnn.optim import Optimizer
+from minirnn.tasks import SequenceTask, TextTask
 from minirnn.training.held_out import HELD_OUT
 from minirnn.training.history import History
 from minirnn.training.sources import as_task
@@ -23,8 +24,11 @@ def linear(updates: int, to: float = 0.0) -> Schedule:
     >>> rate(0), rate(50), rate(1000)
     (1.0, 0.5, 0.0)
     """
-    total, end = as_size(updates, "linear: updates"), as_number(to, "linear: to")
-    return lambda update: 1.0 + (end - 1.0) * min(update / total, 1.0)
+    return Made(_linear, as_size(updates, "linear: updates"), as_number(to, "linear: to"))
+
+
+def _linear(updates: int, to: float, update: int) -> float:
+    return 1.0 + (to - 1.0) * min(update / updates, 1.0)
 
 
 def cosine(updates: int, to: float = 0.0) -> Schedule:
@@ -34,8 +38,11 @@ def cosine(updates: int, to: float = 0.0) -> Schedule:
     >>> rate(0), round(rate(50), 12), rate(100)
     (1.0, 0.5, 0.0)
     """
-    total, end = as_size(updates, "cosine: updates"), as_number(to, "cosine: to")
-    return lambda update: end + (1.0 - end) * (1.0 + math.cos(math.pi * min(update / total, 1.0))) / 2.0
+    return Made(_cosine, as_size(updates, "cosine: updates"), as_number(to, "cosine: to"))
+
+
+def _cosine(updates: int, to: float, update: int) -> float:
+    return to + (1.0 - to) * (1.0 + math.cos(math.pi * min(update / updates, 1.0))) / 2.0
 
 
 def steps(every: int, factor: float) -> Schedule:
@@ -45,8 +52,12 @@ def steps(every: int, factor: float) -> Schedule:
     >>> rate(9), rate(10), rate(25)
     (1.0, 0.5, 0.25)
     """
-    interval, by = as_size(every, "steps: every"), as_number(factor, "steps: factor")
-    return lambda update: by ** (update // interval)
+    return Made(_steps, as_size(every, "steps: every"), as_number(factor, "steps: factor"))
+
+
+def _steps(every: int, factor: float, update: int) -> float:
+    value: float = factor ** (update // every)
+    return value
 
 
 def warm_up(updates: int, then: Schedule | None = None) -> Schedule:
@@ -56,9 +67,13 @@ def warm_up(updates: int, then: Schedule | None = None) -> Schedule:
     >>> rate(0), rate(3), rate(4), rate(9)
     (0.25, 1.0, 1.0, 0.5)
     """
-    first = as_size(updates, "warm_up: updates")
-    after = then or (lambda update: 1.0)
-    return lambda update: (update + 1) / first if update < first else after(update - first)
+    return Made(_warm_up, as_size(updates, "warm_up: updates"), then)
+
+
+def _warm_up(updates: int, then: Schedule | None, update: int) -> float:
+    if update < updates:
+        return (update + 1) / updates
+    return then(update - updates) if then else 1.0
 
 
 def early_stopping(name: str, patience: int, min_delta: float = 0.0) -> Callable[[History], bool]:
@@ -82,16 +97,15 @@ def early_stopping(name: str, patience: int, min_delta: float = 0.0) -> Callable
     True
     """
     patience = as_size(patience, "early_stopping: patience")
-    least = as_number(min_delta, "early_stopping: min_delta")
+    return Made(_early_stopping, name, patience, as_number(min_delta, "early_stopping: min_delta"))
 
-    def stop(history: History) -> bool:
-        best, since = math.inf, 0
-        for evaluation in history.evaluations.get(name, ()):
-            better = evaluation.value < best - least
-            best, since = (evaluation.value, 0) if better else (best, since + 1)
-        return since >= patience
 
-    return stop
+def _early_stopping(name: str, patience: int, min_delta: float, history: History) -> bool:
+    best, since = math.inf, 0
+    for evaluation in history.evaluations.get(name, ()):
+        better = evaluation.value < best - min_delta
+        best, since = (evaluation.value, 0) if better else (best, since + 1)
+    return since >= patience
 
 
 def until_solved(task: Any, name: str = HELD_OUT) -> Callable[[History], bool]:
@@ -119,13 +133,12 @@ def until_solved(task: Any, name: str = HELD_OUT) -> Callable[[History], bool]:
     >>> stop(history)
     True
     """
-    checked = as_task(task, "until_solved: task must be a task of minirnn.tasks")
+    return Made(_until_solved, as_task(task, "until_solved: task must be a task of minirnn.tasks"), name)
 
-    def stop(history: History) -> bool:
-        made = history.evaluations.get(name, [])
-        return bool(made) and checked.solved(made[-1].value)
 
-    return stop
+def _until_solved(task: SequenceTask | TextTask, name: str, history: History) -> bool:
+    made = history.evaluations.get(name, [])
+    return bool(made) and task.solved(made[-1].value)
 
 
 class Rate:

@@ -9,8 +9,8 @@ from minirnn.bptt.page.numbers import STEPS, collect
 from minirnn.bptt.tracing import Trace
 
 SCRIPTS = (
-    "format.js", "data.js", "colours.js", "state.js", "network.js", "bucket.js", "credit.js", "charts.js",
-    "equation.js", "controls.js", "main.js",
+    "format.js", "data.js", "colours.js", "state.js", "network.js", "arrows.js", "bucket.js", "credit.js",
+    "charts.js", "equation.js", "controls.js", "main.js",
 )  # fmt: skip
 """In the order in which they need one another."""
 
