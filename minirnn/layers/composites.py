@@ -6,7 +6,7 @@ Both are recurrent modules themselves, so that one can hold the other.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -14,10 +14,12 @@ from minirnn.arguments import as_probability, describe
 from minirnn.autograd.functions import concatenate
 from minirnn.autograd.modes import WITHIN, anomaly
 from minirnn.autograd.tensor import Tensor
-from minirnn.drawing import blocks
 from minirnn.layers.module import Module
 from minirnn.layers.plain import Dropout
 from minirnn.layers.recurrence import Recurrence, RecurrentOutput
+
+if TYPE_CHECKING:
+    from minirnn.drawing import blocks
 
 
 class BidirectionalState(NamedTuple):
@@ -138,7 +140,9 @@ class Bidirectional(Recurrence):
     def _states(self, states: Any, argument: str, optional: bool = True) -> Sequence[Any]:
         return _entries(states, 2, f"{self.name}: {argument}", "a tuple (forward, backward)", optional)
 
-    def _block(self) -> blocks.Block:
+    def _block(self) -> "blocks.Block":
+        from minirnn.drawing import blocks
+
         return blocks.Both(self.forward_layer._block(), self.backward_layer._block(), self.output_size)
 
 
@@ -285,7 +289,9 @@ class Stacked(Recurrence):
         expected = f"a tuple with one entry for each of {self._count} layers"
         return _entries(states, self._count, f"{self.name}: {argument}", expected, optional)
 
-    def _block(self) -> blocks.Block:
+    def _block(self) -> "blocks.Block":
+        from minirnn.drawing import blocks
+
         return blocks.Tower([layer._block() for layer in self.layers])
 
 

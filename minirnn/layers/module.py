@@ -1,15 +1,17 @@
 """Parameter and Module: named leaves, and what owns them."""
 
-import pathlib
 from collections.abc import Iterator, Mapping
-from typing import Any, Self, TextIO
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 import numpy as np
 
-from minirnn import counting
 from minirnn.arguments import Array, as_array, describe
 from minirnn.autograd.tensor import Tensor
-from minirnn.storage import PARAMETERS, CheckpointError, read, write
+
+if TYPE_CHECKING:  # and in the methods that need them
+    import pathlib
+
+    from minirnn import counting
 
 
 class Parameter(Tensor):
@@ -180,7 +182,7 @@ class Module:
             )
         return {name: array.astype(parameters[name].dtype) for name, array in arrays.items()}
 
-    def save(self, path: Any) -> pathlib.Path:
+    def save(self, path: Any) -> "pathlib.Path":
         """Save the values of every Parameter to a file, an ``.npz``, whole or not at all; return its path.
 
         For the optimiser and the Generators too, and for where training was, see `minirnn.checkpoints.save_checkpoint`.
@@ -190,6 +192,8 @@ class Module:
         OSError
             When it cannot be written; a file that was there is what it was then.
         """
+        from minirnn.storage import PARAMETERS, write
+
         kind = type(self).__name__
         arrays = {PARAMETERS + name: p.data for name, p in self.named_parameters()}
         return write(path, "weights", {"module": kind}, arrays, f"{kind}.save")
@@ -209,6 +213,8 @@ class Module:
         -----
         Values are cast to the dtype of the Parameter, as in `load_state_dict`.
         """
+        from minirnn.storage import CheckpointError, read
+
         caller = f"{type(self).__name__}.load"
         contents = read(path, caller)
         try:
@@ -221,7 +227,7 @@ class Module:
 
     # --- what it says of itself --------------------------------------------------------------------------------------
 
-    def counted(self, prefix: str = "") -> list[counting.Term]:
+    def counted(self, prefix: str = "") -> "list[counting.Term]":
         """Return a row of `summary` for each Parameter it owns itself or through other modules, by its dotted name."""
         terms = []
         for name, value in vars(self).items():
@@ -241,6 +247,8 @@ class Module:
         A Parameter that is shared stands under its first name. Below the table stands, for each recurrent layer, what
         torch, Keras and ONNX would count, and why. Needs no data.
         """
+        from minirnn import counting
+
         names = dict(self.named_parameters())
         terms = [term for term in self.counted() if term.name in names]
         rows = [(t.name, t.shape, t.shape_column, f"{t.formula} = {t.numbers}", t.count) for t in terms]
@@ -262,8 +270,10 @@ class Module:
         return "\n".join([f"{name}(", *([f"  {settings}"] if settings else []), *lines, ")"])
 
 
-def _term(name: str, parameter: Parameter) -> counting.Term:
+def _term(name: str, parameter: Parameter) -> "counting.Term":
+    from minirnn.counting import Term
+
     shape = parameter.shape
     letters = "in·out" if len(shape) == 2 else "out"
     numbers = "·".join(map(str, shape)) or "1"
-    return counting.Term(name, shape, shape[::-1], letters, numbers, parameter.size)
+    return Term(name, shape, shape[::-1], letters, numbers, parameter.size)

@@ -1,13 +1,15 @@
 """What every recurrent module has in common, a layer as well as what is composed of layers."""
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from minirnn.arguments import as_size
 from minirnn.autograd.tensor import Tensor
-from minirnn.drawing import blocks, unrolled
 from minirnn.layers.module import Module
+
+if TYPE_CHECKING:
+    from minirnn.drawing import blocks
 
 
 class RecurrentOutput(NamedTuple):
@@ -81,6 +83,8 @@ class Recurrence(Module):
         >>> svg[:4], "h_t" in svg, "(20, 80)" in svg  # save it with pathlib.Path("lstm.svg").write_text(svg)
         ('<svg', False, True)
         """
+        from minirnn.drawing import blocks, unrolled
+
         picture = blocks.Picture(self._title(), self._block(), self.input_size, self._equations())
         return unrolled.draw(picture, as_size(T, f"{self.name}.to_svg: T"))
 
@@ -92,7 +96,7 @@ class Recurrence(Module):
         """Return what stands above a drawing."""
         return f"{self.name}: D = {self.input_size}, H = {self.output_size}, {self.count_params():,} parameters"
 
-    def _block(self) -> blocks.Block:
+    def _block(self) -> "blocks.Block":
         """Return what is drawn; a subclass says it."""
         raise NotImplementedError(f"{self.name}.to_svg: define _block(), from minirnn.drawing.blocks")
 

@@ -6,7 +6,6 @@ import numpy as np
 
 from minirnn.arguments import as_lengths, as_size, one_of
 from minirnn.autograd.tensor import Tensor
-from minirnn.drawing import blocks, unrolled
 from minirnn.layers.module import Module
 from minirnn.layers.recurrence import Recurrence
 
@@ -129,6 +128,8 @@ class SequenceModel(Module):
 
     def to_svg(self, T: int = 5) -> str:
         """Draw it as `Recurrence.to_svg` does, with the embedding below and the head above."""
+        from minirnn.drawing import blocks, unrolled
+
         of_head, block = getattr(self.head, "weight", None), self.recurrent._block()
         weight = None if of_head is None else blocks.Weight("weight", of_head.shape)
         head = blocks.Box(type(self.head).__name__, weight, getattr(self.head, "out_features", None))
