@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from minirnn import counting
 from minirnn.arguments import Array, float_dtype
 from minirnn.autograd.tensor import Tensor, apply_kernel, unary
 from minirnn.init import Initializer, get
@@ -20,6 +19,9 @@ from minirnn.layers.module import Module
 from minirnn.layers.sequences import Sequences
 from minirnn.layers.settings import preset, resolve_activation, segment_length
 from minirnn.layers.terms import CellTerms, ElmanTerms, Terms
+
+if TYPE_CHECKING:
+    from minirnn import counting
 
 
 class RecurrentLayer(Layer):
@@ -184,14 +186,16 @@ class RecurrentLayer(Layer):
 
     # --- what it says of itself --------------------------------------------------------------------------------------
 
-    def count(self) -> counting.ParameterCount:
+    def count(self) -> "counting.ParameterCount":
         """Return the analytic count, with formulas, shapes and what other libraries would report."""
+        from minirnn import counting
+
         if self.cell is not None:
             kind = type(self.cell).__name__
             raise TypeError(f"{self.name}: count knows no formula for the cell {kind}: try count_params()")
         return counting.elman(self.input_size, self.hidden_size, bias=self.b_h is not None)
 
-    def counted(self, prefix: str = "") -> list[counting.Term]:
+    def counted(self, prefix: str = "") -> "list[counting.Term]":
         """Return the rows of `summary`, with the formula in note 000's letters."""
         return super().counted(prefix) if self.cell is None else Module.counted(self, prefix)
 

@@ -1,12 +1,11 @@
 """GRULayer."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from minirnn import counting
 from minirnn.arguments import as_flag
 from minirnn.autograd import ops
 from minirnn.autograd.tensor import Tensor, unary
@@ -15,6 +14,9 @@ from minirnn.kernels.gru import GRU, GRUResetBefore
 from minirnn.layers.layer import Common, Layer
 from minirnn.layers.module import Parameter
 from minirnn.layers.terms import GRUTerms, Terms
+
+if TYPE_CHECKING:
+    from minirnn import counting
 
 _AFTER, _BEFORE = GRU(), GRUResetBefore()
 
@@ -163,7 +165,9 @@ class GRULayer(Layer):
     def _own_repr(self) -> list[str]:
         return ["reset_after=False"] * (not self.reset_after)
 
-    def count(self) -> counting.ParameterCount:
+    def count(self) -> "counting.ParameterCount":
         """Return the analytic count, with formulas, shapes and what other libraries would report."""
+        from minirnn import counting
+
         bias = self.b_h is not None
         return counting.gru(self.input_size, self.hidden_size, bias=bias, reset_after=self.reset_after)

@@ -1,19 +1,16 @@
 """What the recurrent layers share: the door, the state, both backends, and what a layer says of itself."""
 
-import dataclasses
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from minirnn import counting
 from minirnn.arguments import Array, as_array, as_flag, as_generator, as_probability, as_size, float_dtype, one_of
 from minirnn.autograd.functions import concatenate, stack, where
 from minirnn.autograd.modes import anomaly
 from minirnn.autograd.tensor import Tensor, apply_kernel, unary, will_record, wrap
-from minirnn.drawing.blocks import Cell, Weight
 from minirnn.init import Initializer, get, initialise
 from minirnn.kernels import unroll
 from minirnn.kernels.layout import Weights
@@ -25,6 +22,10 @@ from minirnn.layers.recurrence import Recurrence, RecurrentOutput
 from minirnn.layers.sequences import Sequences, find
 from minirnn.layers.settings import BACKENDS, as_message_clip, as_remat, segment_length
 from minirnn.layers.terms import Terms
+
+if TYPE_CHECKING:  # and in the methods that need them
+    from minirnn import counting
+    from minirnn.drawing.blocks import Cell
 
 IDLE = 6e-5, 200.0
 """What a step of a lane costs for each multiplication, and to go on with fewer lanes, in µs: to weigh one against the
@@ -388,12 +389,16 @@ class Layer(Recurrence):
 
     # --- what it says of itself --------------------------------------------------------------------------------------
 
-    def count(self) -> counting.ParameterCount:
+    def count(self) -> "counting.ParameterCount":
         """Return the analytic count, with formulas, shapes and what other libraries would report."""
         raise NotImplementedError
 
-    def counted(self, prefix: str = "") -> list[counting.Term]:
+    def counted(self, prefix: str = "") -> "list[counting.Term]":
         """Return the rows of `summary`, with the formula in note 000's letters."""
+        import dataclasses
+
+        from minirnn import counting
+
         terms = list(self.count().terms)
         H = self.hidden_size
         terms += [
@@ -431,7 +436,9 @@ class Layer(Recurrence):
     def _title(self) -> str:
         return f"{self.name}({self.extra_repr()}): {self.count_params():,} parameters"
 
-    def _block(self) -> Cell:
+    def _block(self) -> "Cell":
+        from minirnn.drawing.blocks import Cell, Weight
+
         into, around, *biases = (Weight(p.name, p.shape) for p in self._weights if p is not None)
         way = bool(self.reverse)
         return Cell(self.name, self._gate_names(), self.state_names, into, around, biases, way, self.hidden_size)

@@ -1,12 +1,11 @@
 """LSTMLayer."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from minirnn import counting
 from minirnn.arguments import as_number
 from minirnn.autograd import ops
 from minirnn.autograd.tensor import Tensor, unary
@@ -14,6 +13,9 @@ from minirnn.init import Initializer
 from minirnn.kernels.lstm import LSTM
 from minirnn.layers.layer import Common, Layer
 from minirnn.layers.terms import LSTMTerms, Terms
+
+if TYPE_CHECKING:
+    from minirnn import counting
 
 
 class LSTMState(NamedTuple):
@@ -166,6 +168,8 @@ class LSTMLayer(Layer):
             "h_{t} = o ⊙ tanh(c_{t})",
         ]
 
-    def count(self) -> counting.ParameterCount:
+    def count(self) -> "counting.ParameterCount":
         """Return the analytic count, with formulas, shapes and what other libraries would report."""
+        from minirnn import counting
+
         return counting.lstm(self.input_size, self.hidden_size, bias=self.b_h is not None)
