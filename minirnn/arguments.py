@@ -8,15 +8,18 @@ import math
 import operator
 import reprlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
+Generator: TypeAlias = "np.random.Generator"
+Rng: TypeAlias = "np.random.Generator | int | None"
+"""Names, not things: numpy.random takes a while to load, and does so when something is drawn."""
 
 
-def as_generator(rng: np.random.Generator | int | None) -> np.random.Generator:
+def as_generator(rng: Rng) -> Generator:
     """Make a Generator of what a caller passed as ``rng``; numpy's global state is never touched.
 
     Parameters

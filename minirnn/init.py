@@ -14,11 +14,11 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from minirnn.arguments import describe, is_real
+from minirnn.arguments import Generator, describe, is_real
 
 Array = npt.NDArray[np.float64]
 Shape = tuple[int, ...]
-Initializer = Callable[[Shape, np.random.Generator], npt.ArrayLike]
+Initializer = Callable[[Shape, Generator], npt.ArrayLike]
 """What a layer accepts besides a name: a callable taking ``shape`` and ``rng``."""
 
 
@@ -50,7 +50,7 @@ def _square(shape: Shape, name: str) -> int:
 # --- initialisers -----------------------------------------------------------------------------------------------------
 
 
-def glorot_uniform(shape: Shape, rng: np.random.Generator) -> Array:
+def glorot_uniform(shape: Shape, rng: Generator) -> Array:
     """W_ij ~ U(−a, a) with a = √(6 / (inputs + outputs)), so that Var W_ij = 2 / (inputs + outputs).
 
     Keeps the variance of a linear layer's values (forward) and of its gradients (backward) as equal as one number can.
@@ -80,7 +80,7 @@ def glorot_uniform(shape: Shape, rng: np.random.Generator) -> Array:
     return rng.uniform(-limit, limit, shape)
 
 
-def orthogonal(shape: Shape, rng: np.random.Generator) -> Array:
+def orthogonal(shape: Shape, rng: Generator) -> Array:
     """W Wᵀ = Wᵀ W = I, drawn uniformly (Haar measure) from the orthogonal group.
 
     A = Q R with A_ij ~ N(0, 1); then W = Q diag(sign(R_11), …, sign(R_HH)). Without the signs, Q follows the sign
@@ -116,7 +116,7 @@ def orthogonal(shape: Shape, rng: np.random.Generator) -> Array:
     return q if inputs >= outputs else np.ascontiguousarray(q.T)
 
 
-def identity(shape: Shape, rng: np.random.Generator) -> Array:
+def identity(shape: Shape, rng: Generator) -> Array:
     """W = I: with ReLU and zero biases, a state that stays as it is until an input changes it (IRNN).
 
     Parameters
@@ -141,17 +141,17 @@ def identity(shape: Shape, rng: np.random.Generator) -> Array:
     return np.eye(_square(shape, "identity"))
 
 
-def zeros(shape: Shape, rng: np.random.Generator) -> Array:
+def zeros(shape: Shape, rng: Generator) -> Array:
     """W_ij = 0, in any shape; ``rng`` is not used. The usual start of a bias."""
     return np.zeros(shape)
 
 
-def ones(shape: Shape, rng: np.random.Generator) -> Array:
+def ones(shape: Shape, rng: Generator) -> Array:
     """W_ij = 1, in any shape; ``rng`` is not used."""
     return np.ones(shape)
 
 
-def constant(value: float) -> Callable[[Shape, np.random.Generator], Array]:
+def constant(value: float) -> Callable[[Shape, Generator], Array]:
     """Make the initialiser W_ij = ``value``, in any shape.
 
     Raises
@@ -163,7 +163,7 @@ def constant(value: float) -> Callable[[Shape, np.random.Generator], Array]:
     return lambda shape, rng: np.full(shape, fill)
 
 
-def normal(std: float, mean: float = 0.0) -> Callable[[Shape, np.random.Generator], Array]:
+def normal(std: float, mean: float = 0.0) -> Callable[[Shape, Generator], Array]:
     """Make the initialiser W_ij ~ N(mean, std²), in any shape.
 
     ``std`` is the standard deviation, not the variance. The name "normal" stands for ``normal(0.001)``, the start of
@@ -183,7 +183,7 @@ def normal(std: float, mean: float = 0.0) -> Callable[[Shape, np.random.Generato
     return lambda shape, rng: rng.normal(centre, scale, shape)
 
 
-def uniform(low: float, high: float) -> Callable[[Shape, np.random.Generator], Array]:
+def uniform(low: float, high: float) -> Callable[[Shape, Generator], Array]:
     """Make the initialiser W_ij ~ U[low, high), in any shape.
 
     Raises
@@ -200,7 +200,7 @@ def uniform(low: float, high: float) -> Callable[[Shape, np.random.Generator], A
     return lambda shape, rng: rng.uniform(a, b, shape)
 
 
-def spectral(radius: float) -> Callable[[Shape, np.random.Generator], Array]:
+def spectral(radius: float) -> Callable[[Shape, Generator], Array]:
     """Make the initialiser of a random square W with the spectral radius ``radius``: its largest |eigenvalue|.
 
     W = radius · A / ρ(A) with A_ij ~ N(0, 1), where ρ is the spectral radius; the scale of A drops out. With blocks of
@@ -247,7 +247,7 @@ def spectral(radius: float) -> Callable[[Shape, np.random.Generator], Array]:
     if target < 0:
         raise ValueError(f"spectral: radius must be ≥ 0, got {target}: try spectral({-target})")
 
-    def draw(shape: Shape, rng: np.random.Generator) -> Array:
+    def draw(shape: Shape, rng: Generator) -> Array:
         H = _square(shape, "spectral")
         A = rng.standard_normal((H, H))
         largest = float(np.abs(np.linalg.eigvals(A)).max())
@@ -310,7 +310,7 @@ def get(initializer: str | Initializer, argument: str = "initializer") -> Initia
 def initialise(
     initializer: str | Initializer,
     shape: Shape,
-    rng: np.random.Generator,
+    rng: Generator,
     dtype: npt.DTypeLike,
     argument: str,
     blocks: int = 1,

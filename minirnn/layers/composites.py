@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from minirnn.arguments import as_probability, describe
+from minirnn.arguments import Rng, as_probability, describe
 from minirnn.autograd.functions import concatenate
 from minirnn.autograd.modes import WITHIN, anomaly
 from minirnn.autograd.tensor import Tensor
@@ -195,7 +195,7 @@ class Stacked(Recurrence):
         self,
         layers: Sequence[Recurrence],
         dropout: float = 0.0,
-        rng: np.random.Generator | int | None = None,
+        rng: Rng = None,
     ) -> None:
         super().__init__()
         _check_stack(layers, self.name)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from minirnn.arguments import Array, float_dtype
+from minirnn.arguments import Array, Rng, float_dtype
 from minirnn.autograd.tensor import Tensor, apply_kernel, unary
 from minirnn.init import Initializer, get
 from minirnn.kernels import elman
@@ -108,7 +108,7 @@ class RecurrentLayer(Layer):
         message_clip: float | None = None,
         remat: bool | int = False,
         dtype: npt.DTypeLike = np.float32,
-        rng: np.random.Generator | int | None = None,
+        rng: Rng = None,
     ) -> None:
         name = self.name
         self.cell = cell

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from minirnn.arguments import as_flag
+from minirnn.arguments import Rng, as_flag
 from minirnn.autograd import ops
 from minirnn.autograd.tensor import Tensor, unary
 from minirnn.init import Initializer
@@ -106,7 +106,7 @@ class GRULayer(Layer):
         message_clip: float | None = None,
         remat: bool | int = False,
         dtype: npt.DTypeLike = np.float32,
-        rng: np.random.Generator | int | None = None,
+        rng: Rng = None,
     ) -> None:
         self.reset_after = as_flag(reset_after, f"{self.name}: reset_after")
         self._kernel = _AFTER if reset_after else _BEFORE

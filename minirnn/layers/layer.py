@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from minirnn.arguments import Array, as_array, as_flag, as_generator, as_probability, as_size, float_dtype, one_of
+from minirnn.arguments import Array, Rng, as_array, as_flag, as_generator, as_probability, as_size, float_dtype, one_of
 from minirnn.autograd.functions import concatenate, stack, where
 from minirnn.autograd.modes import anomaly
 from minirnn.autograd.tensor import Tensor, apply_kernel, unary, will_record, wrap
@@ -46,7 +46,7 @@ class Common(NamedTuple):
     message_clip: float | None
     remat: bool | int
     dtype: npt.DTypeLike
-    rng: np.random.Generator | int | None
+    rng: Rng
 
 
 class Layer(Recurrence):

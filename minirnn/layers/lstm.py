@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from minirnn.arguments import as_number
+from minirnn.arguments import Rng, as_number
 from minirnn.autograd import ops
 from minirnn.autograd.tensor import Tensor, unary
 from minirnn.init import Initializer
@@ -118,7 +118,7 @@ class LSTMLayer(Layer):
         message_clip: float | None = None,
         remat: bool | int = False,
         dtype: npt.DTypeLike = np.float32,
-        rng: np.random.Generator | int | None = None,
+        rng: Rng = None,
     ) -> None:
         self._forget_bias = as_number(forget_bias, f"{self.name}: forget_bias")
         if isinstance(bias, bool | np.bool_) and not bias and forget_bias != 1.0:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 
 import numpy as np
 
-from minirnn.arguments import Array, as_array, describe
+from minirnn.arguments import Array, Generator, as_array, describe
 from minirnn.autograd.tensor import Tensor
 
 if TYPE_CHECKING:  # and in the methods that need them
@@ -106,7 +106,7 @@ class Module:
         """Return all Parameters, in a stable order."""
         return [parameter for _, parameter in self.named_parameters()]
 
-    def named_generators(self) -> Iterator[tuple[str, np.random.Generator]]:
+    def named_generators(self) -> Iterator[tuple[str, Generator]]:
         """Yield the Generators that it and the modules owned may draw from; a shared one under each of its names."""
         for name, value in vars(self).items():
             if isinstance(value, np.random.Generator):

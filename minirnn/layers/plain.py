@@ -5,7 +5,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from minirnn.arguments import Array, as_array, as_flag, as_generator, as_probability, as_size, class_ids, float_dtype
+from minirnn.arguments import (
+    Array,
+    Rng,
+    as_array,
+    as_flag,
+    as_generator,
+    as_probability,
+    as_size,
+    class_ids,
+    float_dtype,
+)
 from minirnn.autograd.modes import check_finite
 from minirnn.autograd.tensor import Tensor
 from minirnn.init import Initializer, initialise
@@ -45,7 +55,7 @@ class Linear(Module):
         *,
         initializer: str | Initializer = "glorot",
         dtype: npt.DTypeLike = np.float32,
-        rng: np.random.Generator | int | None = None,
+        rng: Rng = None,
     ) -> None:
         super().__init__()
         self.in_features = as_size(in_features, "Linear: in_features")
@@ -99,7 +109,7 @@ class Embedding(Module):
         *,
         initializer: str | Initializer = "glorot",
         dtype: npt.DTypeLike = np.float32,
-        rng: np.random.Generator | int | None = None,
+        rng: Rng = None,
     ) -> None:
         super().__init__()
         self.num_embeddings = as_size(num_embeddings, "Embedding: num_embeddings")
@@ -155,7 +165,7 @@ class Dropout(Module):
     array([[1., 1., 1., 1.]])
     """
 
-    def __init__(self, p: float, rng: np.random.Generator | int | None = None) -> None:
+    def __init__(self, p: float, rng: Rng = None) -> None:
         super().__init__()
         self.p = as_probability(p, "Dropout: p")
         if not self.p:
