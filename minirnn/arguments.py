@@ -8,12 +8,13 @@ import math
 import operator
 import reprlib
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
+Choice = TypeVar("Choice", bound=str)
 Generator: TypeAlias = "np.random.Generator"
 Rng: TypeAlias = "np.random.Generator | int | None"
 """Names, not things: numpy.random takes a while to load, and does so when something is drawn."""
@@ -89,11 +90,11 @@ def describe(value: object) -> str:
     return f"{reprlib.repr(value)} ({type(value).__name__})"
 
 
-def one_of(value: Any, choices: Sequence[str], argument: str) -> str:
+def one_of(value: Any, choices: Sequence[Choice], argument: str) -> Choice:
     """Check a name against the names there are; ValueError lists them."""
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{argument} must be one of {', '.join(map(repr, choices))}, got {value!r}")
-    return value
+    return choices[choices.index(value)]
 
 
 def as_flag(value: Any, argument: str) -> bool:

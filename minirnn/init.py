@@ -10,6 +10,7 @@ Weights are (inputs, outputs), for row vectors: ``x W``.
 
 import math
 from collections.abc import Callable
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ Array = npt.NDArray[np.float64]
 Shape = tuple[int, ...]
 Initializer = Callable[[Shape, Generator], npt.ArrayLike]
 """What a layer accepts besides a name: a callable taking ``shape`` and ``rng``."""
+InitializerName: TypeAlias = Literal["glorot", "orthogonal", "identity", "normal", "zeros", "ones"]
 
 
 # --- checks -----------------------------------------------------------------------------------------------------------
@@ -258,14 +260,9 @@ def spectral(radius: float) -> Callable[[Shape, Generator], Array]:
     return draw
 
 
-PRESETS: dict[str, Initializer] = {
-    "glorot": glorot_uniform,
-    "orthogonal": orthogonal,
-    "identity": identity,
-    "normal": normal(0.001),
-    "zeros": zeros,
-    "ones": ones,
-}
+PRESETS: dict[str, Initializer] = dict(
+    zip(get_args(InitializerName), (glorot_uniform, orthogonal, identity, normal(0.001), zeros, ones), strict=True)
+)
 """Every initialiser that has a name; "normal" is N(0, 0.001²)."""
 
 

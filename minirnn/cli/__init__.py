@@ -83,7 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="minirnn", description="Recurrent layers on numpy alone: count them, train them, look inside, time them."
     )
-    parser.add_argument("--version", action="version", version=f"minirnn {__version__}", help="print the version and exit")
+    parser.add_argument(
+        "--version", action="version", version=f"minirnn {__version__}", help="print the version and exit"
+    )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     count.add_command(commands)
     tasks.add_command(commands)

@@ -1,6 +1,7 @@
 """Modules: layers without recurrence, recurrent layers, what is composed of them, and a model around them."""
 
 from minirnn.layers.cell import Cell
+from minirnn.layers.choices import BACKENDS
 from minirnn.layers.composites import Bidirectional, BidirectionalState, Stacked
 from minirnn.layers.elman import RecurrentLayer
 from minirnn.layers.gru import GRULayer
@@ -9,7 +10,6 @@ from minirnn.layers.module import Module, Parameter
 from minirnn.layers.plain import Dropout, Embedding, Linear, Sequential
 from minirnn.layers.recurrence import Recurrence, RecurrentOutput
 from minirnn.layers.sequence_model import SequenceModel, SequenceOutput
-from minirnn.layers.settings import BACKENDS
 
 __all__ = [
     "BACKENDS",

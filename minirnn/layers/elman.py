@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from minirnn import counting
 
 
-class RecurrentLayer(Layer):
+class RecurrentLayer(Layer[Tensor]):
     """A layer of recurrent neurons (Elman 1990), unrolled through time::
 
         H_t = φ(X_t W_xh + H_{t-1} W_hh + b_h)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _AFTER, _BEFORE = GRU(), GRUResetBefore()
 
 
-class GRULayer(Layer):
+class GRULayer(Layer[Tensor]):
     """A layer of gated recurrent units, unrolled through time::
 
         r, z = σ(X_t W_x· + H_{t-1} W_h· + b_·), each with its block of the weights

@@ -17,10 +17,11 @@ from minirnn.kernels.layout import Weights
 from minirnn.layers import threads
 from minirnn.layers.anomaly import Watch, check_cast, check_parameters, check_state, check_x
 from minirnn.layers.cell import clip_message
+from minirnn.layers.choices import BACKENDS
 from minirnn.layers.module import Parameter
-from minirnn.layers.recurrence import Recurrence, RecurrentOutput
+from minirnn.layers.recurrence import Recurrence, RecurrentOutput, State
 from minirnn.layers.sequences import Sequences, find
-from minirnn.layers.settings import BACKENDS, as_message_clip, as_remat, segment_length
+from minirnn.layers.settings import as_message_clip, as_remat, segment_length
 from minirnn.layers.terms import Terms
 
 if TYPE_CHECKING:  # and in the methods that need them
@@ -49,7 +50,7 @@ class Common(NamedTuple):
     rng: Rng
 
 
-class Layer(Recurrence):
+class Layer(Recurrence[State]):
     """A recurrent layer: a cell, its parameters, and the unroll. `RecurrentLayer`, `LSTMLayer`, `GRULayer` are such.
 
     A subclass sets what stands here, and defines `_equation`.
@@ -106,7 +107,9 @@ class Layer(Recurrence):
         stacked.flags.writeable = False
         return stacked
 
-    def forward(self, x: Any, initial_state: Any = None, lengths: Any = None, *, reset: Any = None) -> RecurrentOutput:
+    def forward(
+        self, x: Any, initial_state: Any = None, lengths: Any = None, *, reset: Any = None
+    ) -> RecurrentOutput[State]:
         """Unroll over a mini-batch of sequences.
 
         Parameters
@@ -154,7 +157,7 @@ class Layer(Recurrence):
             outputs, *final = watch.over([outputs, *final])
         return RecurrentOutput(outputs, self._joined(final))
 
-    def step(self, x_t: Any, state: Any = None) -> Any:
+    def step(self, x_t: Any, state: Any = None) -> State:
         """Process one step: x_t (N, D) and a state, zeros or what has been learned if None, give the next state.
 
         The same numbers as the layer gives when it is called on the whole sequence.
@@ -374,9 +377,10 @@ class Layer(Recurrence):
         index = np.where(sequences.given, sequences.row, sequences.N)
         return [concatenate([s, f[None]])[index] for s, f in zip(state, self._fresh(), strict=True)]
 
-    def _joined(self, state: Sequence[Tensor]) -> Any:
+    def _joined(self, state: Sequence[Tensor]) -> State:
         """Return a state as the caller gets it."""
-        return state[0] if len(self.state_names) == 1 else tuple(state)
+        joined: Any = state[0] if len(self.state_names) == 1 else tuple(state)
+        return joined  # type: ignore[no-any-return]
 
     def _mask(self, N: int, sequences: Sequences | None) -> Array | None:
         """Draw by what the h that is fed back is multiplied, (sequences, H): one mask for all steps of a row."""

@@ -33,7 +33,7 @@ class LSTMState(NamedTuple):
     c: Tensor
 
 
-class LSTMLayer(Layer):
+class LSTMLayer(Layer[LSTMState]):
     """A layer of long short-term memory, unrolled through time::
 
         i, f, o = σ(X_t W_x· + H_{t-1} W_h· + b_·), each with its block of the weights

@@ -1,7 +1,7 @@
 """Parameter and Module: named leaves, and what owns them."""
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Self, TextIO
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, Self, TextIO, TypeVar
 
 import numpy as np
 
@@ -12,6 +12,9 @@ if TYPE_CHECKING:  # and in the methods that need them
     import pathlib
 
     from minirnn import counting
+
+P = ParamSpec("P")
+Returned = TypeVar("Returned", covariant=True)
 
 
 class Parameter(Tensor):
@@ -34,6 +37,12 @@ class Parameter(Tensor):
 
     def __reduce__(self) -> Any:
         return type(self), (self.data, self.requires_grad, self.name)
+
+
+class _Forward(Protocol[P, Returned]):
+    """What `Module.__call__` takes its signature from."""
+
+    def forward(self, *args: P.args, **kwargs: P.kwargs) -> Returned: ...
 
 
 class Module:
@@ -75,7 +84,7 @@ class Module:
         """Compute the output; a subclass says how."""
         raise NotImplementedError(f"{type(self).__name__} must define forward()")
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self: _Forward[P, Returned], *args: P.args, **kwargs: P.kwargs) -> Returned:
         """Call `forward`."""
         return self.forward(*args, **kwargs)
 

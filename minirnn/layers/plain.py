@@ -18,7 +18,7 @@ from minirnn.arguments import (
 )
 from minirnn.autograd.modes import check_finite
 from minirnn.autograd.tensor import Tensor
-from minirnn.init import Initializer, initialise
+from minirnn.init import Initializer, InitializerName, initialise
 from minirnn.layers.module import Module, Parameter
 
 
@@ -53,7 +53,7 @@ class Linear(Module):
         out_features: int,
         bias: bool = True,
         *,
-        initializer: str | Initializer = "glorot",
+        initializer: InitializerName | Initializer = "glorot",
         dtype: npt.DTypeLike = np.float32,
         rng: Rng = None,
     ) -> None:
@@ -107,7 +107,7 @@ class Embedding(Module):
         num_embeddings: int,
         embedding_dim: int,
         *,
-        initializer: str | Initializer = "glorot",
+        initializer: InitializerName | Initializer = "glorot",
         dtype: npt.DTypeLike = np.float32,
         rng: Rng = None,
     ) -> None:
@@ -216,8 +216,9 @@ class Sequential(Module):
                 )
             setattr(self, str(i), module)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Any) -> Tensor:
         """Apply the modules in order."""
         for _, module in self.children():
             x = module(x)
-        return x
+        y: Tensor = x
+        return y

@@ -1,6 +1,6 @@
 """What every recurrent module has in common, a layer as well as what is composed of layers."""
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 
 import numpy as np
 
@@ -9,10 +9,20 @@ from minirnn.autograd.tensor import Tensor
 from minirnn.layers.module import Module
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeVar  # known to type checkers; not needed at run time
+
     from minirnn.drawing import blocks
 
+    State = TypeVar("State", default=Any)
+    Forward = TypeVar("Forward", default=Any)
+    Backward = TypeVar("Backward", default=Any)
+else:
+    from typing import TypeVar
 
-class RecurrentOutput(NamedTuple):
+    State, Forward, Backward = TypeVar("State"), TypeVar("Forward"), TypeVar("Backward")
+
+
+class RecurrentOutput(NamedTuple, Generic[State]):
     """What a recurrent layer returns.
 
     Attributes
@@ -27,10 +37,10 @@ class RecurrentOutput(NamedTuple):
     """
 
     outputs: Tensor
-    final_state: Any
+    final_state: State
 
 
-class Recurrence(Module):
+class Recurrence(Module, Generic[State]):
     """A module that takes a sequence and a state, and returns outputs and the final state.
 
     Attributes
@@ -60,7 +70,9 @@ class Recurrence(Module):
         """Return the class's name, which errors start with."""
         return type(self).__name__
 
-    def forward(self, x: Any, initial_state: Any = None, lengths: Any = None, *, reset: Any = None) -> RecurrentOutput:
+    def forward(
+        self, x: Any, initial_state: Any = None, lengths: Any = None, *, reset: Any = None
+    ) -> RecurrentOutput[State]:
         """Unroll over a mini-batch of sequences; a subclass says how."""
         raise NotImplementedError(f"{self.name} must define forward()")
 

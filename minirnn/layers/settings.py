@@ -10,7 +10,6 @@ from minirnn.autograd import ops
 from minirnn.autograd.op import Op
 from minirnn.kernels.cells import ACTIVATIONS, Activation
 
-BACKENDS = ("fused", "graph")
 _OPS = {"tanh": ops.tanh, "relu": ops.relu, "sigmoid": ops.sigmoid, "identity": ops.identity}
 
 
