@@ -1,6 +1,8 @@
 """A recurrent layer you can read, look inside, trust to the last digit, and time, on numpy alone."""
 
-from minirnn import bptt, checkpoints, counting, init, losses, optim, tasks, textbook, training
+import sys
+from typing import TYPE_CHECKING
+
 from minirnn.autograd.functions import (
     abs,
     astype,
@@ -126,3 +128,30 @@ __all__ = [
     "unbind",
     "where",
 ]
+
+__version__ = "0.1.0"
+
+# The name that minirnn.layers had.
+recurrent = sys.modules["minirnn.layers"]
+sys.modules.update(
+    {
+        name.replace("layers", "recurrent", 1): module
+        for name, module in list(sys.modules.items())
+        if f"{name}.".startswith("minirnn.layers.")
+    }
+)
+
+# What is not needed to make and call a layer is loaded when it is first asked for.
+if TYPE_CHECKING:
+    from minirnn import bptt, checkpoints, counting, init, losses, optim, tasks, textbook, training
+else:
+
+    def __getattr__(name):
+        if name not in __all__:
+            raise AttributeError(f"module 'minirnn' has no attribute {name!r}", name=name, obj=sys.modules[__name__])
+        from importlib import import_module
+
+        return import_module(f"minirnn.{name}")
+
+    def __dir__():
+        return sorted({*globals(), *__all__})

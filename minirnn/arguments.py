@@ -9,12 +9,16 @@ import operator
 import reprlib
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
+Choice = TypeVar("Choice", bound=str)
+Generator: TypeAlias = "np.random.Generator"
+Rng: TypeAlias = "np.random.Generator | int | None"
+"""Names, not things: numpy.random takes a while to load, and does so when something is drawn."""
 R = TypeVar("R")
 
 
@@ -29,7 +33,7 @@ class Made(partial[R]):
         return f"{self.func.__name__.lstrip('_')}({', '.join(map(repr, self.args))})"
 
 
-def as_generator(rng: np.random.Generator | int | None) -> np.random.Generator:
+def as_generator(rng: Rng) -> Generator:
     """Make a Generator of what a caller passed as ``rng``; numpy's global state is never touched.
 
     Parameters
@@ -99,11 +103,11 @@ def describe(value: object) -> str:
     return f"{reprlib.repr(value)} ({type(value).__name__})"
 
 
-def one_of(value: Any, choices: Sequence[str], argument: str) -> str:
+def one_of(value: Any, choices: Sequence[Choice], argument: str) -> Choice:
     """Check a name against the names there are; ValueError lists them."""
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{argument} must be one of {', '.join(map(repr, choices))}, got {value!r}")
-    return value
+    return choices[choices.index(value)]
 
 
 def as_flag(value: Any, argument: str) -> bool:

@@ -10,16 +10,18 @@ Weights are (inputs, outputs), for row vectors: ``x W``.
 
 import math
 from collections.abc import Callable
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from minirnn.arguments import Made, describe, is_real
+from minirnn.arguments import Generator, Made, describe, is_real
 
 Array = npt.NDArray[np.float64]
 Shape = tuple[int, ...]
-Initializer = Callable[[Shape, np.random.Generator], npt.ArrayLike]
+Initializer = Callable[[Shape, Generator], npt.ArrayLike]
 """What a layer accepts besides a name: a callable taking ``shape`` and ``rng``."""
+InitializerName: TypeAlias = Literal["glorot", "orthogonal", "identity", "normal", "zeros", "ones"]
 
 
 # --- checks -----------------------------------------------------------------------------------------------------------
@@ -50,7 +52,7 @@ def _square(shape: Shape, name: str) -> int:
 # --- initialisers -----------------------------------------------------------------------------------------------------
 
 
-def glorot_uniform(shape: Shape, rng: np.random.Generator) -> Array:
+def glorot_uniform(shape: Shape, rng: Generator) -> Array:
     """W_ij ~ U(−a, a) with a = √(6 / (inputs + outputs)), so that Var W_ij = 2 / (inputs + outputs).
 
     Keeps the variance of a linear layer's values (forward) and of its gradients (backward) as equal as one number can.
@@ -80,7 +82,7 @@ def glorot_uniform(shape: Shape, rng: np.random.Generator) -> Array:
     return rng.uniform(-limit, limit, shape)
 
 
-def orthogonal(shape: Shape, rng: np.random.Generator) -> Array:
+def orthogonal(shape: Shape, rng: Generator) -> Array:
     """W Wᵀ = Wᵀ W = I, drawn uniformly (Haar measure) from the orthogonal group.
 
     A = Q R with A_ij ~ N(0, 1); then W = Q diag(sign(R_11), …, sign(R_HH)). Without the signs, Q follows the sign
@@ -116,7 +118,7 @@ def orthogonal(shape: Shape, rng: np.random.Generator) -> Array:
     return q if inputs >= outputs else np.ascontiguousarray(q.T)
 
 
-def identity(shape: Shape, rng: np.random.Generator) -> Array:
+def identity(shape: Shape, rng: Generator) -> Array:
     """W = I: with ReLU and zero biases, a state that stays as it is until an input changes it (IRNN).
 
     Parameters
@@ -141,17 +143,17 @@ def identity(shape: Shape, rng: np.random.Generator) -> Array:
     return np.eye(_square(shape, "identity"))
 
 
-def zeros(shape: Shape, rng: np.random.Generator) -> Array:
+def zeros(shape: Shape, rng: Generator) -> Array:
     """W_ij = 0, in any shape; ``rng`` is not used. The usual start of a bias."""
     return np.zeros(shape)
 
 
-def ones(shape: Shape, rng: np.random.Generator) -> Array:
+def ones(shape: Shape, rng: Generator) -> Array:
     """W_ij = 1, in any shape; ``rng`` is not used."""
     return np.ones(shape)
 
 
-def constant(value: float) -> Callable[[Shape, np.random.Generator], Array]:
+def constant(value: float) -> Callable[[Shape, Generator], Array]:
     """Make the initialiser W_ij = ``value``, in any shape.
 
     Raises
@@ -163,11 +165,11 @@ def constant(value: float) -> Callable[[Shape, np.random.Generator], Array]:
     return Made(_constant, fill)
 
 
-def _constant(value: float, shape: Shape, rng: np.random.Generator) -> Array:
+def _constant(value: float, shape: Shape, rng: Generator) -> Array:
     return np.full(shape, value)
 
 
-def normal(std: float, mean: float = 0.0) -> Callable[[Shape, np.random.Generator], Array]:
+def normal(std: float, mean: float = 0.0) -> Callable[[Shape, Generator], Array]:
     """Make the initialiser W_ij ~ N(mean, std²), in any shape.
 
     ``std`` is the standard deviation, not the variance. The name "normal" stands for ``normal(0.001)``, the start of
@@ -187,11 +189,11 @@ def normal(std: float, mean: float = 0.0) -> Callable[[Shape, np.random.Generato
     return Made(_normal, scale, centre)
 
 
-def _normal(std: float, mean: float, shape: Shape, rng: np.random.Generator) -> Array:
+def _normal(std: float, mean: float, shape: Shape, rng: Generator) -> Array:
     return rng.normal(mean, std, shape)
 
 
-def uniform(low: float, high: float) -> Callable[[Shape, np.random.Generator], Array]:
+def uniform(low: float, high: float) -> Callable[[Shape, Generator], Array]:
     """Make the initialiser W_ij ~ U[low, high), in any shape.
 
     Raises
@@ -208,11 +210,11 @@ def uniform(low: float, high: float) -> Callable[[Shape, np.random.Generator], A
     return Made(_uniform, a, b)
 
 
-def _uniform(low: float, high: float, shape: Shape, rng: np.random.Generator) -> Array:
+def _uniform(low: float, high: float, shape: Shape, rng: Generator) -> Array:
     return rng.uniform(low, high, shape)
 
 
-def spectral(radius: float) -> Callable[[Shape, np.random.Generator], Array]:
+def spectral(radius: float) -> Callable[[Shape, Generator], Array]:
     """Make the initialiser of a random square W with the spectral radius ``radius``: its largest |eigenvalue|.
 
     W = radius · A / ρ(A) with A_ij ~ N(0, 1), where ρ is the spectral radius; the scale of A drops out. With blocks of
@@ -261,7 +263,7 @@ def spectral(radius: float) -> Callable[[Shape, np.random.Generator], Array]:
     return Made(_spectral, target)
 
 
-def _spectral(radius: float, shape: Shape, rng: np.random.Generator) -> Array:
+def _spectral(radius: float, shape: Shape, rng: Generator) -> Array:
     H = _square(shape, "spectral")
     A = rng.standard_normal((H, H))
     largest = float(np.abs(np.linalg.eigvals(A)).max())
@@ -270,14 +272,9 @@ def _spectral(radius: float, shape: Shape, rng: np.random.Generator) -> Array:
     return radius * (A / largest) + 0.0  # + 0.0 turns the -0.0 of radius 0 into 0.0
 
 
-PRESETS: dict[str, Initializer] = {
-    "glorot": glorot_uniform,
-    "orthogonal": orthogonal,
-    "identity": identity,
-    "normal": normal(0.001),
-    "zeros": zeros,
-    "ones": ones,
-}
+PRESETS: dict[str, Initializer] = dict(
+    zip(get_args(InitializerName), (glorot_uniform, orthogonal, identity, normal(0.001), zeros, ones), strict=True)
+)
 """Every initialiser that has a name; "normal" is N(0, 0.001²)."""
 
 
@@ -322,7 +319,7 @@ def get(initializer: str | Initializer, argument: str = "initializer") -> Initia
 def initialise(
     initializer: str | Initializer,
     shape: Shape,
-    rng: np.random.Generator,
+    rng: Generator,
     dtype: npt.DTypeLike,
     argument: str,
     blocks: int = 1,

@@ -40,6 +40,8 @@ def imports(module, source):
     """Yield (dotted name, whether at module level) for every import; names in full, as in minirnn.kernels.unroll."""
     package = ["minirnn", *module.split(".")[:-1]]
     tree = ast.parse(source)
+    checks = [n for n in ast.walk(tree) if isinstance(n, ast.If) and getattr(n.test, "id", "") == "TYPE_CHECKING"]
+    typing_only = {id(n) for check in checks for statement in check.body for n in ast.walk(statement)}
     inner = {id(n) for f in ast.walk(tree) if isinstance(f, ast.FunctionDef | ast.Lambda) for n in ast.walk(f)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -50,6 +52,8 @@ def imports(module, source):
             names = [".".join([*base, alias.name]) for alias in node.names]
         else:
             continue
+        if id(node) in typing_only and getattr(node, "module", "") == "typing_extensions":
+            continue  # which type checkers know; nothing is imported
         for name in names:
             yield name, id(node) not in inner
 
@@ -83,13 +87,73 @@ def test_imports_point_one_way(module):
     assert faults(module, source_of(module)) == []
 
 
+def public():
+    """Return what the package imports from its modules, and what it takes from the standard library."""
+    names = {name for name, _ in imports("__init__", source_of("__init__"))}
+    ours = {name for name in names if name.startswith("minirnn.")}
+    return ours, names - ours
+
+
+def fresh(code):
+    """Return what a process of its own prints."""
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+
+
 def test_the_package_itself_needs_neither_tqdm_nor_the_command_line():
     """``import minirnn`` stays quick: the bar is only imported to be shown."""
-    for name, _ in imports("__init__", source_of("__init__")):
-        assert name.split(".")[0] in {"minirnn"}
-        assert name.split(".")[1] not in {"cli", "__main__"}
-    code = "import minirnn, sys; sys.exit(bool({'tqdm', 'minirnn.cli'} & sys.modules.keys()))"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    ours, others = public()
+    assert others == {"sys", "typing.TYPE_CHECKING", "importlib.import_module"}
+    assert not any(name.split(".")[1] in {"cli", "__main__"} for name in ours)
+
+
+LATER = ["bptt", "checkpoints", "counting", "losses", "optim", "tasks", "textbook", "training"]
+"""What loads when it is first asked for; init does as well, but layers need it."""
+
+
+def test_the_core_and_the_layers_are_all_that_loads_at_once():
+    loaded = fresh("import sys, numpy; before = set(sys.modules); import minirnn; print(*set(sys.modules) - before)")
+    rooms = {name.split(".")[1] for name in loaded if name.startswith("minirnn.")}
+    assert rooms == {"arguments", "autograd", "init", "kernels", "layers", "recurrent"}
+    costly = {"tqdm", "dataclasses", "pathlib", "json", "zipfile", "logging", "concurrent.futures", "numpy.random"}
+    assert not costly & set(loaded)
+
+
+@pytest.mark.parametrize("name", [*LATER, "init"])
+def test_a_room_is_there_when_it_is_first_asked_for(name):
+    assert fresh(f"import minirnn; print(minirnn.{name}.__name__)") == [f"minirnn.{name}"]
+    assert getattr(minirnn, name) is sys.modules[f"minirnn.{name}"] is vars(minirnn)[name]
+
+
+def test_rooms_can_be_imported_from_the_package():
+    assert fresh("from minirnn import bptt, optim; import minirnn.tasks; print(bptt.trace, optim.Adam, minirnn.tasks)")
+
+
+def test_the_package_lists_what_has_not_been_loaded():
+    listed = fresh("import minirnn; print(*dir(minirnn))")
+    assert set(minirnn.__all__) <= set(listed)
+    assert sorted(listed) == listed
+    assert fresh("from minirnn import *; print(bptt.trace.__name__, Tensor.__name__)") == ["trace", "Tensor"]
+
+
+def test_an_unknown_name_is_the_usual_error():
+    with pytest.raises(AttributeError, match=r"^module 'minirnn' has no attribute 'bpt'$") as caught:
+        minirnn.bpt  # noqa: B018
+    assert (caught.value.name, caught.value.obj) == ("bpt", minirnn)  # from which Python makes "Did you mean: 'bptt'?"
+    assert not hasattr(minirnn, "cli_")
+    with pytest.raises(ImportError, match="cannot import name 'bpt' from 'minirnn'"):
+        from minirnn import bpt  # noqa: F401
+
+
+def test_layers_are_found_under_their_former_name():
+    code = """
+import minirnn.recurrent
+from minirnn.recurrent import RecurrentLayer, Stacked
+from minirnn.recurrent.lstm import LSTMLayer
+import minirnn.recurrent.gru as gru
+import minirnn as mr
+print(mr.recurrent is mr.layers, RecurrentLayer is mr.RecurrentLayer, LSTMLayer is mr.LSTMLayer, gru is mr.layers.gru)
+"""
+    assert fresh(code) == ["True"] * 4
 
 
 @pytest.mark.parametrize(
@@ -138,6 +202,18 @@ def test_what_works_on_arrays_knows_no_tensor(module):
         ("layers", "if True:\n    from tqdm import tqdm", "layers imports tqdm"),
         ("layers", "def f():\n    import tqdm", "layers imports tqdm"),
         ("layers", "def f():\n    import torch", None),
+        ("layers", "from typing_extensions import TypeVar", "layers imports typing_extensions"),
+        ("layers", "if TYPE_CHECKING:\n    from typing_extensions import TypeVar", None),
+        (
+            "layers",
+            "if TYPE_CHECKING:\n    a\nelse:\n    from typing_extensions import TypeVar",
+            "layers imports typing_extensions",
+        ),
+        (
+            "layers",
+            "if TYPE_CHECKING:\n    from minirnn.optim import Adam",
+            "layers imports optim: the arrow points back",
+        ),
         ("training", "from tqdm import tqdm", None),
         ("cli.train", "import tqdm, argparse", None),
     ],
@@ -147,8 +223,7 @@ def test_the_reader_itself_catches_what_it_should(module, line, fault):
 
 
 def test_all_lists_every_public_name_and_no_other():
-    imported = {name.split(".")[-1] for name, _ in imports("__init__", source_of("__init__"))}
-    assert sorted(imported) == sorted(minirnn.__all__)
+    assert sorted(name.split(".")[-1] for name in public()[0]) == sorted(minirnn.__all__)
     assert len(set(minirnn.__all__)) == len(minirnn.__all__)
 
 

@@ -3,8 +3,7 @@
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,7 +12,9 @@ from minirnn.autograd import ops, tape
 from minirnn.autograd.modes import ANOMALY, MODE, OBSERVE, OBSERVER, RECORD, anomaly, check_finite
 from minirnn.autograd.op import Axis, Op
 from minirnn.autograd.tape import KernelNode, Node, OutputNode
-from minirnn.drawing import graph
+
+if TYPE_CHECKING:
+    from minirnn.drawing.graph import Seen
 
 _ACCUMULATE = threading.Lock()  # threads that share a leaf add to its .grad one after the other
 _NUMBERS = (int, float)  # bool is an int; numpy gives them the array's dtype by itself
@@ -297,6 +298,10 @@ class Tensor:
         >>> x = mr.Tensor([1.0, 2.0], requires_grad=True)
         >>> svg = (x * x).sum().to_svg()  # save it with pathlib.Path("graph.svg").write_text(svg)
         """
+        from dataclasses import replace
+
+        from minirnn.drawing import graph
+
         most = as_size(max_nodes, "Tensor.to_svg: max_nodes")
         root: Any = self if self._node is None else _kernel_behind(self._node)
         if self._node is not None and root.edges is None:
@@ -674,16 +679,18 @@ def _kernel_behind(receiver: Any) -> Any:
     return receiver.edges[0][0] if type(receiver) is OutputNode and receiver.edges is not None else receiver
 
 
-def _drawn(thing: Any) -> graph.Seen:
+def _drawn(thing: Any) -> "Seen":
     """Return what is drawn of a node, of a leaf, or of a constant of which nothing is known but that it is one."""
+    from minirnn.drawing.graph import Seen
+
     if isinstance(thing, Tensor):
         name = getattr(thing, "name", "") or ("leaf" if thing._requires_grad else "constant")
-        return graph.Seen(name, f"{thing.shape} {thing.dtype}", "input" if thing._requires_grad else "constant")
+        return Seen(name, f"{thing.shape} {thing.dtype}", "input" if thing._requires_grad else "constant")
     if not isinstance(thing, Node):
-        return graph.Seen("constant", "", "constant")
+        return Seen("constant", "", "constant")
     if thing.edges is None:
-        return graph.Seen(thing.op.name, "used up by backward()", "constant")
-    return graph.Seen(thing.op.name, "", "plain", [_kernel_behind(x) for x in _inputs_of(thing)])
+        return Seen(thing.op.name, "used up by backward()", "constant")
+    return Seen(thing.op.name, "", "plain", [_kernel_behind(x) for x in _inputs_of(thing)])
 
 
 def _inputs_of(node: Node) -> list[Any]:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from minirnn import __version__
 from minirnn.checkpoints import DirectoryLockedError
 from minirnn.cli import bench, count, evaluate, inspect, reproduce, sample, tasks, train
 
@@ -78,21 +79,13 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}; see {self.prog} --help")
 
 
-class _Version(argparse.Action):
-    """Look the version up only when it is asked for."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> NoReturn:
-        from importlib.metadata import version
-
-        print(f"minirnn {version('minirnn')}")
-        parser.exit()
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="minirnn", description="Recurrent layers on numpy alone: count them, train them, look inside, time them."
     )
-    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    parser.add_argument(
+        "--version", action="version", version=f"minirnn {__version__}", help="print the version and exit"
+    )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     count.add_command(commands)
     tasks.add_command(commands)

@@ -7,7 +7,7 @@ from minirnn.layers.module import Module, Parameter
 from minirnn.layers.plain import Dropout, Embedding, Linear, Sequential
 from minirnn.layers.recurrence import Recurrence, RecurrentOutput
 from minirnn.layers.sequence_model import SequenceModel, SequenceOutput
-from minirnn.layers.settings import BACKENDS
+from minirnn.layers.choices import BACKENDS
 
 __all__ = [
     "BACKENDS",

@@ -6,21 +6,23 @@ Both are recurrent modules themselves, so that one can hold the other.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 
 import numpy as np
 
-from minirnn.arguments import as_probability, describe
+from minirnn.arguments import Rng, as_probability, describe
 from minirnn.autograd.functions import concatenate
 from minirnn.autograd.modes import WITHIN, anomaly
 from minirnn.autograd.tensor import Tensor
-from minirnn.drawing import blocks
 from minirnn.layers.module import Module
 from minirnn.layers.plain import Dropout
-from minirnn.layers.recurrence import Recurrence, RecurrentOutput
+from minirnn.layers.recurrence import Backward, Forward, Recurrence, RecurrentOutput
+
+if TYPE_CHECKING:
+    from minirnn.drawing import blocks
 
 
-class BidirectionalState(NamedTuple):
+class BidirectionalState(NamedTuple, Generic[Forward, Backward]):
     """The state of a `Bidirectional`.
 
     Attributes
@@ -29,11 +31,11 @@ class BidirectionalState(NamedTuple):
         Each as its layer has it: a Tensor (N, H), (h, c) of an LSTM, …
     """
 
-    forward: Any
-    backward: Any
+    forward: Forward
+    backward: Backward
 
 
-class Bidirectional(Recurrence):
+class Bidirectional(Recurrence[BidirectionalState[Forward, Backward]], Generic[Forward, Backward]):
     """Two layers over the same sequence, one from its beginning and one from its end (Schuster and Paliwal 1997)::
 
         F_t = forward_layer(X_t, F_{t-1})        t = 0 … T−1
@@ -76,9 +78,9 @@ class Bidirectional(Recurrence):
 
     reverse: bool | None = None
 
-    def __init__(self, forward_layer: Recurrence, backward_layer: Recurrence) -> None:
+    def __init__(self, forward_layer: Recurrence[Forward], backward_layer: Recurrence[Backward]) -> None:
         super().__init__()
-        layers = {"forward_layer": forward_layer, "backward_layer": backward_layer}
+        layers: dict[str, Recurrence] = {"forward_layer": forward_layer, "backward_layer": backward_layer}
         for (argument, layer), reverse in zip(layers.items(), (False, True), strict=True):
             _check_recurrence(layer, f"{self.name}: {argument}")
             if layer.reverse is not reverse:
@@ -94,7 +96,9 @@ class Bidirectional(Recurrence):
         self.forward_layer = forward_layer
         self.backward_layer = backward_layer
 
-    def forward(self, x: Any, initial_state: Any = None, lengths: Any = None, *, reset: Any = None) -> RecurrentOutput:
+    def forward(
+        self, x: Any, initial_state: Any = None, lengths: Any = None, *, reset: Any = None
+    ) -> RecurrentOutput[BidirectionalState[Forward, Backward]]:
         """Run both layers over a mini-batch of sequences.
 
         Parameters
@@ -138,11 +142,13 @@ class Bidirectional(Recurrence):
     def _states(self, states: Any, argument: str, optional: bool = True) -> Sequence[Any]:
         return _entries(states, 2, f"{self.name}: {argument}", "a tuple (forward, backward)", optional)
 
-    def _block(self) -> blocks.Block:
+    def _block(self) -> "blocks.Block":
+        from minirnn.drawing import blocks
+
         return blocks.Both(self.forward_layer._block(), self.backward_layer._block(), self.output_size)
 
 
-class Stacked(Recurrence):
+class Stacked(Recurrence[tuple[Any, ...]]):
     """Recurrent layers one on top of the other, with dropout between them if wanted::
 
         Y⁰ = X,   Yˡ = layerˡ(d(Yˡ⁻¹)),   d(y) = y ⊙ m / (1 − p),   m ~ Bernoulli(1 − p)
@@ -191,7 +197,7 @@ class Stacked(Recurrence):
         self,
         layers: Sequence[Recurrence],
         dropout: float = 0.0,
-        rng: np.random.Generator | int | None = None,
+        rng: Rng = None,
     ) -> None:
         super().__init__()
         _check_stack(layers, self.name)
@@ -215,7 +221,9 @@ class Stacked(Recurrence):
         """The layers, from the bottom up."""
         return tuple(getattr(self, str(i)) for i in range(self._count))
 
-    def forward(self, x: Any, initial_state: Any = None, lengths: Any = None, *, reset: Any = None) -> RecurrentOutput:
+    def forward(
+        self, x: Any, initial_state: Any = None, lengths: Any = None, *, reset: Any = None
+    ) -> RecurrentOutput[tuple[Any, ...]]:
         """Run the layers over a mini-batch of sequences, from the bottom up.
 
         Parameters
@@ -285,7 +293,9 @@ class Stacked(Recurrence):
         expected = f"a tuple with one entry for each of {self._count} layers"
         return _entries(states, self._count, f"{self.name}: {argument}", expected, optional)
 
-    def _block(self) -> blocks.Block:
+    def _block(self) -> "blocks.Block":
+        from minirnn.drawing import blocks
+
         return blocks.Tower([layer._block() for layer in self.layers])
 
 

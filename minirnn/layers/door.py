@@ -10,13 +10,13 @@ import numpy as np
 
 from minirnn.arguments import as_array
 from minirnn.autograd.tensor import Tensor, wrap
-from minirnn.layers.recurrence import Recurrence
+from minirnn.layers.recurrence import Recurrence, State
 from minirnn.layers.sequences import Sequences, find
 
 _TUPLES = {2: "pair", 3: "triple"}
 
 
-class Door(Recurrence):
+class Door(Recurrence[State]):
     """What a layer takes: x, a state, lengths and resets."""
 
     hidden_size: int
@@ -124,9 +124,10 @@ class Door(Recurrence):
             return [getattr(self, f"{letter}_0") for letter in self.state_names]
         return [wrap(np.zeros(self.hidden_size, self.dtype), None) for _ in self.state_names]
 
-    def _joined(self, state: Sequence[Tensor]) -> Any:
+    def _joined(self, state: Sequence[Tensor]) -> State:
         """Return a state as the caller gets it."""
-        return state[0] if len(self.state_names) == 1 else tuple(state)
+        made: Any = state[0] if len(self.state_names) == 1 else tuple(state)
+        return made  # type: ignore[no-any-return]
 
 
 def _kind(value: Any) -> str:

@@ -1,7 +1,7 @@
 """The recurrent layers: Elman's with any cell, LSTM and GRU."""
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, Unpack
+from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from minirnn.cells import GRU, LSTM, Cell, Elman, GRUResetBefore
 from minirnn.cells.activation import ActivationName, resolve
 from minirnn.cells.cell import as_cell
 from minirnn.init import get
+from minirnn.layers.choices import Preset
 from minirnn.layers.layer import Layer
 from minirnn.layers.settings import Settings, preset
 
@@ -32,7 +33,7 @@ class LSTMState(NamedTuple):
     c: Tensor
 
 
-class RecurrentLayer(Layer):
+class RecurrentLayer(Layer[Tensor]):
     """A layer of recurrent neurons (Elman 1990), unrolled through time::
 
         H_t = φ(X_t W_xh + H_{t-1} W_hh + b_h)
@@ -80,7 +81,7 @@ class RecurrentLayer(Layer):
         *,
         activation: ActivationName | tuple[Callable[..., Any], Callable[..., Any]] = "tanh",
         cell: Cell | None = None,
-        init: Literal["irnn"] | None = None,
+        init: Preset | None = None,
         **settings: Unpack[Settings],
     ) -> None:
         name = self.name
@@ -117,7 +118,7 @@ class RecurrentLayer(Layer):
         return [f"activation={self.activation.name!r}" if self.cell is None else f"cell={type(self.cell).__name__}"]
 
 
-class LSTMLayer(Layer):
+class LSTMLayer(Layer[LSTMState]):
     """A layer of long short-term memory, unrolled through time::
 
         i, f, o = σ(X_t W_x· + H_{t-1} W_h· + b_·), each with its block of the weights
@@ -177,7 +178,7 @@ class LSTMLayer(Layer):
         return LSTMState(*state)
 
 
-class GRULayer(Layer):
+class GRULayer(Layer[Tensor]):
     """A layer of gated recurrent units, unrolled through time::
 
         r, z = σ(X_t W_x· + H_{t-1} W_h· + b_·), each with its block of the weights

@@ -1,21 +1,17 @@
 """What the recurrent layers share: a cell, its parameters, and the unroll by either backend."""
 
-import dataclasses
 from collections.abc import Sequence
 from functools import cached_property, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minirnn import counting
 from minirnn.arguments import Array, as_flag, as_generator, as_probability, as_size, float_dtype, one_of
 from minirnn.autograd.functions import concatenate, stack
 from minirnn.autograd.modes import anomaly
 from minirnn.autograd.tensor import Tensor, apply_kernel, unary, will_record, wrap
 from minirnn.cells.cell import Cell, next_state, states_of
 from minirnn.cells.pointwise import kernel_of
-from minirnn.cells.writing import lines_of
-from minirnn.drawing import blocks
 from minirnn.init import get, initialise
 from minirnn.kernels import unroll
 from minirnn.kernels.layout import Weights
@@ -23,16 +19,21 @@ from minirnn.layers import threads, watch
 from minirnn.layers.door import Door
 from minirnn.layers.message import clip_message
 from minirnn.layers.module import Parameter
-from minirnn.layers.recurrence import RecurrentOutput
+from minirnn.layers.choices import BACKENDS
+from minirnn.layers.recurrence import RecurrentOutput, State
 from minirnn.layers.sequences import Sequences
-from minirnn.layers.settings import BACKENDS, Settings, as_message_clip, as_remat, filled, segment_length, spelled_out
+from minirnn.layers.settings import Settings, as_message_clip, as_remat, filled, segment_length, spelled_out
+
+if TYPE_CHECKING:
+    from minirnn import counting
+    from minirnn.drawing import blocks
 
 IDLE = 6e-5, 200.0
 """What a step of a lane costs for each multiplication, and to go on with fewer lanes, in µs: to weigh one against the
 other, not to measure."""
 
 
-class Layer(Door):
+class Layer(Door[State]):
     """A recurrent layer: a cell, its parameters, and the unroll. `RecurrentLayer`, `LSTMLayer`, `GRULayer` are such.
 
     Attributes
@@ -90,7 +91,7 @@ class Layer(Door):
         stacked.flags.writeable = False
         return stacked
 
-    def forward(self, x: Any, initial_state: Any = None, lengths: Any = None, *, reset: Any = None) -> RecurrentOutput:
+    def forward(self, x: Any, initial_state: Any = None, lengths: Any = None, *, reset: Any = None) -> RecurrentOutput[State]:
         """Unroll over a mini-batch of sequences.
 
         Parameters
@@ -124,7 +125,7 @@ class Layer(Door):
             return watch.forward(self, x, initial_state, lengths, reset)
         return self._handed_back(*self._unrolled(*self._call(x, initial_state, lengths, reset)))
 
-    def step(self, x_t: Any, state: Any = None) -> Any:
+    def step(self, x_t: Any, state: Any = None) -> State:
         """Process one step: x_t (N, D) and a state, zeros or what has been learned if None, give the next state.
 
         The same numbers as the layer gives when it is called on the whole sequence.
@@ -160,7 +161,7 @@ class Layer(Door):
             final = [f[sequences.last] for f in final]
         return outputs.swapaxes(0, 1) if self.batch_first else outputs, final
 
-    def _handed_back(self, outputs: Tensor, final: Sequence[Tensor]) -> RecurrentOutput:
+    def _handed_back(self, outputs: Tensor, final: Sequence[Tensor]) -> RecurrentOutput[State]:
         return RecurrentOutput(outputs, self._joined(final))
 
     def _begin(self, state: Sequence[Tensor], sequences: Sequences) -> list[Tensor]:
@@ -296,20 +297,26 @@ class Layer(Door):
 
     # --- what it says of itself --------------------------------------------------------------------------------------
 
-    def count(self) -> counting.ParameterCount:
+    def count(self) -> "counting.ParameterCount":
         """Return the analytic count, with formulas, shapes and what other libraries would report."""
+        from minirnn import counting
+
         cell, bias = self._cell, self.b_h is not None
         reset_after = not cell.staged if cell.apart else None
         return counting.layer(cell.known_as, self.gates, self.input_size, self.hidden_size, bias, reset_after)
 
-    def counted(self, prefix: str = "") -> list[counting.Term]:
+    def counted(self, prefix: str = "") -> "list[counting.Term]":
         """Return the rows of `summary`, with the formula in note 000's letters."""
+        from dataclasses import replace
+
+        from minirnn import counting
+
         terms = list(self.count().terms)
         H = self.hidden_size
         terms += [
             counting.Term(f"{s}_0", (H,), (H,), "n", str(H), H) for s in self.state_names * self.learn_initial_state
         ]
-        return [dataclasses.replace(term, name=prefix + term.name) for term in terms]
+        return [replace(term, name=prefix + term.name) for term in terms]
 
     def counting_notes(self, prefix: str = "") -> list[str]:
         """Return what other libraries would count for this layer, and why; nothing for a cell that they have not."""
@@ -344,10 +351,14 @@ class Layer(Door):
     def _title(self) -> str:
         return f"{self.name}({self.extra_repr()}): {self.count_params():,} parameters"
 
-    def _block(self) -> blocks.Cell:
+    def _block(self) -> "blocks.Cell":
+        from minirnn.drawing import blocks
+
         into, around, *biases = (blocks.Weight(p.name, p.shape) for p in self._weights if p is not None)
         way = bool(self.reverse)
         return blocks.Cell(self.name, self._cell.labels, self.state_names, into, around, biases, way, self.hidden_size)
 
     def _equations(self) -> list[str]:
+        from minirnn.cells.writing import lines_of
+
         return lines_of(self._cell, self.hidden_size, bias=self.b_h is not None, reverse=self.reverse)

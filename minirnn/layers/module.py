@@ -1,15 +1,20 @@
 """Parameter and Module: named leaves, and what owns them."""
 
-import pathlib
 from collections.abc import Iterator, Mapping
-from typing import Any, Self, TextIO
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, Self, TextIO, TypeVar
 
 import numpy as np
 
-from minirnn import counting
-from minirnn.arguments import Array, as_array, describe
+from minirnn.arguments import Array, Generator, as_array, describe
 from minirnn.autograd.tensor import Tensor
-from minirnn.storage import PARAMETERS, CheckpointError, read, write
+
+if TYPE_CHECKING:  # and in the methods that need them
+    import pathlib
+
+    from minirnn import counting
+
+P = ParamSpec("P")
+Returned = TypeVar("Returned", covariant=True)
 
 
 class Parameter(Tensor):
@@ -33,6 +38,12 @@ class Parameter(Tensor):
     def __reduce__(self) -> Any:
         remake, (*parts,), state = super().__reduce__()
         return remake, (*parts, self.name), state
+
+
+class _Forward(Protocol[P, Returned]):
+    """What `Module.__call__` takes its signature from."""
+
+    def forward(self, *args: P.args, **kwargs: P.kwargs) -> Returned: ...
 
 
 class Module:
@@ -80,7 +91,7 @@ class Module:
         """Compute the output; a subclass says how."""
         raise NotImplementedError(f"{type(self).__name__} must define forward()")
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self: _Forward[P, Returned], *args: P.args, **kwargs: P.kwargs) -> Returned:
         """Call `forward`."""
         return self.forward(*args, **kwargs)
 
@@ -111,7 +122,7 @@ class Module:
         """Return all Parameters, in a stable order."""
         return [parameter for _, parameter in self.named_parameters()]
 
-    def named_generators(self) -> Iterator[tuple[str, np.random.Generator]]:
+    def named_generators(self) -> Iterator[tuple[str, Generator]]:
         """Yield the Generators that it and the modules owned may draw from; a shared one under each of its names."""
         for name, value in vars(self).items():
             if isinstance(value, np.random.Generator):
@@ -187,7 +198,7 @@ class Module:
             )
         return {name: array.astype(parameters[name].dtype) for name, array in arrays.items()}
 
-    def save(self, path: Any) -> pathlib.Path:
+    def save(self, path: Any) -> "pathlib.Path":
         """Save the values of every Parameter to a file, an ``.npz``, whole or not at all; return its path.
 
         For the optimiser and the Generators too, and for where training was, see `minirnn.checkpoints.save_checkpoint`.
@@ -197,6 +208,8 @@ class Module:
         OSError
             When it cannot be written; a file that was there is what it was then.
         """
+        from minirnn.storage import PARAMETERS, write
+
         kind = type(self).__name__
         arrays = {PARAMETERS + name: p.data for name, p in self.named_parameters()}
         return write(path, "weights", {"module": kind}, arrays, f"{kind}.save")
@@ -216,6 +229,8 @@ class Module:
         -----
         Values are cast to the dtype of the Parameter, as in `load_state_dict`.
         """
+        from minirnn.storage import CheckpointError, read
+
         caller = f"{type(self).__name__}.load"
         contents = read(path, caller)
         try:
@@ -228,7 +243,7 @@ class Module:
 
     # --- what it says of itself --------------------------------------------------------------------------------------
 
-    def counted(self, prefix: str = "") -> list[counting.Term]:
+    def counted(self, prefix: str = "") -> "list[counting.Term]":
         """Return a row of `summary` for each Parameter it owns itself or through other modules, by its dotted name."""
         terms = []
         for name, value in vars(self).items():
@@ -248,6 +263,8 @@ class Module:
         A Parameter that is shared stands under its first name. Below the table stands, for each recurrent layer, what
         torch, Keras and ONNX would count, and why. Needs no data.
         """
+        from minirnn import counting
+
         names = dict(self.named_parameters())
         terms = [term for term in self.counted() if term.name in names]
         rows = [(t.name, t.shape, t.shape_column, f"{t.formula} = {t.numbers}", t.count) for t in terms]
@@ -269,8 +286,10 @@ class Module:
         return "\n".join([f"{name}(", *([f"  {settings}"] if settings else []), *lines, ")"])
 
 
-def _term(name: str, parameter: Parameter) -> counting.Term:
+def _term(name: str, parameter: Parameter) -> "counting.Term":
+    from minirnn.counting import Term
+
     shape = parameter.shape
     letters = "in·out" if len(shape) == 2 else "out"
     numbers = "·".join(map(str, shape)) or "1"
-    return counting.Term(name, shape, shape[::-1], letters, numbers, parameter.size)
+    return Term(name, shape, shape[::-1], letters, numbers, parameter.size)

@@ -5,10 +5,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from minirnn.arguments import Array, as_array, as_flag, as_generator, as_probability, as_size, class_ids, float_dtype
+from minirnn.arguments import (
+    Array,
+    Rng,
+    as_array,
+    as_flag,
+    as_generator,
+    as_probability,
+    as_size,
+    class_ids,
+    float_dtype,
+)
 from minirnn.autograd.modes import check_finite
 from minirnn.autograd.tensor import Tensor
-from minirnn.init import Initializer, initialise
+from minirnn.init import Initializer, InitializerName, initialise
 from minirnn.layers.module import Module, Parameter
 
 
@@ -43,9 +53,9 @@ class Linear(Module):
         out_features: int,
         bias: bool = True,
         *,
-        initializer: str | Initializer = "glorot",
+        initializer: InitializerName | Initializer = "glorot",
         dtype: npt.DTypeLike = np.float32,
-        rng: np.random.Generator | int | None = None,
+        rng: Rng = None,
     ) -> None:
         super().__init__()
         self.in_features = as_size(in_features, "Linear: in_features")
@@ -97,9 +107,9 @@ class Embedding(Module):
         num_embeddings: int,
         embedding_dim: int,
         *,
-        initializer: str | Initializer = "glorot",
+        initializer: InitializerName | Initializer = "glorot",
         dtype: npt.DTypeLike = np.float32,
-        rng: np.random.Generator | int | None = None,
+        rng: Rng = None,
     ) -> None:
         super().__init__()
         self.num_embeddings = as_size(num_embeddings, "Embedding: num_embeddings")
@@ -155,7 +165,7 @@ class Dropout(Module):
     array([[1., 1., 1., 1.]])
     """
 
-    def __init__(self, p: float, rng: np.random.Generator | int | None = None) -> None:
+    def __init__(self, p: float, rng: Rng = None) -> None:
         super().__init__()
         self.p = as_probability(p, "Dropout: p")
         if not self.p:
@@ -206,8 +216,9 @@ class Sequential(Module):
                 )
             setattr(self, str(i), module)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Any) -> Tensor:
         """Apply the modules in order."""
         for _, module in self.children():
             x = module(x)
-        return x
+        y: Tensor = x
+        return y

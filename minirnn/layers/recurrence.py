@@ -1,16 +1,28 @@
 """What every recurrent module has in common, a layer as well as what is composed of layers."""
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple
 
 import numpy as np
 
 from minirnn.arguments import as_size
 from minirnn.autograd.tensor import Tensor
-from minirnn.drawing import blocks, unrolled
 from minirnn.layers.module import Module
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar  # known to type checkers; not needed at run time
 
-class RecurrentOutput(NamedTuple):
+    from minirnn.drawing import blocks
+
+    State = TypeVar("State", default=Any)
+    Forward = TypeVar("Forward", default=Any)
+    Backward = TypeVar("Backward", default=Any)
+else:
+    from typing import TypeVar
+
+    State, Forward, Backward = TypeVar("State"), TypeVar("Forward"), TypeVar("Backward")
+
+
+class RecurrentOutput(NamedTuple, Generic[State]):
     """What a recurrent layer returns.
 
     Attributes
@@ -25,10 +37,10 @@ class RecurrentOutput(NamedTuple):
     """
 
     outputs: Tensor
-    final_state: Any
+    final_state: State
 
 
-class Recurrence(Module):
+class Recurrence(Module, Generic[State]):
     """A module that takes a sequence and a state, and returns outputs and the final state.
 
     Attributes
@@ -58,7 +70,9 @@ class Recurrence(Module):
         """Return the class's name, which errors start with."""
         return type(self).__name__
 
-    def forward(self, x: Any, initial_state: Any = None, lengths: Any = None, *, reset: Any = None) -> RecurrentOutput:
+    def forward(
+        self, x: Any, initial_state: Any = None, lengths: Any = None, *, reset: Any = None
+    ) -> RecurrentOutput[State]:
         """Unroll over a mini-batch of sequences; a subclass says how."""
         raise NotImplementedError(f"{self.name} must define forward()")
 
@@ -81,6 +95,8 @@ class Recurrence(Module):
         >>> svg[:4], "h_t" in svg, "(20, 80)" in svg  # save it with pathlib.Path("lstm.svg").write_text(svg)
         ('<svg', False, True)
         """
+        from minirnn.drawing import blocks, unrolled
+
         picture = blocks.Picture(self._title(), self._block(), self.input_size, self._equations())
         return unrolled.draw(picture, as_size(T, f"{self.name}.to_svg: T"))
 
@@ -92,7 +108,7 @@ class Recurrence(Module):
         """Return what stands above a drawing."""
         return f"{self.name}: D = {self.input_size}, H = {self.output_size}, {self.count_params():,} parameters"
 
-    def _block(self) -> blocks.Block:
+    def _block(self) -> "blocks.Block":
         """Return what is drawn; a subclass says it."""
         raise NotImplementedError(f"{self.name}.to_svg: define _block(), from minirnn.drawing.blocks")
 

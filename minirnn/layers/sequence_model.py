@@ -1,17 +1,17 @@
 """SequenceModel: a recurrent module and a head that reads its outputs."""
 
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 import numpy as np
 
 from minirnn.arguments import as_lengths, as_size, one_of
 from minirnn.autograd.tensor import Tensor
-from minirnn.drawing import blocks, unrolled
+from minirnn.layers.choices import READOUTS, Readout
 from minirnn.layers.module import Module
-from minirnn.layers.recurrence import Recurrence
+from minirnn.layers.recurrence import Recurrence, State
 
 
-class SequenceOutput(NamedTuple):
+class SequenceOutput(NamedTuple, Generic[State]):
     """What a `SequenceModel` returns.
 
     Attributes
@@ -23,10 +23,10 @@ class SequenceOutput(NamedTuple):
     """
 
     predictions: Tensor
-    final_state: Any
+    final_state: State
 
 
-class SequenceModel(Module):
+class SequenceModel(Module, Generic[State]):
     """A recurrent module and a head that reads its outputs: O_t = head(H_t).
 
     Parameters
@@ -54,7 +54,12 @@ class SequenceModel(Module):
     carries_state = True
 
     def __init__(
-        self, recurrent: Recurrence, head: Module, readout: str = "all", *, embedding: Module | None = None
+        self,
+        recurrent: Recurrence[State],
+        head: Module,
+        readout: Readout = "all",
+        *,
+        embedding: Module | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(recurrent, Recurrence):
@@ -90,9 +95,11 @@ class SequenceModel(Module):
         self.embedding = embedding
         self.recurrent = recurrent
         self.head = head
-        self.readout = one_of(readout, ("all", "last"), "SequenceModel: readout")
+        self.readout = one_of(readout, READOUTS, "SequenceModel: readout")
 
-    def forward(self, x: Any, initial_state: Any = None, lengths: Any = None, *, reset: Any = None) -> SequenceOutput:
+    def forward(
+        self, x: Any, initial_state: Any = None, lengths: Any = None, *, reset: Any = None
+    ) -> SequenceOutput[State]:
         """Run the recurrent module over a mini-batch of sequences, and the head over its outputs.
 
         Parameters
@@ -129,6 +136,8 @@ class SequenceModel(Module):
 
     def to_svg(self, T: int = 5) -> str:
         """Draw it as `Recurrence.to_svg` does, with the embedding below and the head above."""
+        from minirnn.drawing import blocks, unrolled
+
         of_head, block = getattr(self.head, "weight", None), self.recurrent._block()
         weight = None if of_head is None else blocks.Weight("weight", of_head.shape)
         head = blocks.Box(type(self.head).__name__, weight, getattr(self.head, "out_features", None))

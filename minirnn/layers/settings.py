@@ -4,17 +4,14 @@ import inspect
 import math
 from difflib import get_close_matches
 from types import SimpleNamespace
-from typing import Annotated, Any, Literal, NamedTuple, TypedDict, get_args, get_type_hints
+from typing import Annotated, Any, NamedTuple, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
-from minirnn.arguments import as_number, describe
-from minirnn.init import Initializer
-
-Backend = Literal["fused", "graph"]
-BACKENDS: tuple[str, ...] = get_args(Backend)
-
+from minirnn.arguments import Rng, as_number, describe
+from minirnn.init import Initializer, InitializerName
+from minirnn.layers.choices import Backend
 
 class Setting(NamedTuple):
     """What stands beside the type of a setting: its default, its type in words, and what it means."""
@@ -40,7 +37,7 @@ class Settings(TypedDict, total=False):
     reverse: Annotated[bool, Setting(False, "bool", "Process t = T−1 … 0; outputs stand in time order all the same.")]
     batch_first: Annotated[bool, Setting(False, "bool", "Take and return (N, T, …) instead of (T, N, …).")]
     input_initializer: Annotated[
-        str | Initializer,
+        InitializerName | Initializer,
         Setting(
             "glorot",
             "str or callable (shape, rng) -> array",
@@ -48,7 +45,7 @@ class Settings(TypedDict, total=False):
         ),
     ]
     recurrent_initializer: Annotated[
-        str | Initializer, Setting("orthogonal", "str or callable (shape, rng) -> array", "Of each block of W_hh.")
+        InitializerName | Initializer, Setting("orthogonal", "str or callable (shape, rng) -> array", "Of each block of W_hh.")
     ]
     learn_initial_state: Annotated[
         bool,
@@ -90,13 +87,13 @@ class Settings(TypedDict, total=False):
         Setting(np.float32, "numpy.float32 or numpy.float64", "Of the parameters; whatever comes in is cast to it."),
     ]
     rng: Annotated[
-        np.random.Generator | int | None,
+        Rng,
         Setting(None, "numpy.random.Generator, int or None", "Where initial values and masks are drawn from."),
     ]
 
 
 SETTINGS: dict[str, Setting] = {
-    name: hint.__metadata__[0] for name, hint in get_type_hints(Settings, include_extras=True).items()
+    name: hint.__metadata__[0] for name, hint in Settings.__annotations__.items()
 }
 
 
@@ -118,8 +115,8 @@ def spelled_out(make: type) -> None:
     own = inspect.signature(make.__init__)  # type: ignore[misc]
     parameters = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
     parameters += [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=setting.default, annotation=hint)
-        for (name, setting), hint in zip(SETTINGS.items(), get_type_hints(Settings).values(), strict=True)
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=setting.default, annotation=hint.__origin__)
+        for (name, setting), hint in zip(SETTINGS.items(), Settings.__annotations__.values(), strict=True)
     ]
     make.__init__.__signature__ = own.replace(parameters=parameters)  # type: ignore[misc]
     if make.__doc__ and "    **settings\n" in make.__doc__:

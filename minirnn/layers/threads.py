@@ -8,15 +8,17 @@ import ctypes
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from minirnn.arguments import as_size
+
+if TYPE_CHECKING:  # and in the functions that need them
+    from concurrent.futures import Future, ThreadPoolExecutor
+    from pathlib import Path
 
 MOST = 1024
 """More threads than this are refused: it is a slip, not a machine."""
@@ -117,7 +119,7 @@ def _controlled() -> list[Library]:
 class _NumpysOpenBLAS:
     """The OpenBLAS in numpy's wheels, under the names that it has there."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: "Path") -> None:
         library = ctypes.CDLL(str(file))
         self.get_num_threads: Callable[[], int] = library.scipy_openblas_get_num_threads64_
         self.set_num_threads: Callable[[int], Any] = library.scipy_openblas_set_num_threads64_
@@ -126,6 +128,8 @@ class _NumpysOpenBLAS:
 @cache
 def _blas() -> list[Library]:
     """Return the BLAS libraries whose number of threads can be set; empty if none is known."""
+    from pathlib import Path
+
     found = list(_controlled())
     for file in [] if found else Path(np.__file__).parents[1].glob("numpy.libs/*openblas*"):
         try:
@@ -204,7 +208,9 @@ def plan(T: int, N: int, D: int, H: int, G: int = 1) -> tuple[int, Run | None]:
 
 
 @cache
-def _pool(workers: int) -> ThreadPoolExecutor:
+def _pool(workers: int) -> "ThreadPoolExecutor":
+    from concurrent.futures import ThreadPoolExecutor
+
     return ThreadPoolExecutor(workers, thread_name_prefix="minirnn")
 
 
@@ -235,8 +241,10 @@ def at_once(tasks: Sequence[Callable[[], Any]]) -> list[Any]:
         return [first, *(future.result() for future in others)]
 
 
-def _wait(futures: Sequence[Future[Any]]) -> None:
+def _wait(futures: "Sequence[Future[Any]]") -> None:
     """Wait for all, through Ctrl-C too: what they write into must not be handed back before."""
+    from concurrent.futures import wait
+
     interrupt: KeyboardInterrupt | None = None
     while True:
         try:

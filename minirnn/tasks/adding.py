@@ -1,9 +1,13 @@
 """The adding problem: remember two numbers over T steps, and add them."""
 
+from typing import Literal, TypeAlias, get_args
+
 import numpy as np
 
 from minirnn.arguments import as_generator, as_size, one_of
 from minirnn.tasks.base import Batch, Defaults, Floats, Ids, SequenceTask
+
+Markers: TypeAlias = Literal["halves", "anywhere"]
 
 
 def adding(T: int, N: int, rng: np.random.Generator | int | None = None) -> tuple[Floats, Floats]:
@@ -51,13 +55,13 @@ def adding(T: int, N: int, rng: np.random.Generator | int | None = None) -> tupl
     return _draw(as_size(T, "adding: T", 2), as_size(N, "adding: N"), as_generator(rng), "halves")
 
 
-def _draw(T: int, N: int, rng: np.random.Generator, markers: str) -> tuple[Floats, Floats]:
+def _draw(T: int, N: int, rng: np.random.Generator, markers: Markers) -> tuple[Floats, Floats]:
     x, first, second = marked(T, N, rng, markers)
     rows = np.arange(N)
     return x, (x[first, rows, 0] + x[second, rows, 0])[:, None]
 
 
-def marked(T: int, N: int, rng: np.random.Generator, markers: str = "halves") -> tuple[Floats, Ids, Ids]:
+def marked(T: int, N: int, rng: np.random.Generator, markers: Markers = "halves") -> tuple[Floats, Ids, Ids]:
     """Draw x (T, N, 2), numbers U[0, 1) beside 0/1 markers, and the two marked steps (N,): see `AddingTask`."""
     if markers == "halves":
         first, second = rng.integers(T // 2, size=N), rng.integers(T // 2, T, size=N)
@@ -114,9 +118,9 @@ class AddingTask(SequenceTask):
     settings = ("T", "markers")
     input_size, output_size, baseline, goal = 2, 1, 1 / 6, 0.01
 
-    def __init__(self, T: int = 50, markers: str = "halves") -> None:
+    def __init__(self, T: int = 50, markers: Markers = "halves") -> None:
         self.T = as_size(T, "AddingTask: T", 2)
-        self.markers = one_of(markers, ("halves", "anywhere"), "AddingTask: markers")
+        self.markers = one_of(markers, get_args(Markers), "AddingTask: markers")
 
     def _draw(self, N: int, rng: np.random.Generator) -> Batch:
         return _draw(self.T, N, rng, self.markers)

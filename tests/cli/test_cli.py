@@ -1,9 +1,13 @@
 import os
+import pathlib
+import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
+import minirnn as mr
 from minirnn import counting
 from minirnn.cli import main
 
@@ -34,11 +38,19 @@ def one_error_line(capsys):
 # --- the command itself -----------------------------------------------------------------------------------------------
 
 
-def test_version(capsys):
-    from importlib.metadata import version
-
+def test_version(capsys, monkeypatch):
+    monkeypatch.setattr("importlib.metadata.version", None)  # in a tree of sources nothing is installed
     assert main(["--version"]) == 0
-    assert capsys.readouterr() == (f"minirnn {version('minirnn')}\n", "")
+    assert capsys.readouterr() == (f"minirnn {mr.__version__}\n", "")
+    assert re.fullmatch(r"\d+\.\d+\.\d+", mr.__version__)
+
+
+def test_the_version_stands_in_one_place():
+    root = pathlib.Path(mr.__file__).parents[1]
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    assert "version" not in project["project"]
+    source = (root / project["tool"]["hatch"]["version"]["path"]).read_text(encoding="utf-8")
+    assert source.count(mr.__version__) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """set_num_threads, the mini-batch split over threads, and BLAS held to one thread meanwhile."""
 
+import concurrent.futures
 import os
 import threading
 from functools import partial
@@ -252,7 +253,7 @@ def test_an_error_waits_for_all_and_blas_is_put_back(at_fault, blas):
 
 
 def test_ctrl_c_waits_for_all(blas, monkeypatch):
-    ended, real = [], threads.wait
+    ended, real = [], concurrent.futures.wait
     interrupts = iter([True, True, False])
 
     def wait(futures):
@@ -260,7 +261,7 @@ def test_ctrl_c_waits_for_all(blas, monkeypatch):
             raise KeyboardInterrupt
         return real(futures)
 
-    monkeypatch.setattr(threads, "wait", wait)
+    monkeypatch.setattr(concurrent.futures, "wait", wait)
 
     def slow():
         threading.Event().wait(0.02)
