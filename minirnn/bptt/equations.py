@@ -72,7 +72,7 @@ class _Reader:
 
     def _read(self, step: int) -> _Side:
         """Run the equation at the place, or at the step after it."""
-        p, steps, (letter, before, after) = self.p, self.p.steps, (self.p.steps.gates[-1], self.p.before, self.p.after)
+        p, steps, before, after = self.p, self.p.steps, self.p.before, self.p.after
         now = f"_{{{after}}}" if step else "_t"
         fed = p.fed.replace(before, "t") if step else p.fed
         b = " + b_·" * (steps.b_h is not None)

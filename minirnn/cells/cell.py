@@ -106,8 +106,8 @@ class Cell:
         (new state, saved) : a tuple of `states` arrays (N, H) in z's dtype, and anything
         """
         raise NotImplementedError(
-            f"{type(self).__name__}: there is no step(z, *state): define it and step_backward(d_state, saved), or leave "
-            "both out and define equation(z, *state), which is enough"
+            f"{type(self).__name__}: there is no step(z, *state): define it and step_backward(d_state, saved), or "
+            "define equation(z, *state) alone, which is enough"
         )
 
     def step_backward(self, d_state: tuple[Array, ...], saved: Any) -> tuple[Array, tuple[Array, ...]]:
@@ -124,8 +124,8 @@ class Cell:
         (dz, d_state) : (N, G·H), and a tuple of (N, H). What flows back through W_hh is added by the layer.
         """
         raise NotImplementedError(
-            f"{type(self).__name__}: there is no step_backward(d_state, saved): define it beside step, or leave both out "
-            "and define equation(z, *state), which is enough"
+            f"{type(self).__name__}: there is no step_backward(d_state, saved): define it beside step, or define "
+            "equation(z, *state) alone, which is enough"
         )
 
     # --- for use within equation -------------------------------------------------------------------------------------
@@ -160,8 +160,8 @@ def phi_of(cell: Cell, gate: str) -> Phi:
     if found not in BUILT_IN:
         known = ", ".join(map(repr, BUILT_IN))
         raise TypeError(
-            f"{type(cell).__name__}.gates: the activation of {gate!r} must be one of {known}, got {found!r}: try gates = "
-            f'{{"{gate}": "sigmoid"}}, or use minirnn\'s functions in place of activated()'
+            f"{type(cell).__name__}.gates: the activation of {gate!r} must be one of {known}, got {found!r}: try "
+            f'gates = {{"{gate}": "sigmoid"}}, or use minirnn\'s functions in place of activated()'
         )
     return BUILT_IN[found]
 
@@ -214,8 +214,8 @@ def as_cell(cell: Any, backend: str, name: str) -> Cell:
     if backend == "fused" and len(pair) == 1 and cell.kernel is None:
         other = "step" if pair == ["step_backward"] else "step_backward"
         raise TypeError(
-            f"{name}: backend='fused' needs {kind}.{other} beside {kind}.{pair[0]}, which is not defined: define it, or "
-            f"leave {pair[0]} out: equation is enough"
+            f"{name}: backend='fused' needs {kind}.{other} beside {kind}.{pair[0]}, which is not defined: define it, "
+            f"or leave {pair[0]} out: equation is enough"
         )
     if not pair and not has(cell, "equation"):
         raise TypeError(f"{name}: {kind} has no equation: define equation(z, *state), which returns the new state")

@@ -192,7 +192,7 @@ class Local(NamedTuple):
 
 def linearise(made: Pass) -> Local:
     """Return the factors of one run: ones sent back from each array of the new state, one after the other."""
-    cell, new, H = made.cell, made.new, made.new[0].shape[1]
+    new, H = made.new, made.new[0].shape[1]
     S = len(new)
     inner = [s for s in range(S) if new[s]._node is not None and [n._node for n in new].count(new[s]._node) == 1]
     order = sorted(range(S), key=lambda s: -np.inf if new[s]._node is None else new[s]._node.number)  # type: ignore

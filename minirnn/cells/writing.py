@@ -183,7 +183,7 @@ class Text:
 
     def _name_block(self, term: Term) -> None:
         """Name a block that is cut out of z, and what a single function makes of it, if the cell names its gates."""
-        z, H = self.made.inputs["z"], self.H
+        z = self.made.inputs["z"]
         if term.op.name == "getitem" and term.inputs[0] is z:
             gates = self._cut(term.settings["index"])
             if len(gates) == 1:
@@ -209,8 +209,9 @@ class Text:
     # --- forward -----------------------------------------------------------------------------------------------------
 
     def shown(self, value: Any, binds: int = 0, *, whole: bool = False) -> str:
-        """Return how a value is written, in brackets if it binds less than its place asks for; ``whole``: what it is
-        made of, though it has a name.
+        """Return how a value is written, in brackets if it binds less than its place asks for.
+
+        ``whole``: what it is made of, though it has a name.
         """
         text, own = self._text(value, whole)
         return f"({text})" if own < binds else text
@@ -358,60 +359,3 @@ def _shared(lists: Sequence[Sequence[str]]) -> int:
     while all(len(a) > n for a in lists) and all(a[n] == b[n] for a, b in pairwise(lists)):
         n += 1
     return n
-
-
-# --- the equations below a drawing ------------------------------------------------------------------------------------
-
-
-def lines_of(cell: Cell, H: int, *, bias: bool, reverse: bool) -> list[str]:
-    """Return the equations of a cell, a line each, with subscripts as in ``h_{t}``."""
-    before = "_{t+1}" if reverse else "_{t−1}"
-    style = Style(
-        "_{t}", before, "", "", False, "_{t}", ("x_{t} W_{x·}" + " + b_{·}" * bias, _side(cell, before, bias))
-    )
-    of_x, of_h, b = "x_{t} W_{xh}", f"h{before} W_{{hh}}", " + b_{h}" * bias
-    if not _readable(cell):
-        names = states_of(cell)
-        after, given = (", ".join(f"{s}{at}" for s in names) for at in ("_{t}", before))
-        return [f"{after} = {type(cell).__name__}({of_x} + {of_h}{b}, {given})"]
-    gates = gates_of(cell)
-    joint = gates[: len(gates) - cell.apart]
-    text = Text(cell, *_ones(cell, H), style)
-    if len(gates) == 1:
-        z = text.made.inputs["z"]
-        text.names[id(z)] = f"{of_x} + {of_h}{b}"
-        return [f"{w.name} = {w.formula}" for w in text.written()]
-    lines = [f"[{' '.join(f'z_{{{g}}}' for g in joint)}] = {of_x} + {of_h}{b}"]
-    if len(joint) < len(gates):
-        lines = [f"z_{{{g}}} = x_{{t}} W_{{x{g}}} + h{before} W_{{h{g}}}{f' + b_{{{g}}}' * bias}" for g in joint]
-    made = text.written()
-    gate_line = ", ".join(f"{w.name} = {w.formula}" for w in made if w.kind == "gate")
-    others = [f"{w.name} = {w.formula}" for w in made if w.kind != "gate"]
-    pre = [line for line in others if line.startswith("Z_")]
-    return [
-        _subscripts(line)
-        for line in [*lines, *pre, *([gate_line] if gate_line else []), *(o for o in others if o not in pre)]
-    ]
-
-
-def _side(cell: Cell, before: str, bias: bool) -> str:
-    if cell.staged:
-        return f"(r ⊙ h{before}) W_{{h·}}"
-    return f"h{before} W_{{h·}}" + " + b_{h·}" * bias
-
-
-def _subscripts(line: str) -> str:
-    return re.sub(r"\bZ_(\w+)", r"z_{\1}", line)
-
-
-def _readable(cell: Cell) -> bool:
-    from minirnn.cells.cell import has
-
-    return has(cell, "equation")
-
-
-def _ones(cell: Cell, H: int) -> tuple[Array, list[Array], Array | None, Any]:
-    """Return inputs of an equation, for what it is made of rather than its numbers."""
-    made = np.ones((1, H))
-    z = np.ones((1, (cell.blocks - cell.apart) * H))
-    return z, [made] * cell.states, made if cell.apart else None, (lambda staged: made) if cell.apart else None

@@ -103,10 +103,10 @@ def build_layer(arguments: argparse.Namespace, D: int, rng: np.random.Generator)
             raise ValueError(
                 f"{option}: expected --cell elman with it, got --cell {arguments.cell}: leave one of them out"
             )
-        return GATED[arguments.cell](D, hidden, recurrent_initializer=init, **settings)
+        return GATED[arguments.cell](D, hidden, **settings, recurrent_initializer=init)  # type: ignore[arg-type]
     start: dict[str, Any] = {"init": "irnn"} if init == "irnn" else {"recurrent_initializer": init}
     usual = None if arguments.init else arguments.task.defaults.activation
-    activation = arguments.activation or usual or ("relu" if init == "irnn" else "tanh")
+    activation: Any = arguments.activation or usual or ("relu" if init == "irnn" else "tanh")
     return RecurrentLayer(D, hidden, activation=activation, **settings, **start)
 
 

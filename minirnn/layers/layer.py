@@ -16,10 +16,10 @@ from minirnn.init import get, initialise
 from minirnn.kernels import unroll
 from minirnn.kernels.layout import Weights
 from minirnn.layers import threads, watch
+from minirnn.layers.choices import BACKENDS
 from minirnn.layers.door import Door
 from minirnn.layers.message import clip_message
 from minirnn.layers.module import Parameter
-from minirnn.layers.choices import BACKENDS
 from minirnn.layers.recurrence import RecurrentOutput, State
 from minirnn.layers.sequences import Sequences
 from minirnn.layers.settings import Settings, as_message_clip, as_remat, filled, segment_length, spelled_out
@@ -46,6 +46,8 @@ class Layer(Door[State]):
         What the arrays of a state are called; the first is the output.
     """
 
+    gates: int = 1
+    state_names: tuple[str, ...] = ("h",)
     reverse: bool
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -91,7 +93,9 @@ class Layer(Door[State]):
         stacked.flags.writeable = False
         return stacked
 
-    def forward(self, x: Any, initial_state: Any = None, lengths: Any = None, *, reset: Any = None) -> RecurrentOutput[State]:
+    def forward(
+        self, x: Any, initial_state: Any = None, lengths: Any = None, *, reset: Any = None
+    ) -> RecurrentOutput[State]:
         """Unroll over a mini-batch of sequences.
 
         Parameters
@@ -122,7 +126,8 @@ class Layer(Door[State]):
             its step and row. The gradients are looked at likewise if the backward pass runs within it, too.
         """
         if anomaly():
-            return watch.forward(self, x, initial_state, lengths, reset)
+            watched: RecurrentOutput[State] = watch.forward(self, x, initial_state, lengths, reset)
+            return watched
         return self._handed_back(*self._unrolled(*self._call(x, initial_state, lengths, reset)))
 
     def step(self, x_t: Any, state: Any = None) -> State:
@@ -131,7 +136,8 @@ class Layer(Door[State]):
         The same numbers as the layer gives when it is called on the whole sequence.
         """
         if anomaly():
-            return watch.step(self, x_t, state)
+            watched: State = watch.step(self, x_t, state)
+            return watched
         x_t = self._one_step(x_t)
         return self._joined(self._step(None, x_t, self._step_state(state, x_t.shape[0]), self._weights))
 
@@ -359,6 +365,6 @@ class Layer(Door[State]):
         return blocks.Cell(self.name, self._cell.labels, self.state_names, into, around, biases, way, self.hidden_size)
 
     def _equations(self) -> list[str]:
-        from minirnn.cells.writing import lines_of
+        from minirnn.cells.lines import lines_of
 
         return lines_of(self._cell, self.hidden_size, bias=self.b_h is not None, reverse=self.reverse)

@@ -126,6 +126,7 @@ class Probe:
 
 
 def holds(what: str, value: Any, entry: list[int], bad: Array) -> str:
+    """Return the beginning of an error: what holds which value, where, and how many there are."""
     return f"detect_anomaly: {what} holds {value} at {entry} ({int(bad.sum())} of {bad.size} entries not finite)"
 
 

@@ -13,6 +13,7 @@ from minirnn.arguments import Rng, as_number, describe
 from minirnn.init import Initializer, InitializerName
 from minirnn.layers.choices import Backend
 
+
 class Setting(NamedTuple):
     """What stands beside the type of a setting: its default, its type in words, and what it means."""
 
@@ -45,15 +46,16 @@ class Settings(TypedDict, total=False):
         ),
     ]
     recurrent_initializer: Annotated[
-        InitializerName | Initializer, Setting("orthogonal", "str or callable (shape, rng) -> array", "Of each block of W_hh.")
+        InitializerName | Initializer,
+        Setting("orthogonal", "str or callable (shape, rng) -> array", "Of each block of W_hh."),
     ]
     learn_initial_state: Annotated[
         bool,
         Setting(
             False,
             "bool",
-            "Make the state that a sequence starts from, unless one is given, Parameters (H,): h_0, and c_0 of an LSTM; "
-            "zero at first.",
+            "Make the state that a sequence starts from, unless one is given, Parameters (H,): h_0, and c_0 of an "
+            "LSTM; zero at first.",
         ),
     ]
     recurrent_dropout: Annotated[
@@ -61,8 +63,8 @@ class Settings(TypedDict, total=False):
         Setting(
             0.0,
             "float",
-            "In training, drop entries of the H_{t-1} that the weights are multiplied with, the same at every step of a "
-            "sequence, with this probability (Gal & Ghahramani 2016). What a gate keeps is not touched.",
+            "In training, drop entries of the H_{t-1} that the weights are multiplied with, the same at every step of "
+            "a sequence, with this probability (Gal & Ghahramani 2016). What a gate keeps is not touched.",
         ),
     ]
     message_clip: Annotated[
@@ -70,7 +72,8 @@ class Settings(TypedDict, total=False):
         Setting(
             None,
             "float, optional",
-            "The largest norm that a row of dL/dH_t may have on its way back, at each step; longer ones are scaled to it.",
+            "The largest norm that a row of dL/dH_t may have on its way back, at each step; longer ones are scaled to "
+            "it.",
         ),
     ]
     remat: Annotated[
@@ -92,9 +95,7 @@ class Settings(TypedDict, total=False):
     ]
 
 
-SETTINGS: dict[str, Setting] = {
-    name: hint.__metadata__[0] for name, hint in Settings.__annotations__.items()
-}
+SETTINGS: dict[str, Setting] = {name: hint.__metadata__[0] for name, hint in Settings.__annotations__.items()}
 
 
 def filled(given: Settings, name: str) -> SimpleNamespace:

@@ -63,10 +63,11 @@ class Terms:
 
     def __init__(self, layer: Any, see: Probe, *, single: bool, fed: str) -> None:
         self.cell, self.see, self.fed, self.H = layer._cell, see, fed, layer.hidden_size
-        self.W_xh, self.W_hh, self.b_h, self.b_hn, *_ = *(None if w is None else w.data for w in layer._weights), None
+        weights: list[Any] = [None if w is None else w.data for w in layer._weights]
+        self.W_xh, self.W_hh, self.b_h, self.b_hn, *_ = *weights, None
         self.name, self.gates, self.letters = type(self.cell).__name__, gates_of(self.cell), states_of(self.cell)
         graph = single or layer.backend == "graph"
-        self.pair = None if graph or self.cell.kernel is not None or not has(self.cell, "step") else self.cell
+        self.pair: Any = None if graph or self.cell.kernel is not None or not has(self.cell, "step") else self.cell
         of_tape = isinstance(layer._kernel, Custom) and isinstance(layer._kernel.cell, EquationPair)
         self.op_by_op = graph or of_tape
         self.of_all = "h" if len(self.gates) == 1 else "·"

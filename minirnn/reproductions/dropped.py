@@ -50,7 +50,7 @@ class DroppedEveryStep(Recurrence):
     def forward(self, x: Any, initial_state: Any = None, lengths: Any = None, *, reset: Any = None) -> RecurrentOutput:
         """Run over x (T, N, D), one step after the other; ``lengths`` and ``reset`` are refused while training."""
         if not self.training or self.dropout is None:
-            return self.layer(x, initial_state, lengths, reset=reset)  # type: ignore[no-any-return]
+            return self.layer(x, initial_state, lengths, reset=reset)
         if lengths is not None or reset is not None:
             raise ValueError(f"{self.name}: lengths and reset are not known to it in training: leave them out")
         h = np.zeros((x.shape[1], self.output_size), self.dtype) if initial_state is None else initial_state

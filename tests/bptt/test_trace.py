@@ -402,8 +402,8 @@ def test_what_a_layer_has_not():
     with raises(ValueError, "trace: db_h_by_step: the layer has no bias: make it with bias=True"):
         make("gru", bias=False).trace().db_h_by_step  # noqa: B018
     message = (
-        "trace: slopes are not known for a cell of your own: its pre_activations are there; or name its activations, as in "
-        'gates = {"f": "sigmoid"}'
+        "trace: slopes are not known for a cell of your own: its pre_activations are there; or name its activations, "
+        'as in gates = {"f": "sigmoid"}'
     )
     with raises(ValueError, message):
         make("own").trace().saturation  # noqa: B018

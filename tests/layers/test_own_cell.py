@@ -259,8 +259,8 @@ def test_half_a_pair_is_none():
             return (np.tanh(z),), None
 
     message = (
-        "RecurrentLayer: backend='fused' needs Half.step_backward beside Half.step, which is not defined: define it, or "
-        "leave step out: equation is enough"
+        "RecurrentLayer: backend='fused' needs Half.step_backward beside Half.step, which is not defined: define it, "
+        "or leave step out: equation is enough"
     )
     with raises(TypeError, message):
         mr.RecurrentLayer(2, 4, cell=Half())

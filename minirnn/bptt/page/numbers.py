@@ -232,7 +232,7 @@ def _values(J: Array) -> Array:
     return found
 
 
-# --- the equations with their numbers ----------------------------------------------------------------------------------
+# --- the equations with their numbers ---------------------------------------------------------------------------------
 
 NOW, BEFORE, AFTER = "⟦t⟧", "⟦b⟧", "⟦a⟧"
 """Where the page writes the number of the step, of the one processed before it, and of the one after."""
@@ -241,8 +241,9 @@ WEIGHTS = {"W_xh": "Wₓₕ", "W_hh": "Wₕₕ", "W_xn": "Wₓₙ", "W_hn": "W�
 
 
 def _equation(trace: Trace, rows: list[int]) -> dict[str, Any]:
-    """Return the equations of all steps: their lines, and the terms under them with numbers, or norms where D or H is
-    above `SMALL`. What several equations have in common travels once.
+    """Return the equations of all steps: their lines, and the terms under them with numbers.
+
+    Where D or H is above `SMALL` norms stand for numbers. What several equations have in common travels once.
     """
     arrays: dict[str, Any] = {}
     few = max(trace.H, trace.x.shape[2]) <= SMALL
@@ -262,8 +263,8 @@ def _entry(part: Entry, arrays: dict[str, Any], few: bool, place: Place) -> list
     name = _styled(part.name, place)
     values = part.values[place.trace._turn] if part.values.ndim > 2 else part.values
     if name not in arrays:
-        shown = values if few else np.sqrt(np.square(values.astype(np.float64)).sum(axis=-1 if values.ndim > 2 else None))
-        arrays[name] = exact(shown)
+        axes = -1 if values.ndim > 2 else None
+        arrays[name] = exact(values if few else np.sqrt(np.square(values.astype(np.float64)).sum(axis=axes)))
     return [name, part.shape, name]
 
 
