@@ -19,6 +19,7 @@ ORDER = [
     ["arguments", "textbook", "counting", "drawing"],
     ["init", "tasks", "kernels", "storage"],
     ["autograd"],
+    ["cells"],
     ["losses", "layers"],
     ["optim", "bptt"],
     ["checkpoints"],
@@ -113,7 +114,7 @@ LATER = ["bptt", "checkpoints", "counting", "losses", "optim", "tasks", "textboo
 def test_the_core_and_the_layers_are_all_that_loads_at_once():
     loaded = fresh("import sys, numpy; before = set(sys.modules); import minirnn; print(*set(sys.modules) - before)")
     rooms = {name.split(".")[1] for name in loaded if name.startswith("minirnn.")}
-    assert rooms == {"arguments", "autograd", "init", "kernels", "layers", "recurrent"}
+    assert rooms == {"arguments", "autograd", "cells", "init", "kernels", "layers", "recurrent"}
     costly = {"tqdm", "dataclasses", "pathlib", "json", "zipfile", "logging", "concurrent.futures", "numpy.random"}
     assert not costly & set(loaded)
 
@@ -148,10 +149,10 @@ def test_layers_are_found_under_their_former_name():
     code = """
 import minirnn.recurrent
 from minirnn.recurrent import RecurrentLayer, Stacked
-from minirnn.recurrent.lstm import LSTMLayer
-import minirnn.recurrent.gru as gru
+from minirnn.recurrent.composites import Bidirectional
+import minirnn.recurrent.layer as layer
 import minirnn as mr
-print(mr.recurrent is mr.layers, RecurrentLayer is mr.RecurrentLayer, LSTMLayer is mr.LSTMLayer, gru is mr.layers.gru)
+print(mr.recurrent is mr.layers, RecurrentLayer is mr.RecurrentLayer, Bidirectional is mr.Bidirectional, layer is mr.layers.layer)
 """
     assert fresh(code) == ["True"] * 4
 

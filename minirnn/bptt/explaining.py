@@ -204,7 +204,7 @@ def _gates(found: Trace) -> list[str]:
 
 
 def _wrapped(symbols: str) -> list[str]:
-    return textwrap.wrap(symbols, WIDTH, subsequent_indent=" " * 4, break_long_words=False)
+    return textwrap.wrap(symbols, WIDTH, subsequent_indent="↳ ", break_long_words=False)
 
 
 def _cells(values: Array) -> list[list[str]]:

@@ -221,7 +221,8 @@ class Text:
             return (f"{float(value):.4g}", _ATOM) if np.ndim(value) == 0 else ("a constant", _ATOM)
         if id(value) in self.names and not whole:
             name = self.names[id(value)]
-            return name, _SUM if " + " in name else _PRODUCT if " " in name and name[0] not in "([" else _ATOM
+            several = " " in name and name[0] not in "(["  # a sum, or a product of matrices, is not a ⊙
+            return name, _SUM if several else _ATOM
         term = self.made_by.get(id(value))
         if term is None:
             return (f"{value.item():.4g}" if value.size == 1 else "a constant"), _ATOM

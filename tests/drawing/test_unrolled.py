@@ -104,7 +104,7 @@ def test_without_bias_none_is_drawn():
     assert not any(
         "b" in text and "h" in text for text in texts(mr.LSTMLayer(2, 3, bias=False).to_svg()) if "+" in text[:2]
     )
-    assert "n = tanh(xt Wxn + r ⊙ (ht−1 Whn))" in texts(mr.GRULayer(2, 3, bias=False).to_svg())
+    assert "zn = xt Wxn + r ⊙ (ht−1 Whn)" in texts(mr.GRULayer(2, 3, bias=False).to_svg())
 
 
 def test_the_two_lines_of_an_lstm_and_its_gates():

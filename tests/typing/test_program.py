@@ -11,6 +11,7 @@ import typing
 import pytest
 
 from minirnn import init, layers
+from minirnn.cells.activation import ActivationName
 from minirnn.kernels.cells import ACTIVATIONS
 from minirnn.layers import choices
 
@@ -70,7 +71,7 @@ def test_mypy_finds_no_fault():
 
 
 def test_names_are_those_that_there_are():
-    assert typing.get_args(choices.ActivationName) == tuple(ACTIVATIONS)
+    assert typing.get_args(ActivationName) == tuple(ACTIVATIONS)
     assert typing.get_args(init.InitializerName) == tuple(init.PRESETS)
     assert layers.BACKENDS == choices.BACKENDS == ("fused", "graph")
     assert choices.READOUTS == ("all", "last")
