@@ -116,15 +116,31 @@ class Steps:
         return linearise(made)
 
     def _by_step(self) -> None:
-        """Give the factors back their axes: (T, N, k, H), so that one gradient (N, 1, H) meets k blocks."""
+        """Give the factors back their axes, (T, N, H), and (T, N, k, H) where one gradient (N, 1, H) meets k blocks."""
 
         def turned(edges: Sequence[Edge]) -> list[Edge]:
-            return [e._replace(slope=e.slope.reshape(self.T, self.N, -1, self.H)) for e in edges]
+            shape = self.T, self.N
+            return [
+                e._replace(slope=e.slope.reshape(*shape, *((-1,) if e.slope.shape[1] > self.H else ()), self.H))
+                for e in edges
+            ]
 
         order, into, z, x, q, before = self._local
-        self._local = Local(
-            order, {s: turned(e) for s, e in into.items()}, turned(z), turned(x), turned(q), [turned(e) for e in before]
+        self._local = local = Local(
+            order,
+            {s: turned(e) for s, e in into.items() if e},
+            turned(z),
+            turned(x),
+            turned(q),
+            [turned(e) for e in before],
         )
+        new, staged = [[e for e in local.z if (e.source < 0) == of_stage] for of_stage in (False, True)]
+        self._to_z, self._staged_to_z = new, staged
+        self._disjoint = sum(e.columns.stop - e.columns.start for e in new) == self.J
+        self._past = [[e for e in edges if e.source >= 0] for edges in local.before]
+        # One factor for everything: the new state is a function of Z_t and nothing else.
+        alone = self._disjoint and len(new) == 1 and len(before) == 1 and not any(self._past) and not self.cell.apart
+        self._only = new[0].slope if alone and new[0].slope.ndim == 3 else None
 
     @cached_property
     def slopes(self) -> Array:
@@ -139,7 +155,7 @@ class Steps:
     def keep(self) -> Array | None:
         """What a gated cell keeps of its last array: ∂ it/∂ it before, past the products, (T, N, H); None for none."""
         last = len(self.before) - 1
-        found = [e.slope[:, :, 0] for e in self._local.before[last] if e.source == last]
+        found = [e.slope for e in self._local.before[last] if e.source == last]
         return found[0] if found else None
 
     # --- the way back ------------------------------------------------------------------------------------------------
@@ -148,12 +164,14 @@ class Steps:
         """Return what W_hh is multiplied with: H_{t-1}, under the mask of recurrent_dropout if there is one."""
         return h if self.mask is None else h * self.mask
 
-    def totals(self, k: Any, d_state: Sequence[Array]) -> list[Array]:
+    def totals(self, k: Any, d_state: Sequence[Array]) -> Sequence[Array]:
         """Return ∂L/∂ each array of the new state: what it passes on, and what others of them are made of it."""
+        if not self._local.into:
+            return d_state
         d = list(d_state)
         for s in self._local.order:
-            for edge in self._local.into[s]:
-                d[s] = d[s] + d[edge.source] * edge.slope[k][..., 0, :]
+            for edge in self._local.into.get(s, ()):
+                d[s] = d[s] + d[edge.source] * edge.slope[k]
         return d
 
     def back(self, k: Any, d_state: Sequence[Array]) -> Back:
@@ -161,45 +179,33 @@ class Steps:
 
         Or through K steps at once, an array of them or a slice, each from a gradient of its own: (K, N, H) each.
         """
+        if self._only is not None:
+            dz = d_state[0] * self._only[k]
+            return Back(dz, dz, [product(dz, self.W_back)] if self.mask is None else [self.through(dz)])
         if self._exact:
             return self._back_exactly(k, d_state)
-        local, J, d = self._local, self.J, self.totals(k, d_state)
-        around, width = d[0].shape[:-1], self.pre.shape[2]
-        covered = sum(e.columns.stop - e.columns.start for e in local.z if e.source >= 0) == J
-        dz = (np.empty if covered and not self.cell.apart else np.zeros)((*around, width), self.pre.dtype)
-        for edge in local.z:
-            if edge.source >= 0:
-                _add_share(dz[..., edge.columns], d[edge.source], edge.slope[k], covered)
-        before = [self._direct(k, d, s) for s in range(len(d))]
+        J, d = self.J, self.totals(k, d_state)
+        shape = *d[0].shape[:-1], self.pre.shape[2]
+        dz = (np.empty if self._disjoint else np.zeros)(shape, self.pre.dtype)
+        for edge in self._to_z:
+            _add_share(dz[..., edge.columns], d[edge.source], edge.slope[k], self._disjoint)
+        before: list[Any] = [_sum(edges, d, k) for edges in self._past]
         dz_h = dz
         if self.cell.apart:
-            _add_sides(dz[..., J:], local.x, k, d)
             dz_h = dz.copy()
-            dz_h[..., J:] = 0
-            _add_sides(dz_h[..., J:], local.q, k, d)
+            dz[..., J:], dz_h[..., J:] = _sum(self._local.x, d, k), _sum(self._local.q, d, k)
         if self.cell.staged:
             past = self.through(dz_h[..., J:], slice(J, None))
-            for edge in local.z:
-                if edge.source < 0:
-                    _add_share(dz[..., edge.columns], past, edge.slope[k], False)
-                    _add_share(dz_h[..., edge.columns], past, edge.slope[k], False)
-            for s, edges in enumerate(local.before):
+            for edge in self._staged_to_z:
+                _add_share(dz[..., edge.columns], past, edge.slope[k], False)
+                dz_h[..., edge.columns] = dz[..., edge.columns]
+            for s, edges in enumerate(self._local.before):
                 for edge in edges:
                     if edge.source < 0:
-                        share = past * edge.slope[k][..., 0, :]
-                        before[s] = share if before[s] is None else before[s] + share
-        through = self.through(dz_h if not self.cell.staged else dz_h[..., :J], slice(J if self.cell.staged else None))
-        first = through if before[0] is None else before[0] + through
-        return Back(dz, dz_h, [first, *(np.zeros_like(d[0]) if b is None else b for b in before[1:])])
-
-    def _direct(self, k: Any, d: Sequence[Array], s: int) -> Any:
-        """Return what goes back to an array of the state before past all products, None for nothing."""
-        found = None
-        for edge in self._local.before[s]:
-            if edge.source >= 0:
-                share = d[edge.source] * edge.slope[k][..., 0, :]
-                found = share if found is None else found + share
-        return found
+                        before[s] = before[s] + past * edge.slope[k]
+        through = self.through(dz_h[..., :J], slice(J)) if self.cell.staged else self.through(dz_h)
+        before[0] = before[0] + through
+        return Back(dz, dz_h, [np.zeros_like(d[0]) if np.ndim(b) == 0 else b for b in before])
 
     def _back_exactly(self, k: Any, d_state: Sequence[Array]) -> Back:
         """Go back through a cell that does not work entry by entry: once more through it for each gradient."""
@@ -233,21 +239,22 @@ class Steps:
 
 
 def _add_share(to: Array, d: Array, slope: Array, fresh: bool) -> None:
-    """Add a gradient (…, N, H) times the slopes (…, N, k, H) to k blocks (…, N, k·H); ``fresh``: write them."""
-    k = slope.shape[-2]
-    if k == 1:
-        share = d * slope[..., 0, :]
-    else:
-        share = (d[..., None, :] * slope).reshape(*d.shape[:-1], -1)
+    """Add a gradient (…, N, H) times slopes (…, N, H), or (…, N, k, H) for k blocks; ``fresh``: write instead."""
+    if to.shape[-1] > d.shape[-1]:
+        d, to = d[..., None, :], to.reshape(*to.shape[:-1], -1, d.shape[-1])
     if fresh:
-        to[...] = share
+        np.multiply(d, slope, out=to)
     else:
-        to += share
+        to += d * slope
 
 
-def _add_sides(to: Array, edges: Sequence[Edge], k: Any, d: Sequence[Array]) -> None:
+def _sum(edges: Sequence[Edge], d: Sequence[Array], k: Any) -> Any:
+    """Return what goes along some edges from the gradients of the new state; 0 for none."""
+    found: Any = 0.0
     for edge in edges:
-        to += d[edge.source] * edge.slope[k][..., 0, :]
+        share = d[edge.source] * edge.slope[k]
+        found = share if edge is edges[0] else found + share
+    return found
 
 
 def _of_pair(pair: Any, z: Array, before: Sequence[Array]) -> Local:

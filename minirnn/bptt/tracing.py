@@ -246,13 +246,14 @@ class Trace:
         arriving = [np.empty_like(s) for s in u.states]
         for a in arriving:
             a[-1] = 0
+        others = arriving[1:]
         total, dz = np.empty_like(entering), np.empty_like(u.steps.pre)
         dz_h = dz
         for k in range(u.T - 1, -1, -1):
             d_h = np.add(entering[k], arriving[0][k + 1], out=total[k])
             if clip is not None:
                 d_h[...] = np.where(u.inside(k), clipped(d_h, clip, 1), d_h)
-            found = u.back(k, [d_h, *(a[k + 1] for a in arriving[1:])])
+            found = u.back(k, [d_h, *[a[k + 1] for a in others]])
             dz[k] = found.dz
             if found.dz_h is not found.dz:
                 dz_h = np.empty_like(dz) if dz_h is dz else dz_h

@@ -79,8 +79,7 @@ class Unrolled:
         With K steps at once, an array of them or a slice, the gradients are (K, N, H), one for each.
         """
         found = self.steps.back(k, d_state)
-        here = self.inside(k)
-        if here is True or np.all(here):
+        if self.valid is None or np.all(here := self.valid[k]):
             return found
         dz = np.where(here, found.dz, 0)
         dz_h = dz if found.dz_h is found.dz else np.where(here, found.dz_h, 0)

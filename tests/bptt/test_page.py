@@ -217,7 +217,7 @@ def test_the_equations_are_those_of_explain(kind, way, tmp_path):
         return text.removesuffix(" b") + " b_h" * text.endswith(" b")
 
     def same(text):
-        return text.lower().replace("\n    ", " ")
+        return text.lower().replace("\n↳ ", " ")
 
     for part in ("forward", "backward"):
         lines = [plain(line) for found in equation[part] for line in found["lines"]]
