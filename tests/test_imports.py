@@ -152,7 +152,8 @@ from minirnn.recurrent import RecurrentLayer, Stacked
 from minirnn.recurrent.composites import Bidirectional
 import minirnn.recurrent.layer as layer
 import minirnn as mr
-print(mr.recurrent is mr.layers, RecurrentLayer is mr.RecurrentLayer, Bidirectional is mr.Bidirectional, layer is mr.layers.layer)
+print(mr.recurrent is mr.layers, RecurrentLayer is mr.RecurrentLayer)
+print(Bidirectional is mr.Bidirectional, layer is mr.layers.layer)
 """
     assert fresh(code) == ["True"] * 4
 
@@ -254,3 +255,29 @@ def test_the_tests_that_a_module_names_are_there(module):
         assert (tests.parent / path).is_file(), path
     for name in re.findall(r"\btest_\w+\.py\b", source_of(module)):
         assert name in names, name
+
+
+LOOKS = [
+    ["limits", "steps"],
+    ["unrolled"],
+    ["credit", "truncation", "run"],
+    ["flow", "gradients"],
+    ["survival", "regulariser", "plots", "places"],
+    ["measures", "equations"],
+    ["findings", "explaining"],
+    ["advice", "training_record"],
+    ["diagnosis"],
+    ["page"],
+    ["tracing"],
+]
+"""The order within minirnn/bptt: numbers, looks at numbers, words and pages. A file imports from the rows above."""
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m.startswith("bptt.") and m != "bptt.__init__"])
+def test_imports_within_bptt_point_one_way(module):
+    row = {name: i for i, names in enumerate(LOOKS) for name in names}
+    own = module.split(".")[1]
+    for name, _ in imports(module, source_of(module)):
+        other = name.removeprefix("minirnn.bptt.").split(".")[0]
+        if name.startswith("minirnn.bptt.") and other != own:
+            assert row[other] < row[own], f"{module} imports {other}"

@@ -11,8 +11,9 @@ import numpy as np
 from minirnn.arguments import describe
 from minirnn.bptt.advice import advise
 from minirnn.bptt.findings import Finding, find
+from minirnn.bptt.flow import Flow
 from minirnn.bptt.measures import EXPLODED, Figures, measure
-from minirnn.bptt.tracing import Loss, Trace, run_of
+from minirnn.bptt.run import Loss, run_of
 from minirnn.bptt.training_record import Record, advise_training, find_in_training, measure_training
 
 VANISHED = 0.25
@@ -170,8 +171,8 @@ def doctor(
     return Report(verdict, figures, findings, advice)
 
 
-def _traced(model_or_trace: Any, x: Any, loss: Loss | None, initial_state: Any, lengths: Any) -> Trace:
-    if isinstance(model_or_trace, Trace):
+def _traced(model_or_trace: Any, x: Any, loss: Loss | None, initial_state: Any, lengths: Any) -> Flow:
+    if isinstance(model_or_trace, Flow):
         given = {"x": x, "loss": loss, "initial_state": initial_state, "lengths": lengths}
         for name, value in given.items():
             if value is not None:
@@ -186,7 +187,7 @@ def _traced(model_or_trace: Any, x: Any, loss: Loss | None, initial_state: Any, 
             raise TypeError(f"doctor: {name} must be given with a model, got None with {what}: {hint}")
     assert loss is not None
     with np.errstate(all="ignore"):  # what overflows is told in the report
-        return Trace(run_of(model_or_trace, x, loss, initial_state, lengths, "doctor"))
+        return Flow(run_of(model_or_trace, x, loss, initial_state, lengths, "doctor"))
 
 
 def judge(figures: Figures) -> str:

@@ -8,8 +8,9 @@ import numpy as np
 
 from minirnn.arguments import Array, describe
 from minirnn.bptt.equations import equations_of
+from minirnn.bptt.flow import Flow
 from minirnn.bptt.places import BACKWARD, FORWARD, Equation, Place, number
-from minirnn.bptt.tracing import Loss, Trace, run_of
+from minirnn.bptt.run import Loss, run_of
 from minirnn.layers.module import Module
 
 SMALL = 8
@@ -19,7 +20,7 @@ WIDTH = 100
 
 
 def explain(
-    model: "Module | Trace",
+    model: Module | Flow,
     x: Any = None,
     t: Any = None,
     loss: Loss | None = None,
@@ -74,7 +75,7 @@ def explain(
 
 
 def explanation(
-    model: "Module | Trace",
+    model: Module | Flow,
     x: Any = None,
     t: Any = None,
     loss: Loss | None = None,
@@ -84,7 +85,7 @@ def explanation(
 ) -> "Explanation":
     """Return what `explain` writes down, as objects: ``.head`` and ``.equations``; parameters as there."""
     note = ""
-    if isinstance(model, Trace):
+    if isinstance(model, Flow):
         given = {"x": x, "loss": loss, "initial_state": initial_state, "lengths": lengths}
         extra = [name for name, value in given.items() if value is not None]
         if extra:
@@ -98,7 +99,7 @@ def explanation(
             raise TypeError("explain: x must be an array (T, N, D), got None: pass what the layer is to read")
         if loss is None:
             note = "No loss was given: L is the sum of all outputs."
-        found = Trace(run_of(model, x, _sum if loss is None else loss, initial_state, lengths, "explain"))
+        found = Flow(run_of(model, x, _sum if loss is None else loss, initial_state, lengths, "explain"))
     if t is None:
         raise TypeError("explain: t must be a step, got None: try t=0")
     found._step_of(t, "t")
@@ -173,7 +174,7 @@ class Explanation:
         return found
 
 
-def _explanation(found: Trace, t: int, row: int, note: str) -> Explanation:
+def _explanation(found: Flow, t: int, row: int, note: str) -> Explanation:
     D, small = found.x.shape[2], max(found.x.shape[2], found.H) <= SMALL
     name = found.layer.name
     head = [f"{name}, step t={t} of T={found.T} (0 … {found.T - 1}), row n={row} of N={found.N}; D={D}, H={found.H}"]
@@ -195,7 +196,7 @@ def _explanation(found: Trace, t: int, row: int, note: str) -> Explanation:
     return Explanation(head, equations_of(Place(found, t, row)), small)
 
 
-def _gates(found: Trace) -> list[str]:
+def _gates(found: Flow) -> list[str]:
     """Say what lies side by side in a layer with gates."""
     G, H = len(found.gates), found.H
     blocks, width = " ".join(f"Z_{gate}" for gate in found.gates), f"{G}H={G * H}"

@@ -7,8 +7,8 @@ import numpy as np
 
 from minirnn.arguments import Array, as_size
 from minirnn.bptt.limits import fits
+from minirnn.bptt.run import Loss, run_of, unclipped
 from minirnn.bptt.steps import Back
-from minirnn.bptt.tracing import Loss, run_of, unclipped
 from minirnn.bptt.truncation import lags
 from minirnn.bptt.unrolled import Unrolled
 from minirnn.layers.module import Module

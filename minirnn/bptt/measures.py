@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from minirnn.arguments import Array
+from minirnn.bptt.flow import Flow
 from minirnn.bptt.survival import survival
-from minirnn.bptt.tracing import Trace
 
 Figures = dict[str, Any]
 
@@ -22,7 +22,7 @@ LARGEST_CLIP = 1e3
 """No threshold above this is suggested: where one step alone gives more, the states have exploded too."""
 
 
-def measure(trace: Trace) -> Figures:
+def measure(trace: Flow) -> Figures:
     """Return all figures there are, by name; those that cannot be measured are left out.
 
     `minirnn.bptt.doctor` lists them. Nothing here warns of numbers that overflow.
@@ -40,7 +40,7 @@ def measure(trace: Trace) -> Figures:
         return figures | _clipping(trace, figures)
 
 
-def _setting(trace: Trace) -> Figures:
+def _setting(trace: Flow) -> Figures:
     layer, x = trace.layer, trace.x
     found: Figures = {"layer": type(layer).__name__, "T": trace.T, "N": trace.N, "H": trace.H, "dtype": str(x.dtype)}
     found |= {"loss": trace.total_loss, "largest_input": _largest(x)}
@@ -57,7 +57,7 @@ def _largest(a: Array) -> float:
 # --- not finite -------------------------------------------------------------------------------------------------------
 
 
-def first_not_finite(trace: Trace) -> Figures | None:
+def first_not_finite(trace: Flow) -> Figures | None:
     """Return what is NaN or inf first, in the order in which it is computed, or None.
 
     Returns
@@ -90,7 +90,7 @@ def _whole(of: str, arrays: list[tuple[str, Array]]) -> Figures | None:
     return None
 
 
-def _by_step(of: str, arrays: list[tuple[str, Array]], order: range, trace: Trace) -> Figures | None:
+def _by_step(of: str, arrays: list[tuple[str, Array]], order: range, trace: Flow) -> Figures | None:
     bad = np.array([~np.isfinite(a).all(axis=(1, 2)) for _, a in arrays])
     if not bad.any():
         return None
@@ -106,7 +106,7 @@ def _kind(a: Array) -> str:
 # --- the way back -----------------------------------------------------------------------------------------------------
 
 
-def _decay(trace: Trace) -> Figures:
+def _decay(trace: Flow) -> Figures:
     """Return what is left of the gradient that enters last, and how fast it goes."""
     enters_at, growth = survival(trace)
     steps = len(growth)
@@ -130,7 +130,7 @@ def _decay(trace: Trace) -> Figures:
     return found | {"doubling_time": -math.log(2) / logarithm}
 
 
-def _underflows(trace: Trace) -> int:
+def _underflows(trace: Flow) -> int:
     """Return at how many steps dL/dh_t is 0 although nothing cuts it off: its dtype has no number so small."""
     source = int(np.flatnonzero(trace._run.entering.any(axis=(1, 2)))[-1])
     reached = trace.gradient_norms[trace._turn][int(trace._unrolled.first.min()) : source + 1]
@@ -144,7 +144,7 @@ def _exp(logarithm: float) -> float:
 # --- W_hh and φ -------------------------------------------------------------------------------------------------------
 
 
-def _matrix(trace: Trace) -> Figures:
+def _matrix(trace: Flow) -> Figures:
     """Return the spectral radius and the norm of W_hh, block by block, and of a single block the bound on a step."""
     u, H = trace._unrolled, trace.H
     W = u.steps.W_hh.astype(np.float64)
@@ -167,7 +167,7 @@ def _matrix(trace: Trace) -> Figures:
     return found if u.steps.mask is None else found | {"largest_mask": mask}
 
 
-def _activations(trace: Trace) -> Figures:
+def _activations(trace: Flow) -> Figures:
     """Return how the units work: slopes, shares that are flat, off or dead, and what a gated cell keeps."""
     steps, valid = trace._unrolled.steps, trace.valid
     found = _terms(trace)
@@ -187,7 +187,7 @@ def _activations(trace: Trace) -> Figures:
     return found
 
 
-def _terms(trace: Trace) -> Figures:
+def _terms(trace: Flow) -> Figures:
     """Return the mean |z_t|, and those of the terms it is the sum of, unless the layer has been trained since."""
     layer, u, valid = trace.layer, trace._unrolled, trace.valid
     terms = {"mean_pre_activation": trace.pre_activations[valid]}
@@ -198,7 +198,7 @@ def _terms(trace: Trace) -> Figures:
     return {name: float(np.abs(a).mean(dtype=np.float64)) for name, a in terms.items()}
 
 
-def activation_of(trace: Trace) -> str:
+def activation_of(trace: Flow) -> str:
     """Return the name of φ; that of the cell where there are gates or a cell of one's own."""
     first, *others = trace._unrolled.steps.activations
     return "" if first is None or others else first.name
@@ -207,7 +207,7 @@ def activation_of(trace: Trace) -> str:
 # --- clipping ---------------------------------------------------------------------------------------------------------
 
 
-def _clipping(trace: Trace, figures: Figures) -> Figures:
+def _clipping(trace: Flow, figures: Figures) -> Figures:
     """Return the joint norm of the parameters' gradients, and a threshold made of it.
 
     Where the gradient grows on its way back its norm is no measure; then that is the share of the step at which it

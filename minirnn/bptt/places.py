@@ -2,15 +2,13 @@
 
 import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from minirnn.arguments import Array
+from minirnn.bptt.flow import Flow
 from minirnn.bptt.steps import Back
-
-if TYPE_CHECKING:
-    from minirnn.bptt.tracing import Trace
 
 FORWARD, BACKWARD = "forward", "backward"
 
@@ -88,7 +86,7 @@ class Place:
         The leading axes of all that has rows.
     """
 
-    def __init__(self, trace: "Trace", t: Any, row: Any) -> None:
+    def __init__(self, trace: Flow, t: Any, row: Any) -> None:
         self.trace, self.n = trace, row
         self.unrolled, self.steps = trace._unrolled, trace._unrolled.steps
         self.k = trace._order(t)

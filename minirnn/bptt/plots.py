@@ -5,14 +5,14 @@ from typing import Any
 import numpy as np
 
 from minirnn.arguments import Array, as_size
-from minirnn.bptt.tracing import Trace
+from minirnn.bptt.flow import Flow
 from minirnn.drawing.axes import axes_for
 
 _TOTAL, _LOCAL, _CARRIED = "#000000", "#0072b2", "#d55e00"
 """Colours that colour-blind people tell apart too (Okabe & Ito 2008)."""
 
 
-def plot_gradient_norms(trace: Trace, ax: Any = None) -> Any:
+def plot_gradient_norms(trace: Flow, ax: Any = None) -> Any:
     """Draw ‖dL/dh_t‖ against t on a logarithmic axis, with its two parts: entering at t, and carried.
 
     Parameters
@@ -48,7 +48,7 @@ def plot_gradient_norms(trace: Trace, ax: Any = None) -> Any:
     return ax
 
 
-def plot_credit(trace: Trace, ax: Any = None) -> Any:
+def plot_credit(trace: Flow, ax: Any = None) -> Any:
     """Draw `Trace.credit` as a heat map on a logarithmic scale: what enters at s, used at k. White: nothing.
 
     Parameters, result and errors are those of `plot_gradient_norms`.
@@ -67,7 +67,7 @@ def plot_credit(trace: Trace, ax: Any = None) -> Any:
     return ax
 
 
-def plot_singular_values(trace: Trace, row: int = 0, ax: Any = None) -> Any:
+def plot_singular_values(trace: Flow, row: int = 0, ax: Any = None) -> Any:
     """Draw the singular values of each step's Jacobian ∂ state_t / ∂ state_{t−1}, of one row, logarithmically.
 
     Where all of them are below 1, every step makes every gradient smaller. ``row`` is which of the N; the other
@@ -84,7 +84,7 @@ def plot_singular_values(trace: Trace, row: int = 0, ax: Any = None) -> Any:
     return ax
 
 
-def plot_saturation(trace: Trace, ax: Any = None) -> Any:
+def plot_saturation(trace: Flow, ax: Any = None) -> Any:
     """Draw the share of saturated units against t, a line for each gate; see `Trace.saturation`.
 
     Parameters, result and errors are those of `plot_gradient_norms`.
@@ -98,7 +98,7 @@ def plot_saturation(trace: Trace, ax: Any = None) -> Any:
     return ax
 
 
-def before(trace: Trace, t: int) -> int:
+def before(trace: Flow, t: int) -> int:
     """Return the step that is processed before t; −1, or T in reverse, is the initial state."""
     return t + 1 if trace.layer.reverse else t - 1
 

@@ -16,7 +16,8 @@ from minirnn.autograd.functions import stack, where
 from minirnn.autograd.gradients import grad
 from minirnn.autograd.modes import MODE, RECORD
 from minirnn.autograd.tensor import Tensor, apply
-from minirnn.bptt.tracing import Loss, Trace, check_loss, layer_of, loss_of, run_of
+from minirnn.bptt.flow import Flow
+from minirnn.bptt.run import Loss, check_loss, layer_of, loss_of, run_of
 from minirnn.bptt.unrolled import rows
 from minirnn.cells.cell import activations_of
 from minirnn.layers import SequenceModel
@@ -135,11 +136,11 @@ def omega(model: Module, x: Any, loss: Loss, initial_state: Any = None, lengths:
             f"omega: model must be a RecurrentLayer of the textbook's equation, got {kind}: the immediate derivative "
             "is defined for that one alone; try omega_full, which differentiates any of them in full"
         )
-    run = Trace(run_of(model, x, loss, initial_state, lengths, "omega"))
+    run = Flow(run_of(model, x, loss, initial_state, lengths, "omega"))
     return _immediate(run)
 
 
-def _immediate(trace: Trace) -> Omega:
+def _immediate(trace: Flow) -> Omega:
     """Make Ω of a trace of an Elman layer; in the order of processing up to the last lines."""
     unrolled, turn = trace._unrolled, trace._turn
     steps = unrolled.steps

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minirnn.arguments import Array
-from minirnn.bptt.tracing import Trace
+from minirnn.bptt.flow import Flow
 
 
 class Survival(NamedTuple):
@@ -30,7 +30,7 @@ class Survival(NamedTuple):
     growth: Array
 
 
-def survival(trace: Trace) -> Survival:
+def survival(trace: Flow) -> Survival:
     """Send the gradient that enters last back alone, through every step there is.
 
     Each row is scaled to norm 1 after every step, which changes no factor, since the way back is linear; so nothing
@@ -48,7 +48,7 @@ def survival(trace: Trace) -> Survival:
     return Survival(at.pop() if len(at) == 1 else None, _growth(_logs(trace, source, lengths)))
 
 
-def _logs(trace: Trace, source: Array, lengths: Array) -> Array:
+def _logs(trace: Flow, source: Array, lengths: Array) -> Array:
     """Return the logarithm of each row's norm j steps back, (J + 1, N); NaN where the row has no such step."""
     u, N = trace._unrolled, np.arange(trace.N)
     logs = np.full((int(lengths.max()) + 1, trace.N), np.nan)

@@ -5,8 +5,8 @@ import json
 from importlib import resources
 from typing import Any
 
+from minirnn.bptt.flow import Flow
 from minirnn.bptt.page.numbers import STEPS, collect
-from minirnn.bptt.tracing import Trace
 
 SCRIPTS = (
     "format.js", "data.js", "colours.js", "state.js", "network.js", "arrows.js", "bucket.js", "credit.js",
@@ -18,7 +18,7 @@ HEIGHT = 900
 """Of the frame in a notebook, in CSS pixels."""
 
 
-def page_of(trace: Trace, title: str | None, caller: str) -> str:
+def page_of(trace: Flow, title: str | None, caller: str) -> str:
     """Return the page of a trace, a whole HTML document.
 
     Raises
@@ -44,7 +44,7 @@ def page_of(trace: Trace, title: str | None, caller: str) -> str:
     return "".join(pieces)
 
 
-def frame_of(trace: Trace) -> str:
+def frame_of(trace: Flow) -> str:
     """Return the page in a frame, so that its style and names meet nobody else's; or why there is none."""
     if trace.T > STEPS:
         return f"<p>{html.escape(f'{trace!r}: {_too_long(trace)}')}</p>"
@@ -54,7 +54,7 @@ def frame_of(trace: Trace) -> str:
     )
 
 
-def _too_long(trace: Trace) -> str:
+def _too_long(trace: Flow) -> str:
     return f"the page shows at most {STEPS} steps, got T={trace.T}: trace a shorter piece of the sequence"
 
 

@@ -13,10 +13,10 @@ import numpy as np
 from minirnn.arguments import Array
 from minirnn.bptt.diagnosis import doctor
 from minirnn.bptt.equations import equations_of
+from minirnn.bptt.flow import Flow
 from minirnn.bptt.page.packing import exact, flags, rounded
 from minirnn.bptt.places import Entry, Place
 from minirnn.bptt.steps import Back
-from minirnn.bptt.tracing import Trace
 from minirnn.bptt.truncation import angle, flat, lags
 
 STEPS = 500
@@ -50,7 +50,7 @@ MULTIPLICATIONS = 3e11
 """What the singular values of all steps may cost, about; beyond they are those of every second step, or fewer."""
 
 
-def collect(trace: Trace, title: str) -> dict[str, Any]:
+def collect(trace: Flow, title: str) -> dict[str, Any]:
     """Return all that the page shows, ready for strict JSON."""
     with np.errstate(all="ignore"):  # NaN and inf are shown as what they are
         rows = list(range(_rows(trace)))
@@ -66,7 +66,7 @@ def collect(trace: Trace, title: str) -> dict[str, Any]:
         }
 
 
-def _about(trace: Trace, title: str, rows: list[int]) -> dict[str, Any]:
+def _about(trace: Flow, title: str, rows: list[int]) -> dict[str, Any]:
     layer, T, D, steps = trace.layer, trace.T, trace.x.shape[2], trace._unrolled.steps
     return {
         "title": title,
@@ -86,19 +86,19 @@ def _about(trace: Trace, title: str, rows: list[int]) -> dict[str, Any]:
 # --- states and their gradients, row by row ---------------------------------------------------------------------------
 
 
-def _states(trace: Trace) -> list[Array]:
+def _states(trace: Flow) -> list[Array]:
     """Return h, and c of an LSTM or the second state of one's own cell: (T, N, H) each, in time order."""
     return [trace._shown(s[1:]) for s in trace._unrolled.states[:2]]
 
 
-def _rows(trace: Trace) -> int:
+def _rows(trace: Flow) -> int:
     """Return how many rows travel."""
     size = trace.T * (min(trace.x.shape[2], UNITS) + 6 * min(trace.H, UNITS))
     rows: int = min(trace.N, ROWS, max(1, ROUNDED // size))
     return rows
 
 
-def _units(trace: Trace, rows: list[int]) -> dict[str, Any]:
+def _units(trace: Flow, rows: list[int]) -> dict[str, Any]:
     """Return the values of single units, (T, rows, units) each."""
     values = {"x": trace.x, "h": trace.hs, "dh": trace.dL_dh, "local": trace.dL_dh_local}
     values["carried"] = trace.dL_dh_carried
@@ -118,7 +118,7 @@ def _units(trace: Trace, rows: list[int]) -> dict[str, Any]:
     }
 
 
-def _state_norms(trace: Trace, rows: list[int]) -> dict[str, Any]:
+def _state_norms(trace: Flow, rows: list[int]) -> dict[str, Any]:
     """Return norms over the units, of each row that travels and of all rows together."""
     gradients = {"dh": trace.dL_dh, "local": trace.dL_dh_local, "carried": trace.dL_dh_carried, "dz": trace.dL_dz}
     if len(trace._unrolled.states) > 1:
@@ -129,14 +129,14 @@ def _state_norms(trace: Trace, rows: list[int]) -> dict[str, Any]:
     return {"by_row": by_row, "together": together}
 
 
-def _carried_c(trace: Trace) -> Array:
+def _carried_c(trace: Flow) -> Array:
     """Return what comes back to the second state, c of an LSTM, from the step after: (T, N, H)."""
     arriving = np.zeros_like(trace._back.before[1])
     arriving[:-1] = trace._back.before[1][1:]
     return trace._shown(arriving)
 
 
-def _terms(trace: Trace) -> dict[str, Array]:
+def _terms(trace: Flow) -> dict[str, Array]:
     """Return the two terms of the pre-activations: X_t W_xh and the recurrent one, (T, N, G·H)."""
     u = trace._unrolled
     recurrent = np.concatenate([fed @ u.steps.W_hh[:, columns] for columns, fed in u.fed()], axis=-1)
@@ -151,7 +151,7 @@ def _norm(a: Array, axes: tuple[int, ...]) -> Array:
 # --- what the weights get ---------------------------------------------------------------------------------------------
 
 
-def _weights(trace: Trace) -> dict[str, Any]:
+def _weights(trace: Flow) -> dict[str, Any]:
     """Return what each step adds to the gradient of W_hh: norms, a small picture, and the norm of the sum so far."""
     u, gates = trace._unrolled, len(trace._unrolled.steps.gates)
     total = np.zeros(trace.gradients["W_hh"].shape)
@@ -182,7 +182,7 @@ def _picture(block: Array) -> Array:
     return means
 
 
-def _credit(trace: Trace) -> dict[str, Any]:
+def _credit(trace: Flow) -> dict[str, Any]:
     """Return the credit matrix and what truncation leaves; or why they are missing."""
     try:
         norms = trace.credit().norms
@@ -206,7 +206,7 @@ def _credit(trace: Trace) -> dict[str, Any]:
 # --- the steps' Jacobians ---------------------------------------------------------------------------------------------
 
 
-def _singular(trace: Trace, rows: list[int]) -> dict[str, Any]:
+def _singular(trace: Flow, rows: list[int]) -> dict[str, Any]:
     """Return the singular values of ∂state_t/∂state_{t-1}, (steps, rows, values), of evenly spread steps or all."""
     size = trace.H * len(trace._unrolled.states)
     cost = size * size * (trace.N * trace.pre_activations.shape[2] + 30 * len(rows) * size)
@@ -240,7 +240,7 @@ NOW, BEFORE, AFTER = "⟦t⟧", "⟦b⟧", "⟦a⟧"
 WEIGHTS = {"W_xh": "Wₓₕ", "W_hh": "Wₕₕ", "W_xn": "Wₓₙ", "W_hn": "Wₕₙ", "b_hn": "bₕₙ", "b_h": "b"}
 
 
-def _equation(trace: Trace, rows: list[int]) -> dict[str, Any]:
+def _equation(trace: Flow, rows: list[int]) -> dict[str, Any]:
     """Return the equations of all steps: their lines, and the terms under them with numbers.
 
     Where D or H is above `SMALL` norms stand for numbers. What several equations have in common travels once.
