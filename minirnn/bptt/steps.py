@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minirnn.arguments import Array
-from minirnn.cells.cell import Cell, activations_of, gates_of, has
-from minirnn.cells.pointwise import Edge, Local, Pass, linearise, pair_of
+from minirnn.cells.cell import Cell, activations_of, gates_of
+from minirnn.cells.pointwise import Edge, Local, Pass, linearise
 from minirnn.layers.layer import Layer
 
 
@@ -93,14 +93,13 @@ class Steps:
             self.pre[..., :J] += product(fed, self.W_hh[:, :J])
         z = self.pre[..., :J].reshape(rows, J)
         self.z = self.pre[..., :J]
-        if not has(self.cell, "equation") or (self.cell.kernel is None and has(self.cell, "step_backward")):
-            self._local = _of_pair(pair_of(self.cell), z, before)
-        else:
-            self._local = self._of_equation(z, before)
-        self._exact = self.cell.kernel is None and not _entry_by_entry(self.cell, z, before, self._local)
+        made = self._equation(z, before)
+        self._local = linearise(made)
+        self._exact = self.cell.kernel is None and not _entry_by_entry(made, self._local)
         self._by_step()
 
-    def _of_equation(self, z: Array, before: Sequence[Array]) -> Local:
+    def _equation(self, z: Array, before: Sequence[Array]) -> Pass:
+        """Run the equation at all steps."""
         x = None
         if self.cell.apart:
             self.x_side = self.pre[..., self.J :].copy()
@@ -113,7 +112,7 @@ class Steps:
         made.finish(None if self.recurrent is None else self.recurrent.reshape(len(z), -1))
         if self.cell.apart:  # what the last activation is applied to holds both sides
             self.pre[..., self.J :] = made.noted("pre")[self.gates[-1]].reshape(self.T, self.N, -1)
-        return linearise(made)
+        return made
 
     def _by_step(self) -> None:
         """Give the factors back their axes, (T, N, H), and (T, N, k, H) where one gradient (N, 1, H) meets k blocks."""
@@ -209,17 +208,17 @@ class Steps:
 
     def _back_exactly(self, k: Any, d_state: Sequence[Array]) -> Back:
         """Go back through a cell that does not work entry by entry: once more through it for each gradient."""
-        pair, around = pair_of(self.cell), d_state[0].shape[:-2]
-        several = np.full(around, 0) if isinstance(k, int) else None
-        dz = np.empty((*around, *self.pre.shape[1:]), self.pre.dtype)
-        before = [np.empty_like(d) for d in d_state]
-        steps = None if several is not None else np.arange(self.T)[k]
+        around = d_state[0].shape[:-2]
+        steps = (
+            np.broadcast_to(np.arange(self.T)[k], around) if np.ndim(k) or isinstance(k, slice) else np.full(around, k)
+        )
+        dz = np.zeros((*around, *self.pre.shape[1:]), self.pre.dtype)
+        before = [np.zeros_like(d) for d in d_state]
         for at in np.ndindex(around):
-            step = k if steps is None else steps[at[0]]
-            kept = pair.step(self.pre[step].copy(), *(s[step].copy() for s in self.before))[1]
-            dz[at], states = pair.step_backward(tuple(d[at].copy() for d in d_state), kept)
-            for to, d in zip(before, states, strict=True):
-                to[at] = d
+            made = Pass(self.cell, self.pre[steps[at]], [s[steps[at]] for s in self.before]).finish()
+            found = made.back([d[at] for d in d_state])
+            for to, key in zip((dz, *before), ("z", *range(len(before))), strict=True):
+                to[at] = found.get(key, 0)
         before[0] += self.through(dz)
         return Back(dz, dz, before)
 
@@ -257,34 +256,17 @@ def _sum(edges: Sequence[Edge], d: Sequence[Array], k: Any) -> Any:
     return found
 
 
-def _of_pair(pair: Any, z: Array, before: Sequence[Array]) -> Local:
-    """Return the factors of a cell that has step and step_backward: from ones for each array of the new state."""
-    S, H = len(before), before[0].shape[1]
-    kept = pair.step(z.copy(), *(s.copy() for s in before))[1]
-    local = Local(list(range(S)), {s: [] for s in range(S)}, [], [], [], [[] for _ in range(S)])
-    for source in range(S):
-        ones = tuple(np.full_like(before[0], s == source) for s in range(S))
-        dz, d_before = pair.step_backward(ones, kept)
-        local.z.append(Edge(source, slice(0, len(dz[0]) // H * H), dz))
-        for s, d in enumerate(d_before):
-            if np.any(d):
-                local.before[s].append(Edge(source, slice(None), d))
-    return local
-
-
-def _entry_by_entry(cell: Cell, z: Array, before: Sequence[Array], local: Local) -> bool:
+def _entry_by_entry(made: Pass, local: Local) -> bool:
     """Whether a cell of the user's own does what it should: one random gradient has to come out as the factors say."""
-    signs = [np.sign(np.random.default_rng(s).normal(size=b.shape)).astype(b.dtype) for s, b in enumerate(before)]
-    pair, d = pair_of(cell), list(signs)
-    kept = pair.step(z.copy(), *(s.copy() for s in before))[1]
-    true, _ = pair.step_backward(tuple(s.copy() for s in signs), kept)
+    d = [np.sign(np.random.default_rng(s).normal(size=new.shape)).astype(new.dtype) for s, new in enumerate(made.new)]
+    true = made.back(d)["z"]
     for s in local.order:
         for edge in local.into[s]:
             d[s] = d[s] + d[edge.source] * edge.slope
     found = np.zeros_like(true)
     for edge in local.z:
-        found[:, edge.columns] += np.tile(d[edge.source], (1, edge.slope.shape[1] // d[0].shape[1])) * edge.slope
-    tolerance = 1e3 * np.finfo(z.dtype).eps
+        found[:, edge.columns] += np.tile(d[edge.source], edge.slope.shape[1] // d[0].shape[1]) * edge.slope
+    tolerance = 1e3 * np.finfo(true.dtype).eps
     return bool(np.allclose(found, true, rtol=tolerance, atol=tolerance, equal_nan=True))
 
 

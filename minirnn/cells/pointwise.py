@@ -12,7 +12,7 @@ import numpy as np
 from minirnn.arguments import Array
 from minirnn.autograd import tape
 from minirnn.autograd.modes import ANOMALY, MODE, RECORD
-from minirnn.autograd.tensor import Tensor
+from minirnn.autograd.tensor import Tensor, apply_kernel
 from minirnn.cells.cell import NOTES, Cell, checked, has
 from minirnn.kernels.simple import Custom
 
@@ -75,7 +75,7 @@ class Pass:
         if q is not None:
             self.inputs["q"] = Tensor(q, requires_grad=True)
             sides = [self.inputs["x"], self.inputs["q"]]
-        made = self._run(lambda: self.cell.equation(self.inputs["z"], *sides, *self._state))
+        made = self._run(lambda: _equation(self.cell, self.inputs["z"], *sides, *self._state))
         self.new = list(checked(made, self.cell, self._state))
         return self
 
@@ -114,6 +114,26 @@ class Pass:
         return {id(nodes[at]) if at in nodes else names[id(at)]: np.asarray(g) for at, g in found.items()}
 
 
+class _Named(NamedTuple):
+    """What the tape calls a step of a user's cell that has no equation."""
+
+    name: str
+
+
+def _equation(cell: Cell, z: Tensor, *others: Tensor) -> Any:
+    """Return what the equation makes; without one, what `Cell.step` makes, as one node that `step_backward` opens."""
+    if has(cell, "equation"):
+        return cell.equation(z, *others)
+    new, saved = cell.step(z.data.copy(), *(s.data.copy() for s in others))
+
+    def backward(received: dict[int, Array], wanted: tuple[bool, ...]) -> Sequence[Array]:
+        d = tuple(received.get(i, np.zeros_like(s)) for i, s in enumerate(new))
+        dz, before = cell.step_backward(d, saved)
+        return dz, *before
+
+    return apply_kernel(_Named(f"{type(cell).__name__}.step"), (z, *others), new, backward, lambda *_: [])
+
+
 class EquationPair:
     """`Cell.step` and `Cell.step_backward` made of the equation, for the fused unroll."""
 
@@ -137,18 +157,13 @@ class EquationPair:
         return z, tuple(state)
 
 
-def pair_of(cell: Cell) -> Any:
-    """Return what has step and step_backward: the cell itself, if it brings both, or its equation."""
-    return cell if has(cell, "step") and has(cell, "step_backward") else EquationPair(cell)
-
-
 def kernel_of(cell: Cell) -> Any:
     """Return the cell as the fused unroll runs it: its kernel, or one made of its pair or its equation."""
     if cell.kernel is not None:
         return cell.kernel
     if cell.apart:
         raise TypeError(f"{type(cell).__name__}: a cell whose sides come apart needs a kernel: use backend='graph'")
-    return Custom(pair_of(cell))
+    return Custom(cell if has(cell, "step") and has(cell, "step_backward") else EquationPair(cell))
 
 
 class Edge(NamedTuple):
@@ -206,7 +221,8 @@ def linearise(made: Pass) -> Local:
             elif key in ("x", "q"):
                 getattr(local, key).append(Edge(source, slice(None), slope))
             elif key in range(S):
-                local.before[key].append(Edge(source, slice(None), slope))
+                if slope.any():
+                    local.before[key].append(Edge(source, slice(None), slope))
             else:
                 to = next(s for s in inner if id(new[s]) == key)
                 local.into[to].append(Edge(source, slice(None), slope))

@@ -15,10 +15,10 @@ from minirnn.arguments import Array
 from minirnn.autograd import tape
 from minirnn.autograd.tape import Node
 from minirnn.autograd.tensor import Tensor, apply_kernel
-from minirnn.cells.cell import activations_of, gates_of, has, states_of
-from minirnn.cells.pointwise import EquationPair, linearise, recording
+from minirnn.cells.cell import activations_of, gates_of, states_of
+from minirnn.cells.pointwise import linearise, recording
 from minirnn.cells.writing import Style, Term, Text, combined
-from minirnn.kernels.simple import Custom, CustomBackward, CustomForward
+from minirnn.kernels.simple import Custom
 from minirnn.layers.probe import OF_GRADIENT, OF_INPUT, OF_STATE, Probe
 
 
@@ -66,10 +66,7 @@ class Terms:
         weights: list[Any] = [None if w is None else w.data for w in layer._weights]
         self.W_xh, self.W_hh, self.b_h, self.b_hn, *_ = *weights, None
         self.name, self.gates, self.letters = type(self.cell).__name__, gates_of(self.cell), states_of(self.cell)
-        graph = single or layer.backend == "graph"
-        self.pair: Any = None if graph or self.cell.kernel is not None or not has(self.cell, "step") else self.cell
-        of_tape = isinstance(layer._kernel, Custom) and isinstance(layer._kernel.cell, EquationPair)
-        self.op_by_op = graph or of_tape
+        self.op_by_op = single or layer.backend == "graph" or isinstance(layer._kernel, Custom)
         self.of_all = "h" if len(self.gates) == 1 else "·"
         self.letter = self.gates[-1]
         b, b_hn = " + b_·" * (self.b_h is not None), f" + b_h{self.letter}" * (self.b_hn is not None)
@@ -81,10 +78,11 @@ class Terms:
 
     def forward(self, x: Array, fed: Array, state: Sequence[Array], mask: Array | None) -> Sequence[Array]:
         """Return the new state, (N, H) each."""
-        if self.pair is not None:
-            return self._forward_of_pair(self._pre(self.see, x, fed)[0], state)
         text = self._text(self.see, x, fed, state, mask)
         self._look(text)
+        made_of = {f"state {s}": before for s, before in enumerate(state)}
+        for s, new in enumerate(text.made.new):
+            self.see(f"{self.name}: new state {s}", new.data, made_of, f"look at {self.name}")
         return [new.data for new in text.made.new]
 
     def _pre(self, see: Any, x: Array, fed: Array) -> tuple[Array, Array | None, Array | None]:
@@ -172,8 +170,6 @@ class Terms:
 
     def backward(self, x: Array, fed: Array, state: Sequence[Array], mask: Array | None, d: Sequence[Array]) -> Back:
         """Go back through the step from the gradients of the new state, (N, H) each."""
-        if self.pair is not None:
-            return self._backward_of_pair(self._pre(_see_nothing, x, fed)[0], fed, state, d)
         text = self._text(_see_nothing, x, fed, state, mask)
         self._look_at_slopes(text)
         found = self._op_by_op(text, d) if self.op_by_op else self._by_slopes(text, d)
@@ -305,37 +301,6 @@ class Terms:
             if s and before is not None:
                 formula = text.gradient([text.made.inputs[s]])
                 self.see(formula.replace(" - ", " − "), before, {}, OF_GRADIENT, carried=True)
-
-    # --- a cell of one's own: step and step_backward, on arrays, as the kernel calls them, on columns -----------------
-
-    def _forward_of_pair(self, z: Array, state: Sequence[Array]) -> Sequence[Array]:
-        made_of = {"Z_t": z, **{f"state {i}": s for i, s in enumerate(state[1:], 1)}}
-        hint = f"Z_t is finite: look at {self.name}.step"
-        made = self._step(z, state)[0]
-        return [self.see(f"{self.name}.step: new state {i}", s, made_of, hint) for i, s in enumerate(made)]
-
-    def _backward_of_pair(self, z: Array, fed: Array, state: Sequence[Array], d: Sequence[Array]) -> Back:
-        kept, dz = self._step(z, state)[1], np.empty_like(z.T)
-        back = CustomBackward(self.pair, self.H, z.shape[:1], z.dtype)
-        for to, di in zip(back.extras, d[1:], strict=True):
-            to[...] = di.T
-        back.step(d[0].T, dz, kept)
-        of = {f"dL/d state {i}": di for i, di in enumerate(d[1:], 1)}
-        name = f"{self.name}.step_backward"
-        hint = f"look at {name}"
-        on_z = self.see(f"{name}: dL/dZ_t", dz.T, of, hint)
-        direct: list[Array | None] = [
-            self.see(f"{name}: dL/d state {i}", di.T, of, hint, carried=True)
-            for i, di in enumerate((back.direct, *back.extras))
-        ]
-        return Back(on_z, [(slice(None), fed, on_z)], self._through(on_z), direct)
-
-    def _step(self, z: Array, state: Sequence[Array]) -> tuple[list[Array], Any]:
-        first, *others = [s.T for s in state]
-        new: list[Array] = [np.empty_like(s) for s in (first, *others)]
-        kept: list[Any] = [None]
-        CustomForward(self.pair, self.H).step(first, new[0], (z.T, others, new[1:], kept, 0))
-        return [s.T for s in new], kept[0]
 
 
 def _tiled(d: Array, slope: Array) -> Array:
