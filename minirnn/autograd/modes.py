@@ -3,7 +3,8 @@
 They live in a context variable, so each thread, and each asyncio task, has its own.
 """
 
-from contextlib import ContextDecorator
+from collections.abc import Callable, Iterator
+from contextlib import ContextDecorator, contextmanager
 from contextvars import ContextVar
 from typing import Any, Self
 
@@ -11,10 +12,12 @@ import numpy as np
 
 from minirnn.arguments import Array
 
-RECORD, ANOMALY = 1, 2
+RECORD, ANOMALY, OBSERVE = 1, 2, 4
 MODE: ContextVar[int] = ContextVar("minirnn_mode", default=RECORD)
 """The modes that are on, as one set of bits, so that an op asks once."""
 
+OBSERVER: ContextVar[Any] = ContextVar("minirnn_observer", default=None)
+"""Called with every op that runs within `observing`."""
 
 WITHIN: ContextVar[tuple[str, ...]] = ContextVar("minirnn_within", default=())
 """Where in composites the layer stands that runs now, from the outermost in; kept within `detect_anomaly` only."""
@@ -84,6 +87,20 @@ class detect_anomaly(_Switch):
     """
 
     on = ANOMALY
+
+
+@contextmanager
+def observing(callback: Callable[[Any, tuple[Any, ...], dict[str, Any], Any], object]) -> Iterator[None]:
+    """Within it, ``callback(op, inputs, settings, output)`` is called with every op that has run, recorded or not.
+
+    Inputs are as the op got them: Tensors, arrays, numbers; output is the Tensor. Kernels are no ops and go unseen.
+    """
+    observer, mode = OBSERVER.set(callback), MODE.set(MODE.get() | OBSERVE)
+    try:
+        yield
+    finally:
+        MODE.reset(mode)
+        OBSERVER.reset(observer)
 
 
 class AnomalyError(ArithmeticError):

@@ -12,8 +12,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import minirnn as mr
-from minirnn.autograd import ops, tape
-from minirnn.autograd.part import Part
+from minirnn.autograd import tape
+from minirnn.autograd.indexed import IndexedGradient, scatter_add
 from minirnn.autograd.tape import Node
 
 
@@ -328,11 +328,11 @@ def test_the_memory_of_a_loop_over_time_is_linear_in_its_length(f, order):
 def test_slices_of_one_array_are_written_into_one_buffer(order, monkeypatch):
     """T slices cost one buffer of T rows: not T buffers, which would be quadratic."""
     T, totals, bytes_made = 30, [], []
-    total, zeros = Part.total, np.zeros
+    to_dense, zeros = IndexedGradient.to_dense, np.zeros
 
-    def counting_total(self, place):
+    def counting_to_dense(self, add_at):
         totals.append(len(self.pieces))
-        return total(self, place)
+        return to_dense(self, add_at)
 
     def counting_zeros(shape, *args, **kwargs):
         made = zeros(shape, *args, **kwargs)
@@ -340,7 +340,7 @@ def test_slices_of_one_array_are_written_into_one_buffer(order, monkeypatch):
         return made
 
     x = leaf(np.full((T, 2), 0.1))
-    monkeypatch.setattr(Part, "total", counting_total)
+    monkeypatch.setattr(IndexedGradient, "to_dense", counting_to_dense)
     monkeypatch.setattr(np, "zeros", counting_zeros)
     if order is first_order:
         first_order(loop_over_slices, x)
@@ -959,24 +959,24 @@ def test_retain_grad_of_the_root_and_of_a_graph_beside():
 # --- the parts --------------------------------------------------------------------------------------------------------
 
 
-def test_a_part_collects_pieces_and_writes_them_once():
+def test_an_indexed_gradient_collects_pieces_and_writes_them_once():
     calls = []
 
-    def place(*pieces, indices, shape):
+    def add_at(*pieces, indices, shape):
         calls.append((len(pieces), indices))
-        return ops.place.forward(*pieces, indices=indices, shape=shape)
+        return scatter_add(*pieces, indices=indices, shape=shape)
 
     g, whole = np.ones(2), np.full((3, 2), 10.0)
-    part = Part(g, 0, (3, 2)) + Part(2 * g, 2, (3, 2))
-    part = whole + part + Part(3 * g, 0, (3, 2))
+    part = IndexedGradient(g, 0, (3, 2)) + IndexedGradient(2 * g, 2, (3, 2))
+    part = whole + part + IndexedGradient(3 * g, 0, (3, 2))
     part = part + whole
-    assert_array_equal(part.total(place), [[24, 24], [20, 20], [22, 22]])
+    assert_array_equal(part.to_dense(add_at), [[24, 24], [20, 20], [22, 22]])
     assert calls == [(3, [0, 2, 0])]
     assert_array_equal(g, 1)
     assert_array_equal(whole, 10)
-    other = Part(g, 1, (3, 2)) + whole
-    assert_array_equal((Part(g, 1, (3, 2)) + other).total(place), [[10, 10], [12, 12], [10, 10]])
-    assert_array_equal((np.float64(2.0) + Part(np.float64(1.0), (), ())).total(place), 3.0)
+    other = IndexedGradient(g, 1, (3, 2)) + whole
+    assert_array_equal((IndexedGradient(g, 1, (3, 2)) + other).to_dense(scatter_add), [[10, 10], [12, 12], [10, 10]])
+    assert_array_equal((np.float64(2.0) + IndexedGradient(np.float64(1.0), (), ())).to_dense(scatter_add), 3.0)
 
 
 def test_run_returns_the_leaves_totals_and_touches_none_of_them():

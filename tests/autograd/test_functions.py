@@ -8,7 +8,7 @@ from numpy.testing import assert_array_equal
 
 import minirnn as mr
 from minirnn.autograd import functions
-from minirnn.autograd.tensor import FUNCTIONS, UFUNCS
+from minirnn.autograd.numpy_protocol import FUNCTIONS, UFUNCS
 
 RNG = np.random.default_rng(0)
 X = RNG.uniform(0.5, 2.0, (2, 3, 4))
