@@ -1,4 +1,7 @@
-"""The equations transcribed literally, and back-propagation through time by hand: `layer`, then `gated`."""
+"""The equations transcribed literally, and back-propagation through time by hand: `layer`, then `gated`.
+
+Before them `tape`, on one page: how gradients are found that nobody has derived by hand.
+"""
 
 from minirnn.textbook.gated import (
     GRUGradients,
@@ -22,12 +25,15 @@ from minirnn.textbook.layer import (
     unroll_backward,
 )
 from minirnn.textbook.reading import ACTIVATIONS
+from minirnn.textbook.tape import Tape, Value
 
 __all__ = [
     "ACTIVATIONS",
     "GRUGradients",
     "Gradients",
     "LSTMGradients",
+    "Tape",
+    "Value",
     "gru_reset_before_step",
     "gru_step",
     "head",

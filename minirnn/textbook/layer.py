@@ -1,6 +1,6 @@
 """The recurrent layer exactly as two notes write it: one function an equation, loops and all, in float64.
 
-Read this file first. Nothing here is fast; everything else in minirnn is held against it. LSTM and GRU, as their papers
+Nothing here is fast; everything else in minirnn is held against it. LSTM and GRU, as their papers
 write them, stand in gated.py.
 
 The sources are *note 000, Understanding RNN parameter calculation*, and *note 003, Recurrent neurons (p. 381)*, which

@@ -12,6 +12,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import minirnn as mr
+from minirnn import textbook
 from minirnn.autograd import tape
 from minirnn.autograd.indexed import IndexedGradient, scatter_add
 from minirnn.autograd.tape import Node
@@ -993,6 +994,48 @@ def test_node_numbers_fall_so_that_the_newest_comes_first():
     y = x * 2.0
     z = y + x
     assert z._node.number < y._node.number
+
+
+# --- the textbook's tape ----------------------------------------------------------------------------------------------
+
+STEPS = {
+    "add": lambda a, b: a + b,
+    "mul": lambda a, b: a * b,
+    "matmul": lambda a, b: a @ b,
+    "tanh": lambda a, b: a.tanh(),
+    "add a number": lambda a, b: a + b.sum(),
+}
+ON_THE_TAPE = {
+    **STEPS,
+    "tanh": lambda a, b: a.tape.do("tanh", a),
+    "add a number": lambda a, b: a + b.tape.do("sum", b),
+}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_graphs_with_fan_out_have_the_gradients_of_the_textbook_s_tape(seed):
+    rng = np.random.default_rng(seed)
+    arrays = [rng.normal(size=(3, 3)), rng.normal(size=(3, 3)), rng.normal(size=3)]
+    steps = [(str(rng.choice(list(STEPS))), *map(int, rng.integers(0, k + 3, 2))) for k in range(12)]
+
+    def values(leaves, do, tanh):
+        made = [leaves[0], leaves[1], leaves[0] + leaves[2]]
+        for name, i, j in steps:
+            made.append(tanh(do[name](made[i], made[j])))
+        total = made[-1]
+        for value in made[:-1]:
+            total = total + value * value
+        return total
+
+    tape = textbook.Tape()
+    given = [tape.given(a) for a in arrays]
+    theirs = tape.do("sum", values(given, ON_THE_TAPE, lambda v: tape.do("tanh", v)))
+    ours = [leaf(a) for a in arrays]
+    loss = values(ours, STEPS, mr.tanh).sum()
+    assert_allclose(loss.item(), theirs.value, rtol=1e-13)
+    loss.backward()
+    for t, expected in zip(ours, tape.gradients(theirs, given), strict=True):
+        assert_allclose(t.grad, expected, rtol=1e-11, atol=1e-12)
 
 
 # --- peers ------------------------------------------------------------------------------------------------------------
