@@ -2,7 +2,7 @@
 
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -38,15 +38,14 @@ def backward(self: "Tensor", gradient: Any = None, *, retain_graph: bool = False
     Raises
     ------
     RuntimeError
-        If nothing was recorded; FreedGraphError if the graph has been used up; ChangedParameterError if a
-        parameter has changed since the forward pass. No ``grad`` has changed then.
+        If nothing was recorded; FreedGraphError if the graph has been used up, ChangedParameterError if a parameter has
+        changed since the forward pass. No ``grad`` has changed then.
     ValueError
         If ``gradient`` is missing or has another shape.
     """
-    root = _start_of(self, "backward")
-    seed = _seed_of(self, gradient, "backward")
+    root, seed = _start(self, gradient, "backward")
     retained = [node for ref in RETAINED.keyrefs() if (node := ref()) is not None] if RETAINED else []
-    totals = tape.run(root, seed, retain_graph=retain_graph, capture=retained, check=_anomaly_check())
+    totals = tape.run(root, seed, retain_graph=retain_graph, capture=retained, check=_check if anomaly() else None)
     _accumulate(totals, seed)
 
 
@@ -82,24 +81,20 @@ def grad(
     retain_graph: bool = False,
     create_graph: bool = False,
 ) -> "tuple[Tensor, ...]":
-    """Return the gradients of ``output`` with respect to ``inputs`` and leave every ``grad`` alone.
+    """Return the gradients of ``output`` with respect to ``inputs``, in their order, and leave every ``grad`` alone.
 
     Parameters
     ----------
     output : Tensor
     inputs : Tensor or sequence of Tensors
-        Leaves or outputs of ops. One that ``output`` does not depend on gets zeros.
+        Leaves or outputs of ops; each gradient has its input's shape and dtype. One that ``output`` does not depend on
+        gets zeros.
     gradient : array_like or Tensor, optional
         The gradient entering at ``output``; may be left out for a single number.
     retain_graph : bool
         Keep the graph for another pass.
     create_graph : bool
         Record the pass itself, so that the gradients can be differentiated again; keeps the graph too.
-
-    Returns
-    -------
-    tuple of Tensors
-        In the order of ``inputs``, each in its input's shape and dtype.
 
     >>> import minirnn as mr
     >>> x = mr.Tensor(3.0, requires_grad=True)
@@ -112,8 +107,7 @@ def grad(
     for i, x in enumerate(inputs):
         if receiver_of(x) is None:
             raise ValueError(f"grad: inputs[{i}] does not require a gradient: {x!r}")
-    root = _start_of(output, "grad")
-    seed = _seed_of(output, gradient, "grad")
+    root, seed = _start(output, gradient, "grad")
     targets = [receiver_of(x) for x in inputs]
     only = between(root, targets)
     nodes = [t for t in targets if isinstance(t, Node)]
@@ -121,11 +115,13 @@ def grad(
         start = gradient.astype(output.dtype) if isinstance(gradient, Tensor) else wrap(seed)
         token = MODE.set(MODE.get() | RECORD)  # what is asked for is recorded, within no_grad too
         try:
-            totals = _run_recorded(root, start, only, nodes)
+            totals = _run_recorded(root, start, only=only, capture=nodes)
         finally:
             MODE.reset(token)
     else:
-        totals = tape.run(root, seed, retain_graph=retain_graph, only=only, capture=nodes, check=_anomaly_check())
+        totals = tape.run(
+            root, seed, retain_graph=retain_graph, only=only, capture=nodes, check=_check if anomaly() else None
+        )
     return tuple(_result(totals.get(t), x, i) for i, (t, x) in enumerate(zip(targets, inputs, strict=True)))
 
 
@@ -142,30 +138,25 @@ def _result(g: Any, x: "Tensor", i: int) -> "Tensor":
 # --- where a pass starts, where it goes, what looks at it ------------------------------------------------------------
 
 
-def _start_of(output: "Tensor", caller: str) -> Any:
-    """Return the node, or leaf, at which a backward pass from ``output`` starts."""
+def _start(output: "Tensor", gradient: Any, caller: str) -> tuple[Any, Array]:
+    """Return the node, or leaf, where a pass from ``output`` starts, and the gradient that enters: given, or 1."""
     root = receiver_of(output)
     if root is None:
         raise RuntimeError(
             f"{caller}: nothing was recorded for this Tensor: no input of its computation has requires_grad=True, "
             "or it ran under no_grad()"
         )
-    return root
-
-
-def _seed_of(output: "Tensor", gradient: Any, caller: str) -> Array:
-    """Return the gradient that enters at ``output``: the one given, or 1 for a single number."""
     if gradient is None:
         if output.size != 1:
             raise ValueError(
                 f"{caller}: a Tensor of shape {output.shape} needs a gradient of that shape; "
                 f"reduce it to one number first (.sum(), .mean()), or pass gradient="
             )
-        return np.ones(output.shape, output.dtype)
+        return root, np.ones(output.shape, output.dtype)
     array = as_array(gradient, f"{caller}: gradient", output.dtype)
     if array.shape != output.shape:
         raise ValueError(f"{caller}: gradient must have the shape of the output, {output.shape}, got {array.shape}")
-    return array.astype(output.dtype, copy=False)
+    return root, array.astype(output.dtype, copy=False)
 
 
 def between(root: Any, targets: Iterable[Any]) -> set[Any]:
@@ -191,12 +182,8 @@ def between(root: Any, targets: Iterable[Any]) -> set[Any]:
     return useful
 
 
-def _anomaly_check() -> Callable[[Any, Node], None] | None:
-    """Return what looks at every gradient of a pass within `detect_anomaly`, elsewhere None."""
-    return _check if anomaly() else None
-
-
 def _check(g: Any, node: Node) -> None:
+    """Look at a gradient of a pass within `detect_anomaly`."""
     if isinstance(node, OutputNode):
         return  # its kernel's node is next, and gets this gradient with those of the other outputs
     of_its_own = getattr(node.op, "check_gradients", None)
@@ -208,18 +195,6 @@ def _check(g: Any, node: Node) -> None:
 
 
 # --- recorded passes (create_graph) ----------------------------------------------------------------------------------
-
-
-def _run_recorded(root: Any, seed: "Tensor", only: set[Any], capture: list[Any]) -> dict[Any, Any]:
-    return tape.run(
-        root,
-        seed,
-        retain_graph=True,
-        only=only,
-        capture=capture,
-        open=_open_recorded,
-        add_at=partial(apply, shapes.scatter_add),
-    )
 
 
 def _open_recorded(node: Node, g: Any) -> Iterable[Any]:
@@ -269,6 +244,9 @@ def _rerun(node: KernelNode, received: Any) -> list[tuple[Any, Any]]:
     for i, g in received.items():
         root = outputs[i]._node
         if root is not None:
-            for fence, gi in _run_recorded(root, g, between(root, fences), list(fences)).items():
+            for fence, gi in _run_recorded(root, g, only=between(root, fences), capture=fences).items():
                 totals[fence] = totals[fence] + gi if fence in totals else gi
     return [(receiver, totals[fence]) for fence, receiver in fences.items() if fence in totals]
+
+
+_run_recorded = partial(tape.run, retain_graph=True, open=_open_recorded, add_at=partial(apply, shapes.scatter_add))

@@ -18,7 +18,7 @@ Comparisons such as ``x > 0`` give plain arrays either way: a mask is a constant
 given and never returns an array that the tape saves.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -85,15 +85,17 @@ class Op:
     Positional parameters of ``forward`` are inputs, keyword-only ones are settings; ``*xs`` makes an op of any number
     of inputs, whose single rule is told which input it is for (``i``).
 
-    Attributes
+    Parameters
     ----------
     view : bool
         The output may show the first input's memory: whoever reads it must know when the input is changed.
-    ufunc : numpy.ufunc or None
-        numpy's name for it: what leads here when it is given a Tensor.
-    symbol, slopes : str or None, dict of str
+    ufunc : numpy.ufunc, optional
+        What leads here when it is given a Tensor.
+    symbol, slopes : str, dict of str, optional
         How an op that works entry by entry is written, and for each input what the gradient is multiplied by, that is
         ∂y/∂input; names of inputs and settings, and y, stand in braces.
+    rules : callables
+        The vector-Jacobian products, by the names of the inputs.
     """
 
     __slots__ = ("forward", "inputs", "name", "rules", "settings", "slopes", "symbol", "ufunc", "variadic", "view")
@@ -106,38 +108,32 @@ class Op:
         view: bool = False,
         ufunc: Any = None,
         symbol: str | None = None,
-        slopes: Mapping[str, str] | None = None,
+        slopes: dict[str, str] | None = None,
+        **rules: Callable[..., Any],
     ) -> None:
         self.name = name or forward.__name__.rstrip("_")
         self.forward = forward
         self.inputs, self.settings, self.variadic = _parameters(forward)
-        self.view, self.ufunc, self.symbol, self.slopes = view, ufunc, symbol, dict(slopes or {})
-        self.rules: tuple[Any, ...] = (None,) * len(self.inputs)
+        self.view, self.ufunc, self.symbol, self.slopes = view, ufunc, symbol, slopes or {}
+        self.derivative(**rules)
 
-    def derivative(self, **vjps: Callable[..., Any]) -> None:
-        """Set the vector-Jacobian product of the inputs named."""
-        if unknown := vjps.keys() - ({"xs"} if self.variadic else set(self.inputs)):
+    def derivative(self, **rules: Callable[..., Any]) -> None:
+        """Set the rules of the inputs named."""
+        names = ("xs",) if self.variadic else self.inputs
+        if unknown := rules.keys() - set(names):
             raise TypeError(f"{self.name}: a derivative for {', '.join(unknown)}, which is no input of it")
-        rules = {name: Rule(vjp, self.inputs, self.settings, self.variadic) for name, vjp in vjps.items()}
-        self.rules = tuple(rules.get(name) for name in (("xs",) if self.variadic else self.inputs))
+        made = {name: Rule(vjp, self.inputs, self.settings, self.variadic) for name, vjp in rules.items()}
+        self.rules: tuple[Any, ...] = tuple(made.get(name) for name in names)
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"
 
 
-def op(
-    *,
-    view: bool = False,
-    ufunc: Any = None,
-    symbol: str | None = None,
-    slopes: Mapping[str, str] | None = None,
-    **rules: Callable[..., Any],
-) -> Callable[[Callable[..., Any]], Op]:
-    """Make an op of the forward function below it and of its rules, by the names of the inputs; register it."""
+def op(**about: Any) -> Callable[[Callable[..., Any]], Op]:
+    """Make an `Op` of the forward function below, its rules and what else it says of itself, and register it."""
 
     def make(forward: Callable[..., Any]) -> Op:
-        made = Op(forward, view=view, ufunc=ufunc, symbol=symbol, slopes=slopes)
-        made.derivative(**rules)
+        made = Op(forward, **about)
         REGISTRY[made.name] = made
         return made
 

@@ -11,6 +11,8 @@ from minirnn.arguments import as_array
 if TYPE_CHECKING:
     from minirnn.autograd.tensor import Tensor
 
+_NUMBERS = (int, float)  # bool is an int; numpy gives them the array's dtype by itself
+
 
 def alike(a: Any, b: Any) -> tuple[Any, Any]:
     """Bring two operands, one a Tensor at least, to one dtype: a Tensor's wins over a number's, a wider one wins.
@@ -31,7 +33,7 @@ def alike(a: Any, b: Any) -> tuple[Any, Any]:
 
 
 def _with_constant(t: "Tensor", c: Any) -> tuple[Any, Any]:
-    if isinstance(c, int | float):  # bool is an int; numpy gives them the array's dtype by itself
+    if isinstance(c, _NUMBERS):
         return t, float(c) if type(c) is np.float64 else c  # np.float64 is a float, but would widen float32
     if isinstance(c, np.ndarray):
         c = np.asarray(c)  # np.matrix has its own idea of a product

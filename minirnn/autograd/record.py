@@ -13,7 +13,7 @@ from minirnn.autograd.op import Op
 from minirnn.autograd.operands import alike
 from minirnn.autograd.tape import Node
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # it is made of what stands here, and comes here when it is ready: the last lines of tensor.py
     from minirnn.autograd.tensor import Tensor
 
 

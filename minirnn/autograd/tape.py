@@ -37,8 +37,6 @@ class Node:
 
     Attributes
     ----------
-    op : Op
-        What was done.
     edges : list of (receiver, vjp, saved) or None
         One for each input: where its gradient goes, the rule, and the values saved for it; None for an input that wants
         no gradient. The attribute itself is None once the graph has been freed.
@@ -46,8 +44,6 @@ class Node:
         The leaves whose data the rules will read, with the version their data must still have then.
     hooks : list of callables or None
         Called with the gradient of the op's output.
-    number : int
-        Falls with every node made.
     """
 
     __slots__ = ("__weakref__", "edges", "guards", "hooks", "number", "op")
@@ -88,12 +84,10 @@ def run(
     add_at: Callable[..., Any] = scatter_add,
     check: Callable[[Any, Node], None] | None = None,
 ) -> dict[Any, Any]:
-    """Send ``gradient``, that of ``root``, back; return the total that each leaf received.
+    """Send ``gradient``, that of the node or leaf ``root``, back; return the total that each leaf received.
 
     Parameters
     ----------
-    root : Node or leaf
-        Where the gradient enters.
     retain_graph : bool
         Keep the graph; otherwise each node is emptied as soon as it has been used.
     only : set of nodes and leaves, optional

@@ -29,6 +29,13 @@ def _operators(op: Op) -> tuple[Callable[[Any, Any], "Tensor"], Callable[[Any, A
     return forward, reflected
 
 
+def _comparison(ufunc: Any) -> Callable[[Any, Any], Any]:
+    def compare(self: Any, other: Any) -> Any:
+        return ufunc(self._data, np.asarray(other))
+
+    return compare
+
+
 class Tensor:
     """An n-dimensional array with a place on the tape.
 
@@ -292,27 +299,14 @@ class Tensor:
     __array_ufunc__ = numpy_protocol.array_ufunc
     __array_function__ = numpy_protocol.array_function
 
-    # --- comparisons are constants, so they are plain arrays of bools ------------------------------------------------
-
+    # Comparisons are constants, so they are plain arrays of bools.
+    __lt__ = _comparison(np.less)
+    __le__ = _comparison(np.less_equal)
+    __gt__ = _comparison(np.greater)
+    __ge__ = _comparison(np.greater_equal)
+    __eq__ = _comparison(np.equal)
+    __ne__ = _comparison(np.not_equal)
     __hash__ = object.__hash__
-
-    def __lt__(self, other: Any) -> Any:
-        return np.less(self._data, np.asarray(other))
-
-    def __le__(self, other: Any) -> Any:
-        return np.less_equal(self._data, np.asarray(other))
-
-    def __gt__(self, other: Any) -> Any:
-        return np.greater(self._data, np.asarray(other))
-
-    def __ge__(self, other: Any) -> Any:
-        return np.greater_equal(self._data, np.asarray(other))
-
-    def __eq__(self, other: Any) -> Any:
-        return np.equal(self._data, np.asarray(other))
-
-    def __ne__(self, other: Any) -> Any:
-        return np.not_equal(self._data, np.asarray(other))
 
     # --- the functions of the package that are methods too ----------------------------------------------------------
 
@@ -345,5 +339,6 @@ def _unpacked(arguments: tuple[Any, ...]) -> tuple[int, ...]:
     return tuple(arguments[0]) if len(arguments) == 1 and isinstance(arguments[0], tuple | list) else arguments
 
 
+# A Tensor is made of what stands there, and what stands there makes Tensors in turn.
 for _module in (operands, record, functions, gradients, numpy_protocol):
-    vars(_module)["Tensor"] = Tensor  # a Tensor is made of what stands there, which makes Tensors in turn
+    vars(_module)["Tensor"] = Tensor
