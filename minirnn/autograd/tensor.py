@@ -20,13 +20,13 @@ __all__ = ["Tensor", "apply", "apply_kernel", "binary", "receiver_of", "unary", 
 def _operators(op: Op) -> tuple[Callable[[Any, Any], "Tensor"], Callable[[Any, Any], "Tensor"]]:
     """Return what stands for an op between two operands: called by the left one, and by the right one."""
 
-    def forward(self: Any, other: Any) -> "Tensor":
+    def operator(self: Any, other: Any) -> "Tensor":
         return binary(op, self, other)
 
     def reflected(self: Any, other: Any) -> "Tensor":
         return binary(op, other, self)
 
-    return forward, reflected
+    return operator, reflected
 
 
 def _comparison(ufunc: Any) -> Callable[[Any, Any], Any]:
