@@ -12,7 +12,8 @@ import numpy as np
 from minirnn.arguments import Array, as_array, as_lengths, class_ids
 from minirnn.autograd import ops
 from minirnn.autograd.functions import where
-from minirnn.autograd.tensor import Tensor, apply
+from minirnn.autograd.record import apply
+from minirnn.autograd.tensor import Tensor
 
 
 def mse(predictions: Any, targets: Any, *, lengths: Any = None) -> Tensor:

@@ -159,7 +159,13 @@ print(Bidirectional is mr.Bidirectional, layer is mr.layers.layer)
 
 
 @pytest.mark.parametrize(
-    "module", [m for m in MODULES if m.startswith(("kernels.", "textbook.")) or m in ("autograd.ops", "autograd.op")]
+    "module",
+    [
+        m
+        for m in MODULES
+        if m.startswith(("kernels.", "textbook."))
+        or m in [f"autograd.{part}" for part in ("op", "ops", "shapes", "tape")]
+    ],
 )
 def test_what_works_on_arrays_knows_no_tensor(module):
     names = [name for name, _ in imports(module, source_of(module))]
@@ -167,6 +173,27 @@ def test_what_works_on_arrays_knows_no_tensor(module):
     if module.startswith("kernels."):
         assert {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) <= {"numpy", "minirnn"}
         assert all(name.startswith("minirnn.kernels.") for name in names if name.startswith("minirnn"))
+
+
+# A Tensor is made of all that stands before it; gradcheck is on its own.
+CORE = [
+    "op", "indexed", "tape", "modes", "operands", "record", "shapes", "ops", "functions", "kernel_node", "gradients",
+    "numpy_protocol", "tensor", "gradcheck",
+]  # fmt: skip
+
+
+def test_the_files_of_the_core_have_an_order_and_draw_nothing_unless_asked():
+    assert {f"autograd.{name}" for name in CORE} == {m for m in MODULES if m.startswith("autograd.") and "__" not in m}
+    inner = []
+    for i, name in enumerate(CORE):
+        source = source_of(f"autograd.{name}")
+        at_run_time = {n for n, _ in imports("_", re.sub(r"(?m)^if TYPE_CHECKING:.*\n(    .*\n)+", "", source))}
+        for imported, at_module_level in imports(f"autograd.{name}", source):
+            if not at_module_level:
+                inner.append(imported)
+            elif imported.startswith("minirnn.autograd.") and imported in at_run_time:
+                assert imported.split(".")[2] in CORE[:i], f"{name} imports {imported}"
+    assert inner == ["minirnn.drawing.tensors"], "within Tensor.to_svg"
 
 
 @pytest.mark.parametrize(

@@ -1,44 +1,100 @@
-"""`grad`: gradients as values rather than in ``.grad``, and the recorded pass that makes them differentiable again."""
+"""`backward`, which leaves gradients in ``.grad``, and `grad`, which returns them and can record how they were made."""
 
+import threading
+import weakref
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minirnn.arguments import Array
-from minirnn.autograd import op, ops, tape
-from minirnn.autograd.modes import MODE, RECORD, check_finite
-from minirnn.autograd.tape import KernelNode, Node
-from minirnn.autograd.tensor import Tensor, anomaly_check, apply, receiver_of, seed_of, start_of, wrap
+from minirnn.arguments import Array, as_array
+from minirnn.autograd import ops, shapes, tape
+from minirnn.autograd.kernel_node import KernelNode, OutputNode, edges_with
+from minirnn.autograd.modes import MODE, RECORD, anomaly, check_finite
+from minirnn.autograd.op import OUTPUT
+from minirnn.autograd.record import apply, receiver_of, unary, wrap
+from minirnn.autograd.tape import Node
+
+if TYPE_CHECKING:
+    from minirnn.autograd.tensor import Tensor
+
+RETAINED: "weakref.WeakKeyDictionary[Node, weakref.ref[Tensor]]" = weakref.WeakKeyDictionary()
+"""Outputs of ops whose gradient `backward` leaves in ``grad`` too."""
+
+_ACCUMULATE = threading.Lock()  # threads that share a leaf add to its .grad one after the other
+
+
+def backward(self: "Tensor", gradient: Any = None, *, retain_graph: bool = False) -> None:
+    """Add the gradient of this Tensor with respect to each leaf to the leaf's ``grad``.
+
+    Parameters
+    ----------
+    gradient : array_like, optional
+        The gradient of the loss with respect to this Tensor, in its shape; may be left out for a single number.
+    retain_graph : bool
+        Keep the graph for another pass; otherwise it is freed as the pass goes.
+
+    Raises
+    ------
+    RuntimeError
+        If nothing was recorded; FreedGraphError if the graph has been used up, ChangedParameterError if a parameter has
+        changed since the forward pass. No ``grad`` has changed then.
+    ValueError
+        If ``gradient`` is missing or has another shape.
+    """
+    root, seed = _start(self, gradient, "backward")
+    retained = [node for ref in RETAINED.keyrefs() if (node := ref()) is not None] if RETAINED else []
+    totals = tape.run(root, seed, retain_graph=retain_graph, capture=retained, check=_check if anomaly() else None)
+    _accumulate(totals, seed)
+
+
+def _accumulate(totals: dict[Any, Any], seed: Array) -> None:
+    """Add each leaf's total to its ``grad``: the only thing a pass changes, and it comes last."""
+    seen = {id(seed)}
+    ready = []
+    watched = anomaly()
+    for receiver, g in totals.items():
+        tensor = receiver if isinstance(receiver, Tensor) else RETAINED[receiver]()
+        if tensor is None:
+            continue
+        if tensor._hooks:
+            g = tape.call_hooks(tensor._hooks, np.asarray(g))
+        if type(g) is not np.ndarray or g.dtype is not tensor._data.dtype:
+            g = np.asarray(g, dtype=tensor._data.dtype)
+        if g.base is not None or id(g) in seen:
+            g = g.copy()  # each owns its grad: rules may hand the same array, or views of it, to several inputs
+        seen.add(id(g))
+        if watched:
+            check_finite(g, f"the gradient of {tensor._label()}", "look at the ops that it goes into")
+        ready.append((tensor, g))
+    with _ACCUMULATE:
+        for tensor, g in ready:
+            tensor._grad = g if tensor._grad is None else tensor._grad + g
 
 
 def grad(
-    output: Tensor,
-    inputs: Tensor | Sequence[Tensor],
+    output: "Tensor",
+    inputs: "Tensor | Sequence[Tensor]",
     *,
     gradient: Any = None,
     retain_graph: bool = False,
     create_graph: bool = False,
-) -> tuple[Tensor, ...]:
-    """Return the gradients of ``output`` with respect to ``inputs`` and leave every ``grad`` alone.
+) -> "tuple[Tensor, ...]":
+    """Return the gradients of ``output`` with respect to ``inputs``, in their order, and leave every ``grad`` alone.
 
     Parameters
     ----------
     output : Tensor
     inputs : Tensor or sequence of Tensors
-        Leaves or outputs of ops. One that ``output`` does not depend on gets zeros.
+        Leaves or outputs of ops; each gradient has its input's shape and dtype. One that ``output`` does not depend on
+        gets zeros.
     gradient : array_like or Tensor, optional
         The gradient entering at ``output``; may be left out for a single number.
     retain_graph : bool
         Keep the graph for another pass.
     create_graph : bool
         Record the pass itself, so that the gradients can be differentiated again; keeps the graph too.
-
-    Returns
-    -------
-    tuple of Tensors
-        In the order of ``inputs``, each in its input's shape and dtype.
 
     >>> import minirnn as mr
     >>> x = mr.Tensor(3.0, requires_grad=True)
@@ -51,67 +107,122 @@ def grad(
     for i, x in enumerate(inputs):
         if receiver_of(x) is None:
             raise ValueError(f"grad: inputs[{i}] does not require a gradient: {x!r}")
-    root = start_of(output, "grad")
-    seed = seed_of(output, gradient, "grad")
+    root, seed = _start(output, gradient, "grad")
     targets = [receiver_of(x) for x in inputs]
-    only = tape.between(root, targets)
+    only = between(root, targets)
     nodes = [t for t in targets if isinstance(t, Node)]
     if create_graph:
-        start = gradient.astype(output.dtype) if isinstance(gradient, Tensor) else wrap(seed, None)
+        start = gradient.astype(output.dtype) if isinstance(gradient, Tensor) else wrap(seed)
         token = MODE.set(MODE.get() | RECORD)  # what is asked for is recorded, within no_grad too
         try:
-            totals = _run_recorded(root, start, only, nodes)
+            totals = _run_recorded(root, start, only=only, capture=nodes)
         finally:
             MODE.reset(token)
     else:
-        totals = tape.run(root, seed, retain_graph=retain_graph, only=only, capture=nodes, check=anomaly_check())
+        totals = tape.run(
+            root, seed, retain_graph=retain_graph, only=only, capture=nodes, check=_check if anomaly() else None
+        )
     return tuple(_result(totals.get(t), x, i) for i, (t, x) in enumerate(zip(targets, inputs, strict=True)))
 
 
-def _result(g: Any, x: Tensor, i: int) -> Tensor:
+def _result(g: Any, x: "Tensor", i: int) -> "Tensor":
     if g is None:
-        return wrap(np.zeros_like(x._data), None)
+        return wrap(np.zeros_like(x._data))
     if x._hooks:
         g = tape.call_hooks(x._hooks, g)
-    result = g.astype(x.dtype) if isinstance(g, Tensor) else wrap(np.array(g, dtype=x.dtype), None)
+    result = g.astype(x.dtype) if isinstance(g, Tensor) else wrap(np.array(g, dtype=x.dtype))
     check_finite(result._data, f"the gradient of inputs[{i}]", "look at the ops that it goes into")
     return result
+
+
+# --- where a pass starts, where it goes, what looks at it ------------------------------------------------------------
+
+
+def _start(output: "Tensor", gradient: Any, caller: str) -> tuple[Any, Array]:
+    """Return the node, or leaf, where a pass from ``output`` starts, and the gradient that enters: given, or 1."""
+    root = receiver_of(output)
+    if root is None:
+        raise RuntimeError(
+            f"{caller}: nothing was recorded for this Tensor: no input of its computation has requires_grad=True, "
+            "or it ran under no_grad()"
+        )
+    if gradient is None:
+        if output.size != 1:
+            raise ValueError(
+                f"{caller}: a Tensor of shape {output.shape} needs a gradient of that shape; "
+                f"reduce it to one number first (.sum(), .mean()), or pass gradient="
+            )
+        return root, np.ones(output.shape, output.dtype)
+    array = as_array(gradient, f"{caller}: gradient", output.dtype)
+    if array.shape != output.shape:
+        raise ValueError(f"{caller}: gradient must have the shape of the output, {output.shape}, got {array.shape}")
+    return root, array.astype(output.dtype, copy=False)
+
+
+def between(root: Any, targets: Iterable[Any]) -> set[Any]:
+    """Return the nodes and leaves that lie on a path from ``root`` to a target, ends included."""
+    targets = set(targets)
+    # What is older than every target cannot lead to one; leaves have no number, so they may be anywhere.
+    oldest = max((t.number if isinstance(t, Node) else 1 for t in targets), default=1)
+    reachable = {root}
+    todo = [root]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, Node) and node.number < oldest:
+            if node.edges is None:
+                raise tape.FreedGraphError(tape.freed(node))
+            new = [r for r in node.receivers() if r not in reachable]
+            reachable.update(new)
+            todo += new
+    useful = reachable & targets
+    nodes = [node for node in reachable if isinstance(node, Node) and node.number < oldest]
+    for node in sorted(nodes, key=lambda node: -node.number):  # oldest first: inputs before what uses them
+        if any(receiver in useful for receiver in node.receivers()):
+            useful.add(node)
+    return useful
+
+
+def _check(g: Any, node: Node) -> None:
+    """Look at a gradient of a pass within `detect_anomaly`."""
+    if isinstance(node, OutputNode):
+        return  # its kernel's node is next, and gets this gradient with those of the other outputs
+    of_its_own = getattr(node.op, "check_gradients", None)
+    if of_its_own is not None:
+        of_its_own(g)
+        return
+    for part in g.values() if isinstance(g, dict) else (g,):
+        check_finite(np.asarray(part), f"the gradient of the output of {node.op.name}", "look at what follows it")
 
 
 # --- recorded passes (create_graph) ----------------------------------------------------------------------------------
 
 
-def _run_recorded(root: Any, seed: Tensor, only: set[Any], capture: list[Any]) -> dict[Any, Any]:
-    place = partial(apply, ops.place)
-    return tape.run(root, seed, retain_graph=True, only=only, capture=capture, open=_open_recorded, place=place)
-
-
 def _open_recorded(node: Node, g: Any) -> Iterable[Any]:
-    """Return a node's edges with Tensors for the values kept, so that what the rules do is recorded."""
+    """Return a node's edges with Tensors for the values saved, so that what the rules do is recorded."""
     if isinstance(node, KernelNode):
-        return tape.edges_with(_rerun(node, g))
+        return edges_with(_rerun(node, g))
     if type(node) is not Node:
         return node.open(g)
     edges = []
     for j, edge in enumerate(node.edges):
         if edge is not None:
-            receiver, vjp, kept = edge
+            receiver, vjp, saved = edge
             roles = node.op.rules[0 if node.op.variadic else j].roles
-            edges.append((receiver, vjp, [_in_the_graph(node, v, role) for v, role in zip(kept, roles, strict=True)]))
+            edges.append((receiver, vjp, [_in_the_graph(node, v, role) for v, role in zip(saved, roles, strict=True)]))
     return edges
 
 
 def _in_the_graph(node: Node, value: Any, role: int | None) -> Any:
-    """Give a kept value its place in the graph back."""
+    """Give a saved value its place in the graph back."""
     if role is None:
         return value
-    if role == op.OUTPUT:
+    if role == OUTPUT:
         return wrap(value, node)
     edge = node.edges[role]
     return value if edge is None else _at(edge[0], value)
 
 
-def _at(receiver: Any, value: Array) -> Tensor:
+def _at(receiver: Any, value: Array) -> "Tensor":
     return receiver if isinstance(receiver, Tensor) else wrap(value, receiver)
 
 
@@ -123,9 +234,9 @@ def _rerun(node: KernelNode, received: Any) -> list[tuple[Any, Any]]:
     fences: dict[Any, Any] = {}
     for receiver, array in zip(receivers, arrays, strict=True):
         if receiver is None:
-            inputs.append(None if array is None else wrap(array, None))
+            inputs.append(None if array is None else wrap(array))
         else:
-            fence = apply(ops.identity, _at(receiver, array))
+            fence = unary(ops.identity, _at(receiver, array))
             fences[fence._node] = receiver
             inputs.append(fence)
     outputs = rerun(*inputs)
@@ -133,6 +244,9 @@ def _rerun(node: KernelNode, received: Any) -> list[tuple[Any, Any]]:
     for i, g in received.items():
         root = outputs[i]._node
         if root is not None:
-            for fence, gi in _run_recorded(root, g, tape.between(root, fences), list(fences)).items():
+            for fence, gi in _run_recorded(root, g, only=between(root, fences), capture=fences).items():
                 totals[fence] = totals[fence] + gi if fence in totals else gi
     return [(receiver, totals[fence]) for fence, receiver in fences.items() if fence in totals]
+
+
+_run_recorded = partial(tape.run, retain_graph=True, open=_open_recorded, add_at=partial(apply, shapes.scatter_add))

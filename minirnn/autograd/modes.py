@@ -3,7 +3,7 @@
 They live in a context variable, so each thread, and each asyncio task, has its own.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ContextDecorator, contextmanager
 from contextvars import ContextVar
 from typing import Any, Self
@@ -16,26 +16,14 @@ RECORD, ANOMALY, OBSERVE = 1, 2, 4
 MODE: ContextVar[int] = ContextVar("minirnn_mode", default=RECORD)
 """The modes that are on, as one set of bits, so that an op asks once."""
 
+OBSERVER: ContextVar[Any] = ContextVar("minirnn_observer", default=None)
+"""Called with every op that runs within `observing`."""
 
 WITHIN: ContextVar[tuple[str, ...]] = ContextVar("minirnn_within", default=())
 """Where in composites the layer stands that runs now, from the outermost in; kept within `detect_anomaly` only."""
 
 _OUTER: ContextVar[tuple[tuple[int, Any], ...]] = ContextVar("minirnn_outer_modes", default=())
 """What to go back to, for each ``with`` block that is open; not kept in the switch, which threads may share."""
-
-
-OBSERVER: ContextVar[Any] = ContextVar("minirnn_observer", default=None)
-
-
-@contextmanager
-def observing(callback: Any) -> Iterator[None]:
-    """Call ``callback(op, inputs, settings, output)`` for every op that runs within."""
-    mode, observer = MODE.set(MODE.get() | OBSERVE), OBSERVER.set(callback)
-    try:
-        yield
-    finally:
-        OBSERVER.reset(observer)
-        MODE.reset(mode)
 
 
 class _Switch(ContextDecorator):
@@ -99,6 +87,20 @@ class detect_anomaly(_Switch):
     """
 
     on = ANOMALY
+
+
+@contextmanager
+def observing(callback: Callable[[Any, tuple[Any, ...], dict[str, Any], Any], object]) -> Iterator[None]:
+    """Within it, ``callback(op, inputs, settings, output)`` is called with every op that has run, recorded or not.
+
+    Inputs are as the op got them: Tensors, arrays, numbers; output is the Tensor. Kernels are no ops and go unseen.
+    """
+    observer, mode = OBSERVER.set(callback), MODE.set(MODE.get() | OBSERVE)
+    try:
+        yield
+    finally:
+        MODE.reset(mode)
+        OBSERVER.reset(observer)
 
 
 class AnomalyError(ArithmeticError):

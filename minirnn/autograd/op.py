@@ -2,7 +2,7 @@
 
 A rule is the vector-Jacobian product for one input: it gets ``g``, the gradient of the loss with respect to the op's
 output, and returns the gradient with respect to that input, in that input's shape. What else a rule names is what the
-tape keeps for it, and nothing more is kept:
+tape saves for it, and nothing more is saved:
 
 ======================  ===========================================================================
 ``a``                   an input of the op, by the name it has in the forward
@@ -15,10 +15,9 @@ tape keeps for it, and nothing more is kept:
 A rule is written once. A first-order pass hands it arrays; under ``create_graph`` the same values come as Tensors, so
 rules use operators, methods that both have, and numpy functions that Tensor answers to (``np.exp``, ``np.where``).
 Comparisons such as ``x > 0`` give plain arrays either way: a mask is a constant. A rule never writes into what it is
-given and never returns an array that the tape keeps.
+given and never returns an array that the tape saves.
 """
 
-import inspect
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any
@@ -31,30 +30,42 @@ REGISTRY: dict[str, "Op"] = {}
 """Every op by its name."""
 
 OUTPUT = -1
-"""The role of a kept value that is the op's output; a role ≥ 0 is the index of an input, None a constant."""
+"""The role of a saved value that is the op's output; a role ≥ 0 is the index of an input, None a constant."""
 
 
 class Rule:
-    """The derivative for one input: ``vjp(g, *keep(y, *inputs, **settings))``.
+    """The derivative for one input: ``vjp(g, *save(y, *inputs, **settings))``.
 
-    In an op of any number of inputs what is kept is the same for all, so it is picked once: ``vjp(g, i, *kept)``.
-    ``roles`` says of each kept value what it is, ``reads`` lists the inputs among them.
+    In an op of any number of inputs what is saved is the same for all, so it is picked once: ``vjp(g, i, *saved)``.
+    ``roles`` says of each saved value what it is, ``reads`` lists the inputs among them.
     """
 
-    __slots__ = ("keep", "reads", "roles", "vjp")
+    __slots__ = ("reads", "roles", "save", "vjp")
 
     def __init__(self, vjp: Callable[..., Any], inputs: Sequence[str], settings: Sequence[str], variadic: bool) -> None:
-        names = list(inspect.signature(vjp).parameters)[1:]
+        names = _parameters(vjp)[0][1:]
         self.vjp = vjp
         self.roles = tuple(OUTPUT if n == "y" else inputs.index(n) if n in inputs else None for n in names)
         self.reads = tuple(role for role in self.roles if role is not None and role >= 0)
-        # Compiled once for each rule, as dataclasses does for __init__: picking the values costs one call, no loop.
         head = ["y", "*xs"] if variadic else ["y", *inputs, "*"] if settings else ["y", *inputs]
-        kept = "".join(f"{_kept_expression(n)}, " for n in (names[1:] if variadic else names))
-        self.keep: Callable[..., tuple[Any, ...]] = eval(f"lambda {', '.join([*head, *settings])}: ({kept})")
+        picked = "".join(f"{_expression(n)}, " for n in (names[1:] if variadic else names))
+
+        def compile_and_save(*values: Any, **given: Any) -> Any:
+            # Compiled when first needed, as dataclasses does for __init__: picking the values costs one call, no loop.
+            self.save: Callable[..., Any] = eval(f"lambda {', '.join([*head, *settings])}: ({picked})")
+            return self.save(*values, **given)
+
+        self.save = compile_and_save
 
 
-def _kept_expression(name: str) -> str:
+def _parameters(function: Callable[..., Any]) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
+    """Return the names of the positional and of the keyword-only parameters, and whether there are ``*xs``."""
+    code = function.__code__
+    positional, all_named = code.co_argcount, code.co_argcount + code.co_kwonlyargcount
+    return code.co_varnames[:positional], code.co_varnames[positional:all_named], bool(code.co_flags & 4)
+
+
+def _expression(name: str) -> str:
     if name == "xs_ends":
         return "_ends(xs, axis)"
     for suffix in ("shape", "dtype"):
@@ -72,39 +83,52 @@ class Op:
     """A forward function on arrays and a `Rule` for each input (None for one that has no derivative).
 
     Positional parameters of ``forward`` are inputs, keyword-only ones are settings; ``*xs`` makes an op of any number
-    of inputs, whose single rule is told which input it is for (``i``). ``view`` says that the output may show the first
-    input's memory, so that whoever reads the output must know when the input is changed.
+    of inputs, whose single rule is told which input it is for (``i``).
+
+    Parameters
+    ----------
+    view : bool
+        The output may show the first input's memory: whoever reads it must know when the input is changed.
+    ufunc : numpy.ufunc, optional
+        What leads here when it is given a Tensor.
+    symbol, slopes : str, dict of str, optional
+        How an op that works entry by entry is written, and for each input what the gradient is multiplied by, that is
+        ∂y/∂input; names of inputs and settings, and y, stand in braces.
+    rules : callables
+        The vector-Jacobian products, by the names of the inputs.
     """
 
-    __slots__ = ("forward", "inputs", "name", "rules", "settings", "slopes", "symbol", "variadic", "view")
+    __slots__ = ("forward", "inputs", "name", "rules", "settings", "slopes", "symbol", "ufunc", "variadic", "view")
 
-    def __init__(self, forward: Callable[..., Any], name: str | None = None, view: bool = False) -> None:
-        parameters = inspect.signature(forward).parameters.values()
+    def __init__(
+        self,
+        forward: Callable[..., Any],
+        name: str | None = None,
+        *,
+        view: bool = False,
+        ufunc: Any = None,
+        symbol: str | None = None,
+        slopes: dict[str, str] | None = None,
+        **rules: Callable[..., Any],
+    ) -> None:
         self.name = name or forward.__name__.rstrip("_")
         self.forward = forward
-        self.view = view
-        self.symbol: str | None = None
-        self.slopes: dict[str, str] = {}
-        self.inputs = tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
-        self.settings = tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
-        self.variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-        self.rules: tuple[Any, ...] = (None,) * len(self.inputs)
+        self.inputs, self.settings, self.variadic = _parameters(forward)
+        self.view, self.ufunc, self.symbol, self.slopes = view, ufunc, symbol, slopes or {}
+        self.derivative(**rules)
 
-    def derivative(self, **vjps: Callable[..., Any]) -> None:
-        """Set the vector-Jacobian product of the inputs named."""
-        if unknown := vjps.keys() - ({"xs"} if self.variadic else set(self.inputs)):
+    def derivative(self, **rules: Callable[..., Any]) -> None:
+        """Set the rules of the inputs named."""
+        names = ("xs",) if self.variadic else self.inputs
+        if unknown := rules.keys() - set(names):
             raise TypeError(f"{self.name}: a derivative for {', '.join(unknown)}, which is no input of it")
-        if self.variadic:
-            self.rules = (Rule(vjps["xs"], (), self.settings, True),)
-            return
-        rules = {name: Rule(vjp, self.inputs, self.settings, False) for name, vjp in vjps.items()}
-        self.rules = tuple(rules.get(name) for name in self.inputs)
+        made = {name: Rule(vjp, self.inputs, self.settings, self.variadic) for name, vjp in rules.items()}
+        self.rules: tuple[Any, ...] = tuple(made.get(name) for name in names)
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"
 
     def __reduce__(self) -> Any:
-        """Pickle by name: a copy of a registered op is the same object."""
         return _registered, (self.name,)
 
 
@@ -112,16 +136,12 @@ def _registered(name: str) -> Op:
     return REGISTRY[name]
 
 
-def op(forward: Callable[..., Any]) -> Op:
-    """Make an op of a forward function and register it."""
-    return _register(Op(forward))
+def op(**about: Any) -> Callable[[Callable[..., Any]], Op]:
+    """Make an `Op` of the forward function below, its rules and what else it says of itself, and register it."""
 
+    def make(forward: Callable[..., Any]) -> Op:
+        made = Op(forward, **about)
+        REGISTRY[made.name] = made
+        return made
 
-def view_op(forward: Callable[..., Any]) -> Op:
-    """Make an op whose output may share memory with its input, and register it."""
-    return _register(Op(forward, view=True))
-
-
-def _register(made: Op) -> Op:
-    REGISTRY[made.name] = made
-    return made
+    return make

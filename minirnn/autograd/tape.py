@@ -1,12 +1,12 @@
 """The tape: what each recorded op leaves behind, and the pass that sends gradients back through it.
 
 A `Node` knows, for each input that wants a gradient, where it goes (another node, or a leaf Tensor), which rule
-computes it, and the values that the rule reads (ops.py). Nodes are numbered as they are made, and an op can
+computes it, and the values that the rule reads (op.py). Nodes are numbered as they are made, and an op can
 only use what exists already, so falling numbers are a topological order: `run` takes the newest node that has a
 gradient pending until none is left. There is no recursion, and whatever the pass counts or sums lives in the call, so
 a pass that is interrupted leaves nothing behind.
 
-The graph of ``y = tanh(x @ W + b)``, from the newest node down; what is kept stands in brackets::
+The graph of ``y = tanh(x @ W + b)``, from the newest node down; what is saved stands in brackets::
 
     tanh [y] ── add [shapes] ─┬─ matmul [x] ── W
                               └─ b
@@ -19,8 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from minirnn.autograd import ops
-from minirnn.autograd.part import Part
+from minirnn.autograd.indexed import IndexedGradient, scatter_add
 
 _numbers = itertools.count(0, -1)  # falling, so that the newest node is the smallest in a heap
 
@@ -38,17 +37,13 @@ class Node:
 
     Attributes
     ----------
-    op : Op
-        What was done (minirnn/autograd/ops.py).
-    edges : list of (receiver, vjp, kept) or None
-        One for each input: where its gradient goes, the rule, and the values kept for it; None for an input that wants
+    edges : list of (receiver, vjp, saved) or None
+        One for each input: where its gradient goes, the rule, and the values saved for it; None for an input that wants
         no gradient. The attribute itself is None once the graph has been freed.
     guards : tuple of (leaf, version) or None
         The leaves whose data the rules will read, with the version their data must still have then.
     hooks : list of callables or None
         Called with the gradient of the op's output.
-    number : int
-        Falls with every node made.
     """
 
     __slots__ = ("__weakref__", "edges", "guards", "hooks", "number", "op")
@@ -65,54 +60,16 @@ class Node:
         edges: Iterable[Any] = self.edges
         return edges
 
+    def inputs(self) -> list[Any]:
+        """Return what each input is: a node, a leaf, or None for a constant, of which nothing more is known."""
+        return [edge and edge[0] for edge in self.edges]
+
     def receivers(self) -> list[Any]:
         """Return the nodes and leaves that gradients go to."""
         return [edge[0] for edge in self.edges if edge is not None]
 
-
-class KernelNode(Node):
-    """A kernel as one node: several inputs, several outputs, one backward function on plain arrays.
-
-    ``edges`` is ``(receivers, wanted, backward, rerun, arrays)``; see `minirnn.autograd.tensor.apply_kernel`.
-    """
-
-    __slots__ = ()
-
-    def open(self, g: "Received") -> Iterable[Any]:
-        """Run the kernel's backward on the gradients of its outputs; the edges only hand its results on."""
-        receivers, wanted, backward, _, _ = self.edges
-        gradients = backward(g, wanted)
-        return edges_with(zip(receivers, gradients, strict=True))
-
-    def receivers(self) -> list[Any]:
-        """Return where the gradients of the kernel's inputs go."""
-        return [receiver for receiver in self.edges[0] if receiver is not None]
-
-
-class OutputNode(Node):
-    """One output of a kernel; hands its gradient to the kernel's node under its index."""
-
-    __slots__ = ()
-
-    def __init__(self, kernel: KernelNode, index: int) -> None:
-        super().__init__(kernel.op, ((kernel, lambda g: Received({index: g}), ()),), None)
-
-
-def edges_with(pairs: Iterable[tuple[Any, Any]]) -> list[Any]:
-    """Return edges for gradients that are known already, given with their receivers."""
-    return [(receiver, _known, (gi,)) for receiver, gi in pairs if receiver is not None and gi is not None]
-
-
-def _known(_: Any, gi: Any) -> Any:
-    return gi
-
-
-class Received(dict[int, Any]):
-    """The gradients that a kernel's outputs have received, by index; an output that received none is absent."""
-
-    def __add__(self, other: "Received") -> "Received":
-        for i, g in other.items():
-            self[i] = self[i] + g if i in self else g
+    def box(self) -> "Node":
+        """Return the node that stands for this one in a drawing."""
         return self
 
 
@@ -124,23 +81,21 @@ def run(
     only: Set[Any] | None = None,
     capture: Iterable[Any] = (),
     open: Callable[[Node, Any], Iterable[Any]] | None = None,
-    place: Callable[..., Any] = ops.place.forward,
+    add_at: Callable[..., Any] = scatter_add,
     check: Callable[[Any, Node], None] | None = None,
 ) -> dict[Any, Any]:
-    """Send ``gradient``, that of ``root``, back; return the total that each leaf received.
+    """Send ``gradient``, that of the node or leaf ``root``, back; return the total that each leaf received.
 
     Parameters
     ----------
-    root : Node or leaf
-        Where the gradient enters.
     retain_graph : bool
         Keep the graph; otherwise each node is emptied as soon as it has been used.
     only : set of nodes and leaves, optional
         Visit no others, and leave a node whose inputs are all among the others as it is.
     capture : nodes
         Return their totals too.
-    open, place
-        Used instead of `Node.open`, and to write `Part` gradients into zeros: on arrays unless replaced.
+    open, add_at
+        Used instead of `Node.open` and of `scatter_add` where the pass itself is to be recorded.
     check : callable (gradient, node), optional
         Looks at every gradient that a node is about to use.
 
@@ -155,8 +110,8 @@ def run(
     while heap:
         node = heappop(heap)[1]
         g = pending.pop(node)
-        if type(g) is Part:
-            g = g.total(place)
+        if type(g) is IndexedGradient:
+            g = g.to_dense(add_at)
         if node.hooks is not None:
             g = call_hooks(node.hooks, g)
         if captured and node in captured:
@@ -165,7 +120,7 @@ def run(
             continue  # an end of the way: what lies below it is neither used nor used up
         edges = node.edges
         if edges is None:
-            raise FreedGraphError(_freed(node))
+            raise FreedGraphError(freed(node))
         if node.guards is not None:
             _check_guards(node)
         if check is not None:
@@ -177,20 +132,20 @@ def run(
         for edge in edges:
             if edge is None:
                 continue
-            receiver, vjp, kept = edge
+            receiver, vjp, saved = edge
             if only is not None and receiver not in only:
                 continue
             if receiver in pending:
-                pending[receiver] = pending[receiver] + vjp(g, *kept)
+                pending[receiver] = pending[receiver] + vjp(g, *saved)
             else:
-                pending[receiver] = vjp(g, *kept)
+                pending[receiver] = vjp(g, *saved)
                 if isinstance(receiver, Node):
                     heappush(heap, (receiver.number, receiver))
         if not retain_graph:
             node.edges = node.guards = None
     for leaf, g in pending.items():  # every node has been taken out, so what is left are the leaves
-        if type(g) is Part:
-            pending[leaf] = g.total(place)
+        if type(g) is IndexedGradient:
+            pending[leaf] = g.to_dense(add_at)
     if captured:
         pending |= {node: g for node, g in captured.items() if g is not None}
     return pending
@@ -198,54 +153,28 @@ def run(
 
 def call_hooks(hooks: Sequence[Callable[[Any], Any]], g: Any) -> Any:
     """Give the gradient to each hook in turn; what a hook returns, unless None, takes its place."""
+    is_array = isinstance(g, np.ndarray | np.generic)
     for hook in tuple(hooks):
-        replacement = hook(_read_only_copy(g))
+        replacement = hook(_read_only_copy(g) if is_array else g)
         if replacement is not None:
             if getattr(replacement, "shape", None) != g.shape:
                 raise ValueError(
                     f"register_hook: the hook must return None or a gradient of shape {g.shape}, "
                     f"got {getattr(replacement, 'shape', type(replacement).__name__)}"
                 )
-            g = np.array(replacement, dtype=g.dtype) if _is_array(g) else replacement.astype(g.dtype)
+            g = np.array(replacement, dtype=g.dtype) if is_array else replacement.astype(g.dtype)
     return g
-
-
-def _is_array(g: Any) -> bool:
-    return isinstance(g, np.ndarray | np.generic)
 
 
 def _read_only_copy(g: Any) -> Any:
     """Return what a hook may see and keep: arrays are shared between receivers, so it must not write into them."""
-    if _is_array(g):
-        g = np.array(g)
-        g.flags.writeable = False
-    return g
+    copy = np.array(g)
+    copy.flags.writeable = False
+    return copy
 
 
-def between(root: Any, targets: Iterable[Any]) -> set[Any]:
-    """Return the nodes and leaves that lie on a path from ``root`` to a target, ends included."""
-    targets = set(targets)
-    # What is older than every target cannot lead to one; leaves have no number, so they may be anywhere.
-    oldest = max((t.number if isinstance(t, Node) else 1 for t in targets), default=1)
-    reachable = {root}
-    todo = [root]
-    while todo:
-        node = todo.pop()
-        if isinstance(node, Node) and node.number < oldest:
-            if node.edges is None:
-                raise FreedGraphError(_freed(node))
-            new = [r for r in node.receivers() if r not in reachable]
-            reachable.update(new)
-            todo += new
-    useful = reachable & targets
-    nodes = [node for node in reachable if isinstance(node, Node) and node.number < oldest]
-    for node in sorted(nodes, key=lambda node: -node.number):  # oldest first: inputs before what uses them
-        if any(receiver in useful for receiver in node.receivers()):
-            useful.add(node)
-    return useful
-
-
-def _freed(node: Node) -> str:
+def freed(node: Node) -> str:
+    """Return the text of a `FreedGraphError`."""
     return (
         f"backward: the graph was already used up by an earlier backward() at the output of '{node.op.name}'. "
         "If a state is carried from one sequence to the next, pass state.detach() on; "

@@ -1,4 +1,7 @@
-"""The equations transcribed literally, and back-propagation through time by hand: `layer`, then `lstm` and `gru`."""
+"""The equations transcribed literally, and back-propagation through time by hand: `layer`, then `lstm` and `gru`.
+
+Before them `tape`, on one page: how gradients are found that nobody has derived by hand.
+"""
 
 from minirnn.textbook.gru import GRUGradients, gru_reset_before_step, gru_step, unroll_gru, unroll_gru_backward
 from minirnn.textbook.layer import (
@@ -13,12 +16,15 @@ from minirnn.textbook.layer import (
 )
 from minirnn.textbook.lstm import LSTMGradients, lstm_step, unroll_lstm, unroll_lstm_backward
 from minirnn.textbook.reading import ACTIVATIONS
+from minirnn.textbook.tape import Tape, Value
 
 __all__ = [
     "ACTIVATIONS",
     "GRUGradients",
     "Gradients",
     "LSTMGradients",
+    "Tape",
+    "Value",
     "gru_reset_before_step",
     "gru_step",
     "head",

@@ -1,7 +1,7 @@
 """The recurrent layer exactly as two notes write it: one function an equation, loops and all, in float64.
 
-Read this file first. Nothing here is fast; everything else in minirnn is held against it. LSTM and GRU, as their papers
-write them, stand in lstm.py and gru.py.
+Nothing here is fast; everything else in minirnn is held against it. LSTM and GRU, as their papers write them, stand in
+lstm.py and gru.py.
 
 The sources are *note 000, Understanding RNN parameter calculation*, and *note 003, Recurrent neurons (p. 381)*, which
 explains equations 14-1 and 14-2 of the book it annotates. What note 003 calls y, W_x, W_y, b, note 000 calls H, W_xh,

@@ -12,8 +12,9 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import minirnn as mr
-from minirnn.autograd import ops, tape
-from minirnn.autograd.part import Part
+from minirnn import textbook
+from minirnn.autograd import tape
+from minirnn.autograd.indexed import IndexedGradient, scatter_add
 from minirnn.autograd.tape import Node
 
 
@@ -328,11 +329,11 @@ def test_the_memory_of_a_loop_over_time_is_linear_in_its_length(f, order):
 def test_slices_of_one_array_are_written_into_one_buffer(order, monkeypatch):
     """T slices cost one buffer of T rows: not T buffers, which would be quadratic."""
     T, totals, bytes_made = 30, [], []
-    total, zeros = Part.total, np.zeros
+    to_dense, zeros = IndexedGradient.to_dense, np.zeros
 
-    def counting_total(self, place):
+    def counting_to_dense(self, add_at):
         totals.append(len(self.pieces))
-        return total(self, place)
+        return to_dense(self, add_at)
 
     def counting_zeros(shape, *args, **kwargs):
         made = zeros(shape, *args, **kwargs)
@@ -340,7 +341,7 @@ def test_slices_of_one_array_are_written_into_one_buffer(order, monkeypatch):
         return made
 
     x = leaf(np.full((T, 2), 0.1))
-    monkeypatch.setattr(Part, "total", counting_total)
+    monkeypatch.setattr(IndexedGradient, "to_dense", counting_to_dense)
     monkeypatch.setattr(np, "zeros", counting_zeros)
     if order is first_order:
         first_order(loop_over_slices, x)
@@ -959,24 +960,24 @@ def test_retain_grad_of_the_root_and_of_a_graph_beside():
 # --- the parts --------------------------------------------------------------------------------------------------------
 
 
-def test_a_part_collects_pieces_and_writes_them_once():
+def test_an_indexed_gradient_collects_pieces_and_writes_them_once():
     calls = []
 
-    def place(*pieces, indices, shape):
+    def add_at(*pieces, indices, shape):
         calls.append((len(pieces), indices))
-        return ops.place.forward(*pieces, indices=indices, shape=shape)
+        return scatter_add(*pieces, indices=indices, shape=shape)
 
     g, whole = np.ones(2), np.full((3, 2), 10.0)
-    part = Part(g, 0, (3, 2)) + Part(2 * g, 2, (3, 2))
-    part = whole + part + Part(3 * g, 0, (3, 2))
+    part = IndexedGradient(g, 0, (3, 2)) + IndexedGradient(2 * g, 2, (3, 2))
+    part = whole + part + IndexedGradient(3 * g, 0, (3, 2))
     part = part + whole
-    assert_array_equal(part.total(place), [[24, 24], [20, 20], [22, 22]])
+    assert_array_equal(part.to_dense(add_at), [[24, 24], [20, 20], [22, 22]])
     assert calls == [(3, [0, 2, 0])]
     assert_array_equal(g, 1)
     assert_array_equal(whole, 10)
-    other = Part(g, 1, (3, 2)) + whole
-    assert_array_equal((Part(g, 1, (3, 2)) + other).total(place), [[10, 10], [12, 12], [10, 10]])
-    assert_array_equal((np.float64(2.0) + Part(np.float64(1.0), (), ())).total(place), 3.0)
+    other = IndexedGradient(g, 1, (3, 2)) + whole
+    assert_array_equal((IndexedGradient(g, 1, (3, 2)) + other).to_dense(scatter_add), [[10, 10], [12, 12], [10, 10]])
+    assert_array_equal((np.float64(2.0) + IndexedGradient(np.float64(1.0), (), ())).to_dense(scatter_add), 3.0)
 
 
 def test_run_returns_the_leaves_totals_and_touches_none_of_them():
@@ -993,6 +994,48 @@ def test_node_numbers_fall_so_that_the_newest_comes_first():
     y = x * 2.0
     z = y + x
     assert z._node.number < y._node.number
+
+
+# --- the textbook's tape ----------------------------------------------------------------------------------------------
+
+STEPS = {
+    "add": lambda a, b: a + b,
+    "mul": lambda a, b: a * b,
+    "matmul": lambda a, b: a @ b,
+    "tanh": lambda a, b: a.tanh(),
+    "add a number": lambda a, b: a + b.sum(),
+}
+ON_THE_TAPE = {
+    **STEPS,
+    "tanh": lambda a, b: a.tape.do("tanh", a),
+    "add a number": lambda a, b: a + b.tape.do("sum", b),
+}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_graphs_with_fan_out_have_the_gradients_of_the_textbook_s_tape(seed):
+    rng = np.random.default_rng(seed)
+    arrays = [rng.normal(size=(3, 3)), rng.normal(size=(3, 3)), rng.normal(size=3)]
+    steps = [(str(rng.choice(list(STEPS))), *map(int, rng.integers(0, k + 3, 2))) for k in range(12)]
+
+    def values(leaves, do, tanh):
+        made = [leaves[0], leaves[1], leaves[0] + leaves[2]]
+        for name, i, j in steps:
+            made.append(tanh(do[name](made[i], made[j])))
+        total = made[-1]
+        for value in made[:-1]:
+            total = total + value * value
+        return total
+
+    tape = textbook.Tape()
+    given = [tape.given(a) for a in arrays]
+    theirs = tape.do("sum", values(given, ON_THE_TAPE, lambda v: tape.do("tanh", v)))
+    ours = [leaf(a) for a in arrays]
+    loss = values(ours, STEPS, mr.tanh).sum()
+    assert_allclose(loss.item(), theirs.value, rtol=1e-13)
+    loss.backward()
+    for t, expected in zip(ours, tape.gradients(theirs, given), strict=True):
+        assert_allclose(t.grad, expected, rtol=1e-11, atol=1e-12)
 
 
 # --- peers ------------------------------------------------------------------------------------------------------------

@@ -1,6 +1,8 @@
 """The functions of the package: against numpy, by way of numpy's own names, and what they do to dtypes."""
 
 import inspect
+import pickle
+import typing
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from numpy.testing import assert_array_equal
 
 import minirnn as mr
 from minirnn.autograd import functions
-from minirnn.autograd.tensor import FUNCTIONS, UFUNCS
+from minirnn.autograd.numpy_protocol import FUNCTIONS, UFUNCS
 
 RNG = np.random.default_rng(0)
 X = RNG.uniform(0.5, 2.0, (2, 3, 4))
@@ -69,6 +71,18 @@ def test_every_function_is_tested_here_and_exported_by_the_package():
     assert public == set(CALLS)
     assert public <= set(mr.__all__)
     assert all(getattr(mr, name) is getattr(functions, name) for name in public)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_help_shows_a_signature_and_a_docstring_and_pickle_finds_it(name):
+    function = getattr(mr, name)
+    assert function.__name__ == function.__qualname__ == name
+    assert inspect.getdoc(function)
+    parameters = list(inspect.signature(function).parameters)
+    assert len(parameters) >= len(CALLS[name][0])
+    assert not {"args", "kwargs", "settings"} & set(parameters)
+    assert typing.get_type_hints(function)["return"] in (mr.Tensor, tuple[mr.Tensor, ...])
+    assert pickle.loads(pickle.dumps(function)) is function
 
 
 @pytest.mark.parametrize("name", CALLS)

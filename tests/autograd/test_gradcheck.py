@@ -8,7 +8,7 @@ from numpy.testing import assert_array_equal
 
 import minirnn as mr
 from minirnn.autograd.op import Op
-from minirnn.autograd.tensor import apply
+from minirnn.autograd.record import apply
 
 
 def leaf(data, dtype=np.float64):

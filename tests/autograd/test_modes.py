@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import minirnn as mr
-from minirnn.autograd.modes import ANOMALY, MODE, RECORD
+from minirnn.autograd.modes import ANOMALY, MODE, OBSERVE, OBSERVER, RECORD, observing
 
 
 def leaf(data, dtype=np.float64):
@@ -363,3 +363,91 @@ def test_a_layer_names_the_argument_that_came_in_bad():
     says = r"RecurrentLayer\(2, 3\): row n=0: initial_state holds inf at \[0, 0\]"
     with mr.detect_anomaly(), pytest.raises(mr.AnomalyError, match=says):
         layer(np.ones((4, 1, 2)), bad_state)
+
+
+# --- observing --------------------------------------------------------------------------------------------------------
+
+
+def watch():
+    seen = []
+    return seen, lambda op, inputs, settings, output: seen.append((op.name, inputs, settings, output))
+
+
+def test_an_observer_sees_every_op_with_its_inputs_settings_and_output():
+    x, w, mask = mr.Tensor(np.ones((2, 3)), requires_grad=True), np.full((3, 4), 0.5), np.ones((2, 4), bool)
+    seen, callback = watch()
+    with observing(callback):
+        z = x @ w
+        y = mr.where(mask, z.tanh(), 0.0)
+        part = y[:, 1]
+        joined = mr.concatenate([part, part], axis=0)
+        loss = (2.0 * joined).sum(axis=0)
+    assert [name for name, *_ in seen] == ["matmul", "tanh", "where", "getitem", "concatenate", "mul", "sum"]
+    inputs = {name: given for name, given, _, _ in seen}
+    settings = {name: given for name, _, given, _ in seen}
+    outputs = {name: output for name, _, _, output in seen}
+    assert inputs["matmul"][0] is x
+    assert inputs["matmul"][1] is w
+    assert inputs["tanh"][0] is z is outputs["matmul"]
+    assert inputs["where"][1] is outputs["tanh"]
+    assert inputs["where"][2] == 0.0
+    assert inputs["mul"][0] == 2.0
+    assert inputs["concatenate"][1] is part is outputs["getitem"]
+    assert settings["getitem"] == {"index": (slice(None), 1)}
+    assert settings["sum"] == {"axis": 0, "keepdims": False}
+    assert settings["tanh"] == {}
+    assert outputs["sum"] is loss
+    loss.backward()
+    unobserved = mr.Tensor(np.ones((2, 3)), requires_grad=True)
+    (2.0 * mr.concatenate([mr.where(mask, (unobserved @ w).tanh(), 0.0)[:, 1]] * 2)).sum(axis=0).backward()
+    assert_array_equal(x.grad, unobserved.grad)
+
+
+def test_outside_of_it_nothing_is_observed_and_modes_are_as_they_were():
+    x = mr.Tensor(np.ones(3), requires_grad=True)
+    seen, callback = watch()
+    with observing(callback):
+        mr.tanh(x)
+        assert MODE.get() == RECORD | OBSERVE
+    mr.tanh(x)
+    assert len(seen) == 1
+    assert MODE.get() == RECORD
+    with pytest.raises(KeyError), observing(callback):
+        raise KeyError
+    assert MODE.get() == RECORD
+    assert OBSERVER.get() is None
+
+
+def test_an_observer_within_another_takes_its_place_for_a_while():
+    x = mr.Tensor(np.ones(3))
+    (outer, first), (inner, second) = watch(), watch()
+    with observing(first):
+        x.exp()
+        with observing(second):
+            x.tanh()
+        x.sqrt()
+    assert [name for name, *_ in outer] == ["exp", "sqrt"]
+    assert [name for name, *_ in inner] == ["tanh"]
+
+
+def test_observing_goes_with_the_other_modes():
+    x = mr.Tensor(np.ones(3), requires_grad=True)
+    seen, callback = watch()
+    with observing(callback), mr.no_grad():
+        y = mr.tanh(x)
+    with mr.detect_anomaly(), observing(callback):
+        z = mr.tanh(x)
+        with pytest.raises(mr.AnomalyError):
+            mr.log(x * 0.0)
+    assert [name for name, *_ in seen] == ["tanh", "tanh", "mul"]
+    assert not y.requires_grad
+    assert z.requires_grad
+
+
+def test_another_thread_is_not_observed():
+    seen, callback = watch()
+    with observing(callback):
+        thread = threading.Thread(target=lambda: mr.tanh(np.ones(2)))
+        thread.start()
+        thread.join()
+    assert seen == []

@@ -2,6 +2,7 @@
 
 import gc
 import inspect
+import string
 import weakref
 
 import numpy as np
@@ -9,9 +10,9 @@ import pytest
 
 import minirnn as mr
 from minirnn.autograd import op as op_module
-from minirnn.autograd import ops
+from minirnn.autograd import shapes
 from minirnn.autograd.op import OUTPUT, REGISTRY, Op
-from minirnn.autograd.tensor import apply
+from minirnn.autograd.record import apply
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def test_inputs_and_settings_are_read_off_the_signature():
 
 
 def test_a_trailing_underscore_that_avoids_a_builtin_is_no_part_of_the_name(registry):
-    @op_module.op
+    @op_module.op()
     def round_(x):
         return np.round(x)
 
@@ -49,7 +50,7 @@ def test_a_trailing_underscore_that_avoids_a_builtin_is_no_part_of_the_name(regi
 
 
 def test_a_view_op_is_registered_and_says_so(registry):
-    @op_module.view_op
+    @op_module.op(view=True)
     def ravel(x):
         return x.ravel()
 
@@ -64,12 +65,12 @@ def test_a_rule_keeps_exactly_what_it_names():
     assert rule.roles == (1, None, 0, OUTPUT, None, None)
     assert rule.reads == (1, 0)
     a, b, y = np.ones(2, np.float32), np.ones((3, 1)), np.ones((3, 2))
-    kept = rule.keep(y, a, b, scale=4.0, offset=5.0)
-    assert kept[0] is b
-    assert kept[1] == 4.0
-    assert kept[2] is a
-    assert kept[3] is y
-    assert kept[4:] == ((3, 1), np.dtype(np.float32))
+    saved = rule.save(y, a, b, scale=4.0, offset=5.0)
+    assert saved[0] is b
+    assert saved[1] == 4.0
+    assert saved[2] is a
+    assert saved[3] is y
+    assert saved[4:] == ((3, 1), np.dtype(np.float32))
 
 
 def test_the_rule_of_many_inputs_shares_what_is_kept_and_is_told_which_input_it_is_for():
@@ -93,7 +94,7 @@ def test_a_derivative_for_an_input_that_does_not_exist_is_refused():
     with pytest.raises(TypeError, match="scaled_power: a derivative for c, which is no input of it"):
         Op(scaled_power).derivative(a=lambda g: g, c=lambda g: g)
     with pytest.raises(TypeError, match="concatenate: a derivative for x, which is no input"):
-        Op(ops.concatenate.forward).derivative(x=lambda g: g)
+        Op(shapes.concatenate.forward).derivative(x=lambda g: g)
 
 
 def test_an_input_without_a_derivative_gets_no_gradient_and_alone_makes_a_constant():
@@ -115,7 +116,7 @@ def test_every_op_says_what_it_computes():
 
 SHAPES_ONLY = (
     "add", "sub", "neg", "identity", "sum", "mean", "reshape", "transpose", "swapaxes", "squeeze", "expand_dims",
-    "broadcast_to", "flip", "astype", "concatenate", "stack", "getitem", "place",
+    "broadcast_to", "flip", "astype", "concatenate", "stack", "getitem", "scatter_add",
 )  # fmt: skip
 OUTPUT_ONLY = ("exp", "sqrt", "tanh", "sigmoid", "relu", "softmax", "log_softmax")
 
@@ -164,3 +165,75 @@ def test_a_constant_factor_is_not_kept_for_the_factor_that_needs_no_gradient():
     product = x * big
     assert product._node.edges[1] is None
     assert product._node.edges[0][2][0] is big.numpy()
+
+
+# --- how it is written, and its slopes --------------------------------------------------------------------------------
+
+SLOPED = [op for op in REGISTRY.values() if op.slopes]
+MEANING = {  # in this order
+    "{b} {a}": "{b} * {a}", "2 {y}": "2 * {y}", "ln {a}": "* log({a})",
+    "{low} ≤ {x} ≤ {high}": "({low} ≤ {x}) * ({x} ≤ {high})",
+    "⊙": "*", "²": "**2", "≤": "<=", "^": "**", "not ": "1.0 - ", "[": "1.0 * (", "]": ")",
+}  # fmt: skip
+
+
+def names_in(text):
+    return {name for _, name, _, _ in string.Formatter().parse(text) if name}
+
+
+def value_of(text, values):
+    """Read a slope as arithmetic; two factors with a blank between them are multiplied."""
+    for sign, meaning in MEANING.items():
+        text = text.replace(sign, meaning)
+    text = text.format_map({name: f"({name})" for name in values})
+    return eval(text, {"sign": np.sign, "log": np.log, **values})
+
+
+def test_what_works_entry_by_entry_is_written_and_nothing_else():
+    assert {op.name for op in SLOPED} == {
+        "add", "sub", "mul", "div", "neg", "pow", "exp", "log", "sqrt", "abs", "tanh", "sigmoid", "relu", "identity",
+        "maximum", "minimum", "where", "clip", "astype",
+    }  # fmt: skip
+    for op in REGISTRY.values():
+        assert (op.symbol is None) == (not op.slopes), op.name
+        if op.slopes:
+            assert list(op.slopes) == [name for name, rule in zip(op.inputs, op.rules, strict=True) if rule is not None]
+
+
+@pytest.mark.parametrize("op", SLOPED, ids=lambda op: op.name)
+def test_a_symbol_names_inputs_and_settings_and_a_slope_the_output_too(op):
+    known = {*op.inputs, *op.settings}
+    assert names_in(op.symbol) == known - {"dtype"}
+    for text in op.slopes.values():
+        assert names_in(text) <= known | {"y"}
+
+
+@pytest.mark.parametrize("op", SLOPED, ids=lambda op: op.name)
+def test_a_slope_is_what_the_rule_multiplies_the_gradient_by(op):
+    rng = np.random.default_rng(0)
+    shape = (50,)
+    positive = op.name in ("pow", "log", "sqrt")
+    inputs = {name: rng.uniform(0.5, 2.0, shape) if positive else rng.normal(size=shape) for name in op.inputs}
+    if "condition" in inputs:
+        inputs["condition"] = inputs["condition"] > 0
+    given = {"clip": {"low": -0.5, "high": 0.7}, "astype": {"dtype": np.float64}}.get(op.name, {})
+    y = op.forward(*inputs.values(), **given)
+    g = rng.normal(size=shape)
+    for name, text in op.slopes.items():
+        rule = op.rules[op.inputs.index(name)]
+        expected = rule.vjp(g, *rule.save(y, *inputs.values(), **given))
+        found = g * value_of(text, {**inputs, **given, "y": y})
+        np.testing.assert_allclose(found, expected, rtol=1e-13, atol=1e-15, err_msg=f"{name}: {text}")
+
+
+def test_a_wrong_slope_would_be_noticed():
+    values = {"a": np.full(2, 3.0), "b": np.full(2, 2.0), "y": np.full(2, 9.0)}
+    assert value_of("{b} {a}^({b} - 1)", values).tolist() == [6, 6]
+    assert value_of("{b} {a}^{b}", values).tolist() == [18, 18]
+    assert value_of("[not {a}]", {"a": np.array([True, False])}).tolist() == [0, 1]
+
+
+def test_an_op_of_one_s_own_says_nothing_unless_told():
+    op = Op(lambda x: x**3, "cube", symbol="{x}³", slopes={"x": "3 {x}²"})
+    assert (op.symbol, op.slopes) == ("{x}³", {"x": "3 {x}²"})
+    assert (Op(scaled_power).symbol, Op(scaled_power).slopes) == (None, {})

@@ -12,10 +12,11 @@ from hypothesis.extra import numpy as hnp
 from numpy.testing import assert_allclose, assert_array_equal
 
 import minirnn as mr
-from minirnn.autograd import ops
+from minirnn.autograd import ops, shapes
+from minirnn.autograd.indexed import IndexedGradient, is_basic, scatter_add
 from minirnn.autograd.op import REGISTRY, Op
-from minirnn.autograd.part import Part
-from minirnn.autograd.tensor import apply
+from minirnn.autograd.record import apply
+from minirnn.autograd.shapes import spread, sum_to
 
 quick = settings(derandomize=True, deadline=None, max_examples=60)
 
@@ -241,7 +242,7 @@ def make_cases():
     for shape, index in INDICES:
         case("getitem", normal(*shape), index=index)
     for shape, pieces in PIECES:
-        case("place", *(normal(*s) for _, s in pieces), indices=[i for i, _ in pieces], shape=shape)
+        case("scatter_add", *(normal(*s) for _, s in pieces), indices=[i for i, _ in pieces], shape=shape)
     return cases
 
 
@@ -271,7 +272,7 @@ def test_an_op_without_a_case_would_be_noticed():
 
 
 def test_every_op_defined_in_the_module_is_in_the_registry_under_its_name():
-    made = {value.name: value for value in vars(ops).values() if isinstance(value, Op)}
+    made = {value.name: value for value in (vars(ops) | vars(shapes)).values() if isinstance(value, Op)}
     assert made == REGISTRY
 
 
@@ -295,7 +296,7 @@ def run(case, inputs):
 # --- forward ----------------------------------------------------------------------------------------------------------
 
 
-def naive_place(*xs, indices, shape):
+def naive_scatter_add(*xs, indices, shape):
     buffer = np.zeros(shape)
     for x, index in zip(xs, indices, strict=True):
         np.add.at(buffer, index, x)
@@ -327,7 +328,7 @@ NUMPY = {
     "expand_dims": np.expand_dims, "broadcast_to": np.broadcast_to, "flip": np.flip,
     "astype": lambda x, dtype: x.astype(dtype),
     "concatenate": lambda *xs, axis: np.concatenate(xs, axis), "stack": lambda *xs, axis: np.stack(xs, axis),
-    "getitem": lambda x, index: x[index], "place": naive_place,
+    "getitem": lambda x, index: x[index], "scatter_add": naive_scatter_add,
 }  # fmt: skip
 
 
@@ -360,9 +361,9 @@ def through_the_rules(case, arrays, g):
         frozen(y)
     for j in case.differentiable:
         rule = op.rules[0 if op.variadic else j]
-        kept = rule.keep(y, *arrays, **case.settings)
+        kept = rule.save(y, *arrays, **case.settings)
         result = rule.vjp(g, *((j, *kept) if op.variadic else kept))
-        yield j, result.total(ops.place.forward) if isinstance(result, Part) else result, kept
+        yield j, result.to_dense(scatter_add) if isinstance(result, IndexedGradient) else result, kept
 
 
 def incoming(case, dtype=np.float64):
@@ -425,7 +426,7 @@ def test_a_rule_wrong_by_a_thousandth_would_be_caught(name, which, monkeypatch):
 
     def wrong(g, *kept):
         result = right(g, *kept)
-        if isinstance(result, Part):
+        if isinstance(result, IndexedGradient):
             result.pieces = [1.001 * piece for piece in result.pieces]
             return result
         return 1.001 * result
@@ -444,7 +445,7 @@ def test_a_rule_wrong_by_a_thousandth_would_be_caught(name, which, monkeypatch):
 def subsets(case):
     """All differentiable inputs together, and each alone beside constants."""
     yield case.differentiable
-    if len(case.differentiable) > 1 and case.op not in ("place", "stack"):
+    if len(case.differentiable) > 1 and case.op not in ("scatter_add", "stack"):
         yield from ([j] for j in case.differentiable)
 
 
@@ -644,7 +645,7 @@ def test_sum_to_and_spread_are_each_other_s_transpose(shapes, float32):
     dtype = np.float32 if float32 else np.float64
     rng = np.random.default_rng(0)
     u, v = rng.integers(-9, 9, big).astype(dtype), rng.integers(-9, 9, small).astype(dtype)
-    down, up = ops.sum_to(u, small), ops.spread(v, big)
+    down, up = sum_to(u, small), spread(v, big)
     assert down.shape == small
     assert up.shape == big
     assert down.dtype == up.dtype == dtype
@@ -655,7 +656,7 @@ def test_sum_to_and_spread_are_each_other_s_transpose(shapes, float32):
 @pytest.mark.parametrize(("shape", "index"), INDICES)
 def test_slices_and_integers_are_told_from_arrays_since_they_can_be_written_in_one_go(shape, index):
     parts = index if isinstance(index, tuple) else (index,)
-    assert ops._is_basic(index) == (not any(isinstance(i, np.ndarray) for i in parts))
+    assert is_basic(index) == (not any(isinstance(i, np.ndarray) for i in parts))
 
 
 INDEXED = hnp.array_shapes(max_dims=3, max_side=4).flatmap(

@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import minirnn as mr
-from minirnn.autograd import tensor as tensor_module
+from minirnn.autograd import gradients
 
 THREADS = 8
 
@@ -150,7 +150,7 @@ def test_the_lock_is_what_saves_them(monkeypatch):
         def __exit__(self, *_):
             pass
 
-    monkeypatch.setattr(tensor_module, "_ACCUMULATE", NoLock())
+    monkeypatch.setattr(gradients, "_ACCUMULATE", NoLock())
     assert (count_to(20, Slow(np.zeros(3), True)) < 20 * THREADS).any()
 
 

@@ -1,0 +1,158 @@
+"""Recording: an op is run on the arrays, and what goes back through it later is put on the tape.
+
+`apply` is the idea; `unary` and `binary`, at the end, are the same without the loops.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from minirnn.autograd.modes import ANOMALY, MODE, OBSERVE, OBSERVER, RECORD, check_finite
+from minirnn.autograd.op import Op
+from minirnn.autograd.operands import alike
+from minirnn.autograd.tape import Node
+
+if TYPE_CHECKING:  # it is made of what stands here, and comes here when it is ready: the last lines of tensor.py
+    from minirnn.autograd.tensor import Tensor
+
+
+def apply(op: Op, *inputs: Any, **settings: Any) -> "Tensor":
+    """Run an op on Tensors and arrays, and record it if an input requires a gradient."""
+    arrays = [x._data if isinstance(x, Tensor) else x for x in inputs]
+    mode = MODE.get()
+    try:
+        y = op.forward(*arrays, **settings)
+    except ValueError as error:
+        raise _misfit(op, arrays, error) from None
+    if mode & ANOMALY:
+        check_finite(y, f"the output of {op.name}", "look at what goes into it")
+    node = _node_of(op, inputs, arrays, settings, y) if mode & RECORD else None
+    output = wrap(y, node, inputs[0] if op.view else None)
+    if mode & OBSERVE:
+        OBSERVER.get()(op, inputs, settings, output)
+    return output
+
+
+def _node_of(op: Op, inputs: Sequence[Any], arrays: Sequence[Any], settings: dict[str, Any], y: Any) -> Node | None:
+    """Return what goes on the tape; nothing if no input wants a gradient."""
+    edges: list[Any] = []
+    read: list[Any] = []
+    saved: Any = None
+    for i, x in enumerate(inputs):
+        receiver = receiver_of(x)
+        rule = op.rules[0 if op.variadic else i]
+        if receiver is None or rule is None:
+            edges.append(None)
+            continue
+        if saved is None or not op.variadic:  # of many inputs, each must not look at all the others again
+            saved = rule.save(y, *arrays, **settings)
+        edges.append((receiver, rule.vjp, (i, *saved) if op.variadic else saved))
+        read += [inputs[j] for j in rule.reads]
+    return Node(op, edges, guards_of(read)) if any(edges) else None
+
+
+def receiver_of(x: Any) -> Any:
+    """Return where a gradient for ``x`` goes: its node, ``x`` itself if it is a leaf that wants one, else None."""
+    if not isinstance(x, Tensor):
+        return None
+    return x._node if x._node is not None else x if x._requires_grad else None
+
+
+def guards_of(inputs: Iterable[Any]) -> "tuple[tuple[Tensor, int], ...] | None":
+    """Return the leaves whose memory the inputs show, with the version of their data."""
+    guards: tuple[tuple[Tensor, int], ...] = ()
+    for x in inputs:
+        leaf = leaf_behind(x)
+        if leaf is not None:
+            guards += ((leaf, leaf._version),)
+    return guards or None
+
+
+def leaf_behind(x: Any) -> "Tensor | None":
+    """Return the leaf whose memory ``x`` shows: itself, or the one that it is a view of."""
+    if not isinstance(x, Tensor):
+        return None
+    return x if x._node is None and x._base is None else x._base
+
+
+_blank = object.__new__
+
+
+def wrap(data: Any, node: Node | None = None, shown: Any = None) -> "Tensor":
+    """Make a Tensor of an op's result without looking at it; ``shown`` is the input that it may be a view of."""
+    t = _blank(Tensor)
+    t._data = data if type(data) is np.ndarray else np.asarray(data)
+    t._node = node
+    t._base = None
+    t._requires_grad = node is not None
+    t._grad = None
+    t._version = 0
+    t._hooks = None
+    if shown is not None:
+        leaf = leaf_behind(shown)
+        if leaf is not None and np.may_share_memory(data, leaf._data):
+            t._base = leaf
+    return t
+
+
+def _misfit(op: Op, arrays: Sequence[Any], error: ValueError) -> ValueError:
+    shapes = ", ".join(str(np.shape(a)) for a in arrays)
+    return ValueError(f"{op.name}: inputs of shapes {shapes} do not fit: {error}")
+
+
+# --- the same for one and for two inputs, since most ops of a long graph come this way -------------------------------
+
+
+def unary(op: Op, x: Any, **settings: Any) -> "Tensor":
+    """`apply` for one Tensor, or what can become one."""
+    if not isinstance(x, Tensor):
+        x = Tensor(x)
+    if MODE.get() != RECORD:
+        return apply(op, x, **settings)
+    data = x._data
+    try:
+        y = op.forward(data, **settings)
+    except ValueError as error:
+        raise _misfit(op, (data,), error) from None
+    receiver: Any = x._node
+    if receiver is None and x._requires_grad:
+        receiver = x
+    node = None
+    if receiver is not None:
+        rule = op.rules[0]
+        guards = guards_of((x,)) if rule.reads else None
+        node = Node(op, ((receiver, rule.vjp, rule.save(y, data, **settings)),), guards)
+    return wrap(y, node, x if op.view else None)
+
+
+def binary(op: Op, a: Any, b: Any) -> "Tensor":
+    """`apply` for two operands, of which one at least is a Tensor; brings both to one dtype first."""
+    da = a._data if isinstance(a, Tensor) else a
+    db = b._data if isinstance(b, Tensor) else b
+    if type(da) is not np.ndarray or type(db) is not np.ndarray or da.dtype is not db.dtype:
+        a, b = alike(a, b)
+        if a is NotImplemented:
+            return NotImplemented  # type: ignore[no-any-return]
+        da = a._data if isinstance(a, Tensor) else a
+        db = b._data if isinstance(b, Tensor) else b
+    if MODE.get() != RECORD:
+        return apply(op, a, b)
+    try:
+        y = op.forward(da, db)
+    except ValueError as error:
+        raise _misfit(op, (da, db), error) from None
+    a_rule, b_rule = op.rules
+    a_edge = b_edge = None
+    read: tuple[int, ...] = ()
+    receiver = receiver_of(a)
+    if receiver is not None:
+        a_edge = (receiver, a_rule.vjp, a_rule.save(y, da, db))
+        read = a_rule.reads
+    receiver = receiver_of(b)
+    if receiver is not None:
+        b_edge = (receiver, b_rule.vjp, b_rule.save(y, da, db))
+        read += b_rule.reads
+    elif a_edge is None:
+        return wrap(y)
+    return wrap(y, Node(op, (a_edge, b_edge), guards_of([(a, b)[j] for j in read]) if read else None))
