@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from test_own_cell import UGRNN
+from test_own_cell import UGRNN, Named
 
 import minirnn as mr
 
@@ -12,6 +12,7 @@ KINDS = {
     "elman": (mr.RecurrentLayer, {}),
     "relu": (mr.RecurrentLayer, {"activation": "relu"}),
     "own": (mr.RecurrentLayer, {"cell": UGRNN()}),
+    "named": (mr.RecurrentLayer, {"cell": Named()}),
     "lstm": (mr.LSTMLayer, {}),
     "gru": (mr.GRULayer, {}),
     "gru-before": (mr.GRULayer, {"reset_after": False}),

@@ -9,7 +9,7 @@ from minirnn.kernels import gru
 class GRU(Cell):
     """H_t = (1 − z) ⊙ n + z ⊙ H_{t-1}, where r goes over the recurrent product of n."""
 
-    gates = {"r": "sigmoid", "z": "sigmoid", "n": "tanh"}  # noqa: RUF012
+    gates = {"r": "sigmoid", "z": "sigmoid", "n": "tanh"}
     apart = True
     known_as = "gru"
     kernel = gru.GRU()

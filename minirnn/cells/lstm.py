@@ -9,7 +9,7 @@ from minirnn.kernels.lstm import LSTM as Kernel
 class LSTM(Cell):
     """C_t = f ⊙ C_{t-1} + i ⊙ g and H_t = o ⊙ tanh(C_t)."""
 
-    gates = {"i": "sigmoid", "f": "sigmoid", "g": "tanh", "o": "sigmoid"}  # noqa: RUF012
+    gates = {"i": "sigmoid", "f": "sigmoid", "g": "tanh", "o": "sigmoid"}
     state_names = ("h", "c")
     known_as = "lstm"
     kernel = Kernel()

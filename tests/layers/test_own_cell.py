@@ -59,6 +59,18 @@ class Coupled(mr.Cell):
         return o * mr.tanh(c), c
 
 
+class Named(mr.Cell):
+    """`Coupled` as its equation alone, with names."""
+
+    gates = {"forget": "sigmoid", "g": "tanh", "out": "sigmoid"}  # noqa: RUF012
+    state_names = ("h", "c")
+
+    def equation(self, z, h, c):
+        f, g, o = self.activated(z)
+        c = f * c + (1.0 - f) * g
+        return o * mr.tanh(c), c
+
+
 class Leaky(mr.Cell):
     """The equation alone, and of three states: h, its mean over time, and how often it was there."""
 
