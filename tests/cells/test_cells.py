@@ -194,9 +194,7 @@ def test_an_anomaly_is_named_by_the_term_forward_and_back(backend):
     large[2, 4] = 1e200
     with mr.detect_anomaly(), pytest.raises(mr.AnomalyError) as caught:
         layer(x, (h, large))
-    assert re.search(rf"forward at step t=0, {where}exp\(mixed\) holds inf at \[2, 4\]", str(caught.value)), (
-        caught.value
-    )
+    assert "forward at step t=0, row n=2: mixed ⊙ mixed holds inf at [2, 4]" in str(caught.value)
     with mr.detect_anomaly():
         outputs, (_, last) = layer(x, (h, w))
         with pytest.raises(mr.AnomalyError) as caught:
@@ -232,7 +230,10 @@ def test_names_must_be_as_many_as_there_are_blocks_and_states():
     def cell(**attributes):
         return type("Odd", (Coupled,), attributes)()
 
-    message = "RecurrentLayer: Odd.gates must be 3 different names, as blocks says, got ('f', 'g'): name each, or leave gates out"
+    message = (
+        "RecurrentLayer: Odd.gates must be 3 different names, as blocks says, got ('f', 'g'): name each, or leave gates "
+        "out"
+    )
     with raises(ValueError, message):
         mr.RecurrentLayer(2, 4, cell=cell(blocks=3, gates=("f", "g")))
     with pytest.raises(
