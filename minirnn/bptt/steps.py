@@ -57,6 +57,8 @@ class Steps:
         What the G blocks are called.
     bounds : tuple of float or None
         The largest slope φ′ of each gate's activation; None where it is not known.
+    keeper : str
+        The gate by which the last array of the state is kept, such as f of an LSTM; "" if there is none.
     pre : (T, N, G·H)
         The pre-activations: what the activations are applied to.
     """
@@ -95,6 +97,7 @@ class Steps:
         self.z = self.pre[..., :J]
         made = self._equation(z, before)
         self._local = linearise(made)
+        self.keeper = _keeper(made, self._local)
         self._exact = self.cell.kernel is None and not _entry_by_entry(made, self._local)
         self._by_step()
 
@@ -152,10 +155,9 @@ class Steps:
 
     @property
     def keep(self) -> Array | None:
-        """What a gated cell keeps of its last array: ∂ it/∂ it before, past the products, (T, N, H); None for none."""
+        """The gate by which a cell keeps the last array of its state, (T, N, H); None if there is none."""
         last = len(self.before) - 1
-        found = [e.slope for e in self._local.before[last] if e.source == last]
-        return found[0] if found else None
+        return next(e.slope for e in self._local.before[last] if e.source == last) if self.keeper else None
 
     # --- the way back ------------------------------------------------------------------------------------------------
 
@@ -254,6 +256,13 @@ def _sum(edges: Sequence[Edge], d: Sequence[Array], k: Any) -> Any:
         share = d[edge.source] * edge.slope[k]
         found = share if edge is edges[0] else found + share
     return found
+
+
+def _keeper(made: Pass, local: Local) -> str:
+    """Return the name of the gate g in s_t = g ⊙ s_{t-1} + …, for the last array s of the state; "" if there is none."""
+    last = len(made.new) - 1
+    slopes = [e.slope[:2] for e in local.before[last] if e.source == last]
+    return next((g for g, v in made.noted("gate").items() if slopes and np.array_equal(slopes[0], v[:2])), "")
 
 
 def _entry_by_entry(made: Pass, local: Local) -> bool:
