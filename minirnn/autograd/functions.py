@@ -84,7 +84,7 @@ def astype(x: Any, dtype: Any) -> "Tensor":
     """Cast to another dtype; the gradient is cast back. Integers and bools carry none: a constant."""
     x, dtype = as_tensor(x), np.dtype(dtype)
     if x.dtype == dtype:
-        return x  # type: ignore[no-any-return]
+        return x
     if dtype.kind != "f":
         return wrap(as_array(x.data.astype(dtype), "astype: the result"))
     return unary(ops.astype, x, dtype=dtype)

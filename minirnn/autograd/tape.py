@@ -57,8 +57,7 @@ class Node:
 
     def open(self, g: Any) -> Iterable[Any]:
         """Return the edges to go along with gradient ``g``."""
-        edges: Iterable[Any] = self.edges
-        return edges
+        return self.edges
 
     def inputs(self) -> list[Any]:
         """Return what each input is: a node, a leaf, or None for a constant, of which nothing more is known."""

@@ -167,8 +167,7 @@ class Tensor:
         """Return the only entry as a Python number."""
         if self._data.size != 1:
             raise ValueError(f"item: expected a Tensor of one entry, got shape {self.shape}; reduce it, or use numpy()")
-        value: float = self._data.item()
-        return value
+        return self._data.item()
 
     def detach(self) -> "Tensor":
         """Return the same values, cut off from the tape: no gradient flows back through it. They share memory."""

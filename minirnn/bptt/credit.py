@@ -115,8 +115,7 @@ def _squares(fed: Array, dz: Array) -> Array:
     squares of inner products would lose half the digits.
     """
     left = fed.T if fed.shape[0] >= fed.shape[1] else np.linalg.qr(fed.T, mode="r")
-    squares: Array = np.square(left @ dz).sum(axis=(-1, -2), dtype=np.float64)
-    return squares
+    return np.square(left @ dz).sum(axis=(-1, -2), dtype=np.float64)
 
 
 def _added(total: dict[str, Array], more: dict[str, Array]) -> dict[str, Array]:

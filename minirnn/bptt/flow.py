@@ -175,8 +175,7 @@ class Flow:
     @property
     def gradient_norms(self) -> Array:
         """‖dL/dh_t‖ over all rows and neurons, (T,); float64, where the square of a small float32 is not 0."""
-        norms: Array = np.sqrt(np.square(self.dL_dh, dtype=np.float64).sum(axis=(1, 2)))
-        return norms
+        return np.sqrt(np.square(self.dL_dh, dtype=np.float64).sum(axis=(1, 2)))
 
     # --- the activations ---------------------------------------------------------------------------------------------
 
@@ -212,8 +211,7 @@ class Flow:
         largest = [gates[:, :, j].max() if bound is None else bound for j, bound in enumerate(steps.bounds)]
         flat = (gates <= FLAT * np.array(largest)[:, None]) & self.valid[..., None, None]
         units = np.maximum(self.valid.sum(axis=1) * self.H, 1)
-        share: Array = flat.sum(axis=(1, 3)) / units[:, None]
-        return share
+        return flat.sum(axis=(1, 3)) / units[:, None]
 
     # --- the Jacobians -----------------------------------------------------------------------------------------------
 
@@ -243,8 +241,7 @@ class Flow:
 
     def singular_values(self, t: int, k: int) -> Array:
         """Return the singular values of `jacobian`, (N, S·H), the largest first."""
-        values: Array = np.linalg.svd(self.jacobian(t, k), compute_uv=False)
-        return values
+        return np.linalg.svd(self.jacobian(t, k), compute_uv=False)
 
     # --- what is made of it ------------------------------------------------------------------------------------------
 

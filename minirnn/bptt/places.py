@@ -110,8 +110,7 @@ class Place:
     def rows(self, a: Any, step: int = 0) -> Array:
         """Return an array (T, N, …) in the order of processing here, or at the step after."""
         k = np.minimum(self.k + step, self.trace.T - 1)
-        found: Array = a[np.ix_(k, self.n)] if self.lead else a[k, self.n]
-        return found
+        return a[np.ix_(k, self.n)] if self.lead else a[k, self.n]
 
     def at(self, a: Any) -> Array:
         """Return an array (T, N, …) in the order of processing at the place."""

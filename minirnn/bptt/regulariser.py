@@ -161,8 +161,7 @@ def _immediate(trace: Flow) -> Omega:
 
 def _pairs(valid: Array, first: Array) -> Array:
     """Return where both of two steps in a row are no padding, (T − 1, N), in the order of processing."""
-    inside: Array = valid[1:] & (np.arange(1, len(valid))[:, None] > first)
-    return inside
+    return valid[1:] & (np.arange(1, len(valid))[:, None] > first)
 
 
 def _mean(ratios: Array) -> float:

@@ -259,7 +259,7 @@ def _sum(edges: Sequence[Edge], d: Sequence[Array], k: Any) -> Any:
 
 
 def _keeper(made: Pass, local: Local) -> str:
-    """Return the name of the gate g in s_t = g ⊙ s_{t-1} + …, for the last array s of the state; "" if there is none."""
+    """Return the name of the gate g in s_t = g ⊙ s_{t-1} + …, for the last array s of the state, or ""."""
     last = len(made.new) - 1
     slopes = [e.slope[:2] for e in local.before[last] if e.source == last]
     return next((g for g, v in made.noted("gate").items() if slopes and np.array_equal(slopes[0], v[:2])), "")
@@ -281,8 +281,7 @@ def _entry_by_entry(made: Pass, local: Local) -> bool:
 
 def product(a: Array, W: Array) -> Array:
     """Return a (…, I) times W (I, J), in one product."""
-    made: Array = a.dot(W) if a.ndim == 2 else a.reshape(-1, a.shape[-1]).dot(W).reshape(*a.shape[:-1], W.shape[1])
-    return made
+    return a.dot(W) if a.ndim == 2 else a.reshape(-1, a.shape[-1]).dot(W).reshape(*a.shape[:-1], W.shape[1])
 
 
 def blocks(a: Array, H: int) -> list[Array]:

@@ -80,13 +80,11 @@ def _scaled(d_state: list[Array], logs: Array) -> Array:
 
 
 def _largest(d_state: list[Array]) -> Array:
-    found: Array = np.max([np.abs(d).max(axis=1) for d in d_state], axis=0).astype(np.float64)
-    return found
+    return np.max([np.abs(d).max(axis=1) for d in d_state], axis=0).astype(np.float64)
 
 
 def _norm(d_state: list[Array]) -> Array:
-    norms: Array = np.sqrt(np.sum([np.square(d.astype(np.float64)).sum(axis=1) for d in d_state], axis=0))
-    return norms
+    return np.sqrt(np.sum([np.square(d.astype(np.float64)).sum(axis=1) for d in d_state], axis=0))
 
 
 def _growth(logs: Array) -> Array:

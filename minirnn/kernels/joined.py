@@ -97,4 +97,4 @@ class JoinedBackward:
             sums.add(start + lo, hs[lo:hi], np.ascontiguousarray(self.dzs[:n])[:, None])
             carried = self.dzs[:1].dot(W_hh.T)
         d_h0: Any = carried
-        return d_h0  # type: ignore[no-any-return]
+        return d_h0

@@ -126,8 +126,7 @@ class Layer(Door[State]):
             its step and row. The gradients are looked at likewise if the backward pass runs within it, too.
         """
         if anomaly():
-            watched: RecurrentOutput[State] = watch.forward(self, x, initial_state, lengths, reset)
-            return watched
+            return watch.forward(self, x, initial_state, lengths, reset)
         return self._handed_back(*self._unrolled(*self._call(x, initial_state, lengths, reset)))
 
     def step(self, x_t: Any, state: Any = None) -> State:
@@ -136,15 +135,13 @@ class Layer(Door[State]):
         The same numbers as the layer gives when it is called on the whole sequence.
         """
         if anomaly():
-            watched: State = watch.step(self, x_t, state)
-            return watched
+            return watch.step(self, x_t, state)
         x_t = self._one_step(x_t)
         return self._joined(self._step(None, x_t, self._step_state(state, x_t.shape[0]), self._weights))
 
     def last_output(self, final_state: Any) -> Tensor:
         """Return the (N, H) output that belongs to a final state."""
-        h: Tensor = final_state if len(self.state_names) == 1 else final_state[0]
-        return h
+        return final_state if len(self.state_names) == 1 else final_state[0]
 
     # --- a call ------------------------------------------------------------------------------------------------------
 
@@ -273,10 +270,7 @@ class Layer(Door[State]):
 
         def backward(received: dict[int, Array], wanted: tuple[bool, ...]) -> Sequence[Array | None]:
             d_outputs, d_final = received.get(0), received.get(1)
-            found: Sequence[Array | None] = own.backward(
-                d_outputs, d_final, kept, x, W_xh, W_hh, activation, reverse, wanted, **split
-            )
-            return found
+            return own.backward(d_outputs, d_final, kept, x, W_xh, W_hh, activation, reverse, wanted, **split)
 
         # The final state is a copy: a state carried on must not keep all the states of this sequence alive.
         outputs = (own.outputs(states, reverse), own.final(states, reverse).copy())

@@ -120,7 +120,7 @@ class Probe:
             block = j // self.H
             value, bad = (a[:, block * self.H : (block + 1) * self.H] for a in (value, bad))
             j, term = j % self.H, term.replace("·", self.gates[block])
-        n = int(self.rows[i])
+        n, term = int(self.rows[i]), term.replace(" - ", " − ")
         text = holds(f"{self.title}: {self.place}, row n={n}: {term}", value[i, j], [n, j], bad)
         return AnomalyError(f"{text}; last finite in that row: {_norms(made_of, i)}: {hint}")
 

@@ -276,8 +276,7 @@ class Watch:
             return None
         q = self.sequences
         first = q.start + (q.length - 1 if q.reverse else 0)
-        used: Array = first[at.now] != at.t
-        return used
+        return first[at.now] != at.t
 
     def _share(self, back: Back, x: Array, sums: dict[str, Array]) -> None:
         """Look at what a step hands to x and to the weights, and at the sums so far."""

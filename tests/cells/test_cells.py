@@ -231,8 +231,8 @@ def test_names_must_be_as_many_as_there_are_blocks_and_states():
         return type("Odd", (Coupled,), attributes)()
 
     message = (
-        "RecurrentLayer: Odd.gates must be 3 different names, as blocks says, got ('f', 'g'): name each, or leave gates "
-        "out"
+        "RecurrentLayer: Odd.gates must be 3 different names, as blocks says, got ('f', 'g'): name each, or leave "
+        "gates out"
     )
     with raises(ValueError, message):
         mr.RecurrentLayer(2, 4, cell=cell(blocks=3, gates=("f", "g")))

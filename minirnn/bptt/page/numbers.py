@@ -94,8 +94,7 @@ def _states(trace: Flow) -> list[Array]:
 def _rows(trace: Flow) -> int:
     """Return how many rows travel."""
     size = trace.T * (min(trace.x.shape[2], UNITS) + 6 * min(trace.H, UNITS))
-    rows: int = min(trace.N, ROWS, max(1, ROUNDED // size))
-    return rows
+    return min(trace.N, ROWS, max(1, ROUNDED // size))
 
 
 def _units(trace: Flow, rows: list[int]) -> dict[str, Any]:
@@ -144,8 +143,7 @@ def _terms(trace: Flow) -> dict[str, Array]:
 
 
 def _norm(a: Array, axes: tuple[int, ...]) -> Array:
-    found: Array = np.sqrt(np.square(a.astype(np.float64)).sum(axis=axes))
-    return found
+    return np.sqrt(np.square(a.astype(np.float64)).sum(axis=axes))
 
 
 # --- what the weights get ---------------------------------------------------------------------------------------------
@@ -178,8 +176,7 @@ def _picture(block: Array) -> Array:
     edges = np.arange(side) * len(block) // side
     sizes = np.diff([*edges, len(block)])
     sums = np.add.reduceat(np.add.reduceat(block, edges, axis=0), edges, axis=1)
-    means: Array = (sums / np.outer(sizes, sizes)).ravel()
-    return means
+    return (sums / np.outer(sizes, sizes)).ravel()
 
 
 def _credit(trace: Flow) -> dict[str, Any]:
@@ -228,8 +225,7 @@ def _values(J: Array) -> Array:
     """Return the singular values of a matrix, the largest first; NaN if it has NaN or inf."""
     if not np.isfinite(J).all():
         return np.full(len(J), np.nan)
-    found: Array = np.linalg.svd(J, compute_uv=False)
-    return found
+    return np.linalg.svd(J, compute_uv=False)
 
 
 # --- the equations with their numbers ---------------------------------------------------------------------------------
