@@ -126,8 +126,8 @@ class Door(Recurrence[State]):
 
     def _joined(self, state: Sequence[Tensor]) -> State:
         """Return a state as the caller gets it."""
-        made: Any = state if len(self.state_names) > 1 else state[0]
-        return tuple(made) if made is state else made
+        made: Any = tuple(state)
+        return made if len(self.state_names) > 1 else made[0]
 
 
 def _kind(value: Any) -> str:

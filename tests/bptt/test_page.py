@@ -67,7 +67,7 @@ def test_the_numbers_that_travel_are_the_traces(kind, way, lengths, tmp_path):
     assert unpacked(about["total_loss"]) == trace.total_loss
     fields = {"x": trace.x, "h": trace.hs, "dh": trace.dL_dh, "local": trace.dL_dh_local}
     fields |= {"carried": trace.dL_dh_carried, "valid": trace.valid}
-    if kind == "lstm":
+    if kind in ("lstm", "named"):
         fields |= {"c": trace.cs, "dc": trace.dL_dc}
     assert units.keys() == fields.keys()
     for name, field in fields.items():
