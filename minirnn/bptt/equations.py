@@ -17,7 +17,7 @@ from minirnn.arguments import Array
 from minirnn.bptt.places import BACKWARD, FORWARD, Entry, Equation, Place
 from minirnn.cells.cell import has
 from minirnn.cells.pointwise import Local, linearise
-from minirnn.cells.writing import Path, Style, Text, Written, combined
+from minirnn.cells.writing import Style, Text, Written, combined
 
 __all__ = ["BACKWARD", "FORWARD", "Entry", "Equation", "equations_of"]
 
@@ -46,7 +46,7 @@ def _products(p: Place) -> list[Equation]:
     q = p.steps.feed(p.steps.before[0]) @ p.steps.W_hh
     q[..., p.steps.J :] += 0 if p.steps.b_hn is None else p.steps.b_hn
     product = Equation(
-        FORWARD, (f"Q_t = {p.fed} W_hh{of_n}",), p.start, (*p.recurrent(), *biases, p.entry("Q_t", "NZ", p.at(q)))
+        FORWARD, (f"Q_t = {p.fed} W_hh{of_n}",), p.start, (*p.recurrent(), *biases, p.entry("Q_t", "NZ", p.rows(q)))
     )
     lines = tuple(f"Z_{g} = X_t W_x{g}{b[g]} + Q_{g}" for g in joint)
     return [product, Equation(FORWARD, lines, "", (*p.input(), *p.bias(), z))]
@@ -109,14 +109,14 @@ class _Reader:
         line = ",  ".join(f"{w.name} = {self._formula(w)}" for w in together)
         entries = [self.entry(name, value) for w in together for name, value in w.parts]
         if together[0].kind == "pre" and self.cell.staged:
-            entries.append(self.p.entry(self.staged, "NH", self.p.at(self.p.steps.staged)))
+            entries.append(self.p.entry(self.staged, "NH", self.p.rows(self.p.steps.staged)))
         return Equation(FORWARD, (line,), "", (*entries, *map(self._made, together)))
 
     def _made(self, w: Written) -> Entry:
         """Return what an equation gives; a state as the layer has it."""
         if w.kind == "state":
             s = self.now.text.letters.index(w.called)
-            return self.p.entry(w.name, "NH", self.p.at(self.p.unrolled.states[s][1:]))
+            return self.p.entry(w.name, "NH", self.p.rows(self.p.unrolled.states[s][1:]))
         return self.entry(w.name, w.value)
 
     def _formula(self, w: Written) -> str:
@@ -126,25 +126,20 @@ class _Reader:
 
     @property
     def _phi(self) -> Any:
-        """The activation φ of a cell that is nothing else: the new state is φ of Z_t."""
-        known = self.p.steps.activations
-        return known[0] if len(known) == 1 and known[0] is not None and self.cell.known_as == "elman" else None
+        """The activation φ where that is all there is: the new state is φ of Z_t."""
+        phi, *others = self.p.steps.activations
+        made = self.now.text.made
+        return phi if not others and any(t is made.new[0] for kind, _, t in made.notes if kind == "gate") else None
 
     # --- back --------------------------------------------------------------------------------------------------------
 
     def back(self) -> list[Equation]:
         """Return the gradients of the new state, and of the pre-activations."""
-        found = [self._of_h()]
-        totals = {0: self.p.rows(self.p.steps_total, 0).reshape(-1, self.p.trace.H)}
-        for s in self.now.local.order:
-            if s:
-                found.append(self._of_state(s, totals))
-        return [*found, *self._of_z(totals)]
-
-    def _of_h(self) -> Equation:
-        """dL/dH_t = local + carried."""
         formula = self._to_first(self.next, f"_{{{self.p.after}}}")
-        return self.p.total([formula], lambda: self._used(formula))
+        of_z = self.p.dz(1, self.cell.apart and not self.cell.staged)
+        found = [self.p.total([formula], lambda: [of_z, *self.p.with_mask(), *self._numbers(formula)])]
+        totals = {0: self.p.rows(self.p.trace.totals[0]).reshape(-1, self.p.trace.H)}
+        return [*found, *(self._of_state(s, totals) for s in self.now.local.order if s), *self._of_z()]
 
     def _to_first(self, side: _Side, at: str) -> str:
         """Return what goes back to H of the step before, through the products and past them."""
@@ -161,69 +156,42 @@ class _Reader:
     def _direct(self, side: _Side, s: int) -> str:
         return side.text.gradient([side.text.made.inputs[s]])
 
-    def _used(self, formula: str) -> list[Entry]:
-        """Return the numbers of the step after that a formula is made of."""
-        p, side = self.p, self.next
-        entries = [p.dz(1, self.cell.apart and not self.cell.staged), *p.with_mask()]
-        for s, letter in enumerate(self.letters):
-            name = f"dL/d{letter}_{{{p.after}}}"
-            if name in formula:
-                entries.append(self.entry(name, p.rows(p.trace.totals[s], 1).reshape(-1, p.trace.H)))
-        return [*entries, *self._named(side, formula)]
-
-    def _named(self, side: _Side, formula: str) -> list[Entry]:
+    def _numbers(self, formula: str) -> list[Entry]:
         """Return what a formula calls by a name of the step after."""
-        found = {}
-        for term in side.text.terms:
-            name = side.text.names.get(id(term.output), "")
-            if self.p.after in name and re.search(rf"(?<![\w]){re.escape(name)}(?![\w])", formula):
-                found[name] = self.entry(name, term.output.data)
-        return list(found.values())
+        p, text = self.p, self.next.text
+        called = {f"dL/d{s}_{{{p.after}}}": p.rows(d, 1) for s, d in zip(self.letters, p.trace.totals, strict=True)}
+        named = {text.names.get(id(term.output), ""): term.output.data for term in text.terms}
+        called |= {name: value for name, value in named.items() if p.after in name}
+        return [self.entry(n, v) for n, v in called.items() if re.search(rf"(?<!\w){re.escape(n)}(?!\w)", formula)]
 
     def _of_state(self, s: int, totals: dict[int, Array]) -> Equation:
         """dL/dC_t: what comes from the new state in this step, and from the step after."""
         p, letter, text = self.p, self.letters[s], self.now.text
-        lines, parts, entries = [], [], []
-        total: Any = 0.0
-        within = text.paths(text.made.new[s])
+        within, paths = text.paths(text.made.new[s]), self.next.text.paths(self.next.text.made.inputs[s])
+        formulas: dict[str, str] = {}
+        entries = []
+        totals[s] = np.asarray(p.carried(s)).reshape(-1, p.trace.H)
         for edge in self.now.local.into[s]:
-            of = f"dL/d{self.letters[edge.source]}_t"
-            parts.append(f"from {self.letters[edge.source]}_t")
-            lines.append(f"{parts[-1]} = {combined([q for q in within if q.source == of])}")
-            share = totals[edge.source] * edge.slope
-            entries.append(self.entry(parts[-1], share))
-            total = total + share
-        paths = self.next.text.paths(self.next.text.made.inputs[s])
-        only = {q.source for q in paths} == {f"dL/d{letter}_{{{p.after}}}"}
-        name = f"from {letter}_{{{p.after}}}" if only else f"from step {p.after}"
-        formula = combined(paths)
-        parts.append(name)
-        lines.append(f"{name} = {formula}")
-        carried = p.carried(s)
-        if not p.last:
-            entries += self._sources(paths) + self._named(self.next, formula)
-        entries += [p.entry(name, "NH", carried)]
-        totals[s] = total + np.asarray(carried).reshape(-1, p.trace.H)
+            source, share = f"{self.letters[edge.source]}_t", totals[edge.source] * edge.slope
+            formulas[f"from {source}"] = combined([path for path in within if path.source == f"dL/d{source}"])
+            entries.append(self.entry(f"from {source}", share))
+            totals[s] = totals[s] + share
+        only = {path.source for path in paths} == {f"dL/d{letter}_{{{p.after}}}"}
+        after = f"from {letter}_{{{p.after}}}" if only else f"from step {p.after}"
+        formulas[after] = combined(paths)
+        entries += [] if p.last else self._numbers(formulas[after])
+        entries += [p.entry(after, "NH", p.carried(s)), self.entry(f"dL/d{letter}_t", totals[s])]
+        lines = [f"dL/d{letter}_t = {' + '.join(formulas)}", *(f"{name} = {f}" for name, f in formulas.items())]
         words = f"Row {p.n} has no step {p.after}: nothing comes from there." if p.last else ""
-        entries.append(self.entry(f"dL/d{letter}_t", totals[s]))
-        return Equation(BACKWARD, (f"dL/d{letter}_t = {' + '.join(parts)}", *lines), words, tuple(entries))
+        return Equation(BACKWARD, tuple(lines), words, tuple(entries))
 
-    def _sources(self, paths: Sequence[Path]) -> list[Entry]:
-        p = self.p
-        found = []
-        for s, letter in enumerate(self.letters):
-            name = f"dL/d{letter}_{{{p.after}}}"
-            if any(q.source == name for q in paths):
-                found.append(self.entry(name, p.rows(p.trace.totals[s], 1).reshape(-1, p.trace.H)))
-        return found
-
-    def _of_z(self, totals: dict[int, Array]) -> list[Equation]:
+    def _of_z(self) -> list[Equation]:
         """Return dL/dZ_t, gate by gate, those that others are made of first."""
         p, text = self.p, self.now.text
         if self._phi is not None:
             slope = text.paths(text.made.inputs["z"])[0].factors if self._phi.steepest is not None else ("φ′(H_t)",)
             shown = re.sub(r"^\((.*)\)$", r"\1", slope[0]) if slope and slope[0].startswith("(") else (*slope, "1")[0]
-            entry = p.entry("φ′", "NH", p.at(p.trace._unrolled.steps.slopes))
+            entry = p.entry("φ′", "NH", p.rows(p.trace._unrolled.steps.slopes))
             return [Equation(BACKWARD, ("dL/dZ_t = dL/dH_t ⊙ φ′", f"φ′ = {shown}"), "", (entry, p.dz()))]
         formulas = {gate: text.gradient(self._blocks(gate)) for gate in p.steps.gates}
         if len(formulas) == 1:
@@ -232,7 +200,7 @@ class _Reader:
         entries = []
         if self.cell.staged:
             last = p.gates[-1]
-            through = p.at(p.trace._back.dz_h[..., p.steps.J :]) @ p.steps.W_hh[:, p.steps.J :].T
+            through = p.rows(p.trace._back.dz_h[..., p.steps.J :]) @ p.steps.W_hh[:, p.steps.J :].T
             entries.append(p.entry(f"dL/dZ_{last} W_h{last}ᵀ", "NH", through))
         found = [Equation(BACKWARD, lines, "", (*entries, p.dz()))]
         if self.cell.apart and not self.cell.staged:
@@ -259,7 +227,7 @@ class _Reader:
 def _opaque(p: Place) -> list[Equation]:
     cell, letters = type(p.steps.cell).__name__, p.letters
     others = [p.entry(f"{s}_{{{p.before}}}", "NH", p.state(i)) for i, s in enumerate(letters) if i]
-    states = [p.entry(f"{s}_t", "NH", p.at(a[1:])) for s, a in zip(letters, p.unrolled.states, strict=True)]
+    states = [p.entry(f"{s}_t", "NH", p.rows(a[1:])) for s, a in zip(letters, p.unrolled.states, strict=True)]
     before, after = (", ".join(f"{s}_{at}" for s in letters) for at in (f"{{{p.before}}}", "t"))
     back = f"{cell}.step_backward"
     carried = f"{p.masked_product(f'dL/dZ_{{{p.after}}} W_hhᵀ')} + what {back} gives to H_t there"

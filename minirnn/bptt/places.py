@@ -112,23 +112,14 @@ class Place:
         k = np.minimum(self.k + step, self.trace.T - 1)
         return a[np.ix_(k, self.n)] if self.lead else a[k, self.n]
 
-    def at(self, a: Any) -> Array:
-        """Return an array (T, N, …) in the order of processing at the place."""
-        return self.rows(a)
-
     def timed(self, a: Any) -> Array:
         """Return an array (T, N, …) in time order at the place."""
         return self.rows(self.trace._in_time(a))
 
-    @property
-    def steps_total(self) -> Array:
-        """dL/dH, (T, N, H), in the order of processing."""
-        return self.trace.totals[0]
-
     def carried(self, s: int) -> Array:
         """Return what comes back to an array of the state from the step after; zeros where there is none."""
         arriving = self.trace._arriving[s][1:]
-        return np.zeros_like(self.at(arriving)) if self.last else self.at(arriving)
+        return np.zeros_like(self.rows(arriving)) if self.last else self.rows(arriving)
 
     # --- entries -----------------------------------------------------------------------------------------------------
 
@@ -149,7 +140,7 @@ class Place:
 
     def state(self, s: int = 0) -> Array:
         """Return the s-th array of the state before the step."""
-        return self.at(self.unrolled.states[s])
+        return self.rows(self.unrolled.states[s])
 
     def input(self) -> list[Entry]:
         """Return X_t and W_xh."""
@@ -164,7 +155,7 @@ class Place:
         return [*entries, self.entry("W_hh", "HZ", self.steps.W_hh)]
 
     def _fed(self) -> Array:
-        return self.at(self.steps.feed(self.unrolled.states[0]))
+        return self.rows(self.steps.feed(self.unrolled.states[0]))
 
     def bias(self) -> list[Entry]:
         """Return b_h, if there is one."""
@@ -259,7 +250,7 @@ class Place:
         given = [f"{letter}_{{{self.before}}}" for letter in self.letters]
         lines = tuple(f"to {name}: {formula}" for name, formula in zip(given, made_of, strict=True))
         back = self.trace._back.before
-        entries = [self.entry(f"to {name}", "NH", self.at(d)) for name, d in zip(given, back, strict=True)]
+        entries = [self.entry(f"to {name}", "NH", self.rows(d)) for name, d in zip(given, back, strict=True)]
         words = "The initial state gets this." if self.first else f"Step {self.before} gets this, as “carried” there."
         return Equation(BACKWARD, lines, words, tuple(entries))
 
