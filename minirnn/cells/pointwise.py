@@ -111,6 +111,13 @@ class Pass:
             capture=nodes,
             open=lambda node, g: () if node in nodes else node.open(g),
         )
+        for at in found:
+            if at not in nodes and id(at) not in names:
+                kind = type(self.cell).__name__
+                raise TypeError(
+                    f"{kind}.equation reads a Tensor of its own that requires a gradient, of shape {at.shape}, but the "
+                    "layer owns the parameters: detach() it, or, to learn it, use backend='graph'"
+                )
         return {id(nodes[at]) if at in nodes else names[id(at)]: np.asarray(g) for at, g in found.items()}
 
 

@@ -15,14 +15,14 @@ from minirnn.cells.pointwise import kernel_of
 from minirnn.init import get, initialise
 from minirnn.kernels import unroll
 from minirnn.kernels.layout import Weights
-from minirnn.layers import threads, watch
+from minirnn.layers import threads
 from minirnn.layers.choices import BACKENDS
 from minirnn.layers.door import Door
 from minirnn.layers.message import clip_message
 from minirnn.layers.module import Parameter
 from minirnn.layers.recurrence import RecurrentOutput, State
 from minirnn.layers.sequences import Sequences
-from minirnn.layers.settings import Settings, as_message_clip, as_remat, filled, segment_length, spelled_out
+from minirnn.layers.settings import SETTINGS, Settings, as_message_clip, as_remat, filled, segment_length, spelled_out
 
 if TYPE_CHECKING:
     from minirnn import counting
@@ -126,6 +126,8 @@ class Layer(Door[State]):
             its step and row. The gradients are looked at likewise if the backward pass runs within it, too.
         """
         if anomaly():
+            from minirnn.layers import watch
+
             return watch.forward(self, x, initial_state, lengths, reset)
         return self._handed_back(*self._unrolled(*self._call(x, initial_state, lengths, reset)))
 
@@ -135,6 +137,8 @@ class Layer(Door[State]):
         The same numbers as the layer gives when it is called on the whole sequence.
         """
         if anomaly():
+            from minirnn.layers import watch
+
             return watch.step(self, x_t, state)
         x_t = self._one_step(x_t)
         return self._joined(self._step(None, x_t, self._step_state(state, x_t.shape[0]), self._weights))
@@ -335,14 +339,19 @@ class Layer(Door[State]):
 
     def extra_repr(self) -> str:
         """Return the settings shown between the brackets of ``repr``."""
-        settings = [f"{self.input_size}, {self.hidden_size}", *self._own_repr()]
-        settings += ["bias=False"] * (self.b_h is None) + [f"backend={self.backend!r}"]
-        settings += ["reverse=True"] * self.reverse + ["batch_first=True"] * self.batch_first
-        settings += ["learn_initial_state=True"] * self.learn_initial_state
-        settings += [f"recurrent_dropout={self.recurrent_dropout}"] * bool(self.recurrent_dropout)
-        settings += [f"message_clip={self.message_clip}"] * (self.message_clip is not None)
-        settings += [f"remat={self.remat}"] * (self.remat is not False)
-        return ", ".join([*settings, f"dtype={self.dtype.name}"])
+        names = (
+            "backend",
+            "reverse",
+            "batch_first",
+            "learn_initial_state",
+            "recurrent_dropout",
+            "message_clip",
+            "remat",
+        )
+        values = {name: getattr(self, name) for name in names}
+        shown = [f"{k}={v!r}" for k, v in values.items() if k == "backend" or v != SETTINGS[k].default]
+        own = [f"{self.input_size}, {self.hidden_size}", *self._own_repr(), *["bias=False"] * (self.b_h is None)]
+        return ", ".join([*own, *shown, f"dtype={self.dtype.name}"])
 
     def _own_repr(self) -> list[str]:
         """Return the settings that other layers have not."""

@@ -244,6 +244,28 @@ def test_names_must_be_as_many_as_there_are_blocks_and_states():
         mr.RecurrentLayer(2, 4, cell=cell(gates={"f": "σ", "g": "tanh", "o": "tanh"}))
 
 
+def test_a_parameter_of_the_cells_own_is_learned_by_the_graph_and_refused_elsewhere():
+    class Scaled(mr.Cell):
+        def __init__(self):
+            self.scale = mr.Tensor(np.full(H, 0.5), requires_grad=True)
+
+        def equation(self, z, h):
+            return (self.scale * mr.tanh(z) + 0.5 * h,)
+
+    layer = layer_of(Scaled(), backend="graph")
+    x, state = inputs(layer)
+    assert mr.gradcheck(lambda *_: curved(layer, x, state), [x, layer.cell.scale])
+    message = (
+        "Scaled.equation reads a Tensor of its own that requires a gradient, of shape (5,), but the layer owns the "
+        "parameters: detach() it, or, to learn it, use backend='graph'"
+    )
+    fused = layer_of(Scaled())
+    with raises(TypeError, message):
+        curved(fused, x, state).backward()
+    with raises(TypeError, message):
+        mr.bptt.trace(fused, x.data, lambda outputs: outputs.sum(), state.data)
+
+
 def test_a_cell_travels_with_its_layer():
     layer = layer_of(Named())
     other = copy.deepcopy(layer)
