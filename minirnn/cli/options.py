@@ -1,6 +1,7 @@
 """What the options of several commands have in common."""
 
 import argparse
+import math
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -20,6 +21,17 @@ def whole_number(minimum: int) -> Callable[[str], int]:
         return number
 
     return read
+
+
+def positive(text: str) -> float:
+    """Read an option that is a positive number, inf included."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not number > 0:
+        raise argparse.ArgumentTypeError(f"expected a positive number, got {text!r}")
+    return number
 
 
 def size_of_bar() -> dict[str, int]:
