@@ -92,7 +92,7 @@ def with_path_named(words: Sequence[str]) -> Sequence[str]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Trace one mini-batch through an untrained model of a task and print what is found; return 0."""
-    _check_page(arguments)
+    check_writable("--html", arguments.html)
     for_model, for_data = np.random.default_rng(arguments.seed).spawn(2)  # as ``minirnn train`` does
     task = built_task(arguments)
     batch = _batch(task, arguments, for_data)
@@ -101,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def run_saved(arguments: argparse.Namespace) -> int:
     """Trace one mini-batch through a saved model and print what is found; return 0."""
-    _check_page(arguments)
+    check_writable("--html", arguments.html)
     saved = load(arguments.path, file=arguments.file, T=arguments.steps_in_time)
     its = saved.arguments
     its.seed = its.seed if arguments.seed is None else arguments.seed
@@ -111,11 +111,6 @@ def run_saved(arguments: argparse.Namespace) -> int:
     _, for_data = np.random.default_rng(its.seed).spawn(2)
     batch = _batch(saved.task, its, for_data)
     return _examine(its, saved.task, saved.model, batch, saved.history, saved.after)
-
-
-def _check_page(arguments: argparse.Namespace) -> None:
-    if arguments.html:
-        check_writable("--html", arguments.html)
 
 
 def _examine(

@@ -39,8 +39,10 @@ def size_of_bar() -> dict[str, int]:
     return {"ncols": shutil.get_terminal_size().columns - 1, "nrows": 20}
 
 
-def check_writable(option: str, path: Path) -> None:
+def check_writable(option: str, path: Path | None) -> None:
     """Refuse, before anything is done, a file that could not be written afterwards; ValueError naming the option."""
+    if path is None:
+        return
     try:
         if path.is_dir() or not path.name:
             raise IsADirectoryError("it is a directory")

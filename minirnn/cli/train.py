@@ -148,8 +148,7 @@ def train_text(arguments: argparse.Namespace) -> int:
 
 def settings_of(arguments: argparse.Namespace, task: Task, model: SequenceModel) -> dict[str, Any]:
     """Return those arguments of `fit` that are the same for all tasks; refuse what could not be saved to."""
-    if arguments.save:
-        check_writable("--save", arguments.save)
+    check_writable("--save", arguments.save)
     return {
         "optimizer": OPTIMIZERS[arguments.optimizer](model.parameters(), arguments.lr),
         "max_updates": arguments.max_updates,

@@ -19,33 +19,23 @@ def adding(T: int, N: int, rng: np.random.Generator | int | None = None) -> tupl
     x[t, n, 0] ~ U[0, 1) at every step; x[t, n, 1] = 1 at two steps, t₁ uniform in the first half 0 … ⌊T/2⌋ − 1 and
     t₂ uniform in the second half ⌊T/2⌋ … T − 1, and 0 elsewhere; y[n] = x[t₁, n, 0] + x[t₂, n, 0].
 
-    Parameters
-    ----------
-    T : int
-        Steps, at least 2.
-    N : int
-        Sequences, at least 1.
-    rng : numpy.random.Generator, int or None
-
-    Returns
-    -------
-    x : float32 array (T, N, 2)
-    y : float32 array (N, 1)
-        The target after the last step.
-
-    Raises
-    ------
-    TypeError, ValueError
-        When T or N is not an int or too small, or ``rng`` is neither Generator, seed nor None.
-
-    Notes
-    -----
     Sources: values in [0, 1], 0/1 markers and the plain sum as target are the form of Le, Jaitly & Hinton 2015, "A
     simple way to initialize recurrent networks of rectified linear units"; one marker in each half is the placement of
     Arjovsky, Shah & Bengio 2016, "Unitary evolution recurrent neural networks", so that the gap t₂ − t₁ is T/2 on
     average. The original, Hochreiter & Schmidhuber 1997, "Long short-term memory", experiment 4, differs: values in
     [−1, 1], the first marker among the first ten steps and the second before the middle, −1 as the marker of the first
     and the last step, lengths between T and 1.1·T, and the target 0.5 + (X₁ + X₂)/4.
+
+    Parameters
+    ----------
+    T : steps, at least 2
+    N : sequences, at least 1
+    rng : numpy.random.Generator, int or None
+
+    Returns
+    -------
+    x : float32 array (T, N, 2)
+    y : float32 array (N, 1), the target after the last step
 
     Examples
     --------
@@ -89,22 +79,14 @@ class AddingTask(SequenceTask):
     the mean of the target, 1, gives the variance of a sum of two independent U[0, 1): 2 · 1/12 = 1/6, which is the
     ``baseline`` (not 0.1767, as is quoted here and there).
 
-    Parameters
-    ----------
-    T : int
-        Steps in time, at least 2.
-    markers : "halves" or "anywhere"
-        One marker in each half, as `adding` places them, or both anywhere, each pair of steps being equally likely.
-
-    Raises
-    ------
-    TypeError, ValueError
-        When T is not an int, or below 2; for other markers.
-
-    Notes
-    -----
     For the exact variant and its sources see `adding`. A batch of N = 16 sequences of T = 50 steps takes about 35
     microseconds, a few per cent of one training step.
+
+    Parameters
+    ----------
+    T : steps in time, at least 2
+    markers : "halves" or "anywhere"
+        One marker in each half, as `adding` places them, or both anywhere, each pair of steps being equally likely.
 
     Examples
     --------
@@ -139,14 +121,11 @@ class RaggedAddingTask(SequenceTask):
     past it is 0, and counts for nothing as long as the lengths are handed on: ``model(x, lengths=lengths)``. The
     ``baseline`` is that of `AddingTask`, 1/6, since the target does not depend on the length.
 
+    Source: this library's variant of `adding`.
+
     Parameters
     ----------
-    T : int
-        The largest length, at least 3.
-
-    Notes
-    -----
-    Source: this library's variant of `adding`.
+    T : the largest length, at least 3
 
     Examples
     --------
@@ -185,16 +164,13 @@ class OriginalAddingTask(SequenceTask):
     probability 0.16 − 0.0064 where both numbers count, 0.16 where one of them is 0, which it is with probability
     p = 1/10 + 9/10 · 1/(⌊T/2⌋ − 1). The ``baseline`` is 1 − 0.1536 (1 − p) − 0.16 p, about 0.846.
 
-    Parameters
-    ----------
-    T : int
-        The smallest length, at least 11.
-
-    Notes
-    -----
     Source: Hochreiter & Schmidhuber 1997, "Long short-term memory", experiment 4, worded as in the authors' "LSTM can
     solve hard long time lag problems", experiment 1. Where the paper leaves it open whether the second mark may fall on
     the first step, it may here.
+
+    Parameters
+    ----------
+    T : the smallest length, at least 11
 
     Examples
     --------
@@ -237,16 +213,13 @@ class MultiplicationTask(SequenceTask):
     Judged by the mean squared error. Always predicting the mean of the target, 1/4, gives the variance of a product of
     two independent U[0, 1): (1/3)² − (1/4)² = 7/144, the ``baseline``.
 
-    Parameters
-    ----------
-    T : int
-        Steps in time, at least 2.
-
-    Notes
-    -----
     Source: Hochreiter & Schmidhuber 1997, "Long short-term memory", experiment 5, which was to show that memory
     cells can do more than add up. Their numbers are from [0, 1] as here; their markers, lengths and first and last
     steps are those of `OriginalAddingTask`.
+
+    Parameters
+    ----------
+    T : steps in time, at least 2
 
     Examples
     --------

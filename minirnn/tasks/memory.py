@@ -27,15 +27,12 @@ class CopyTask(SequenceTask):
     Judged by the mean cross entropy over **all** T + 20 steps, in nats per step. Who counts the steps, but remembers no
     symbol, pays ln 8 for each of the last ten and nothing for the others: 10 ln 8 / (T + 20), the ``baseline``.
 
-    Parameters
-    ----------
-    T : int
-        Steps from the last symbol to the delimiter, the delimiter included; at least 1.
-
-    Notes
-    -----
     Source: Arjovsky, Shah & Bengio 2016, "Unitary evolution recurrent neural networks", after Hochreiter &
     Schmidhuber 1997.
+
+    Parameters
+    ----------
+    T : steps from the last symbol to the delimiter, the delimiter included; at least 1
 
     Examples
     --------
@@ -82,16 +79,13 @@ class TemporalOrderTask(SequenceTask):
     Judged by the share of sequences wrong. The four classes are equally frequent: whoever guesses is wrong in 3/4 of
     them, the ``baseline``.
 
-    Parameters
-    ----------
-    T : int
-        Steps in time, at least 10.
-
-    Notes
-    -----
     Source: Pascanu, Mikolov & Bengio 2013, "On the difficulty of training recurrent neural networks", and its code,
     which is followed here. The original, Hochreiter & Schmidhuber 1997, experiment 6a, has a symbol more at the start
     and at the end, and lengths 100 … 110.
+
+    Parameters
+    ----------
+    T : steps in time, at least 10
 
     Examples
     --------
@@ -129,14 +123,11 @@ class TemporalOrderThreeTask(TemporalOrderTask):
 
     The relevant steps are uniform over the ⌊T/10⌋ steps from ⌊T/10⌋, ⌊3T/10⌋ and ⌊6T/10⌋ on.
 
+    Source: as for `TemporalOrderTask`; in Hochreiter & Schmidhuber 1997 it is experiment 6b.
+
     Parameters
     ----------
-    T : int
-        Steps in time, at least 10.
-
-    Notes
-    -----
-    Source: as for `TemporalOrderTask`; in Hochreiter & Schmidhuber 1997 it is experiment 6b.
+    T : steps in time, at least 10
     """
 
     name = "temporal-order-3"
@@ -157,16 +148,13 @@ class ParityTask(SequenceTask):
     step, where parity and bit are the same: repeating the bit is wrong in half of the other T − 1 steps. The
     ``baseline`` is (T − 1) / 2T.
 
-    Parameters
-    ----------
-    T : int
-        Steps in time, at least 1.
-
-    Notes
-    -----
     Source: Minsky & Papert 1969, "Perceptrons", for parity; as a test of recurrent nets, Hochreiter & Schmidhuber 1996,
     "Bridging long time lags by weight guessing and long short-term memory". There, the target is the parity at the end
     only.
+
+    Parameters
+    ----------
+    T : steps in time, at least 1
 
     Examples
     --------
@@ -203,16 +191,12 @@ class EchoTask(SequenceTask):
     the present one: always saying 0 is wrong in half of the T − delay steps that have an echo. The ``baseline`` is
     (T − delay) / 2T.
 
+    Source: an exercise of many courses; no first paper is known.
+
     Parameters
     ----------
-    T : int
-        Steps in time, at least 2.
-    delay : int
-        1 … T − 1.
-
-    Notes
-    -----
-    Source: an exercise of many courses; no first paper is known.
+    T : steps in time, at least 2
+    delay : 1 … T − 1
 
     Examples
     --------
@@ -258,14 +242,11 @@ class SineTask(SequenceTask):
     / 0.8. Its error is (1 − c²) / 2, about 0.177: the ``baseline``. From three values ω and φ are known, so that all
     the error of a perfect memory is at the first steps: at the first alone 1/T of the baseline.
 
+    Source: an exercise of many courses.
+
     Parameters
     ----------
-    T : int
-        Steps in time, at least 1.
-
-    Notes
-    -----
-    Source: an exercise of many courses.
+    T : steps in time, at least 1
 
     Examples
     --------

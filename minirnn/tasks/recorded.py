@@ -2,7 +2,7 @@
 
 import importlib.util
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -62,12 +62,6 @@ def missing(task: str, needs: str) -> ImportError:
     return ImportError(f'{task}: its data are part of {needs}, which is not installed: try pip install "minirnn[data]"')
 
 
-def standardised(train: Array, held_out: Array, axis: Any) -> tuple[Array, Array]:
-    """Return both, less the mean and divided by the standard deviation of the train part."""
-    mean, deviation = train.mean(axis=axis), train.std(axis=axis)
-    return (train - mean) / deviation, (held_out - mean) / deviation
-
-
 class DigitsTask(RecordedTask):
     """1,797 images of handwritten digits, 8 × 8 pixels: tell the digit.
 
@@ -78,21 +72,18 @@ class DigitsTask(RecordedTask):
     The same people may have written in both parts. Always saying 0, the most frequent digit of the train part, is wrong
     in 331 of 359, the ``baseline``.
 
+    Source: Alpaydin & Kaynak 1998, "Optical recognition of handwritten digits", UCI machine learning repository: the
+    test part, as scikit-learn ships it. Pixel by pixel, after Le, Jaitly & Hinton 2015, who read the 784 pixels of
+    larger images.
+
     Parameters
     ----------
-    steps : int
-        8 or 64.
+    steps : 8 or 64
 
     Raises
     ------
     ImportError
         Where scikit-learn is not installed; it is in the extra ``data``.
-
-    Notes
-    -----
-    Source: Alpaydin & Kaynak 1998, "Optical recognition of handwritten digits", UCI machine learning repository: the
-    test part, as scikit-learn ships it. Pixel by pixel, after Le, Jaitly & Hinton 2015, who read the 784 pixels of
-    larger images.
     """
 
     name = "digits"
@@ -132,21 +123,18 @@ class SunspotsTask(RecordedTask):
     0.0926 over the held-out years, the ``baseline``. Yule's linear autoregression of two years with a constant, fitted
     to the train part by least squares, has 0.0419: to be solved is to be better than that.
 
+    Source: yearly numbers of the National Geophysical Data Center, public domain, as statsmodels ships them. Yule 1927,
+    "On a method of investigating periodicities in disturbed series", is where autoregression comes from; the cut at
+    1920 is that of Weigend, Huberman & Rumelhart 1990, "Predicting the future: a connectionist approach".
+
     Parameters
     ----------
-    T : int
-        Years read, 1 … 200.
+    T : years read, 1 … 200
 
     Raises
     ------
     ImportError
         Where statsmodels is not installed; it is in the extra ``data``.
-
-    Notes
-    -----
-    Source: yearly numbers of the National Geophysical Data Center, public domain, as statsmodels ships them. Yule 1927,
-    "On a method of investigating periodicities in disturbed series", is where autoregression comes from; the cut at
-    1920 is that of Weigend, Huberman & Rumelhart 1990, "Predicting the future: a connectionist approach".
     """
 
     name = "sunspots"
@@ -187,15 +175,13 @@ class VowelsTask(RecordedTask):
     share of utterances wrong. All speakers are equally frequent in the train part; always naming the one who speaks
     most in the held-out part is wrong in 282 of 370, the ``baseline``.
 
+    Source: Kudo, Toyama & Shimbo 1999, "Multidimensional curve classification using passing-through regions".
+
     Raises
     ------
     ImportError
         Where neither sktime, which is in the extra ``data``, nor aeon is installed. Only a file of theirs is read;
         neither is imported.
-
-    Notes
-    -----
-    Source: Kudo, Toyama & Shimbo 1999, "Multidimensional curve classification using passing-through regions".
     """
 
     name = "vowels"
@@ -211,9 +197,10 @@ class VowelsTask(RecordedTask):
     def __init__(self) -> None:
         packages = ("sktime", "aeon")  # they ship the same two files at the same place
         folder = package_folder(packages, "VowelsTask", self.needs) / "datasets" / "data" / "JapaneseVowels"
-        train, held_out = (read_ts(folder / f"JapaneseVowels_{part}.ts") for part in ("TRAIN", "TEST"))
-        steps = standardised(np.concatenate(train[0]), np.concatenate(held_out[0]), axis=0)
-        self._part(*(pad(all_steps, *part) for all_steps, part in zip(steps, (train, held_out), strict=True)))
+        parts = [read_ts(folder / f"JapaneseVowels_{part}.ts") for part in ("TRAIN", "TEST")]
+        steps = [np.concatenate(sequences) for sequences, _ in parts]
+        mean, deviation = steps[0].mean(axis=0), steps[0].std(axis=0)
+        self._part(*(pad((each - mean) / deviation, *part) for each, part in zip(steps, parts, strict=True)))
 
 
 def read_ts(path: Path) -> tuple[list[Array], Ids]:

@@ -122,15 +122,7 @@ class TextTask(Task):
         return f"<TextTask: {sizes}, {len(self.vocabulary)} different characters>"
 
     def encode(self, text: str) -> Ids:
-        """Turn a str of T characters into an int64 array (T,) of ids.
-
-        Raises
-        ------
-        ValueError
-            For characters outside the vocabulary; the error lists them (20 at most).
-        TypeError
-            When ``text`` is not a str.
-        """
+        """Turn a str of T characters into an int64 array (T,) of ids; ValueError for unknown ones."""
         if not isinstance(text, str):
             raise TypeError(
                 f"TextTask.encode: text must be a str, got {type(text).__name__}: try ''.join(…) for a list"
@@ -146,15 +138,7 @@ class TextTask(Task):
         return ids.astype(np.int64, copy=False)
 
     def decode(self, ids: npt.ArrayLike) -> str:
-        """Turn ids (T,), an array or a list, back into a str of T characters.
-
-        Raises
-        ------
-        TypeError
-            When ``ids`` are not integers.
-        ValueError
-            When they are not one-dimensional, or one is out of range.
-        """
+        """Turn ids (T,), an array or a list, back into a str of T characters; ValueError for unknown ones."""
         array = np.asarray(ids)
         if array.ndim != 1:
             raise ValueError(f"TextTask.decode: ids must have shape (T,), got {array.shape}: try ids[:, n], one stream")
@@ -225,17 +209,13 @@ class TextTask(Task):
 
         Parameters
         ----------
-        N : int
-            Streams.
-        chunk : int
-            Steps in a chunk.
-        rng : numpy.random.Generator, int or None
-            Draws the starts of the passes.
+        N : streams
+        chunk : steps in a chunk
+        rng : draws the starts of the passes
 
         Yields
         ------
-        Chunk
-            ``ids_in`` (chunk, N), ``ids_target`` (chunk, N), ``is_start``; new arrays each time.
+        Chunk : new arrays each time
 
         Raises
         ------
@@ -252,11 +232,6 @@ class TextTask(Task):
         As `streams`, but always from the start, and the last chunk may be shorter, so that all is read but a rest of
         fewer than N characters; with N = 1 every held-out character but the first is a target.
         Weigh the chunks by their size: ``sum(bits * c.ids_target.size) / sum(c.ids_target.size)``.
-
-        Yields
-        ------
-        Chunk
-            ``ids_in`` (≤ chunk, N), ``ids_target`` (≤ chunk, N), ``is_start``.
 
         Raises
         ------
