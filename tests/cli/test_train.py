@@ -52,7 +52,7 @@ def run(capsys, *arguments):
 
 def without_times(out):
     """Return what was printed without the seconds: those of the verdict, and those of the table's second column."""
-    out = re.sub(r"in \d+\.\d s$", "in … s", out, flags=re.M)
+    out = re.sub(r"in \d+\.\d s(;|$)", r"in … s\1", out, flags=re.M)
     return re.sub(r"^( *[\d,]+) +\d+\.\d(  )", r"\1 …\2", out, flags=re.M)
 
 
