@@ -9,23 +9,13 @@ from minirnn.layers import GRULayer, LSTMLayer, RecurrentLayer
 
 
 class Kind(NamedTuple):
-    """A kind of layer.
-
-    Attributes
-    ----------
-    layer : class
-    weights : tuple of str
-        The names of its Parameters, in order.
-    outputs : (x, *state, *weights) -> array (T, N, H)
-        The textbook's, in float64.
-    gradients : (x, *state, *weights, gradient of the outputs) -> gradients of x, of each state and of each weight
-        The textbook's, in float64.
-    """
+    """A kind of layer, and the textbook's functions for it, in float64."""
 
     layer: type[RecurrentLayer] | type[LSTMLayer] | type[GRULayer]
-    weights: tuple[str, ...]
-    outputs: Callable[..., Any]
+    weights: tuple[str, ...]  # the names of its Parameters, in order
+    outputs: Callable[..., Any]  # (x, *state, *weights) -> array (T, N, H)
     gradients: Callable[..., tuple[Any, ...]]
+    """(x, *state, *weights, gradient of the outputs) -> gradients of x, of each state and of each weight."""
 
     @property
     def name(self) -> str:

@@ -16,19 +16,10 @@ Run = Callable[[], None]
 
 
 def forward_floor(N: int, T: int, D: int, H: int, dtype: DTypeLike, rng: np.random.Generator, gates: int = 1) -> Run:
-    """Return a function that does forward's share.
+    """Return a function that does forward's share; the work is the same at every call, on random arrays.
 
-    That is X·W_xh for all steps at once, H_{t-1}·W_hh step by step, and tanh for all steps at once.
-
-    Parameters
-    ----------
-    N, T, D, H : int
-        Rows of the mini-batch, steps, inputs, hidden neurons.
-    dtype : numpy.float32 or numpy.float64
-    rng : numpy.random.Generator
-        What the arrays hold is random. The work is the same at every call.
-    gates : int
-        G: W_xh is (D, G·H), W_hh (H, G·H).
+    That is X·W_xh for all steps at once, H_{t-1}·W_hh step by step, and tanh for all steps at once: X (T·N, D),
+    W_xh (D, G·H), W_hh (H, G·H).
     """
     return _Floor(N, T, D, H, dtype, rng, gates).forward
 
@@ -55,9 +46,7 @@ class _Floor:
     anything between: for G = 1 that is the block.
     """
 
-    def __init__(
-        self, N: int, T: int, D: int, H: int, dtype: DTypeLike, rng: np.random.Generator, gates: int = 1
-    ) -> None:
+    def __init__(self, N: int, T: int, D: int, H: int, dtype: DTypeLike, rng: np.random.Generator, gates: int) -> None:
         def draw(*shape: int) -> Any:
             return rng.standard_normal(shape).astype(dtype)
 

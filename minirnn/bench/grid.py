@@ -8,7 +8,7 @@ import numpy as np
 from minirnn.bench.cells import KINDS, Kind
 from minirnn.bench.floor import floor, forward_floor
 from minirnn.bench.measure import Times, markdown, ratio, spread, take_turns
-from minirnn.bench.rows import BOTH_WAYS, Row, Settings, seconds_text, text, timed
+from minirnn.bench.rows import BOTH_WAYS, Row, Settings, seconds_text, text
 from minirnn.bench.shapes import Shape, three_digits
 from minirnn.bench.trial import Trial
 from minirnn.layers.threads import set_num_threads
@@ -25,6 +25,7 @@ DEFAULTS = [
 ]
 OBJECTS = 2_000  # bytes for each step, about: the floor's views
 _SECONDS = 1.0
+_PASSES = ("forward", "backward", "update", "first call")
 
 
 def plan(shapes: Sequence[Shape], sweeps: Mapping[str, Sequence[int]]) -> list[list[Shape]]:
@@ -56,7 +57,7 @@ def measure(job: Sequence[Shape], settings: Settings) -> list[Row]:
 
     times = take_turns(contestants, before=before, **settings.turns_within(_SECONDS))
     rows = {("layer", "first call"): [[first]]} | times
-    return [timed("grid", *key, shape, values, settings.cell) for key, values in rows.items()]
+    return [Row("grid", *key, shape, "s", values, settings.cell) for key, values in rows.items()]
 
 
 def note(kind: Kind) -> str:
@@ -76,24 +77,30 @@ def report(jobs: Sequence[Sequence[Row]]) -> str:
     times, rates = [], []
     for rows in jobs:
         shape, own = str(rows[0].shape), {(row.contestant, row.what): row for row in rows}
-        forward, backward, update = (own["layer", what] for what in ("forward", "backward", "update"))
-        first, both = own["layer", "first call"], add(forward.values, backward.values)
+        forward, backward, update, first = (own["layer", what] for what in _PASSES)
         times.append([shape, text(forward), text(backward), text(update), seconds_text(first.spread.median)])
         flops = forward.shape.flops(KINDS[forward.cell].gates)
-        step = spread(add(both, update.values)).median
+        step = spread(add(forward.values, backward.values, update.values)).median
         rates.append(
             [
                 shape,
                 three_digits(flops / forward.spread.median / 1e9),
                 three_digits(2 * flops / backward.spread.median / 1e9),
                 three_digits(forward.shape.N / step),
-                f"{ratio(forward.values, own['floor', 'forward'].values).median:.2f}",
-                f"{ratio(both, own['floor', BOTH_WAYS].values).median:.2f}",
+                *(f"{times:.2f}" for times in times_the_floor(rows).values()),
             ]
         )
-    heads = ("N,T,D,H", "forward", "backward", "update", "first call")
+    heads = ("N,T,D,H", *_PASSES)
     more = ("N,T,D,H", "GFLOP/s fwd", "bwd", "seq/s", "× floor fwd", BOTH_WAYS)
     return f"{markdown(heads, times)}\n\n{markdown(more, rates)}"
+
+
+def times_the_floor(rows: Sequence[Row]) -> dict[str, float]:
+    """Return how many times the floor's time a layer takes, forward and both ways."""
+    own = {(row.contestant, row.what): row.values for row in rows}
+    forward = own["layer", "forward"]
+    passes = {"forward": forward, BOTH_WAYS: add(forward, own["layer", "backward"])}
+    return {what: ratio(values, own["floor", what]).median for what, values in passes.items()}
 
 
 def add(*passes: Times) -> Times:

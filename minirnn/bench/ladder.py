@@ -9,7 +9,7 @@ import numpy as np
 from minirnn import textbook
 from minirnn.bench.cells import KINDS, Kind
 from minirnn.bench.measure import Spread, markdown, ratio, take_turns
-from minirnn.bench.rows import BOTH_WAYS, Row, Settings, find, plus_minus, timed
+from minirnn.bench.rows import BOTH_WAYS, Row, Settings, find, plus_minus
 from minirnn.bench.shapes import Shape, three_digits
 from minirnn.bench.trial import Trial, equal
 from minirnn.layers.threads import set_num_threads
@@ -46,7 +46,7 @@ def measure(job: Sequence[Shape], settings: Settings) -> list[Row]:
 
     times = take_turns(contestants, before=before, **settings.turns_within(_SECONDS))
     shapes = {name: shape._replace(T=steps) for name, (_, steps) in slow.items()}
-    return [timed("ladder", *key, shapes.get(key[0], shape), own, settings.cell) for key, own in times.items()]
+    return [Row("ladder", *key, shapes.get(key[0], shape), "s", own, settings.cell) for key, own in times.items()]
 
 
 def _slow_rungs(trial: Trial) -> dict[str, tuple[Callable[[], Any], int]]:

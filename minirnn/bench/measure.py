@@ -148,16 +148,10 @@ def _cpu_model() -> str:
 def markdown(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Return a Markdown table: the first column to the left, the others to the right."""
     lines = [list(header), *([str(cell) for cell in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    padded = [
-        [
-            cell.rjust(width) if i else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        for line in lines
-    ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [padded[0], rule, *padded[1:]])
+    first, *others = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    lines.insert(1, ["-" * first, *("-" * (width - 1) + ":" for width in others)])
+    padded = [[line[0].ljust(first), *map(str.rjust, line[1:], others)] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in padded)
 
 
 def write_json(path: Path, measured: Any) -> None:

@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from minirnn.bench.grid import add
+from minirnn.bench.grid import times_the_floor
 from minirnn.bench.ladder import a_step
-from minirnn.bench.measure import ratio
 from minirnn.bench.rows import BOTH_WAYS, Row, find
 from minirnn.bench.scaling import slope, varied
 from minirnn.drawing.axes import matplotlib_for
@@ -52,12 +51,7 @@ def _ladder(panel: Any, jobs: Jobs) -> None:
 def _grid(panel: Any, jobs: Jobs) -> None:
     labels = [str(rows[0].shape) for rows in jobs]
     for what, offset in (("forward", -0.2), (BOTH_WAYS, 0.2)):
-        ratios = []
-        for rows in jobs:
-            own = {(row.contestant, row.what): row.values for row in rows}
-            mine = own["layer", "forward"]
-            mine = mine if what == "forward" else add(mine, own["layer", "backward"])
-            ratios.append(ratio(mine, own["floor", what]).median)
+        ratios = [times_the_floor(rows)[what] for rows in jobs]
         panel.barh([i + offset for i in range(len(jobs))], ratios, height=0.4, label=what)
     panel.axvline(1.0, color="black", linewidth=1)
     panel.set(title="grid: time against the floor", xlabel="× floor")

@@ -15,22 +15,12 @@ BOTH_WAYS = "both ways"  # the pass that goes forward and back
 
 
 class Settings(NamedTuple):
-    """How a section is to be measured.
+    """How a section is to be measured."""
 
-    Attributes
-    ----------
-    dtype : "float32" or "float64"
-    threads : int
-        Over how many the layer may split the mini-batch.
-    turns : int or None
-        How often each contestant is timed; None: as often as its share of the time allows.
-    cell : a name of `minirnn.bench.cells.KINDS`
-    """
-
-    dtype: str = "float32"
-    threads: int = 1
-    turns: int | None = None
-    cell: str = "elman"
+    dtype: str = "float32"  # or "float64"
+    threads: int = 1  # over which the layer may split the mini-batch
+    turns: int | None = None  # how often each contestant is timed; None: as often as its share of the time allows
+    cell: str = "elman"  # a name of `KINDS`
 
     @property
     def kind(self) -> Kind:
@@ -45,27 +35,15 @@ class Settings(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One measurement.
+    """One measurement."""
 
-    Attributes
-    ----------
-    section : "ladder", "grid", "scaling" or "memory"
-    contestant : str
-    what : str
-        The pass: "forward", "backward", "both ways", "update", …
-    shape : Shape
-    unit : "s" or "bytes"
-    values : list of runs, each a list of what every turn gave
-    cell : a name of `minirnn.bench.cells.KINDS`
-    """
-
-    section: str
+    section: str  # "ladder", "grid", "scaling" or "memory"
     contestant: str
-    what: str
+    what: str  # the pass: "forward", "backward", "both ways", "update", …
     shape: Shape
-    unit: str
-    values: Times
-    cell: str = "elman"
+    unit: str  # "s" or "bytes"
+    values: Times  # what every turn of every run gave
+    cell: str = "elman"  # a name of `KINDS`
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -76,11 +54,6 @@ class Row(NamedTuple):
     def spread(self) -> Spread:
         """Return the quartiles."""
         return spread(self.values)
-
-
-def timed(section: str, contestant: str, what: str, shape: Shape, values: Times, cell: str) -> Row:
-    """Return a row of seconds."""
-    return Row(section, contestant, what, shape, "s", values, cell)
 
 
 def find(rows: Iterable[Row], **wanted: Any) -> Row | None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from minirnn.bench.cells import Kind
 from minirnn.bench.measure import markdown, take_turns
-from minirnn.bench.rows import BOTH_WAYS, Row, Settings, seconds_text, text, timed
+from minirnn.bench.rows import BOTH_WAYS, Row, Settings, seconds_text, text
 from minirnn.bench.shapes import Shape
 from minirnn.bench.trial import Trial
 from minirnn.layers.threads import set_num_threads
@@ -52,7 +52,7 @@ def measure(job: Sequence[Shape], settings: Settings) -> list[Row]:
 
     times = take_turns(contestants, before=before, **settings.turns_within(_SECONDS))
     contestant = f"against {varied(job)}"
-    return [timed("scaling", contestant, BOTH_WAYS, shape, own, settings.cell) for shape, own in times.items()]
+    return [Row("scaling", contestant, BOTH_WAYS, shape, "s", own, settings.cell) for shape, own in times.items()]
 
 
 def note(kind: Kind) -> str:

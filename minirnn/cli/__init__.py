@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # φ and · must not stop a run where the output is not Unicode
     try:
-        arguments = _parser().parse_args(argv)
+        arguments = _parser().parse_args(inspect.with_path_named(sys.argv[1:] if argv is None else argv))
         status: int = arguments.run(arguments)
         sys.stdout.flush()
         return status
@@ -87,12 +87,6 @@ def _parser() -> argparse.ArgumentParser:
         "--version", action="version", version=f"minirnn {__version__}", help="print the version and exit"
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    count.add_command(commands)
-    tasks.add_command(commands)
-    train.add_command(commands)
-    evaluate.add_command(commands)
-    sample.add_command(commands)
-    inspect.add_command(commands)
-    bench.add_command(commands)
-    reproduce.add_command(commands)
+    for command in (count, tasks, train, evaluate, sample, inspect, bench, reproduce):
+        command.add_command(commands)
     return parser

@@ -149,9 +149,8 @@ def _check_destinations(arguments: argparse.Namespace) -> None:
         if arguments.plot.suffix.lower() not in plot.SUFFIXES:
             raise ValueError(f"--plot: expected a file ending in .png or .svg, got {str(arguments.plot)!r}")
         plot.require_matplotlib()
-    for option, path in (("--json", arguments.json), ("--plot", arguments.plot)):
-        if path:
-            check_writable(option, path)
+    check_writable("--json", arguments.json)
+    check_writable("--plot", arguments.plot)
 
 
 def _header(settings: Any) -> dict[str, str]:

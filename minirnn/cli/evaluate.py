@@ -9,8 +9,7 @@ from typing import Any
 from minirnn.cli.models import COLUMNS, line_on
 from minirnn.cli.options import whole_number
 from minirnn.cli.saved import Saved, add_saved, is_its_text, load
-from minirnn.cli.train import SEQUENCES
-from minirnn.cli.training import counted, verdict_on
+from minirnn.cli.train import SEQUENCES, counted, verdict_on
 from minirnn.layers.threads import set_num_threads
 from minirnn.tasks import TextTask
 from minirnn.training import accuracy, bits_per_character

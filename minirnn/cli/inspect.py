@@ -6,7 +6,7 @@ The model is an untrained one of a task, or one that was saved.
 import argparse
 import json
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +15,13 @@ import numpy as np
 from minirnn import losses
 from minirnn.autograd.tensor import Tensor
 from minirnn.bptt import Report, doctor, trace
-from minirnn.cli.models import (
-    COLUMNS,
-    add_model_options,
-    add_task,
-    add_task_options,
-    add_text_options,
-    build_model,
-    built_task,
-    line_on,
-)
+from minirnn.cli.models import COLUMNS, add_task, build_model, built_task, line_on
 from minirnn.cli.options import check_writable, whole_number
 from minirnn.cli.saved import add_saved, load
 from minirnn.drawing.charts import curve
 from minirnn.layers import SequenceModel
 from minirnn.tasks import TASKS, Task, TextTask
 from minirnn.training.history import History
-from minirnn.training.sources import CHUNK
 
 WIDTH, HEIGHT = 64, 10
 """Of the chart, in characters; its axis takes up to twelve more."""
@@ -63,28 +53,16 @@ def add_command(commands: Any) -> None:
     help = "see how gradients flow back through time"
     parser = commands.add_parser("inspect", help=help, description=about, epilog=example)
     tasks = parser.add_subparsers(metavar="TASK", required=True, title="an untrained model of a TASK, or a saved one")
+    seed = "the same seed gives the same numbers; default: %(default)s"
     for task in TASKS.values():
-        _add(tasks, task)
-    _add_saved(tasks, parser.prog)
-    _take_paths(parser)
-
-
-def _add(tasks: Any, task: type[Task]) -> None:
-    parser = add_task(tasks, task, run, _ABOUT)
-    add = parser.add_argument
-    add_task_options(parser, task)
-    if task is TextTask:
-        add_text_options(parser)
-        length = "length T of what is read; default: %(default)s"
-        add("--steps-in-time", type=whole_number(1), default=CHUNK, metavar="T", help=length)
-    add_model_options(parser, task)
-    add("--seed", type=whole_number(0), default=0, help="the same seed gives the same numbers; default: %(default)s")
-    _add_destinations(parser)
-
-
-def _add_saved(tasks: Any, prog: str) -> None:
+        own = add_task(tasks, task, run, _ABOUT, ("--steps-in-time", "length T of what is read"))
+        own.add_argument("--seed", type=whole_number(0), default=0, help=seed)
+        _add_destinations(own)
     about = "a model that was saved by minirnn train --save or --checkpoint"
-    parser: argparse.ArgumentParser = tasks.add_parser(_SAVED, help=about, description=_ABOUT_SAVED, prog=prog)
+    _add_saved(tasks.add_parser(_SAVED, help=about, description=_ABOUT_SAVED, prog=parser.prog))
+
+
+def _add_saved(parser: argparse.ArgumentParser) -> None:
     add_saved(parser, length="length T of the sequences; default: that of its training")
     add, default = parser.add_argument, "default: that of its training"
     add("--batch", type=whole_number(1), metavar="N", help=f"sequences in the mini-batch; {default}")
@@ -100,20 +78,13 @@ def _add_destinations(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _take_paths(parser: Any) -> None:
+def with_path_named(words: Sequence[str]) -> Sequence[str]:
     """Let a path stand where a task does: read ``inspect model.npz`` as ``inspect PATH model.npz``."""
-    parse = parser.parse_known_args
-
-    def parse_known_args(args: Any = None, namespace: Any = None) -> Any:
-        return parse([_SAVED, *args] if args and _is_path(args[0]) else args, namespace)
-
-    parser.parse_known_args = parse_known_args
-
-
-def _is_path(word: str) -> bool:
-    if word in (*TASKS, _SAVED) or word.startswith("-"):
-        return False
-    return Path(word).exists() or word.endswith(".npz") or Path(word).name != word
+    command, word = words[:2] if len(words) > 1 else ("", "")
+    if command != "inspect" or word in (*TASKS, _SAVED) or word.startswith("-"):
+        return words
+    is_path = Path(word).exists() or word.endswith(".npz") or Path(word).name != word
+    return [command, _SAVED, *words[1:]] if is_path else words
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
@@ -121,7 +92,7 @@ def _is_path(word: str) -> bool:
 
 def run(arguments: argparse.Namespace) -> int:
     """Trace one mini-batch through an untrained model of a task and print what is found; return 0."""
-    _check_page(arguments)
+    check_writable("--html", arguments.html)
     for_model, for_data = np.random.default_rng(arguments.seed).spawn(2)  # as ``minirnn train`` does
     task = built_task(arguments)
     batch = _batch(task, arguments, for_data)
@@ -130,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def run_saved(arguments: argparse.Namespace) -> int:
     """Trace one mini-batch through a saved model and print what is found; return 0."""
-    _check_page(arguments)
+    check_writable("--html", arguments.html)
     saved = load(arguments.path, file=arguments.file, T=arguments.steps_in_time)
     its = saved.arguments
     its.seed = its.seed if arguments.seed is None else arguments.seed
@@ -140,11 +111,6 @@ def run_saved(arguments: argparse.Namespace) -> int:
     _, for_data = np.random.default_rng(its.seed).spawn(2)
     batch = _batch(saved.task, its, for_data)
     return _examine(its, saved.task, saved.model, batch, saved.history, saved.after)
-
-
-def _check_page(arguments: argparse.Namespace) -> None:
-    if arguments.html:
-        check_writable("--html", arguments.html)
 
 
 def _examine(

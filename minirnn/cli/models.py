@@ -13,7 +13,8 @@ from minirnn.kernels.cells import ACTIVATIONS
 from minirnn.layers import GRULayer, LSTMLayer, RecurrentLayer, SequenceModel
 from minirnn.layers.layer import Layer
 from minirnn.layers.plain import Embedding, Linear
-from minirnn.tasks import Task
+from minirnn.tasks import Task, TextTask
+from minirnn.training.sources import CHUNK
 
 GATED: dict[str, type[LSTMLayer] | type[GRULayer]] = {"lstm": LSTMLayer, "gru": GRULayer}
 """The cells besides Elman's, as options name them."""
@@ -29,48 +30,25 @@ _size = whole_number(1)
 
 
 def add_task(
-    tasks: Any, task: type[Task], run: Callable[[argparse.Namespace], int], about: str
+    tasks: Any, task: type[Task], run: Callable[[argparse.Namespace], int], about: str, length: tuple[str, str]
 ) -> argparse.ArgumentParser:
-    """Add a task to a command; ``about`` may speak of its {description}, {rule} and {source}."""
+    """Add a task to a command, with what shapes the task and its model.
+
+    There is an option for each whole number that the task is made with: ``--steps-in-time`` for its T. ``about`` may
+    speak of the task's {description}, {rule} and {source}; ``length`` is the option that says how many steps of a text
+    are read, and what it does.
+    """
     text = about.format(description=task.description, rule=task.rule, source=task.source)
     parser: argparse.ArgumentParser = tasks.add_parser(task.name, help=task.description, description=text)
-    parser.set_defaults(run=run)
-    return parser
-
-
-def add_task_options(parser: argparse.ArgumentParser, task: type[Task]) -> None:
-    """Add an option for each whole number that the task is made with: ``--steps-in-time`` for its T."""
-    for name, default in _sizes_of(task).items():
-        option, letter, about = ("--steps-in-time", "T", "length T") if name == "T" else (f"--{name}", "K", name)
-        text = f"{about}; default: %(default)s"
-        parser.add_argument(option, dest=f"task_{name}", type=_size, default=default, metavar=letter, help=text)
-    parser.set_defaults(task=task)
-
-
-def built_task(arguments: argparse.Namespace) -> Task:
-    """Build the task with what its options give."""
-    given: dict[str, Any] = {name: getattr(arguments, f"task_{name}") for name in _sizes_of(arguments.task)}
-    if hasattr(arguments, "file"):
-        given["path"] = arguments.file
-    task: Task = arguments.task(**given)
-    return task
-
-
-def _sizes_of(task: type[Task]) -> dict[str, int]:
-    parameters = signature(task).parameters.values()
-    return {p.name: p.default for p in parameters if isinstance(p.default, int) and not isinstance(p.default, bool)}
-
-
-def add_text_options(parser: argparse.ArgumentParser) -> None:
-    """Add which text to read, and how."""
-    add = parser.add_argument
-    add("--file", metavar="PATH", help="a UTF-8 text file; default: the standard library's own prose")
-    add("--embedding", type=_size, default=64, metavar="D", help="size of a character's vector; default: %(default)s")
-
-
-def add_model_options(parser: argparse.ArgumentParser, task: Any) -> None:
-    """Add what shapes a task's model, with its defaults."""
+    parser.set_defaults(run=run, task=task, backend="fused")
     add, default, usual = parser.add_argument, "default: %(default)s", task.defaults
+    for name, size in _sizes_of(task).items():
+        option, letter, what = ("--steps-in-time", "T", "length T") if name == "T" else (f"--{name}", "K", name)
+        add(option, dest=f"task_{name}", type=_size, default=size, metavar=letter, help=f"{what}; {default}")
+    if task is TextTask:
+        add("--file", metavar="PATH", help="a UTF-8 text file; default: the standard library's own prose")
+        add("--embedding", type=_size, default=64, metavar="D", help=f"size of a character's vector; {default}")
+        add(length[0], type=_size, default=CHUNK, metavar="T", help=f"{length[1]}; {default}")
     add("--hidden", type=_size, default=usual.hidden, metavar="H", help=f"hidden neurons; {default}")
     add("--batch", type=_size, default=usual.batch, metavar="N", help=f"sequences side by side in an update; {default}")
     add("--cell", choices=("elman", *GATED), default=usual.cell, help=f"the layer; {default}")
@@ -78,7 +56,20 @@ def add_model_options(parser: argparse.ArgumentParser, task: Any) -> None:
     add("--init", choices=("irnn", *PRESETS), help=f"irnn, or the initialiser of W_hh; default: {start}")
     phi = usual.activation or "relu for --init irnn, else tanh"
     add("--activation", choices=tuple(ACTIVATIONS), help=f"φ of elman; default: {phi}")
-    parser.set_defaults(backend="fused")
+    return parser
+
+
+def built_task(arguments: argparse.Namespace) -> Any:
+    """Build the task with what its options give."""
+    given: dict[str, Any] = {name: getattr(arguments, f"task_{name}") for name in _sizes_of(arguments.task)}
+    if hasattr(arguments, "file"):
+        given["path"] = arguments.file
+    return arguments.task(**given)
+
+
+def _sizes_of(task: type[Task]) -> dict[str, int]:
+    parameters = signature(task).parameters.values()
+    return {p.name: p.default for p in parameters if isinstance(p.default, int) and not isinstance(p.default, bool)}
 
 
 # --- models -----------------------------------------------------------------------------------------------------------

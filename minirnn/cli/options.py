@@ -1,6 +1,7 @@
 """What the options of several commands have in common."""
 
 import argparse
+import math
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -22,13 +23,26 @@ def whole_number(minimum: int) -> Callable[[str], int]:
     return read
 
 
+def positive(text: str) -> float:
+    """Read an option that is a positive number, inf included."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not number > 0:
+        raise argparse.ArgumentTypeError(f"expected a positive number, got {text!r}")
+    return number
+
+
 def size_of_bar() -> dict[str, int]:
     """Return tqdm's settings of the size: left to itself it shows nothing on a terminal that does not know its own."""
     return {"ncols": shutil.get_terminal_size().columns - 1, "nrows": 20}
 
 
-def check_writable(option: str, path: Path) -> None:
+def check_writable(option: str, path: Path | None) -> None:
     """Refuse, before anything is done, a file that could not be written afterwards; ValueError naming the option."""
+    if path is None:
+        return
     try:
         if path.is_dir() or not path.name:
             raise IsADirectoryError("it is a directory")

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 
 from minirnn.cli.models import COLUMNS, line_on
-from minirnn.cli.options import whole_number
+from minirnn.cli.options import positive, whole_number
 from minirnn.cli.saved import add_saved, load
-from minirnn.cli.train_text import TEMPERATURE, shown
-from minirnn.cli.training import positive
+from minirnn.cli.train import TEMPERATURE, shown
 from minirnn.layers.threads import set_num_threads
 from minirnn.tasks import TextTask
 from minirnn.training import sample

@@ -15,10 +15,10 @@ from minirnn.checkpoints import Checkpoint, CheckpointDirectory, CheckpointError
 from minirnn.cli import train
 from minirnn.cli.models import build_model, built_task
 from minirnn.cli.options import whole_number
-from minirnn.cli.training import FREE, TEXT, counted, mark_of, option_of
+from minirnn.cli.train import FREE, TEXT, counted, mark_of, option_of
 from minirnn.layers import SequenceModel
 from minirnn.storage import read
-from minirnn.tasks import TASKS, Task, TextTask
+from minirnn.tasks import TASKS, TextTask
 from minirnn.training.history import History
 from minirnn.training.saving import history_of
 
@@ -30,22 +30,10 @@ _SIZES = (("hidden", "recurrent.W_hh", 0), ("hidden", "head.weight", 0), ("embed
 
 
 class Saved(NamedTuple):
-    """A saved model.
-
-    Attributes
-    ----------
-    checkpoint : Checkpoint
-    arguments : argparse.Namespace
-        Those of the ``minirnn train`` that saved it.
-    task : Task
-    model : SequenceModel
-        With the weights that were saved.
-    history : History
-        Of its training.
-    """
+    """A saved model: its file, its task, itself with the weights that were saved, and the history of its training."""
 
     checkpoint: Checkpoint
-    arguments: argparse.Namespace
+    arguments: argparse.Namespace  # those of the ``minirnn train`` that saved it
     task: Any
     model: SequenceModel
     history: History
@@ -76,10 +64,6 @@ def load(path: Path, *, file: str | None = None, T: int | None = None) -> Saved:
         Where the text is that a model of text was trained on, if it has moved.
     T : int, optional
         Another length of the task's sequences than the model was trained with; of a text, of what is read at once.
-
-    Returns
-    -------
-    Saved
 
     Raises
     ------
@@ -191,7 +175,7 @@ def _change(arguments: argparse.Namespace, file: str | None, T: int | None) -> N
 # --- task and history -------------------------------------------------------------------------------------------------
 
 
-def _task(checkpoint: Checkpoint, arguments: argparse.Namespace, T: int | None) -> Task:
+def _task(checkpoint: Checkpoint, arguments: argparse.Namespace, T: int | None) -> Any:
     if not hasattr(arguments, "file"):
         try:
             return built_task(arguments)
@@ -206,7 +190,7 @@ def _task(checkpoint: Checkpoint, arguments: argparse.Namespace, T: int | None) 
             f"{str(checkpoint.path)!r} was trained on the text {arguments.file!r}, which is not there: say where it is "
             "by --file PATH"
         )
-    task: Any = built_task(arguments)
+    task = built_task(arguments)
     then, now = set(mark["vocabulary"]), set(task.vocabulary)
     if mark["vocabulary"] != task.vocabulary:
         text = "the default text" if arguments.file is None else repr(arguments.file)
@@ -215,8 +199,7 @@ def _task(checkpoint: Checkpoint, arguments: argparse.Namespace, T: int | None) 
             f"was trained on a text of {len(then)} different characters, and {text} has {len(now)}: "
             f"{', '.join(differing) or 'in another order'}. Say by --file PATH where the text is that it was trained on"
         )
-    built: Task = task
-    return built
+    return task
 
 
 def _some(characters: set[str], most: int = 10) -> str:

@@ -1,34 +1,40 @@
 """``minirnn train TASK``: learn a task while one watches, and say whether it is solved."""
 
 import argparse
+import hashlib
+import math
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from minirnn import losses
-from minirnn.cli import train_text
-from minirnn.cli.models import (
-    add_model_options,
-    add_task,
-    add_task_options,
-    add_text_options,
-    build_model,
-    built_task,
-)
-from minirnn.cli.options import whole_number
-from minirnn.cli.training import ABOUT, add_settings, ending, save_model, settings_of, verdict_on
+from minirnn import losses, optim
+from minirnn.checkpoints import CheckpointDirectory, save_checkpoint
+from minirnn.cli.models import add_task, build_model, built_task
+from minirnn.cli.options import check_writable, positive, whole_number
+from minirnn.layers import BACKENDS, SequenceModel
 from minirnn.layers.threads import set_num_threads
 from minirnn.tasks import TASKS, Task, TextTask
-from minirnn.training import fit, measure
+from minirnn.training import Checkpointing, bits_per_character, every, fit, measure, sample, schedules
 from minirnn.training.held_out import HELD_OUT
 from minirnn.training.history import History
-from minirnn.training.sources import CHUNK
+from minirnn.training.saving import Position, of_training
 
-_size, _count = whole_number(1), whole_number(0)  # of options
+OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {"sgd": optim.SGD, "rmsprop": optim.RMSprop, "adam": optim.Adam}
 SEQUENCES = 1000
 """In the held-out batch."""
+TEMPERATURE = 0.7
+"""Of a sample: a little bolder than what was learnt."""
+
+_ABOUT = "Learn to {description}. Solved: {rule}. Source: {source}."
+_HEADER = "updates  seconds  training  held-out  bits per character"
 _WINDOW = 50  # updates over whose mean the training loss must look solved before held-out data are asked
 _INTERVAL = 200  # updates between two looks at held-out data, where the training loss is no such figure
+
+# --- the command line -------------------------------------------------------------------------------------------------
 
 
 def add_command(commands: Any) -> None:
@@ -38,35 +44,42 @@ def add_command(commands: Any) -> None:
     parser = commands.add_parser("train", help="train a recurrent layer on a task", description=about, epilog=epilog)
     tasks = parser.add_subparsers(metavar="TASK", required=True)
     for task in TASKS.values():
-        if task is TextTask:
-            _add_text(tasks)
-        else:
-            _add_sequences(tasks, task)
+        _add(tasks, task)
 
 
-def _add_sequences(tasks: Any, task: type[Task]) -> None:
-    parser = add_task(tasks, task, train_sequences, ABOUT)
-    add_task_options(parser, task)
-    add_model_options(parser, task)
-    add_settings(parser, task)
+def _add(tasks: Any, task: type[Task]) -> None:
+    text = task is TextTask
+    run = train_text if text else train_sequences
+    add = add_task(tasks, task, run, _ABOUT, ("--chunk", "steps an update goes back")).add_argument
+    size, count, default, usual = whole_number(1), whole_number(0), "default: %(default)s", task.defaults
+    add("--backend", choices=BACKENDS, default="fused", help=f"the numbers are the same; {default}")
+    add("--optimizer", choices=tuple(OPTIMIZERS), default="adam", help=default)
+    rate = f"learning rate{', falling to 0' if text else ''}; {default}"
+    add("--lr", type=positive, default=usual.lr, metavar="RATE", help=rate)
+    add("--clip", type=positive, default=usual.clip, metavar="NORM", help=f"largest gradient norm, or inf; {default}")
+    add("--max-updates", type=size, default=usual.max_updates, metavar="K", help=f"updates to make at most; {default}")
+    # One: the products of a step are mostly too small to share, and the numbers are the same on every machine.
+    add("--threads", type=size, default=1, metavar="K", help=f"threads that the layer and BLAS may use; {default}")
+    add("--seed", type=count, default=0, help=f"the same seed and threads give the same numbers; {default}")
+    add("--no-progress", action="store_true", help="no bar (there is none either when stderr is not a terminal)")
+    about = "save there every so often, in the end, and when Ctrl-C or SIGTERM ends the run"
+    add("--checkpoint", type=Path, metavar="DIR", help=about)
+    add("--checkpoint-every", type=size, default=500, metavar="K", help=f"updates between two checkpoints; {default}")
+    about = "save the model there in the end, solved or not: for minirnn eval, sample and inspect"
+    add("--save", type=Path, metavar="PATH", help=about)
+    add("--resume", action="store_true", help="go on from the newest checkpoint in --checkpoint, with the same options")
+    if text:
+        add("--evaluate-every", type=size, metavar="K", help="updates between evaluations; default: a tenth of all")
+        add("--sample", type=count, default=400, metavar="L", help=f"characters to write at the end; {default}")
 
 
-def _add_text(tasks: Any) -> None:
-    parser = add_task(tasks, TextTask, train_text.run, ABOUT)
-    add = parser.add_argument
-    add_task_options(parser, TextTask)
-    add_text_options(parser)
-    add("--chunk", type=_size, default=CHUNK, metavar="T", help="steps an update goes back; default: %(default)s")
-    add_model_options(parser, TextTask)
-    add_settings(parser, TextTask, falls=", falling to 0")
-    add("--evaluate-every", type=_size, metavar="K", help="updates between evaluations; default: a tenth of all")
-    add("--sample", type=_count, default=400, metavar="L", help="characters to write at the end; default: %(default)s")
+# --- the commands -----------------------------------------------------------------------------------------------------
 
 
 def train_sequences(arguments: argparse.Namespace) -> int:
     """Train on a task of sequences until a held-out batch says that it is solved; return the exit status."""
     set_num_threads(arguments.threads)
-    task: Any = built_task(arguments)
+    task = built_task(arguments)
     for_model, for_data = np.random.default_rng(arguments.seed).spawn(2)
     model = build_model(arguments, task, for_model)
     settings = settings_of(arguments, task, model)
@@ -81,16 +94,183 @@ def train_sequences(arguments: argparse.Namespace) -> int:
     model.summary()
     T = f", T = {task.T}" if hasattr(task, "T") else ""
     print(f"\n{task.name}{T}\nto be solved: {task.rule}", flush=True)
-    loss = losses.cross_entropy if task.kind == "classification" else losses.mse
-    history = fit(model, task.batches(arguments.batch, for_data), loss=loss, stop=solved, **settings)
-    save_model(arguments, task, model, settings["optimizer"], history)
+    history = fit(model, task, batch=arguments.batch, rng=for_data, stop=solved, **settings)
+    _save_model(arguments, task, model, settings["optimizer"], history)
     figure = measure(model, task, held_out)
     unit = "nats per target" if task.kind == "classification" else "squared error"
-    return ending(history, task.solved(figure), verdict_on(task, figure), unit)
+    return _ending(history, task.solved(figure), verdict_on(task, figure), unit)
 
 
-def _worth_a_look(task: Any, history: History) -> bool:
+def _worth_a_look(task: Task, history: History) -> bool:
     """Whether to ask the held-out data now: they cost more than the training loss, which is known."""
     if task.kind == "regression" and task.metric.startswith("mean squared error"):
-        return history.updates % _WINDOW == 0 and bool(task.solved(history.recent(_WINDOW)))
+        return history.updates % _WINDOW == 0 and task.solved(history.recent(_WINDOW))
     return history.updates % _INTERVAL == 0
+
+
+def train_text(arguments: argparse.Namespace) -> int:
+    """Train on a text for a number of updates, measuring bits per character by the way; return the exit status."""
+    set_num_threads(arguments.threads)
+    task = built_task(arguments)
+    for_model, for_data, for_sample = np.random.default_rng(arguments.seed).spawn(3)
+    streams = task.streams(arguments.batch, arguments.chunk, for_data)
+    model = build_model(arguments, task, for_model)
+    settings = settings_of(arguments, task, model)
+    interval = arguments.evaluate_every or max(1, arguments.max_updates // 10)
+
+    def report(history: History) -> None:
+        history.record(HELD_OUT, bits_per_character(model, task))
+        _write(_row(history, interval))
+
+    def at_the_end(history: History) -> None:
+        if history.updates == arguments.max_updates and history.updates % interval:
+            report(history)
+
+    model.summary()
+    sizes = f"{task.train_ids.size:,} characters to train on and {task.held_out_ids.size:,} held out"
+    print(f"\ntext, {sizes}, {task.input_size} different\nto be solved: {task.rule}\n")
+    print(f"{_HEADER}; {_baselines(task)}", flush=True)
+    callbacks = [every(interval, report), at_the_end]
+    settings |= {"loss": losses.cross_entropy, "schedule": schedules.linear(arguments.max_updates)}
+    history = fit(model, streams, carry_state=True, callbacks=callbacks, **settings)
+    _save_model(arguments, task, model, settings["optimizer"], history)
+    bits, measured = math.nan, "not measured yet"
+    if HELD_OUT in history.evaluations:
+        update, bits = history.evaluations[HELD_OUT][-1]
+        measured = f"{bits:.3f}" + (f" after update {update:,}" if update < history.updates else "")
+    figures = f"held-out bits per character {measured}, {_baselines(task)}"
+    status = _ending(history, task.solved(bits), figures, "nats (1.44 bits) per character")
+    if arguments.sample:
+        written = sample(model, task, arguments.sample, rng=for_sample, temperature=TEMPERATURE)
+        print(f"\na sample, at temperature {TEMPERATURE}:\n\n{shown(written)}")
+    return status
+
+
+def settings_of(arguments: argparse.Namespace, task: Task, model: SequenceModel) -> dict[str, Any]:
+    """Return those arguments of `fit` that are the same for all tasks; refuse what could not be saved to."""
+    check_writable("--save", arguments.save)
+    return {
+        "optimizer": OPTIMIZERS[arguments.optimizer](model.parameters(), arguments.lr),
+        "max_updates": arguments.max_updates,
+        "clip_norm": arguments.clip,
+        "progress": False if arguments.no_progress else None,
+        "checkpoint": _checkpointing(arguments, task),
+    }
+
+
+# --- what is saved ----------------------------------------------------------------------------------------------------
+
+FREE = {"version", "run", "task", "no_progress", "max_updates", "sample", "evaluate_every"}
+FREE |= {"checkpoint", "checkpoint_every", "resume", "save"}
+"""What may differ when a run is resumed, and what is no option; it is not saved."""
+TEXT = "text"
+"""The setting that says which text was read."""
+
+
+def _saved_settings(arguments: argparse.Namespace, task: Task) -> dict[str, Any]:
+    """Return what is saved with the weights, so that minirnn.cli.saved can build task and model again."""
+    options = {name: value for name, value in vars(arguments).items() if name not in FREE}
+    text = {TEXT: mark_of(task)} if isinstance(task, TextTask) else {}
+    return {"task": task.name, **options, **text}
+
+
+def mark_of(task: TextTask) -> dict[str, str]:
+    """Return what a text is known by: its characters, whose places are the model's ids, and a digest of all of it."""
+    text = task.decode(np.concatenate([task.train_ids, task.held_out_ids]))
+    return {"vocabulary": task.vocabulary, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def option_of(name: str) -> str:
+    """Return the option that sets an argument."""
+    return "--steps-in-time" if name == "task_T" else "--" + name.removeprefix("task_").replace("_", "-")
+
+
+def _save_model(
+    arguments: argparse.Namespace, task: Task, model: SequenceModel, optimizer: optim.Optimizer, history: History
+) -> None:
+    """Save what was learnt where ``--save`` says, and say so; before the first update there is nothing to save."""
+    if arguments.save is None:
+        return
+    if not history.updates:
+        print(f"\nnot saved, because no update was made: {arguments.save}", flush=True)
+        return
+    learnt = of_training(history, Position(history.updates))  # a batch is an update here
+    settings = _saved_settings(arguments, task)
+    save_checkpoint(arguments.save, model=model, optimizer=optimizer, settings=settings, **learnt)
+    print(f"\nsaved after {counted(history.updates, 'update')}: {arguments.save}", flush=True)
+
+
+def _checkpointing(arguments: argparse.Namespace, task: Task) -> Checkpointing | None:
+    """Return where to save, when a resumed run has been found to be the same one."""
+    if arguments.checkpoint is None:
+        if arguments.resume:
+            raise ValueError("--resume: expected --checkpoint DIR with it, which says where to go on from, got none")
+        return None
+    settings, there = _saved_settings(arguments, task), repr(str(arguments.checkpoint))
+    latest = CheckpointDirectory(arguments.checkpoint).latest()
+    if latest is not None and not arguments.resume:
+        raise ValueError(
+            f"--checkpoint: expected a directory without a run, got {there}, which holds one: go on with it by "
+            "--resume, or choose another"
+        )
+    begun = {} if latest is None else latest.settings
+    for name, then in begun.items():
+        now = settings.get(name)
+        if then != now:
+            expected, got = (f"{option_of(name)} {then}", now) if name != TEXT else ("the same text", "another")
+            raise ValueError(
+                f"--resume: expected {expected} as the run in {there} was begun with, got {got}: give it the same "
+                "options, or choose another directory"
+            )
+    return Checkpointing(arguments.checkpoint, arguments.checkpoint_every, arguments.resume, settings=settings)
+
+
+# --- what is printed --------------------------------------------------------------------------------------------------
+
+
+def counted(number: int, thing: str) -> str:
+    """Return "1 update", "2,000 updates"."""
+    return f"{number:,} {thing}{'s' * (number != 1)}"
+
+
+def verdict_on(task: Task, figure: float) -> str:
+    """Return the figure of held-out data and what it is held against."""
+    if isinstance(task, TextTask):
+        return f"held-out {task.metric} {figure:.3f}, {_baselines(task)}"
+    return f"held-out {task.metric} {figure:.4f}, baseline {task.baseline:.4f}"
+
+
+def _baselines(task: TextTask) -> str:
+    """Return the two figures of a text that counts alone reach."""
+    return f"bigram {task.bigram_bits:.2f}, unigram {task.unigram_bits:.2f}"
+
+
+def _ending(history: History, solved: bool, figures: str, unit: str) -> int:
+    """Print the verdict and the loss curve; return the exit status."""
+    verdict = "interrupted" if history.interrupted else "solved" if solved else "not solved"
+    seconds = history.seconds[-1] if history.updates else 0.0
+    accuracy = ""
+    if "accuracy" in history.metrics:
+        accuracy = f"; training accuracy {100 * history.recent(metric='accuracy'):.1f} %"
+    print(f"\n{verdict}: {figures}; {history.updates:,} updates in {seconds:.1f} s{accuracy}")
+    print(f"\n{history.chart(title=f'training loss, {unit}')}", flush=True)
+    return 130 if history.interrupted else 0 if solved else 1
+
+
+def _row(history: History, window: int) -> str:
+    training = history.recent(window) / math.log(2)
+    held_out = history.evaluations[HELD_OUT][-1].value
+    return f"{history.updates:7,}  {history.seconds[-1]:7.1f}  {training:8.3f}  {held_out:8.3f}"
+
+
+def shown(text: str) -> str:
+    """Return a text for the terminal: indented, without control characters."""
+    return textwrap.indent("".join(c if c.isprintable() or c == "\n" else "·" for c in text), "    ")
+
+
+def _write(line: str) -> None:
+    """Print a line above the bar, if there is one."""
+    from tqdm import tqdm  # here, not above: `minirnn count` does not need it
+
+    tqdm.write(line, file=sys.stdout)
+    sys.stdout.flush()

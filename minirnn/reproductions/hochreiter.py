@@ -13,7 +13,7 @@ from minirnn.losses import cross_entropy, mse
 from minirnn.optim import Adam
 from minirnn.reproductions.base import COLOURS, Figures, Job, Line, Paper, Published, Results, counted, median, percent
 from minirnn.tasks import EmbeddedReberTask, OriginalAddingTask, TemporalOrderTask
-from minirnn.tasks.adding_original import TOLERANCE
+from minirnn.tasks.adding import TOLERANCE
 from minirnn.training import fit, measure
 from minirnn.training.history import History
 

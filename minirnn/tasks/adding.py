@@ -1,13 +1,16 @@
-"""The adding problem: remember two numbers over T steps, and add them."""
+"""The adding problem, its variants and the multiplication problem: remember two marked numbers over T steps."""
 
+from fractions import Fraction
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
-from minirnn.arguments import as_generator, as_size, one_of
+from minirnn.arguments import Array, as_generator, as_size, one_of
 from minirnn.tasks.base import Batch, Defaults, Floats, Ids, SequenceTask
 
 Markers: TypeAlias = Literal["halves", "anywhere"]
+TOLERANCE = 0.04
+"""A sequence of `OriginalAddingTask` is right when the absolute error at its end is below this."""
 
 
 def adding(T: int, N: int, rng: np.random.Generator | int | None = None) -> tuple[Floats, Floats]:
@@ -16,33 +19,23 @@ def adding(T: int, N: int, rng: np.random.Generator | int | None = None) -> tupl
     x[t, n, 0] ~ U[0, 1) at every step; x[t, n, 1] = 1 at two steps, t₁ uniform in the first half 0 … ⌊T/2⌋ − 1 and
     t₂ uniform in the second half ⌊T/2⌋ … T − 1, and 0 elsewhere; y[n] = x[t₁, n, 0] + x[t₂, n, 0].
 
-    Parameters
-    ----------
-    T : int
-        Steps, at least 2.
-    N : int
-        Sequences, at least 1.
-    rng : numpy.random.Generator, int or None
-
-    Returns
-    -------
-    x : float32 array (T, N, 2)
-    y : float32 array (N, 1)
-        The target after the last step.
-
-    Raises
-    ------
-    TypeError, ValueError
-        When T or N is not an int or too small, or ``rng`` is neither Generator, seed nor None.
-
-    Notes
-    -----
     Sources: values in [0, 1], 0/1 markers and the plain sum as target are the form of Le, Jaitly & Hinton 2015, "A
     simple way to initialize recurrent networks of rectified linear units"; one marker in each half is the placement of
     Arjovsky, Shah & Bengio 2016, "Unitary evolution recurrent neural networks", so that the gap t₂ − t₁ is T/2 on
     average. The original, Hochreiter & Schmidhuber 1997, "Long short-term memory", experiment 4, differs: values in
     [−1, 1], the first marker among the first ten steps and the second before the middle, −1 as the marker of the first
     and the last step, lengths between T and 1.1·T, and the target 0.5 + (X₁ + X₂)/4.
+
+    Parameters
+    ----------
+    T : steps, at least 2
+    N : sequences, at least 1
+    rng : numpy.random.Generator, int or None
+
+    Returns
+    -------
+    x : float32 array (T, N, 2)
+    y : float32 array (N, 1), the target after the last step
 
     Examples
     --------
@@ -52,28 +45,31 @@ def adding(T: int, N: int, rng: np.random.Generator | int | None = None) -> tupl
     >>> bool(np.allclose((x[:, :, 0] * x[:, :, 1]).sum(axis=0), y[:, 0]))
     True
     """
-    return _draw(as_size(T, "adding: T", 2), as_size(N, "adding: N"), as_generator(rng), "halves")
+    return _adding(as_size(T, "adding: T", 2), as_size(N, "adding: N"), as_generator(rng))
 
 
-def _draw(T: int, N: int, rng: np.random.Generator, markers: Markers) -> tuple[Floats, Floats]:
-    x, first, second = marked(T, N, rng, markers)
-    rows = np.arange(N)
-    return x, (x[first, rows, 0] + x[second, rows, 0])[:, None]
+def _adding(T: int, N: int, rng: np.random.Generator, markers: Markers = "halves") -> tuple[Floats, Floats]:
+    x, one, other = _drawn(T, N, rng, markers)
+    return x, (one + other)[:, None]
 
 
-def marked(T: int, N: int, rng: np.random.Generator, markers: Markers = "halves") -> tuple[Floats, Ids, Ids]:
-    """Draw x (T, N, 2), numbers U[0, 1) beside 0/1 markers, and the two marked steps (N,): see `AddingTask`."""
+def _drawn(T: int, N: int, rng: np.random.Generator, markers: Markers = "halves") -> tuple[Floats, Floats, Floats]:
+    """Draw numbers U[0, 1), two of them marked as `AddingTask` says; see `_marked`."""
     if markers == "halves":
         first, second = rng.integers(T // 2, size=N), rng.integers(T // 2, T, size=N)
     else:
         first, second = rng.integers(T, size=N), rng.integers(T - 1, size=N)
         second += second >= first  # the steps not yet marked, counted through
-    rows = np.arange(N)
-    x = np.zeros((T, N, 2), np.float32)
-    x[:, :, 0] = rng.random((T, N), np.float32)
-    x[first, rows, 1] = 1.0
-    x[second, rows, 1] = 1.0
-    return x, first, second
+    return _marked(rng.random((T, N), np.float32), first, second)
+
+
+def _marked(numbers: Floats, first: Ids, second: Ids) -> tuple[Floats, Floats, Floats]:
+    """Return x (T, N, 2), numbers (T, N) beside 0/1 markers, and the two marked numbers (N,) of each row."""
+    rows = np.arange(numbers.shape[1])
+    x = np.zeros((*numbers.shape, 2), np.float32)
+    x[:, :, 0] = numbers
+    x[first, rows, 1] = x[second, rows, 1] = 1.0
+    return x, numbers[first, rows], numbers[second, rows]
 
 
 class AddingTask(SequenceTask):
@@ -83,22 +79,14 @@ class AddingTask(SequenceTask):
     the mean of the target, 1, gives the variance of a sum of two independent U[0, 1): 2 · 1/12 = 1/6, which is the
     ``baseline`` (not 0.1767, as is quoted here and there).
 
-    Parameters
-    ----------
-    T : int
-        Steps in time, at least 2.
-    markers : "halves" or "anywhere"
-        One marker in each half, as `adding` places them, or both anywhere, each pair of steps being equally likely.
-
-    Raises
-    ------
-    TypeError, ValueError
-        When T is not an int, or below 2; for other markers.
-
-    Notes
-    -----
     For the exact variant and its sources see `adding`. A batch of N = 16 sequences of T = 50 steps takes about 35
     microseconds, a few per cent of one training step.
+
+    Parameters
+    ----------
+    T : steps in time, at least 2
+    markers : "halves" or "anywhere"
+        One marker in each half, as `adding` places them, or both anywhere, each pair of steps being equally likely.
 
     Examples
     --------
@@ -123,4 +111,133 @@ class AddingTask(SequenceTask):
         self.markers = one_of(markers, get_args(Markers), "AddingTask: markers")
 
     def _draw(self, N: int, rng: np.random.Generator) -> Batch:
-        return _draw(self.T, N, rng, self.markers)
+        return _adding(self.T, N, rng, self.markers)
+
+
+class RaggedAddingTask(SequenceTask):
+    """The adding problem with a length of its own for every row, uniform over ⌈T/2⌉ … T.
+
+    Within its length L a row is as `adding` draws it: a marker in the first ⌊L/2⌋ steps, one in the rest. What stands
+    past it is 0, and counts for nothing as long as the lengths are handed on: ``model(x, lengths=lengths)``. The
+    ``baseline`` is that of `AddingTask`, 1/6, since the target does not depend on the length.
+
+    Source: this library's variant of `adding`.
+
+    Parameters
+    ----------
+    T : the largest length, at least 3
+
+    Examples
+    --------
+    >>> x, y, lengths = RaggedAddingTask(T=10).batch(4, rng=0)
+    >>> x.shape, y.shape, bool((lengths >= 5).all())
+    ((10, 4, 2), (4, 1), True)
+    """
+
+    name = "adding-ragged"
+    description = "add the two marked numbers of a sequence; every row has its own length"
+    source = "adding, with lengths uniform over T/2 … T"
+    rule = "mean squared error below 0.01 (always predicting 1 gives 1/6)"
+    defaults = Defaults()
+    input_size, output_size, baseline, goal = 2, 1, 1 / 6, 0.01
+
+    def __init__(self, T: int = 50) -> None:
+        self.T = as_size(T, "RaggedAddingTask: T", 3)
+
+    def _draw(self, N: int, rng: np.random.Generator) -> Batch:
+        lengths = rng.integers((self.T + 1) // 2, self.T + 1, size=N)
+        first, second = rng.integers(lengths // 2), rng.integers(lengths // 2, lengths)
+        numbers = rng.random((self.T, N), np.float32) * (np.arange(self.T)[:, None] < lengths)
+        x, one, other = _marked(numbers, first, second)
+        return x, (one + other)[:, None], lengths
+
+
+class OriginalAddingTask(SequenceTask):
+    """The adding problem of Hochreiter & Schmidhuber 1997: signed numbers, a mark at either end, unequal lengths.
+
+    Each row has a length L uniform over T … ⌊1.1·T⌋. x[t, n, 0] ~ U[−1, 1). x[t, n, 1] is −1 at the first and the last
+    step, 1 at the two marked ones, else 0. The first mark is on one of the first ten steps, the second on one of the
+    first ⌊T/2⌋ − 1 steps not yet marked. A mark that falls on the first step counts as the number 0 (its −1 stays).
+    y[n] = 0.5 + (X₁ + X₂) / 4.
+
+    Judged by the **share of sequences wrong**: |error| ≥ 0.04. Always predicting 0.5 is right when |X₁ + X₂| < 0.16: of
+    probability 0.16 − 0.0064 where both numbers count, 0.16 where one of them is 0, which it is with probability
+    p = 1/10 + 9/10 · 1/(⌊T/2⌋ − 1). The ``baseline`` is 1 − 0.1536 (1 − p) − 0.16 p, about 0.846.
+
+    Source: Hochreiter & Schmidhuber 1997, "Long short-term memory", experiment 4, worded as in the authors' "LSTM can
+    solve hard long time lag problems", experiment 1. Where the paper leaves it open whether the second mark may fall on
+    the first step, it may here.
+
+    Parameters
+    ----------
+    T : the smallest length, at least 11
+
+    Examples
+    --------
+    >>> x, y, lengths = OriginalAddingTask(T=20).batch(4, rng=0)
+    >>> len(x) == int(lengths.max()), bool((lengths >= 20).all() and (lengths <= 22).all())
+    (True, True)
+    """
+
+    name = "adding-original"
+    description = "output 0.5 + (X₁ + X₂)/4 of the two marked numbers, both in the first half"
+    source = "Hochreiter & Schmidhuber 1997, experiment 4"
+    rule = "fewer than 1 % of the sequences wrong (an absolute error of 0.04 or more)"
+    metric = "share of sequences wrong"
+    defaults = Defaults(cell="lstm", hidden=32, batch=32, init="orthogonal", lr=3e-3, max_updates=10_000)
+    input_size, output_size, goal = 2, 1, 0.01
+
+    def __init__(self, T: int = 50) -> None:
+        self.T = as_size(T, "OriginalAddingTask: T", 11)
+        p = Fraction(1, 10) + Fraction(9, 10) / (self.T // 2 - 1)
+        self.baseline = float(1 - Fraction(1536, 10_000) * (1 - p) - Fraction(16, 100) * p)
+
+    def _draw(self, N: int, rng: np.random.Generator) -> Batch:
+        lengths = rng.integers(self.T, self.T + self.T // 10 + 1, size=N)
+        first, second = rng.integers(10, size=N), rng.integers(self.T // 2 - 1, size=N)
+        second += second >= first  # the steps not yet marked, counted through
+        steps = np.arange(lengths.max())[:, None]
+        numbers = (2 * rng.random((len(steps), N), np.float32) - 1) * (steps < lengths)
+        x, one, other = _marked(numbers, first, second)
+        x[0, :, 1] = x[lengths - 1, np.arange(N), 1] = -1.0
+        total = one * (first != 0) + other * (second != 0)
+        return x, (np.float32(0.5) + total / np.float32(4))[:, None], lengths
+
+    def _figure(self, predictions: Array, y: Array, counting: Array) -> float:
+        return float(1 - (np.abs(predictions - y) < TOLERANCE).mean())
+
+
+class MultiplicationTask(SequenceTask):
+    """The adding problem with the product as its target: y[n] = x[t₁, n, 0] · x[t₂, n, 0], see `adding`.
+
+    Judged by the mean squared error. Always predicting the mean of the target, 1/4, gives the variance of a product of
+    two independent U[0, 1): (1/3)² − (1/4)² = 7/144, the ``baseline``.
+
+    Source: Hochreiter & Schmidhuber 1997, "Long short-term memory", experiment 5, which was to show that memory
+    cells can do more than add up. Their numbers are from [0, 1] as here; their markers, lengths and first and last
+    steps are those of `OriginalAddingTask`.
+
+    Parameters
+    ----------
+    T : steps in time, at least 2
+
+    Examples
+    --------
+    >>> x, y = MultiplicationTask(T=10).batch(3, rng=0)
+    >>> bool(np.allclose(np.where(x[:, :, 1] == 1, x[:, :, 0], 1).prod(axis=0), y[:, 0]))
+    True
+    """
+
+    name = "multiplication"
+    description = "multiply the two marked numbers of a sequence, one in each half"
+    source = "Hochreiter & Schmidhuber 1997, experiment 5; markers placed as in adding"
+    rule = "mean squared error below 0.003 (always predicting 1/4 gives 7/144)"
+    defaults = Defaults(cell="gru", hidden=32, batch=32, init="orthogonal", lr=3e-3, max_updates=5_000)
+    input_size, output_size, baseline, goal = 2, 1, 7 / 144, 0.003
+
+    def __init__(self, T: int = 50) -> None:
+        self.T = as_size(T, "MultiplicationTask: T", 2)
+
+    def _draw(self, N: int, rng: np.random.Generator) -> Batch:
+        x, one, other = _drawn(self.T, N, rng)
+        return x, (one * other)[:, None]

@@ -1,4 +1,4 @@
-"""What the tasks share: batches drawn with a Generator, a held-out batch, the figure and whether it is solved."""
+"""What the tasks share: how they describe themselves, batches drawn with a Generator, the figure and its goal."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -12,8 +12,6 @@ from minirnn.arguments import Array, as_array, as_generator, as_lengths, as_size
 
 Floats = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int64]
-Kind = Literal["classification", "regression"]
-Readout = Literal["all", "last"]
 Batch = tuple[Any, ...]
 """(x, y), or (x, y, lengths) of a task whose rows differ in length."""
 
@@ -22,101 +20,43 @@ _HELD_OUT = 0x68656C64
 
 
 class Defaults(NamedTuple):
-    """How to train on a task so that it is solved in about a minute; a loop with Adam is meant.
-
-    Attributes
-    ----------
-    cell : "elman", "lstm" or "gru"
-    hidden, batch : int
-        H and N.
-    init : str
-        "irnn", or the name of the initialiser of W_hh.
-    activation : str or None
-        φ of an Elman layer; None: "relu" for "irnn", else "tanh".
-    lr, clip : float
-        Adam's learning rate, and the largest gradient norm.
-    max_updates : int
-        By when it should be solved.
-    """
+    """How to train on a task so that it is solved in about a minute; a loop with Adam is meant."""
 
     cell: Literal["elman", "gru", "lstm"] = "elman"
-    hidden: int = 100
-    batch: int = 16
-    init: str = "irnn"
-    activation: str | None = None
-    lr: float = 1e-3
-    clip: float = 1.0
-    max_updates: int = 20_000
+    hidden: int = 100  # H
+    batch: int = 16  # N
+    init: str = "irnn"  # or the name of the initialiser of W_hh
+    activation: str | None = None  # φ of an Elman layer; None: "relu" for "irnn", else "tanh"
+    lr: float = 1e-3  # of Adam
+    clip: float = 1.0  # the largest gradient norm
+    max_updates: int = 20_000  # by when it should be solved
 
 
-class SequenceTask(ABC):
-    """A task whose mini-batches are drawn one by one; a subclass says how (``_draw``) and describes itself.
+class Task:
+    """What every task has, so that a command can list it, build a model for it, train it and judge the result.
 
-    ``batch``, ``batches`` and ``evaluation_batch`` give (x, y), or (x, y, lengths) where rows differ in length:
-
-    - x, float32 (T, N, D), time first; what stands past a row's length is 0;
-    - y, float32 (N, P) of a regression, int64 class ids (N,) of a classification; (T, N, P) and (T, N) where there is a
-      target at every step, ``readout`` "all";
-    - lengths, int64 (N,).
+    All but ``baseline`` and the two sizes can be read off the class, without building the task; ``baseline`` too where
+    the task ``needs`` a package. Every setting has a default: ``TASKS[name]()`` works, or raises an ImportError that
+    says what to install.
     """
 
-    name: ClassVar[str]
-    description: ClassVar[str]
-    source: ClassVar[str]
-    rule: ClassVar[str]
-    metric: ClassVar[str] = "mean squared error"
-    kind: ClassVar[Kind] = "regression"
+    name: ClassVar[str]  # its key in `TASKS`
+    description: ClassVar[str]  # what is to be learnt, in one line
+    source: ClassVar[str]  # the paper, or where the data is from, in one line
+    rule: ClassVar[str]  # when it counts as solved, in one line that names the figure and its unit
+    metric: ClassVar[str] = "mean squared error"  # the name of that figure, with its unit
+    kind: ClassVar[Literal["classification", "regression"]] = "regression"
+    """Whether targets are class ids, trained with `cross_entropy`, or numbers, trained with `mse`."""
     inputs: ClassVar[Literal["ids", "vectors"]] = "vectors"
-    readout: ClassVar[Readout] = "last"
-    needs: ClassVar[str | None] = None
+    """Whether x are ids (T, N), which want an embedding, or vectors (T, N, D)."""
+    readout: ClassVar[Literal["all", "last"]] = "last"  # whether there is a target at every step, or after the last
+    needs: ClassVar[str | None] = None  # the package that the data are part of
     defaults: ClassVar[Defaults]
-    settings: ClassVar[tuple[str, ...]] = ("T",)
-    """The attributes that `repr` shows."""
 
-    input_size: int
-    output_size: int
-    baseline: float
-    goal: float
-    """Below this figure the task is solved."""
-
-    def __repr__(self) -> str:
-        shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.settings)
-        return f"{type(self).__name__}({shown})"
-
-    @abstractmethod
-    def _draw(self, N: int, rng: np.random.Generator) -> Batch:
-        """Draw one mini-batch."""
-
-    def batch(self, N: int, rng: np.random.Generator | int | None = None) -> Batch:
-        """Draw one mini-batch of N sequences: (x, y) or (x, y, lengths)."""
-        return self._draw(as_size(N, f"{type(self).__name__}.batch: N"), as_generator(rng))
-
-    def batches(self, N: int, rng: np.random.Generator | int | None = None) -> Iterator[Batch]:
-        """Draw mini-batches without end from one Generator; arguments are checked at the call."""
-        size, generator = as_size(N, f"{type(self).__name__}.batches: N"), as_generator(rng)
-        return iter(partial(self._draw, size, generator), None)  # no generator: this can be copied and pickled
-
-    def evaluation_batch(self, N: int = 1000, seed: int = 0) -> Batch:
-        """Draw the held-out batch of a seed: the same at every call, and from another stream than ``rng=seed`` gives.
-
-        Parameters
-        ----------
-        N : int
-            Sequences.
-        seed : int
-            At least 0.
-
-        Returns
-        -------
-        (x, y) or (x, y, lengths)
-        """
-        size, entropy = self._evaluation_arguments(N, seed)
-        sequence = np.random.SeedSequence(entropy, spawn_key=(_HELD_OUT,))
-        return self._draw(size, np.random.default_rng(sequence))
-
-    def _evaluation_arguments(self, N: int, seed: int) -> tuple[int, int]:
-        caller = f"{type(self).__name__}.evaluation_batch"
-        return as_size(N, f"{caller}: N"), as_size(seed, f"{caller}: seed", 0)
+    input_size: int  # D, or the number of different ids where the input is ids
+    output_size: int  # P
+    baseline: float  # the figure of a predictor that remembers nothing or next to nothing
+    goal: float  # below this figure the task is solved
 
     def solved(self, figure: float) -> bool:
         """Whether this figure counts as solved, as ``rule`` says (NaN does not)."""
@@ -146,25 +86,75 @@ class SequenceTask(ABC):
         expected = targets.shape + (self.output_size,) * (self.kind == "classification")
         if scores.shape != expected or not scores.size:
             raise ValueError(f"{caller}: predictions must have shape {expected} for this y, got {scores.shape}")
-        return self._figure(scores, targets, self._counting(targets, lengths, caller))
-
-    def _counting(self, targets: Array, lengths: Any, caller: str) -> npt.NDArray[np.bool_]:
-        """Return which targets count, (N,) or (T, N)."""
-        if self.readout == "last":
-            return np.ones(len(targets), bool)
-        T, N = targets.shape[:2]
-        if lengths is None:
-            return np.ones((T, N), bool)
-        counting: npt.NDArray[np.bool_] = np.arange(T)[:, None] < as_lengths(lengths, T, N, f"{caller}: lengths")
-        return counting
+        counting = np.ones(targets.shape[: 2 if self.readout == "all" else 1], bool)
+        if self.readout == "all" and lengths is not None:
+            T, N = targets.shape[:2]
+            counting = np.arange(T)[:, None] < as_lengths(lengths, T, N, f"{caller}: lengths")
+        return self._figure(scores, targets, counting)
 
     def _figure(self, predictions: Array, y: Array, counting: npt.NDArray[np.bool_]) -> float:
-        """Measure the mean squared error, or the share of targets whose class has not the largest score."""
+        """Measure the mean squared error, or the share of targets whose class has not the largest score.
+
+        ``counting``, (N,) or (T, N), says which targets do.
+        """
         if self.kind == "regression":
             return float(((predictions - y)[counting] ** 2).mean())
         scores = predictions[counting]
         right = (scores.argmax(axis=-1) == y[counting]) & ~np.isnan(scores).any(axis=-1)
         return float(1 - right.mean())
+
+    def _keep(self, **attributes: Any) -> None:
+        """Set attributes, arrays and tuples of arrays among them, which cannot be overwritten."""
+        for value in attributes.values():
+            for array in value if isinstance(value, tuple) else (value,):
+                if isinstance(array, np.ndarray):
+                    array.setflags(write=False)
+        vars(self).update(attributes)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Fill a copy; what numpy copies can be written to."""
+        self._keep(**state)
+
+
+class SequenceTask(Task, ABC):
+    """A task whose mini-batches are drawn one by one; a subclass says how (``_draw``) and describes itself.
+
+    ``batch``, ``batches`` and ``evaluation_batch`` give (x, y), or (x, y, lengths) where rows differ in length:
+
+    - x, float32 (T, N, D), time first; what stands past a row's length is 0;
+    - y, float32 (N, P) of a regression, int64 class ids (N,) of a classification; (T, N, P) and (T, N) where there is a
+      target at every step, ``readout`` "all";
+    - lengths, int64 (N,).
+    """
+
+    settings: ClassVar[tuple[str, ...]] = ("T",)
+    """The attributes that `repr` shows."""
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.settings)
+        return f"{type(self).__name__}({shown})"
+
+    @abstractmethod
+    def _draw(self, N: int, rng: np.random.Generator) -> Batch:
+        """Draw one mini-batch."""
+
+    def batch(self, N: int, rng: np.random.Generator | int | None = None) -> Batch:
+        """Draw one mini-batch of N sequences: (x, y) or (x, y, lengths)."""
+        return self._draw(as_size(N, f"{type(self).__name__}.batch: N"), as_generator(rng))
+
+    def batches(self, N: int, rng: np.random.Generator | int | None = None) -> Iterator[Batch]:
+        """Draw mini-batches without end from one Generator; arguments are checked at the call."""
+        size, generator = as_size(N, f"{type(self).__name__}.batches: N"), as_generator(rng)
+        return iter(partial(self._draw, size, generator), None)  # no generator: this can be copied and pickled
+
+    def evaluation_batch(self, N: int = 1000, seed: int = 0) -> Batch:
+        """Draw the held-out batch of a seed ≥ 0: the same at every call, and no stream of ``rng=seed``."""
+        caller = f"{type(self).__name__}.evaluation_batch"
+        return self._draw_held_out(as_size(N, f"{caller}: N"), as_size(seed, f"{caller}: seed", 0))
+
+    def _draw_held_out(self, N: int, seed: int) -> Batch:
+        sequence = np.random.SeedSequence(seed, spawn_key=(_HELD_OUT,))
+        return self._draw(N, np.random.default_rng(sequence))
 
 
 def nats(scores: Array, ids: Array) -> Array:

@@ -5,15 +5,13 @@ import os
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from minirnn.arguments import as_array, as_generator, as_size, class_ids, is_real
-from minirnn.tasks.base import Defaults, nats
-
-Ids = npt.NDArray[np.int64]
+from minirnn.arguments import Array, as_generator, as_size, is_real
+from minirnn.tasks.base import Defaults, Ids, Task, nats
 
 
 class Chunk(NamedTuple):
@@ -27,7 +25,7 @@ class Chunk(NamedTuple):
     """True when the streams do not continue the chunk before: start from a fresh state."""
 
 
-class TextTask:
+class TextTask(Task):
     r"""A text to learn character by character, with two baselines that know no more than counts.
 
     The figure it is judged by is the mean of −log₂ p(next character), in **bits per character**, on the held-out part,
@@ -77,16 +75,17 @@ class TextTask:
     True
     """
 
-    name: ClassVar[str] = "text"
-    description: ClassVar[str] = "predict the next character of a text"
-    source: ClassVar[str] = "any text file; by default the standard library's pydoc_data.topics"
-    rule: ClassVar[str] = "bits per character on the held-out part below those of the bigram model"
-    metric: ClassVar[str] = "bits per character"
-    kind: ClassVar[Literal["classification", "regression"]] = "classification"
-    inputs: ClassVar[Literal["ids", "vectors"]] = "ids"
-    readout: ClassVar[Literal["all", "last"]] = "all"
-    needs: ClassVar[str | None] = None
-    defaults: ClassVar[Defaults] = Defaults(hidden=256, batch=32, init="orthogonal", lr=4e-3, max_updates=4_000)
+    name = "text"
+    description = "predict the next character of a text"
+    source = "any text file; by default the standard library's pydoc_data.topics"
+    rule = "bits per character on the held-out part below those of the bigram model"
+    metric = "bits per character"
+    kind = "classification"
+    inputs = "ids"
+    readout = "all"
+    defaults = Defaults(hidden=256, batch=32, init="orthogonal", lr=4e-3, max_updates=4_000)
+    train_ids: Ids
+    held_out_ids: Ids
 
     def __init__(
         self, text: str | None = None, path: str | os.PathLike[str] | None = None, held_out: float = 0.1
@@ -113,45 +112,17 @@ class TextTask:
                 f"{len(text) - train_size} with held_out={held_out}: try a longer text"
             )
         self.vocabulary = "".join(sorted(set(text)))
+        self.input_size = self.output_size = len(self.vocabulary)
         self._codes = _code_points(self.vocabulary)
         ids = self.encode(text)
-        self._part(ids[:train_size], ids[train_size:])
-
-    def _part(self, train_ids: Ids, held_out_ids: Ids) -> None:
-        """Keep the two parts; the arrays cannot be overwritten."""
-        for ids in (train_ids, held_out_ids):
-            ids.setflags(write=False)
-        self.train_ids, self.held_out_ids = train_ids, held_out_ids
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Fill a copy; what numpy copies can be written to."""
-        vars(self).update(state)
-        self._part(self.train_ids, self.held_out_ids)
+        self._keep(train_ids=ids[:train_size], held_out_ids=ids[train_size:])
 
     def __repr__(self) -> str:
         sizes = f"{self.train_ids.size:,} to train on, {self.held_out_ids.size:,} held out"
         return f"<TextTask: {sizes}, {len(self.vocabulary)} different characters>"
 
-    @property
-    def input_size(self) -> int:
-        """The size of the vocabulary."""
-        return len(self.vocabulary)
-
-    @property
-    def output_size(self) -> int:
-        """The size of the vocabulary."""
-        return len(self.vocabulary)
-
     def encode(self, text: str) -> Ids:
-        """Turn a str of T characters into an int64 array (T,) of ids.
-
-        Raises
-        ------
-        ValueError
-            For characters outside the vocabulary; the error lists them (20 at most).
-        TypeError
-            When ``text`` is not a str.
-        """
+        """Turn a str of T characters into an int64 array (T,) of ids; ValueError for unknown ones."""
         if not isinstance(text, str):
             raise TypeError(
                 f"TextTask.encode: text must be a str, got {type(text).__name__}: try ''.join(…) for a list"
@@ -167,15 +138,7 @@ class TextTask:
         return ids.astype(np.int64, copy=False)
 
     def decode(self, ids: npt.ArrayLike) -> str:
-        """Turn ids (T,), an array or a list, back into a str of T characters.
-
-        Raises
-        ------
-        TypeError
-            When ``ids`` are not integers.
-        ValueError
-            When they are not one-dimensional, or one is out of range.
-        """
+        """Turn ids (T,), an array or a list, back into a str of T characters; ValueError for unknown ones."""
         array = np.asarray(ids)
         if array.ndim != 1:
             raise ValueError(f"TextTask.decode: ids must have shape (T,), got {array.shape}: try ids[:, n], one stream")
@@ -223,35 +186,14 @@ class TextTask:
         return float(-np.log2((n_bc + 1) / (n_b + V)).mean())
 
     @property
-    def baseline(self) -> float:
+    def baseline(self) -> float:  # type: ignore[override]
         """What is to be beaten: `bigram_bits`."""
         return self.bigram_bits
 
-    def solved(self, bits: float) -> bool:
-        """Whether these bits per character on the held-out part beat the bigram model (NaN does not)."""
-        return bool(bits < self.bigram_bits)
+    goal = baseline
 
-    def figure(self, predictions: Any, y: Any) -> float:
-        """Return the mean −log₂ softmax(predictions)[y], in bits per character.
-
-        Parameters
-        ----------
-        predictions : array_like or Tensor (…, V)
-            Scores (logits) of the characters.
-        y : array_like of int (…)
-            The right ones.
-
-        Raises
-        ------
-        TypeError, ValueError, IndexError
-            For another shape, or ids out of range.
-        """
-        scores, ids = as_array(predictions, "TextTask.figure: predictions").astype(np.float64), np.asarray(y)
-        class_ids(ids, self.output_size, "TextTask.figure: y")
-        expected = (*ids.shape, self.output_size)
-        if scores.shape != expected or not scores.size:
-            raise ValueError(f"TextTask.figure: predictions must have shape {expected} for this y, got {scores.shape}")
-        return float(nats(scores, ids).mean() / math.log(2))
+    def _figure(self, predictions: Array, y: Array, counting: Array) -> float:
+        return float(nats(predictions, y)[counting].mean() / math.log(2))
 
     def streams(self, N: int, chunk: int, rng: np.random.Generator | int | None = None) -> Iterator[Chunk]:
         """Read the train part as N contiguous streams side by side, pass after pass, without end.
@@ -267,17 +209,13 @@ class TextTask:
 
         Parameters
         ----------
-        N : int
-            Streams.
-        chunk : int
-            Steps in a chunk.
-        rng : numpy.random.Generator, int or None
-            Draws the starts of the passes.
+        N : streams
+        chunk : steps in a chunk
+        rng : draws the starts of the passes
 
         Yields
         ------
-        Chunk
-            ``ids_in`` (chunk, N), ``ids_target`` (chunk, N), ``is_start``; new arrays each time.
+        Chunk : new arrays each time
 
         Raises
         ------
@@ -294,11 +232,6 @@ class TextTask:
         As `streams`, but always from the start, and the last chunk may be shorter, so that all is read but a rest of
         fewer than N characters; with N = 1 every held-out character but the first is a target.
         Weigh the chunks by their size: ``sum(bits * c.ids_target.size) / sum(c.ids_target.size)``.
-
-        Yields
-        ------
-        Chunk
-            ``ids_in`` (≤ chunk, N), ``ids_target`` (≤ chunk, N), ``is_start``.
 
         Raises
         ------

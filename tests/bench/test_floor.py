@@ -9,7 +9,7 @@ SHAPE = N, T, D, H = 3, 5, 4, 6
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_floor_makes_the_products_it_is_said_to_make(dtype):
-    work = _Floor(*SHAPE, dtype, np.random.default_rng(0))
+    work = _Floor(*SHAPE, dtype, np.random.default_rng(0), 1)
     first, d_first = work.z0.copy(), work.dz0.copy()
     work.forward()
     rtol = 1e-4 if dtype == "float32" else 1e-10
@@ -25,7 +25,7 @@ def test_the_floor_makes_the_products_it_is_said_to_make(dtype):
 
 
 def test_the_work_is_the_same_at_every_call():
-    work = _Floor(*SHAPE, "float32", np.random.default_rng(0))
+    work = _Floor(*SHAPE, "float32", np.random.default_rng(0), 1)
     results = []
     for _ in range(3):
         work.forward()

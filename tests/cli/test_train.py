@@ -11,9 +11,10 @@ from terminal import run_on_a_terminal
 
 from minirnn import losses, optim
 from minirnn.checkpoints import CheckpointDirectory
-from minirnn.cli import main, train, train_text
+from minirnn.cli import main, train
 from minirnn.tasks import TASKS, AddingTask, TextTask
 from minirnn.training import History
+from minirnn.training.sources import source_of
 
 QUICK = ["--steps-in-time", "4", "--hidden", "6", "--batch", "4", "--max-updates", "12"]
 SENTENCE = "the cat sat on the mat, and the dog sat on the log.\n"
@@ -51,7 +52,7 @@ def run(capsys, *arguments):
 
 def without_times(out):
     """Return what was printed without the seconds: those of the verdict, and those of the table's second column."""
-    out = re.sub(r"in \d+\.\d s$", "in … s", out, flags=re.M)
+    out = re.sub(r"in \d+\.\d s(;|$)", r"in … s\1", out, flags=re.M)
     return re.sub(r"^( *[\d,]+) +\d+\.\d(  )", r"\1 …\2", out, flags=re.M)
 
 
@@ -221,7 +222,7 @@ def test_text_reports_every_so_often_and_at_the_end(capsys, file, options, updat
 def test_text_reports_the_training_loss_in_bits(capsys, file, monkeypatch):
     histories = []
     fit = train.fit
-    monkeypatch.setattr(train_text, "fit", lambda *a, **k: histories.append(fit(*a, **k)) or histories[-1])
+    monkeypatch.setattr(train, "fit", lambda *a, **k: histories.append(fit(*a, **k)) or histories[-1])
     _, out = run(capsys, *small_text(file, max_updates=4, evaluate_every=2))
     expected = [f"{pair.mean() / math.log(2):.3f}" for pair in histories[0].loss.reshape(2, 2)]
     assert re.findall(r"^ *\d +\d\.\d +(\d\.\d{3}) ", out, re.M) == expected
@@ -267,14 +268,14 @@ def fitted(monkeypatch):
     """Training that is over before it begins; gives what `fit` was called with."""
     calls = []
 
-    def fit(model, batches, **settings):
-        calls.append({"model": model, "batches": batches, **settings})
+    def fit(model, data, *, batch=None, rng=None, **settings):
+        source = source_of(data, model=model, loss=settings.pop("loss", None), batch=batch, rng=rng, carry_state=None)
+        calls.append({"model": model, "batches": source.batches, "loss": source.loss, **settings})
         history = History()
         history.append(1.0, 1.0, 1.0)
         return history
 
     monkeypatch.setattr(train, "fit", fit)
-    monkeypatch.setattr(train_text, "fit", fit)
     return calls
 
 
@@ -366,8 +367,7 @@ def test_seeds_change_the_model_and_the_data(capsys, fitted):
 @pytest.mark.parametrize("task", ["adding", "text"])
 def test_one_thread_unless_told_otherwise(task, monkeypatch, tmp_path):
     told = []
-    for command in (train, train_text):
-        monkeypatch.setattr(command, "set_num_threads", told.append)
+    monkeypatch.setattr(train, "set_num_threads", told.append)
     file = tmp_path / "text.txt"
     file.write_text("to be or not to be, " * 100)
     small = ["--hidden", "4", "--batch", "2", "--max-updates", "2", *(["--file", str(file)] if task == "text" else [])]
@@ -552,7 +552,7 @@ def test_ctrl_c_before_the_first_evaluation(capsys, file, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train_text, "bits_per_character", interrupt)
+    monkeypatch.setattr(train, "bits_per_character", interrupt)
     status, out = run(capsys, *small_text(file, max_updates=30))
     assert status == 130
     assert verdict(out).startswith("interrupted: held-out bits per character not measured yet, bigram ")

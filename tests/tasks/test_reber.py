@@ -7,7 +7,7 @@ from cases import assert_near
 from error_texts import raises
 
 from minirnn.tasks import TASKS, ReberTask
-from minirnn.tasks.reber import SYMBOLS
+from minirnn.tasks.grammar import SYMBOLS
 
 NAMES = ["reber", "embedded-reber"]
 

@@ -433,6 +433,8 @@ def test_the_figure_is_the_mean_of_minus_log2_of_the_softmax():
     bits = [-math.log2(p[t, n, y[t, n]]) for t in range(5) for n in range(2)]
     assert task.figure(scores, y) == pytest.approx(sum(bits) / 10, rel=1e-12)
     assert task.figure(np.zeros((4, 3)), [0, 1, 2, 0]) == pytest.approx(math.log2(3))
+    assert task.figure(scores, y, [5, 5]) == task.figure(scores, y)
+    assert task.figure(scores, y, [5, 1]) == pytest.approx(task.figure(scores[:, :1], y[:, :1]) * 5 / 6 + bits[1] / 6)
     with raises(ValueError, "TextTask.figure: predictions must have shape (5, 2, 3) for this y, got (5, 2, 4)"):
         task.figure(np.zeros((5, 2, 4)), y)
     with raises(IndexError, "TextTask.figure: y must be integers 0 … 2, got 3 at [1]"):

@@ -3,7 +3,7 @@ import pytest
 from cases import built, scores_of
 
 from minirnn.tasks import VowelsTask
-from minirnn.tasks.vowels import pad, read_ts
+from minirnn.tasks.recorded import pad, read_ts
 
 FILE = """#a comment with @ and : in it
 @problemName two

@@ -70,8 +70,6 @@ class ReberTask(SequenceTask):
     two, have larger scores than all others. Who knows the present symbol only can get no string right but B T X S E,
     which is one in eight (two contexts of T, P, S, X and V exclude each other): the ``baseline`` is 7/8.
 
-    Notes
-    -----
     Source: Reber 1967, "Implicit learning of artificial grammars"; as a task for recurrent nets Cleeremans,
     Servan-Schreiber & McClelland 1989, "Finite state automata and simple recurrent networks".
 
@@ -136,8 +134,6 @@ class EmbeddedReberTask(ReberTask):
     knows the present symbol only gets no string right, since T (or P) is followed by B the first time and by E the
     last: the ``baseline`` is 1.
 
-    Notes
-    -----
     Source: Cleeremans, Servan-Schreiber & McClelland 1989, "Finite state automata and simple recurrent networks";
     Hochreiter & Schmidhuber 1997, "Long short-term memory", experiment 1.
     """
