@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from minirnn import __version__
 from minirnn.checkpoints import DirectoryLockedError
-from minirnn.cli import bench, count, evaluate, inspect, reproduce, sample, tasks, train
+from minirnn.cli import bench, count, evaluate, inspect, sample, tasks, train
 
 ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
 """What `main` returns when a command did not run to its end; 130 and 141 are a shell's for SIGINT and SIGPIPE."""
@@ -47,6 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # φ and · must not stop a run where the output is not Unicode
     try:
+        argv = sys.argv[1:] if argv is None else argv
+        if "reproduce" in argv[:1]:
+            now = f"from a checkout, python -m benchmarks papers {' '.join(argv[1:])}"
+            raise UsageError(f"reproduce: the papers' experiments stand beside the benchmarks now: {now}")
         arguments = _parser().parse_args(argv)
         status: int = arguments.run(arguments)
         sys.stdout.flush()
@@ -94,5 +98,4 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_command(commands)
     inspect.add_command(commands)
     bench.add_command(commands)
-    reproduce.add_command(commands)
     return parser
