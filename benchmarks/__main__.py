@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: minirnn beside its peers. See README.md for what is measured and how."""
+"""``python -m benchmarks``: minirnn beside its peers, and papers' experiments. See README.md for what, and how."""
 
 import argparse
 import importlib
@@ -27,8 +27,13 @@ WITH_CELL = ("layer", "ragged")
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; return the exit status."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["papers"]:
+        from benchmarks.papers import command as papers  # not above: it loads numpy, and settles nothing
+
+        return papers.main(argv[1:])
     parser = make_parser()
-    options = parse(parser, sys.argv[1:] if argv is None else argv)
+    options = parse(parser, argv)
     try:
         settled = settle(threads=options.threads, cpu=options.cpu)
     except ValueError as error:
@@ -112,6 +117,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (_, about) in COMMANDS.items():
         _add_options(commands.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}."), name)
+    commands.add_parser("papers", help="papers' experiments run again, ours beside the published figures")  # for --help
     return parser
 
 

@@ -13,9 +13,6 @@ import pytest
 from error_texts import raises
 
 import minirnn as mr
-
-sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks/ is no part of the package, but of the checkout
-
 from benchmarks import __main__ as command_line
 from benchmarks import (
     adding,

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from minirnn import __version__
 from minirnn.checkpoints import DirectoryLockedError
-from minirnn.cli import bench, count, evaluate, inspect, reproduce, sample, tasks, train
+from minirnn.cli import bench, count, evaluate, inspect, sample, tasks, train
 
 ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
 """What `main` returns when a command did not run to its end; 130 and 141 are a shell's for SIGINT and SIGPIPE."""
@@ -47,7 +47,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # φ and · must not stop a run where the output is not Unicode
     try:
-        arguments = _parser().parse_args(inspect.with_path_named(sys.argv[1:] if argv is None else argv))
+        argv = sys.argv[1:] if argv is None else argv
+        if "reproduce" in argv[:1]:
+            now = f"from a checkout, python -m benchmarks papers {' '.join(argv[1:])}"
+            raise UsageError(f"reproduce: the papers' experiments stand beside the benchmarks now: {now}")
+        arguments = _parser().parse_args(inspect.with_path_named(argv))
         status: int = arguments.run(arguments)
         sys.stdout.flush()
         return status
@@ -87,6 +91,6 @@ def _parser() -> argparse.ArgumentParser:
         "--version", action="version", version=f"minirnn {__version__}", help="print the version and exit"
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in (count, tasks, train, evaluate, sample, inspect, bench, reproduce):
+    for command in (count, tasks, train, evaluate, sample, inspect, bench):
         command.add_command(commands)
     return parser

@@ -11,6 +11,7 @@ import minirnn as mr
 from minirnn import counting
 from minirnn.cli import main
 
+MOVED = "reproduce: the papers' experiments stand beside the benchmarks now: from a checkout, python -m benchmarks "
 COUNT = ["count", "--inputs", "10", "--hidden", "20"]
 
 
@@ -70,6 +71,7 @@ def test_help(capsys, arguments, mentions):
     assert main(arguments) == 0
     out, err = capsys.readouterr()
     assert err == ""
+    assert "reproduce" not in out
     for word in mentions:
         assert word in " ".join(out.split())
 
@@ -102,6 +104,9 @@ def test_main_reads_the_arguments_of_the_process(capsys, monkeypatch):
         (["sing"], "argument COMMAND: invalid choice: 'sing' (choose from ", "; see minirnn --help"),
         (["train", "dog"], "argument TASK: invalid choice: 'dog' (choose from ", "; see minirnn train --help"),
         (["count"], "the following arguments are required: --inputs, --hidden", "; see minirnn count --help"),
+        (["reproduce"], f"{MOVED}papers", ""),
+        (["reproduce", "pham", "--seeds", "2"], f"{MOVED}papers pham --seeds 2", ""),
+        (["reproduce", "--help"], f"{MOVED}papers --help", ""),
         ([*COUNT, "--verbose"], "unrecognized arguments: --verbose", "; see minirnn --help"),
         ([*COUNT, "--out", "5"], "unrecognized arguments: --out 5", "; see minirnn --help"),  # no guessing
     ],

@@ -1,4 +1,4 @@
-"""Runs the jobs of a reproduction, in several processes."""
+"""Runs the jobs of a paper, in several processes."""
 
 import multiprocessing
 import os
@@ -10,8 +10,8 @@ from concurrent.futures import ProcessPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 
+from benchmarks.papers.base import Job, Result
 from minirnn.layers.threads import set_num_threads
-from minirnn.reproductions.base import Job, Result
 
 _BLAS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -53,7 +53,7 @@ def run_all(jobs: Sequence[Job], processes: int, done: Callable[[Result], object
                 process.join()
             if isinstance(error, BrokenProcessPool):
                 hint = "was there enough memory? --jobs 1 takes less, and --resume goes on from here"
-                raise JobError(f"reproduce: a process was killed: {hint}") from error
+                raise JobError(f"papers: a process was killed: {hint}") from error
             raise
 
 
@@ -63,7 +63,7 @@ def run_one(job: Job) -> Result:
     try:
         figures = job.run(seed=job.seed, **job.arguments)
     except Exception as error:
-        raise JobError(f"reproduce: {job.setting}, seed {job.seed}: {type(error).__name__}: {error}") from error
+        raise JobError(f"papers: {job.setting}, seed {job.seed}: {type(error).__name__}: {error}") from error
     return Result(job.setting, job.seed, figures, time.perf_counter() - start)
 
 

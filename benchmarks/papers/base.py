@@ -1,4 +1,4 @@
-"""What a reproduction is made of: jobs to run, their results, and the lines of a table beside the published figures."""
+"""What a paper's experiments are made of: jobs, their results, and lines of a table beside the published figures."""
 
 import statistics
 from collections.abc import Callable, Sequence
@@ -92,6 +92,7 @@ class Paper(NamedTuple):
     Attributes
     ----------
     name : as the command line calls it
+    what : what is run, in a line for the command line's help
     title : authors, year, title
     about : what is run, and how it differs from the paper; a paragraph each
     seeds : how many, unless told otherwise
@@ -103,6 +104,7 @@ class Paper(NamedTuple):
     """
 
     name: str
+    what: str
     title: str
     about: Sequence[str]
     seeds: int

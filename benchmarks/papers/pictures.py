@@ -1,9 +1,9 @@
-"""The picture of a reproduction. Needs matplotlib, the extra ``plot``."""
+"""The picture of a paper's experiments. Needs matplotlib, the extra ``plot``."""
 
 from pathlib import Path
 
+from benchmarks.papers.base import Paper, Results
 from minirnn.drawing.axes import matplotlib_for
-from minirnn.reproductions.base import Paper, Results
 
 _HEIGHT = 4.4  # in inches
 

@@ -3,8 +3,8 @@ import math
 import pytest
 from error_texts import raises
 
-from minirnn.reproductions import records
-from minirnn.reproductions.base import Result, Results
+from benchmarks.papers import records
+from benchmarks.papers.base import Result, Results
 
 
 def test_what_is_written_is_read_again(tmp_path):
@@ -38,6 +38,6 @@ def test_what_is_written_is_read_again(tmp_path):
 def test_another_file_is_refused(tmp_path, text, fault):
     path = tmp_path / "out.csv"
     path.write_text(text, encoding="utf-8")
-    expected = f"reproduce: expected results that an earlier run wrote in {str(path)!r}, got something else ({fault})"
+    expected = f"papers: expected results that an earlier run wrote in {str(path)!r}, got something else ({fault})"
     with raises(ValueError, f"{expected}: move it away, or choose another directory"):
         records.read(path)

@@ -1,37 +1,48 @@
-"""``minirnn reproduce PAPER``: a paper's experiments, ours beside the published figures."""
+"""``python -m benchmarks papers PAPER``: a paper's experiments, ours beside the published figures."""
 
 import argparse
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from tqdm import tqdm
+
+from benchmarks.papers import PAPERS, pictures, records, report
+from benchmarks.papers.base import Job, Paper, Result, Results
+from benchmarks.papers.running import JobError, run_all
+from minirnn.bench.measure import machine, version_of
 from minirnn.cli.options import check_writable, size_of_bar, whole_number
 from minirnn.layers.threads import available_cpus
 from minirnn.storage import write_whole
 
-PAPERS = {
-    "irnn": "the identity against tanh: adding, and digits pixel by pixel (Le, Jaitly & Hinton 2015)",
-    "pascanu": "temporal order with and without clipping and Ω (Pascanu, Mikolov & Bengio 2013)",
-    "hochreiter": "adding, temporal order and the embedded Reber grammar with LSTM (Hochreiter & Schmidhuber 1997)",
-    "pham": "dropout between the layers only against everywhere (Pham et al. 2014)",
-}
+COMMAND = "python -m benchmarks papers"
 
 
-def add_command(commands: Any) -> None:
-    """Add ``reproduce`` and the papers to the command line."""
+def main(argv: Sequence[str]) -> int:
+    """Run what the command line asks for; return the exit status, 2 after an error, which is printed in one line."""
+    arguments = make_parser().parse_args(argv)
+    try:
+        return run(arguments)
+    except (ValueError, OSError, JobError) as error:
+        print(f"{COMMAND}: error: {error}", file=sys.stderr)
+        return 2
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of all papers."""
     about = "Run a paper's experiments, and hold them against the published figures, within ten minutes on two CPUs."
     epilog = "Exit status: 0 all that is judged passes, 1 something fails, 2 an error, 130 interrupted."
-    help = "run a paper's experiments again"
-    parser = commands.add_parser("reproduce", help=help, description=about, epilog=epilog)
-    papers = parser.add_subparsers(metavar="PAPER", required=True)
-    for name, what in PAPERS.items():
-        _add(papers, name, what)
+    parser = argparse.ArgumentParser(prog=COMMAND, description=about, epilog=epilog)
+    papers = parser.add_subparsers(dest="paper", metavar="PAPER", required=True)
+    for name, paper in PAPERS.items():
+        description = f"{paper.what[0].upper()}{paper.what[1:]}."
+        _add_options(papers.add_parser(name, help=paper.what, description=description))
+    return parser
 
 
-def _add(papers: Any, name: str, what: str) -> None:
-    parser: argparse.ArgumentParser = papers.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".")
+def _add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--full", action="store_true", help="all of it; this takes hours")
     seeds = "runs of each setting, with seeds 0, 1, …; default: what ten minutes allow"
@@ -43,13 +54,10 @@ def _add(papers: Any, name: str, what: str) -> None:
     add("--out", type=Path, default=Path("reproductions"), metavar="DIR", help=out)
     add("--resume", action="store_true", help="do not run again what is in that CSV file already")
     add("--no-progress", action="store_true", help="no bar (there is none either when stderr is not a terminal)")
-    parser.set_defaults(run=run, paper=name)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run what is asked for, printing each result and then all; return 0 if all that is judged passes, else 1."""
-    from minirnn.reproductions import PAPERS, report
-
     paper = PAPERS[arguments.paper]
     files = _files(arguments)
     jobs = paper.jobs(arguments.full, range(arguments.seeds or paper.seeds))
@@ -64,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     ended = f"{verdict}; {len(results)} of {len(jobs)} runs; {report.duration(seconds)}"
     print(f"\n{report.listing(lines)}\n\n{_machine(arguments)}\n{'interrupted: ' * interrupted}{ended}\n")
     text = f"# {report.heading(paper)}\n\n{report.table(lines)}\n\n({_machine(arguments)}; {ended})\n"
-    write_whole(files.table, text.encode(), "reproduce")
+    write_whole(files.table, text.encode(), "papers")
     print(f"Figures of each run: {files.csv}\nTable: {files.table}\n{_picture(paper, results, files.picture)}")
     return 130 if interrupted else 0 if passed else 1
 
@@ -89,10 +97,8 @@ def _files(arguments: argparse.Namespace) -> _Files:
     return files
 
 
-def _earlier(files: _Files, resume: bool) -> dict[tuple[str, int], Any]:
+def _earlier(files: _Files, resume: bool) -> dict[tuple[str, int], Result]:
     """Return the results of earlier runs by setting and seed."""
-    from minirnn.reproductions import records
-
     if not files.csv.exists():
         return {}
     if not resume:
@@ -103,19 +109,14 @@ def _earlier(files: _Files, resume: bool) -> dict[tuple[str, int], Any]:
     return {(r.setting, r.seed): r for r in records.read(files.csv)}
 
 
-def _run(jobs: Sequence[Any], done: dict[tuple[str, int], Any], csv: Path, arguments: argparse.Namespace) -> bool:
+def _run(jobs: Sequence[Job], done: dict[tuple[str, int], Result], csv: Path, arguments: argparse.Namespace) -> bool:
     """Run the jobs that are not done, writing the figures after each; return whether Ctrl-C ended it."""
-    from tqdm import tqdm
-
-    from minirnn.reproductions import Results, records, report
-    from minirnn.reproductions.running import JobError, run_all
-
     left = [job for job in jobs if (job.setting, job.seed) not in done]
     disable = True if arguments.no_progress else None
     already = len(jobs) - len(left)
     with tqdm(total=len(jobs), initial=already, unit=" runs", disable=disable, leave=False, **size_of_bar()) as bar:
 
-        def finished(result: Any) -> None:
+        def finished(result: Result) -> None:
             done[result.setting, result.seed] = result
             records.write(csv, Results(done.values()))  # those of other settings, or more seeds, stay in it
             tqdm.write(report.of_one(result), file=sys.stdout)
@@ -124,36 +125,28 @@ def _run(jobs: Sequence[Any], done: dict[tuple[str, int], Any], csv: Path, argum
 
         try:
             run_all(left, arguments.jobs or available_cpus(), finished)
-        except JobError as error:
-            raise ValueError(str(error)) from error
         except KeyboardInterrupt:
             return True
     return False
 
 
-def _in_order(jobs: Sequence[Any], done: dict[tuple[str, int], Any]) -> Any:
-    from minirnn.reproductions import Results
-
+def _in_order(jobs: Sequence[Job], done: dict[tuple[str, int], Result]) -> Results:
     return Results(done[key] for job in jobs if (key := (job.setting, job.seed)) in done)
 
 
 def _machine(arguments: argparse.Namespace) -> str:
     """Return the command, the day, the machine and the versions, for a table that is kept."""
-    from minirnn.bench.measure import machine, version_of
-
     options = " --full" if arguments.full else ""
     options += f" --seeds {arguments.seeds}" if arguments.seeds else ""
     of = machine()
     versions = f"minirnn {version_of('minirnn')}, {of['Python']}, numpy {of['numpy']}"
     processes = arguments.jobs or available_cpus()
     where = f"{of['date']}, {of['CPU']}, {processes} process{'es' * (processes > 1)}, {versions}"
-    return f"`minirnn reproduce {arguments.paper}{options}`, {where}"
+    return f"`{COMMAND} {arguments.paper}{options}`, {where}"
 
 
-def _picture(paper: Any, results: Any, path: Path) -> str:
+def _picture(paper: Paper, results: Results, path: Path) -> str:
     """Draw the picture where matplotlib is there; return a sentence on it."""
-    from minirnn.reproductions import pictures
-
     if not results:
         return "No picture: there is nothing to draw"
     try:

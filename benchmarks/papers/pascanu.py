@@ -7,13 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from minirnn import init
-from minirnn.bptt import omega
-from minirnn.layers import RecurrentLayer, SequenceModel
-from minirnn.layers.plain import Linear
-from minirnn.losses import cross_entropy
-from minirnn.optim import SGD, clip_grad_norm
-from minirnn.reproductions.base import (
+from benchmarks.papers.base import (
     COLOURS,
     Figures,
     Job,
@@ -25,6 +19,12 @@ from minirnn.reproductions.base import (
     median,
     percent,
 )
+from minirnn import init
+from minirnn.bptt import omega
+from minirnn.layers import RecurrentLayer, SequenceModel
+from minirnn.layers.plain import Linear
+from minirnn.losses import cross_entropy
+from minirnn.optim import SGD, clip_grad_norm
 from minirnn.tasks import TemporalOrderTask
 from minirnn.training import measure
 
@@ -214,6 +214,7 @@ def draw(axes: Sequence[Any], results: Results) -> None:
 
 PAPER = Paper(
     name="pascanu",
+    what="temporal order with and without clipping and Ω (Pascanu, Mikolov & Bengio 2013)",
     title="Pascanu, Mikolov & Bengio 2013, On the difficulty of training recurrent neural networks",
     about=(
         "Temporal order with the paper's tanh network: 50 hidden neurons, all weights from N(0, 0.1²), biases 0, SGD "

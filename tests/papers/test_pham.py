@@ -7,9 +7,9 @@ import pytest
 from error_texts import raises
 
 import minirnn as mr
-from minirnn.reproductions import pham
-from minirnn.reproductions.base import Result, Results
-from minirnn.reproductions.pham import BETWEEN, EVERYWHERE, SEQUENCE, WITHOUT, DroppedEveryStep
+from benchmarks.papers import pham
+from benchmarks.papers.base import Result, Results
+from benchmarks.papers.pham import BETWEEN, EVERYWHERE, SEQUENCE, WITHOUT, DroppedEveryStep
 
 
 def sequence(T=6, N=4, D=3, seed=1):

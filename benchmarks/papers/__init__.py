@@ -1,11 +1,11 @@
 """The experiments of papers, run again: ours beside the published figures, with pass or fail.
 
-``minirnn reproduce`` runs them. A paper is a module with a `Paper`: its jobs, one training with one seed each, what the
-table says of their results, and the picture.
+``python -m benchmarks papers`` runs them. A paper is a module with a `Paper`: its jobs, one training with one seed
+each, what the table says of their results, and the picture.
 """
 
-from minirnn.reproductions import hochreiter, irnn, pascanu, pham
-from minirnn.reproductions.base import Job, Line, Paper, Published, Result, Results
+from benchmarks.papers import hochreiter, irnn, pascanu, pham
+from benchmarks.papers.base import Job, Line, Paper, Published, Result, Results
 
 PAPERS: dict[str, Paper] = {paper.name: paper for paper in (irnn.PAPER, pascanu.PAPER, hochreiter.PAPER, pham.PAPER)}
 """Every paper by its name."""

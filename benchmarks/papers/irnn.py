@@ -7,12 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minirnn import init
-from minirnn.layers import RecurrentLayer, SequenceModel
-from minirnn.layers.plain import Linear
-from minirnn.losses import cross_entropy, mse
-from minirnn.optim import SGD
-from minirnn.reproductions.base import (
+from benchmarks.papers.base import (
     COLOURS,
     Figures,
     Job,
@@ -25,7 +20,12 @@ from minirnn.reproductions.base import (
     median,
     percent,
 )
-from minirnn.reproductions.mnist import MnistTask
+from benchmarks.papers.mnist import MnistTask
+from minirnn import init
+from minirnn.layers import RecurrentLayer, SequenceModel
+from minirnn.layers.plain import Linear
+from minirnn.losses import cross_entropy, mse
+from minirnn.optim import SGD
 from minirnn.tasks import AddingTask, DigitsTask
 from minirnn.training import NonFiniteError, every, fit, measure
 from minirnn.training.history import History
@@ -314,6 +314,7 @@ def _curves(panel: Any, runs: Sequence[Result], colour: str, label: str) -> None
 
 PAPER = Paper(
     name="irnn",
+    what="the identity against tanh: adding, and digits pixel by pixel (Le, Jaitly & Hinton 2015)",
     title="Le, Jaitly & Hinton 2015, A simple way to initialize recurrent networks of rectified linear units",
     about=(
         "Adding with plain SGD in mini-batches of 16, markers anywhere, samples until the mean squared error of an "

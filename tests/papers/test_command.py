@@ -4,11 +4,12 @@ import sys
 
 import pytest
 
-from minirnn import reproductions
-from minirnn.cli import main
-from minirnn.reproductions.base import Job, Line, Paper, Published, percent
-from minirnn.reproductions.running import JobError
+from benchmarks import papers
+from benchmarks.__main__ import main
+from benchmarks.papers.base import Job, Line, Paper, Published, percent
+from benchmarks.papers.running import JobError
 
+ERROR = "python -m benchmarks papers: error: "
 RAN = []
 
 
@@ -40,20 +41,20 @@ def paper(monkeypatch):
     def jobs(full, seeds):
         return [Job(f"T = {T}", seed, work, {"share": 0.6}) for T in ((9, 3) if full else (3,)) for seed in seeds]
 
-    made = Paper("irnn", "A paper", ("What is done.",), 2, jobs, lines, draw, 1)
-    monkeypatch.setitem(reproductions.PAPERS, "irnn", made)
-    monkeypatch.setattr("minirnn.reproductions.running.run_all", run_here)
+    made = Paper("irnn", "its experiments", "A paper", ("What is done.",), 2, jobs, lines, draw, 1)
+    monkeypatch.setitem(papers.PAPERS, "irnn", made)
+    monkeypatch.setattr("benchmarks.papers.command.run_all", run_here)
     RAN.clear()
     return made
 
 
 def run_here(jobs, processes, done):
     for job in jobs:
-        done(reproductions.Result(job.setting, job.seed, job.run(seed=job.seed, **job.arguments), 1.0))
+        done(papers.Result(job.setting, job.seed, job.run(seed=job.seed, **job.arguments), 1.0))
 
 
 def run(capsys, tmp_path, *options):
-    status = main(["reproduce", "irnn", "--no-progress", "--out", str(tmp_path / "out"), *options])
+    status = main(["papers", "irnn", "--no-progress", "--out", str(tmp_path / "out"), *options])
     captured = capsys.readouterr()
     return status, captured.out, captured.err
 
@@ -72,7 +73,9 @@ T = 3: share
 """
     assert item in out
     assert "\n1 of 1 pass; 2 of 2 runs; " in out
-    assert re.search(r"^`minirnn reproduce irnn`, \d{4}-\d\d-\d\d, .*, minirnn \d.*, \w+ 3.*, numpy \d", out, re.M)
+    assert re.search(
+        r"^`python -m benchmarks papers irnn`, \d{4}-\d\d-\d\d, .*, minirnn \d.*, \w+ 3.*, numpy \d", out, re.M
+    )
 
 
 def test_it_writes_figures_and_a_picture(paper, capsys, tmp_path):
@@ -84,7 +87,7 @@ def test_it_writes_figures_and_a_picture(paper, capsys, tmp_path):
     table = (tmp_path / "out" / "irnn.md").read_text(encoding="utf-8")
     assert table.startswith("# A paper\n\nWhat is done.\n\n|              | ours")
     assert "| T = 3: share | 61.0 % (60.0 % … 61.0 %) | 50 % (unverified) | ≥ 50 % | pass | 1 s  |" in table
-    assert re.search(r"\n\(`minirnn reproduce irnn`, \d{4}-.*; 1 of 1 pass; 2 of 2 runs; 0 s\)\n$", table)
+    assert re.search(r"\n\(`python -m benchmarks papers irnn`, \d{4}-.*; 1 of 1 pass; 2 of 2 runs; 0 s\)\n$", table)
     picture = tmp_path / "out" / "irnn.svg"
     assert picture.read_text(encoding="utf-8").count("</svg>") == 1
     names = (("Figures of each run", "csv"), ("Table", "md"), ("Picture", "svg"))
@@ -104,7 +107,7 @@ def test_without_matplotlib_it_says_so(paper, capsys, tmp_path, monkeypatch):
 
 def test_what_fails_is_status_1(paper, capsys, tmp_path, monkeypatch):
     fails = paper._replace(jobs=lambda full, seeds: [Job("T = 3", 0, work, {"share": 0.4})])
-    monkeypatch.setitem(reproductions.PAPERS, "irnn", fails)
+    monkeypatch.setitem(papers.PAPERS, "irnn", fails)
     status, out, _ = run(capsys, tmp_path)
     assert status == 1
     assert "\n    FAIL         ≥ 50 %\n" in out
@@ -114,7 +117,7 @@ def test_what_fails_is_status_1(paper, capsys, tmp_path, monkeypatch):
 def test_all_of_it_and_more_seeds(paper, capsys, tmp_path):
     _, out, _ = run(capsys, tmp_path, "--full", "--seeds", "3")
     assert RAN == [0, 1, 2, 0, 1, 2]
-    assert "`minirnn reproduce irnn --full --seeds 3`" in out
+    assert "`python -m benchmarks papers irnn --full --seeds 3`" in out
     assert (tmp_path / "out" / "irnn-full.csv").exists()
 
 
@@ -150,24 +153,24 @@ def test_results_of_an_earlier_run_are_not_overwritten(paper, capsys, tmp_path):
     status, _, err = run(capsys, tmp_path)
     assert (status, RAN) == (2, [])
     assert err == (
-        f"minirnn: error: --out: expected a directory without figures of this paper, got "
+        f"{ERROR}--out: expected a directory without figures of this paper, got "
         f"'{tmp_path / 'out' / 'irnn.csv'}': go on with them by --resume, or choose another\n"
     )
 
 
 def test_a_job_that_fails_is_an_error_in_one_line(paper, capsys, tmp_path, monkeypatch):
     def run_all(jobs, processes, done):
-        raise JobError("reproduce: T = 3, seed 0: ValueError: no")
+        raise JobError("papers: T = 3, seed 0: ValueError: no")
 
-    monkeypatch.setattr("minirnn.reproductions.running.run_all", run_all)
-    assert run(capsys, tmp_path)[::2] == (2, "minirnn: error: reproduce: T = 3, seed 0: ValueError: no\n")
+    monkeypatch.setattr("benchmarks.papers.command.run_all", run_all)
+    assert run(capsys, tmp_path)[::2] == (2, f"{ERROR}papers: T = 3, seed 0: ValueError: no\n")
 
 
 def test_ctrl_c_keeps_what_there_is(paper, capsys, tmp_path, monkeypatch):
     stops = paper._replace(
         jobs=lambda full, seeds: [Job("T = 3", 0, work, {"share": 0.7}), Job("T = 3", 1, work, {"share": None})]
     )
-    monkeypatch.setitem(reproductions.PAPERS, "irnn", stops)
+    monkeypatch.setitem(papers.PAPERS, "irnn", stops)
     status, out, _ = run(capsys, tmp_path)
     assert status == 130
     assert "70.0 %" in out
@@ -183,15 +186,25 @@ def test_ctrl_c_keeps_what_there_is(paper, capsys, tmp_path, monkeypatch):
     ],
 )
 def test_bad_options_are_refused(options, text, capsys):
-    assert main(["reproduce", *options]) == 2
+    with pytest.raises(SystemExit) as ended:
+        main(["papers", *options])
+    assert ended.value.code == 2
     assert text in capsys.readouterr().err
+
+
+def test_help_lists_the_papers_and_says_what_each_is(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["papers", "--help"])
+    assert ended.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert all(f" {name} {paper.what}" in text for name, paper in papers.PAPERS.items())
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_anything_runs(paper, capsys, tmp_path):
     (tmp_path / "out").write_text("a file")
     status, _, err = run(capsys, tmp_path)
     assert (status, RAN) == (2, [])
-    assert err == f"minirnn: error: --out: expected a directory, got '{tmp_path / 'out'}': file exists: try another\n"
+    assert err == f"{ERROR}--out: expected a directory, got '{tmp_path / 'out'}': file exists: try another\n"
 
 
 def test_another_file_there_is_refused_by_resume(paper, capsys, tmp_path):

@@ -37,7 +37,7 @@ class DroppedEveryStep(Recurrence):
     Notes
     -----
     In evaluation mode it is the layer.
-    """  # noqa: D400
+    """
 
     reverse = False
     batch_first = False

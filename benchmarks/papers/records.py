@@ -1,10 +1,10 @@
-"""The results of a reproduction as a CSV file: written after every job, and read again to go on."""
+"""The results of a paper's experiments as a CSV file: written after every job, and read again to go on."""
 
 import csv
 import io
 from pathlib import Path
 
-from minirnn.reproductions.base import Result, Results
+from benchmarks.papers.base import Result, Results
 from minirnn.storage import write_whole
 
 HEADER = ["setting", "seed", "figure", "value", "seconds"]
@@ -17,7 +17,7 @@ def write(path: Path, results: Results) -> None:
     table.writerow(HEADER)
     for r in results:
         table.writerows([r.setting, r.seed, name, repr(value), f"{r.seconds:.3f}"] for name, value in r.figures.items())
-    write_whole(path, text.getvalue().encode(), "reproduce")
+    write_whole(path, text.getvalue().encode(), "papers")
 
 
 def read(path: Path) -> Results:
@@ -39,8 +39,6 @@ def read(path: Path) -> Results:
             result = found.setdefault(key, Result(*key, {}, float(seconds)))
             result.figures[figure] = float(value)
     except ValueError as error:
-        expected = (
-            f"reproduce: expected results that an earlier run wrote in {str(path)!r}, got something else ({error})"
-        )
+        expected = f"papers: expected results that an earlier run wrote in {str(path)!r}, got something else ({error})"
         raise ValueError(f"{expected}: move it away, or choose another directory") from None
     return Results(found.values())

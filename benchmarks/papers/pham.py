@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.papers.base import COLOURS, Figures, Job, Line, Paper, Published, Results, counted, median, percent
+from benchmarks.papers.dropped import BETWEEN, EVERYWHERE, SEQUENCE, WITHOUT, P, build
+from benchmarks.papers.dropped import DroppedEveryStep as DroppedEveryStep
 from minirnn.arguments import Array
 from minirnn.autograd.gradients import grad
 from minirnn.autograd.tensor import Tensor
 from minirnn.layers import SequenceModel
 from minirnn.optim import Adam
-from minirnn.reproductions.base import COLOURS, Figures, Job, Line, Paper, Published, Results, counted, median, percent
-from minirnn.reproductions.dropped import BETWEEN, EVERYWHERE, SEQUENCE, WITHOUT, P, build
-from minirnn.reproductions.dropped import DroppedEveryStep as DroppedEveryStep
 from minirnn.tasks import DigitsTask, SequenceTask, TemporalOrderTask
 from minirnn.tasks.recorded import take
 from minirnn.training import fit, measure, until_solved
@@ -324,6 +324,7 @@ def _draw_runs(
 
 PAPER = Paper(
     name="pham",
+    what="dropout between the layers only against everywhere (Pham et al. 2014)",
     title="Pham, Bluche, Kermorvant & Louradour 2014, Dropout improves recurrent neural networks for handwriting "
     "recognition",
     about=(

@@ -1,9 +1,9 @@
-"""What a reproduction prints: ours beside the published figures, line by line."""
+"""What is printed of a paper's experiments: ours beside the published figures, line by line."""
 
 import textwrap
 from collections.abc import Sequence
 
-from minirnn.reproductions.base import Line, Paper, Result
+from benchmarks.papers.base import Line, Paper, Result
 
 WIDTH = 100
 VERDICTS = {True: "pass", False: "FAIL", None: ""}

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from minirnn.reproductions.mnist import MnistTask
+from benchmarks.papers.mnist import MnistTask
 
 
 def test_without_the_package_it_says_what_to_install(monkeypatch):

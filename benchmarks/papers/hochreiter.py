@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.papers.base import COLOURS, Figures, Job, Line, Paper, Published, Results, counted, median, percent
 from minirnn.layers import LSTMLayer, RecurrentLayer, SequenceModel
 from minirnn.layers.plain import Linear
 from minirnn.losses import cross_entropy, mse
 from minirnn.optim import Adam
-from minirnn.reproductions.base import COLOURS, Figures, Job, Line, Paper, Published, Results, counted, median, percent
 from minirnn.tasks import EmbeddedReberTask, OriginalAddingTask, TemporalOrderTask
 from minirnn.tasks.adding import TOLERANCE
 from minirnn.training import fit, measure
@@ -269,6 +269,7 @@ def _published(name: str) -> int | None:
 
 PAPER = Paper(
     name="hochreiter",
+    what="adding, temporal order and the embedded Reber grammar with LSTM (Hochreiter & Schmidhuber 1997)",
     title="Hochreiter & Schmidhuber 1997, Long short-term memory",
     about=(
         "Adding as it was first posed (experiment 4), with four cells whose input gates begin at −3 and −6, until "

@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from minirnn.reproductions.base import Line, Published, Result, Results, counted, median, percent, spread
-from minirnn.reproductions.report import duration, of_one, table, verdict
+from benchmarks.papers.base import Line, Published, Result, Results, counted, median, percent, spread
+from benchmarks.papers.report import duration, of_one, table, verdict
 
 
 def test_results_give_a_figure_in_the_order_of_the_seeds():

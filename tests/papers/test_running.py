@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from error_texts import raises
 
+from benchmarks.papers.base import Job
+from benchmarks.papers.running import JobError, run_all, run_one
 from minirnn.layers.threads import get_num_threads
-from minirnn.reproductions.base import Job
-from minirnn.reproductions.running import JobError, run_all, run_one
 
 
 def figures(*, seed, factor):
@@ -54,16 +54,14 @@ def test_no_jobs_are_no_work():
 def test_a_job_that_fails_is_named_and_the_others_are_given_up():
     start = time.perf_counter()
     jobs = [Job("sound", 0, waiting, {}), Job("adding, T = 3", 7, failing, {})]
-    with raises(JobError, "reproduce: adding, T = 3, seed 7: ArithmeticError: no root of it"):
+    with raises(JobError, "papers: adding, T = 3, seed 7: ArithmeticError: no root of it"):
         run_all(jobs, 2, lambda result: None)
     assert time.perf_counter() - start < 30
     wait_until(lambda: not any(is_alive(process.pid) for process in multiprocessing.active_children()))
 
 
 def test_a_process_that_is_killed_is_said_to_be():
-    text = (
-        "reproduce: a process was killed: was there enough memory? --jobs 1 takes less, and --resume goes on from here"
-    )
+    text = "papers: a process was killed: was there enough memory? --jobs 1 takes less, and --resume goes on from here"
     with raises(JobError, text):
         run_all([Job("sound", 0, waiting, {}), Job("short of memory", 0, killed, {})], 2, lambda result: None)
     wait_until(lambda: not any(is_alive(process.pid) for process in multiprocessing.active_children()))
@@ -82,7 +80,7 @@ def test_no_process_is_left_when_it_is_ended(number, tmp_path):
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     here = Path(__file__).parent
-    paths = [str(here), str(here.parent), os.environ.get("PYTHONPATH", "")]
+    paths = [*map(str, (here, *here.parents[:2])), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     with subprocess.Popen(
         [sys.executable, program, tmp_path], env=environment, stderr=subprocess.PIPE, text=True
