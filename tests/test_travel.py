@@ -83,7 +83,7 @@ def public(module=mr):
 
 
 PUBLIC = dict(public())
-CLASSES = {value for value in PUBLIC.values() if inspect.isclass(value)}
+CLASSES = list(dict.fromkeys(value for value in PUBLIC.values() if inspect.isclass(value)))  # in a fixed order
 
 
 def made_by(kind):

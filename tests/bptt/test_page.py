@@ -93,18 +93,18 @@ def test_the_norms_of_states_are_by_row(kind, way, tmp_path):
     trace = make(kind, lengths=[3, 7, 1, 6], **WAYS[way]).trace()
     by_row = data_of(page_of(trace, tmp_path))["state_norms"]["by_row"]
     fields = {"dh": trace.dL_dh, "local": trace.dL_dh_local, "carried": trace.dL_dh_carried, "dz": trace.dL_dz}
-    fields |= {"x": trace.x, "h": trace.hs, "z": trace.pre_activations}
+    fields |= {"h": trace.hs}
     for name, field in fields.items():
         assert np.abs(unpacked(by_row[name]) - np.linalg.norm(field, axis=2)).max() < 1e-14, name
     assert ("carried_c" in by_row) == (kind == "lstm")
 
 
 @pytest.mark.parametrize("way", ["plain", "reverse"])
-def test_the_terms_add_up_to_the_pre_activations(way):
+def test_the_terms_add_up_to_the_pre_activations(way, tmp_path):
     trace = make("elman", lengths=[3, 7, 1, 6], **WAYS[way]).trace()
-    terms = numbers._terms(trace)
-    bias = np.where(trace.valid[..., None], trace.layer.b_h.data, 0)
-    assert np.abs(terms["from_x"] + terms["from_h"] + bias - trace.pre_activations).max() < 1e-14
+    arrays = data_of(page_of(trace, tmp_path))["equation"]["arrays"]
+    terms = sum(unpacked(arrays[name]) for name in ("x⟦t⟧ Wₓₕ", "h⟦b⟧ Wₕₕ", "b"))
+    assert np.abs(terms - unpacked(arrays["z⟦t⟧"]))[trace.valid].max() < 1e-14
 
 
 @pytest.mark.parametrize("way", ["plain", "reverse"])
@@ -114,7 +114,7 @@ def test_what_is_carried_in_c_is_the_total_but_for_what_h_shows_of_it(way, lengt
     trace = make("lstm", lengths=lengths, **WAYS[way]).trace()
     o = 1 / (1 + np.exp(-trace.pre_activations[..., 3 * H :]))
     shown = trace.dL_dh * o * (1 - np.tanh(trace.cs) ** 2)
-    carried = numbers._carried_c(trace)
+    carried = trace._shown(trace._arriving[1][1:])
     assert np.abs(trace.dL_dc - shown - carried).max() < 1e-14
     assert np.abs(carried).max() > 1e-3
 
@@ -183,8 +183,9 @@ def _pairs(edges):
 
 
 @pytest.mark.parametrize("sizes", [(5, 2, 8, 8), (5, 2, 9, 8), (5, 2, 8, 9)])
-def test_the_numbers_of_the_equation_travel_where_they_are_few(sizes, tmp_path):
-    trace = make("elman", sizes=sizes).trace()
+@pytest.mark.parametrize("way", ["plain", "reverse"])
+def test_the_numbers_of_the_equation_travel_where_they_are_few(sizes, way, tmp_path):
+    trace = make("elman", sizes=sizes, **WAYS[way]).trace()
     equation = data_of(page_of(trace, tmp_path))["equation"]
     arrays = {name: unpacked(packed) for name, packed in equation["arrays"].items()}
     assert np.array_equal(unpacked(equation["saturation"]), trace.saturation)

@@ -19,8 +19,8 @@ const atStep = (text, t) => text.replaceAll("⟦t⟧", sub(t)).replaceAll("⟦b�
 /** Make a table of the terms of one equation: a line for each vector, several for a matrix; tinted by sign and size. */
 function termTable(entries, t, row) {
   const box = element("div", "values"), table = element("table"), body = element("tbody");
-  for (const [name, shape, key] of entries) {
-    TERMS[key](t, row).forEach((values, i) => {
+  for (const [name, shape] of entries) {
+    TERMS[name](t, row).forEach((values, i) => {
       const line = element("tr"), scale = largest(values);
       const className = name === "local" || name === "carried" ? name : "";
       line.append(element("th", className, i ? "" : atStep(name, t)), element("td", "shape", i ? "" : shape));
@@ -48,7 +48,7 @@ function showEquation() {
     const formula = element("div", "formula");
     for (const line of lines) formula.append(element("div", "symbols", atStep(line, t)));
     parts.push(formula);
-    const shown = entries.filter(([, , key]) => !(last && key.includes("⟦a⟧")));
+    const shown = entries.filter(([name]) => !(last && name.includes("⟦a⟧")));
     if (valid(t, row) && shown.length) parts.push(termTable(shown, t, row));
   }
   if (!EQUATION.numbers) parts.push(element("p", "why", "There are many numbers: those shown are norms."));

@@ -120,29 +120,14 @@ def _units(trace: Flow, rows: list[int]) -> dict[str, Any]:
 def _state_norms(trace: Flow, rows: list[int]) -> dict[str, Any]:
     """Return norms over the units, of each row that travels and of all rows together."""
     gradients = {"dh": trace.dL_dh, "local": trace.dL_dh_local, "carried": trace.dL_dh_carried, "dz": trace.dL_dz}
-    if len(trace._unrolled.states) > 1:
-        gradients["carried_c"] = _carried_c(trace)
-    values = {"x": trace.x, "h": trace.hs, "z": trace.pre_activations} | _terms(trace)
-    by_row = {name: exact(_norm(a[:, rows], (2,))) for name, a in (gradients | values).items()}
+    if len(trace._arriving) > 1:
+        gradients["carried_c"] = trace._shown(trace._arriving[1][1:])
+    by_row = {name: exact(_norm(a[:, rows], (2,))) for name, a in (gradients | {"h": trace.hs}).items()}
     together = {"dh": exact(trace.gradient_norms), "local": exact(_norm(trace.dL_dh_local, (1, 2)))}
     return {"by_row": by_row, "together": together}
 
 
-def _carried_c(trace: Flow) -> Array:
-    """Return what comes back to the second state, c of an LSTM, from the step after: (T, N, H)."""
-    arriving = np.zeros_like(trace._back.before[1])
-    arriving[:-1] = trace._back.before[1][1:]
-    return trace._shown(arriving)
-
-
-def _terms(trace: Flow) -> dict[str, Array]:
-    """Return the two terms of the pre-activations: X_t W_xh and the recurrent one, (T, N, G·H)."""
-    u = trace._unrolled
-    recurrent = np.concatenate([fed @ u.steps.W_hh[:, columns] for columns, fed in u.fed()], axis=-1)
-    return {"from_x": trace._shown(u.x @ u.steps.W_xh), "from_h": trace._shown(recurrent)}
-
-
-def _norm(a: Array, axes: tuple[int, ...]) -> Array:
+def _norm(a: Array, axes: tuple[int, ...] | None) -> Array:
     return np.sqrt(np.square(a.astype(np.float64)).sum(axis=axes))
 
 
@@ -255,13 +240,11 @@ def _equation(trace: Flow, rows: list[int]) -> dict[str, Any]:
 
 
 def _entry(part: Entry, arrays: dict[str, Any], few: bool, place: Place) -> list[str]:
-    """Return a term's name, its shape, and under which name its numbers travel; they are in time order."""
+    """Return a term's name, under which its numbers travel, and its shape."""
     name = _styled(part.name, place)
-    values = part.values[place.trace._turn] if part.values.ndim > 2 else part.values
     if name not in arrays:
-        axes = -1 if values.ndim > 2 else None
-        arrays[name] = exact(values if few else np.sqrt(np.square(values.astype(np.float64)).sum(axis=axes)))
-    return [name, part.shape, name]
+        arrays[name] = exact(part.values if few else _norm(part.values, (2,) if part.values.ndim > 2 else None))
+    return [name, part.shape]
 
 
 def _styled(text: str, place: Place) -> str:
