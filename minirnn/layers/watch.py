@@ -268,7 +268,7 @@ class Watch:
         if past is not None:
             parts = {"through W_hh": h, "past it": past}
             h = see("dL/dH_{t-1}", h + past, parts, OF_GRADIENT, carried=True)
-        return [h, *back.direct[1:]]
+        return [h, *(np.zeros_like(h) if d is None else d for d in back.direct[1:])]
 
     def _carries(self, at: Kept) -> Array | None:
         """Return for which rows the gradient of the state before is used: not at a sequence's first step."""

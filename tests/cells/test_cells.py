@@ -1,5 +1,6 @@
 """A cell is its equation: what follows from it alone, with two states and three blocks, in every tool there is."""
 
+import contextlib
 import copy
 import json
 import re
@@ -201,6 +202,29 @@ def test_an_anomaly_is_named_by_the_term_forward_and_back(backend):
             outputs.backward(np.full((T, N, H), 1e308))
     assert re.search(r"backward at step t=6, row n=\d: dL/d", str(caught.value)), caught.value
     assert last.shape == (N, H)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_within_detect_anomaly_the_numbers_of_any_equation_are_the_same(backend):
+    class Fresh(mr.Cell):
+        """Its second state is made anew at each step, so that nothing goes back to the one before."""
+
+        states = 2
+
+        def equation(self, z, h, s):
+            return mr.tanh(z), z * 0.5
+
+    for cell in (Fresh(), Waits(), Named(), Mixing()):
+        layer = layer_of(cell, backend=backend)
+        found = []
+        for mode in (contextlib.nullcontext(), mr.detect_anomaly()):
+            x, state = inputs(layer)
+            layer.zero_grad()
+            with mode:
+                curved(layer, x, state, [3, 7, 1, 6]).backward()
+            found.append([t.grad for t in [x, *(state if isinstance(state, list) else [state]), *layer.parameters()]])
+        for a, b in zip(*found, strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
 def test_an_equation_is_read_with_what_it_is_made_of():
