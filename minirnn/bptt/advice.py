@@ -3,19 +3,77 @@
 import math
 from collections.abc import Iterator
 
-from minirnn.bptt.findings import ROUNDING, Finding, Part, is_lstm, say
+from minirnn.bptt.findings import ROUNDING, Finding, is_lstm, say
 from minirnn.bptt.measures import Figures
 
 _ENOUGH = 0.1  # of the units: with more of them dead, a layer that is healthy otherwise is told so
 _TAKE_BACK = "If it grew so in training, lower the learning rate."
 
 
-def advise(verdict: str, figures: Figures) -> list[Finding]:
+def advise(verdict: str, f: Figures) -> list[Finding]:
     """Return what to try, the most promising first."""
-    return say(figures, _ADVICE[verdict])
+    return say(f, _tried(verdict, f))
 
 
-# --- vanishing, exploding ---------------------------------------------------------------------------------------------
+def _tried(verdict: str, f: Figures) -> Iterator[str]:
+    match verdict:
+        case "not finite":
+            yield from _not_finite(f)
+        case "dead":
+            yield from _largest_term(f)
+            yield """If the {dead_units:d} units died in training: one update that is too large is enough, and no
+                gradient brings them back. Start again with a smaller learning rate, and clip."""
+            yield 'Or take activation="tanh", whose φ′ is never exactly 0; that of ReLU is, here at {off:percent}.'
+        case "no gradient":
+            yield """Look for a head whose weight is 0, a detach(), or a mask over everything: {enters:d} of {T:steps}
+                get a gradient."""
+        case "exploding":
+            yield from _exploding(f)
+        case "saturated":
+            yield """Make the pre-activations smaller: |z_t| is {mean_pre_activation} on average, and tanh is flat
+                beyond 2.2, the sigmoid beyond 4.4."""
+            yield from _largest_term(f)
+        case "vanishing":
+            yield from _vanishing(f)
+        case "too short":
+            yield "Give it a sequence longer than T = {T:d}, or a loss of a later step: gradients go back from there."
+        case "healthy":
+            yield from _healthy(f)
+
+
+def _not_finite(f: Figures) -> Iterator[str]:
+    bad = f["not_finite"]
+    if bad["pass"] == "given":
+        yield """Look for the update or the file that put {not_finite[value]} into {not_finite[what]}: all {T:steps}
+            follow."""
+    elif bad["what"] == "x_t":
+        yield """Clean the input: x{not_finite[step]:at step} has {not_finite[value]}. If that is padding, say so by
+            lengths=."""
+    elif bad["pass"] == "backward" and f.get("rate", 0.0) > 1:
+        yield from _exploding(f)
+    else:
+        yield """Run it within mr.detect_anomaly(): it names what makes the first
+            {not_finite[value]}{not_finite[step]:at step}."""
+        if isinstance(f.get("spectral_radius"), float) and bad["pass"] == "forward":
+            yield """If h_t grows from step to step, W_hh is too large: its spectral radius is {spectral_radius}, and
+                with ReLU or the identity nothing bounds h_t."""
+
+
+def _largest_term(f: Figures) -> Iterator[str]:
+    """Say what the pre-activations are mostly made of, and what to do about that."""
+    orthogonal = 'start with a smaller W_hh, such as recurrent_initializer="orthogonal"'
+    terms = {
+        "mean_input_term": ("X_t W_xh", "scale the input (|x_t| goes up to {largest_input}), or W_xh"),
+        "mean_recurrent_term": ("H_{{t-1}} W_hh", orthogonal),
+        "mean_bias": ("b_h", "start b_h at 0"),
+    }
+    if "mean_bias" in f:
+        largest, remedy = terms[max(terms, key=f.__getitem__)]
+        sizes = ", ".join(f"{{{name}}} of {term}" for name, (term, _) in terms.items())
+        yield f"Of the terms of z_t {largest} is the largest ({sizes}, on average): {remedy}. {_TAKE_BACK}"
+
+
+# --- the gradient on its way back -------------------------------------------------------------------------------------
 
 
 def _vanishing(f: Figures) -> Iterator[str]:
@@ -23,30 +81,23 @@ def _vanishing(f: Figures) -> Iterator[str]:
         yield from _wide_open(f)
     elif "mean_slope" in f:
         yield from _other_start(f)
-        yield (
-            "Or take an LSTMLayer or a GRULayer: its gate f or z, once open, is a path from step to step with a factor "
-            "near 1, instead of {rate:.3g}."
-        )
+        yield """Or take an LSTMLayer or a GRULayer: its gate f or z, once open, is a path from step to step with a
+            factor near 1, instead of {rate:.3g}."""
     yield "Do not clip against it: that makes no gradient larger, and {left:percent} of the norm is left."
     if f.get("reach", math.inf) < f["steps_back"]:
-        yield (
-            "If it must stay as it is, go back {reach:steps at least} at a time (truncated BPTT): beyond them less "
-            "than 1 % is left anyway."
-        )
+        yield """If it must stay as it is, go back {reach:steps at least} at a time (truncated BPTT): beyond them less
+            than 1 % is left anyway."""
 
 
 def _wide_open(f: Figures) -> Iterator[str]:
     """Say how to make a gate keep for about T steps (Tallec & Ollivier 2018), unless it does."""
     bias = math.log(max(f["T"] - 1, 2))
     kept = 1 / (1 + math.exp(-bias))
+    z = ("z", f"{bias:.2g} in the block of z in b_h (columns H to 2H)")
+    gate, start = ("f", f"forget_bias={bias:.2g}") if is_lstm(f) else z
     if f["kept"] < kept:
-        gate, start = "z", f"{bias:.2g} in the block of z in b_h (columns H to 2H)"
-        if is_lstm(f):
-            gate, start = "f", f"forget_bias={bias:.2g}"
-        yield (
-            f"Let {gate} keep for as long as the sequence lasts: {start}, which is ln(T − 1) for T = {{T:d}}, starts it "
-            f"at {kept:.3g} instead of {{kept}} (Tallec & Ollivier 2018)."
-        )
+        yield f"""Let {gate} keep for as long as the sequence lasts: {start}, which is ln(T − 1) for T = {{T:d}}, starts
+            it at {kept:.3g} instead of {{kept}} (Tallec & Ollivier 2018)."""
 
 
 def _other_start(f: Figures) -> Iterator[str]:
@@ -54,118 +105,34 @@ def _other_start(f: Figures) -> Iterator[str]:
     if f["largest_slope"] < 1:
         yield "Take another activation: this φ′ is at most {largest_slope}, that of tanh and ReLU is 1."
     elif f["identity"] and "off" in f:
-        yield (
-            "Keep its rectifiers on: W_hh is {identity:=the identity already}, but {off:percent} are off, and each "
-            "cuts a path. Start b_h a little above 0, or scale the input down."
-        )
+        yield """Keep its rectifiers on: W_hh is {identity:=the identity already}, but {off:percent} are off, and each
+            cuts a path. Start b_h a little above 0, or scale the input down."""
         return
-    yield (
-        'Start as an IRNN: activation="relu", init="irnn" (Le et al. 2015). W_hh = I has the spectral radius 1 (here '
-        "{spectral_radius}), and φ′ is exactly 1 at a unit that is on (here {mean_slope} on average)."
-    )
+    yield """Start as an IRNN: activation="relu", init="irnn" (Le et al. 2015). W_hh = I has the spectral radius 1 (here
+        {spectral_radius}), and φ′ is exactly 1 at a unit that is on (here {mean_slope} on average)."""
 
 
 def _exploding(f: Figures) -> Iterator[str]:
     yield from _smaller_start(f)
     if "clip" in f:
-        yield (
-            "Clip before every update: mr.optim.clip_grad_norm(model.parameters(), {clip:.2g}). That keeps the step "
-            "small, not the direction: what comes from far back still outweighs the rest {left} to 1."
-        )
+        yield """Clip before every update: mr.optim.clip_grad_norm(model.parameters(), {clip:.2g}). That keeps the step
+            small, not the direction: what comes from far back still outweighs the rest {left} to 1."""
     if f["rate"] > 1:
-        yield (
-            "Go back fewer steps at a time (truncated BPTT): at {rate:.3g} a step it has grown tenfold in "
-            "{rate:steps to tenfold}."
-        )
+        yield """Go back fewer steps at a time (truncated BPTT): at {rate:.3g} a step it has grown tenfold in
+            {rate:steps to tenfold}."""
 
 
 def _smaller_start(f: Figures) -> Iterator[str]:
     """Say how to start with a smaller W_hh, if it is larger than it need be, or with less dropout."""
-    if f.get("largest_mask", 1.0) > 1 and f["step_bound"] / f["largest_mask"] <= 1 + ROUNDING:
-        yield (
-            "Drop less: recurrent_dropout multiplies what it keeps of h by {largest_mask}, and W_hh with σ₁ = "
-            "{spectral_norm} does not."
-        )
-        return
     norm, instead = f["spectral_norm"], "{spectral_norm}"
     if isinstance(norm, dict):
-        norm, instead = max(norm.values()), "{spectral_norm:largest block}"
-    if norm > 1 + ROUNDING:
-        yield (
-            'Start with a smaller W_hh: recurrent_initializer="orthogonal" has σ₁ = 1 instead of '
-            f"{instead}. {_TAKE_BACK}"
-        )
-
-
-# --- units ------------------------------------------------------------------------------------------------------------
-
-
-def _saturated(f: Figures) -> Iterator[str]:
-    yield (
-        "Make the pre-activations smaller: |z_t| is {mean_pre_activation} on average, and tanh is flat beyond 2.2, the "
-        "sigmoid beyond 4.4."
-    )
-    yield from _largest_term(f)
-
-
-def _largest_term(f: Figures) -> Iterator[str]:
-    """Say what the pre-activations are mostly made of, and what to do about that."""
-    remedies = {
-        "mean_input_term": ("X_t W_xh", "scale the input (|x_t| goes up to {largest_input}), or W_xh"),
-        "mean_recurrent_term": (
-            "H_{{t-1}} W_hh",
-            'start with a smaller W_hh, such as recurrent_initializer="orthogonal"',
-        ),
-        "mean_bias": ("b_h", "start b_h at 0"),
-    }
-    if "mean_bias" in f:
-        term, remedy = remedies[max(remedies, key=f.__getitem__)]
-        yield (
-            f"Of the terms of z_t {term} is the largest ({{mean_input_term}} of X_t W_xh, {{mean_recurrent_term}} of "
-            f"H_{{{{t-1}}}} W_hh, {{mean_bias}} of b_h, on average): {remedy}. {_TAKE_BACK}"
-        )
-
-
-def _dead(f: Figures) -> Iterator[str]:
-    yield from _largest_term(f)
-    yield (
-        "If the {dead_units:d} units died in training: one update that is too large is enough, and no gradient brings "
-        "them back. Start again with a smaller learning rate, and clip."
-    )
-    yield 'Or take activation="tanh", whose φ′ is never exactly 0; that of ReLU is, here at {off:percent}.'
-
-
-# --- the others -------------------------------------------------------------------------------------------------------
-
-
-def _not_finite(f: Figures) -> Iterator[str]:
-    bad = f["not_finite"]
-    if bad["pass"] == "given":
-        yield "Look for the update or the file that put {not_finite[value]} into {not_finite[what]}: all {T:steps} follow."
-    elif bad["what"] == "x_t":
-        at = "x{not_finite[step]:at step}"
-        yield f"Clean the input: {at} has {{not_finite[value]}}. If that is padding, say so by lengths=."
-    elif bad["pass"] == "backward" and f.get("rate", 0.0) > 1:
-        yield from _exploding(f)
-    else:
-        first = "{not_finite[value]}{not_finite[step]:at step}"
-        yield f"Run it within mr.detect_anomaly(): it names what makes the first {first}."
-        if isinstance(f.get("spectral_radius"), float) and bad["pass"] == "forward":
-            yield (
-                "If h_t grows from step to step, W_hh is too large: its spectral radius is {spectral_radius}, and with "
-                "ReLU or the identity nothing bounds h_t."
-            )
-
-
-def _no_gradient(f: Figures) -> Iterator[str]:
-    yield (
-        "Look for a head whose weight is 0, a detach(), or a mask over everything: {enters:d} of {T:steps} get a "
-        "gradient."
-    )
-
-
-def _too_short(f: Figures) -> Iterator[str]:
-    yield "Give it a sequence longer than T = {T:d}, or a loss of a later step: gradients go back from there."
+        norm, instead = max(norm.values()), "{spectral_norm:largest}"
+    if f.get("largest_mask", 1.0) > 1 and f["step_bound"] / f["largest_mask"] <= 1 + ROUNDING:
+        yield """Drop less: recurrent_dropout multiplies what it keeps of h by {largest_mask}, and W_hh with
+            σ₁ = {spectral_norm} does not."""
+    elif norm > 1 + ROUNDING:
+        yield f"""Start with a smaller W_hh: recurrent_initializer="orthogonal" has σ₁ = 1 instead of {instead}.
+            {_TAKE_BACK}"""
 
 
 def _healthy(f: Figures) -> Iterator[str]:
@@ -174,18 +141,5 @@ def _healthy(f: Figures) -> Iterator[str]:
     if f.get("reach", math.inf) < 1000:
         yield "For sequences longer than {reach:whole steps} look again: less than 1 % would be left there."
     if f.get("dead_units", 0) > _ENOUGH * f["H"]:
-        yield (
-            "Watch the dead units, {dead_units:d} of {H:d}: if they become more in training, lower the learning rate."
-        )
-
-
-_ADVICE: dict[str, Part] = {
-    "not finite": _not_finite,
-    "no gradient": _no_gradient,
-    "dead": _dead,
-    "exploding": _exploding,
-    "saturated": _saturated,
-    "vanishing": _vanishing,
-    "too short": _too_short,
-    "healthy": _healthy,
-}
+        yield """Watch the dead units, {dead_units:d} of {H:d}: if they become more in training, lower the learning
+            rate."""

@@ -2,7 +2,7 @@
 
 import math
 import string
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from minirnn.bptt.measures import CLIP_RANGE, REACH, Figures
@@ -19,19 +19,27 @@ class Finding(NamedTuple):
     figures: tuple[str, ...]
 
 
-Part = Callable[[Figures], Iterator[str]]
-"""What yields templates for some figures, one for each sentence: ``{left:percent}`` is the figure left, in percent."""
-
-
-def say(figures: Figures, *parts: Part) -> list[Finding]:
-    """Return what these parts have to say about the figures."""
-    return [_filled_in(template, figures) for part in parts for template in part(figures)]
-
-
-def find(figures: Figures) -> list[Finding]:
+def find(f: Figures) -> list[Finding]:
     """Return what there is to say about these figures, the most important first."""
     parts = (_not_finite, _entering, _left, _rate, _norms, _bound, _radius, _gates, _units, _clip)
-    return say(figures, *parts)
+    return say(f, (template for part in parts for template in part(f)))
+
+
+def say(figures: Figures, templates: Iterable[str]) -> list[Finding]:
+    """Fill in each template: ``{left:percent}`` is the figure left, in percent. How its lines break is all the same."""
+    return [_filled_in(" ".join(template.split()), figures) for template in templates]
+
+
+def _filled_in(template: str, figures: Figures) -> Finding:
+    names = [field.partition("[")[0] for _, field, _, _ in _Words().parse(template) if field]
+    return Finding(_Words().vformat(template, (), figures), tuple(dict.fromkeys(names)))
+
+
+class _Words(string.Formatter):
+    def format_field(self, value: Any, spec: str) -> str:
+        if spec.startswith("="):
+            return spec[1:]
+        return _SPECS[spec](value) if spec in _SPECS else format(value, spec)
 
 
 # --- numbers in words -------------------------------------------------------------------------------------------------
@@ -54,11 +62,9 @@ def _steps(n: float) -> str:
 
 
 def _shares(shares: dict[str, float]) -> str:
-    """Return what share of the units it is, by gate if there are several."""
     if len(shares) > 1:
         return ", ".join(f"{percent(share)} in {gate}" for gate, share in shares.items())
-    (share,) = shares.values()
-    return f"{percent(share)} of all steps, rows and units"
+    return f"{percent(*shares.values())} of all steps, rows and units"
 
 
 def _largest(norms: dict[str, float]) -> str:
@@ -67,7 +73,6 @@ def _largest(norms: dict[str, float]) -> str:
 
 
 def _rule(norm: float) -> str:
-    """Return the rule of the threshold for an average norm."""
     low, high = CLIP_RANGE
     return f"{low:g} to {high:g} times the average norm, here between {number(low * norm)} and {number(high * norm)}"
 
@@ -76,7 +81,8 @@ _SPECS: dict[str, Callable[[Any], str]] = {
     "": lambda value: value if isinstance(value, str) else number(value),
     "percent": percent,
     "shares": _shares,
-    "largest block": _largest,
+    "largest": _largest,
+    "rule": _rule,
     "steps": _steps,
     "whole steps": lambda n: _steps(math.floor(n)),
     "steps at least": lambda n: _steps(max(1, math.ceil(n))),
@@ -85,21 +91,8 @@ _SPECS: dict[str, Callable[[Any], str]] = {
     "less one": lambda n: str(n - 1),
     "at step": lambda t: "" if t is None else f" at step t = {t}",
     "updates": lambda n: f"{n:,} update{'' if n == 1 else 's'}",
-    "rule": _rule,
 }
 """How a figure reads. Besides there are Python's own, and ``=words``, which stand in for it."""
-
-
-class _Words(string.Formatter):
-    def format_field(self, value: Any, spec: str) -> str:
-        if spec.startswith("="):
-            return spec[1:]
-        return _SPECS[spec](value) if spec in _SPECS else format(value, spec)
-
-
-def _filled_in(template: str, figures: Figures) -> Finding:
-    names = [field.partition("[")[0] for _, field, _, _ in _Words().parse(template) if field]
-    return Finding(_Words().vformat(template, (), figures), tuple(dict.fromkeys(names)))
 
 
 # --- the gradient on its way back -------------------------------------------------------------------------------------
@@ -119,10 +112,8 @@ def _not_finite(f: Figures) -> Iterator[str]:
 
 def _entering(f: Figures) -> Iterator[str]:
     if not f["enters"] and f.get("not_finite", {}).get("pass") not in ("given", "forward", "loss"):
-        yield (
-            "The loss is {loss}, and a gradient enters at {enters:d} of {T:steps}: as far as it knows, the outputs of "
-            "the layer do not matter here."
-        )
+        yield """The loss is {loss}, and a gradient enters at {enters:d} of {T:steps}: as far as it knows, the outputs
+            of the layer do not matter here."""
 
 
 def _left(f: Figures) -> Iterator[str]:
@@ -130,16 +121,15 @@ def _left(f: Figures) -> Iterator[str]:
         if f.get("enters") and "steps_back" in f:
             yield "The gradient goes back {steps_back:steps}: with T = {T:d} it enters at the first there is."
         return
-    enters = "{enters_at:=that enters last in each row}"
-    if f["enters_at"] is not None:
-        enters = "that enters at step t = {enters_at:d}"
+    enters = "at step t = {enters_at:d}" if f["enters_at"] is not None else "{enters_at:=last in each row}"
     if f["enters"] > 1:
         enters += " (the last of {enters:d} steps at which one enters)"
     if f["left"] > 1:
-        yield f"The gradient {enters} is {{left}} times as large {{steps_back:steps}} further back."
+        yield f"The gradient that enters {enters} is {{left}} times as large {{steps_back:steps}} further back."
     else:
         norm = "norm (in h and c together)" if is_lstm(f) else "norm"
-        yield f"Of the gradient {enters}, {{left:percent}} of the {norm} is left {{steps_back:steps}} further back."
+        yield f"""Of the gradient that enters {enters}, {{left:percent}} of the {norm} is left {{steps_back:steps}}
+            further back."""
 
 
 def is_lstm(f: Figures) -> bool:
@@ -150,18 +140,16 @@ def is_lstm(f: Figures) -> bool:
 def _rate(f: Figures) -> Iterator[str]:
     if not f.get("rate"):
         return
-    factor = "That step back multiplies it by {rate:.4g}: "
+    factor = "That step back multiplies it by {rate:.4g}"
     if f["steps_back"] > 1:
-        factor = (
-            "The first step back multiplies it by {first_factor}, the other {steps_back:less one} by {carried} in all, "
-            "{rate:.4g} each on average: "
-        )
+        factor = """The first step back multiplies it by {first_factor}, the other {steps_back:less one} by {carried}
+            in all, {rate:.4g} each on average"""
     if "half_life" in f:
-        yield f"{factor}its half-life is {{half_life:steps}}, and {percent(REACH)} is left after {{reach}}."
+        yield f"{factor}: its half-life is {{half_life:steps}}, and {percent(REACH)} is left after {{reach}}."
     elif "doubling_time" in f:
-        yield factor + "it doubles every {doubling_time:steps}."
+        yield f"{factor}: it doubles every {{doubling_time:steps}}."
     else:
-        yield factor + "it neither shrinks nor grows."
+        yield f"{factor}: it neither shrinks nor grows."
 
 
 def _norms(f: Figures) -> Iterator[str]:
@@ -170,14 +158,17 @@ def _norms(f: Figures) -> Iterator[str]:
         return
     high, low = max(finite, key=finite.__getitem__), min(finite, key=finite.__getitem__)
     zeros = sum(norm == 0 for norm in finite.values())
-    text = f"{{gradient_norms[{high}]}} where it is largest, at t = {high}, and "
     if number(finite[high]) == number(finite[low]):
         text = f"{{gradient_norms[{low}]}} at all of {{T:steps}}"
-    elif zeros:
-        why = " ({dtype} has no number so small)" if f.get("underflows") else ""
-        text += f"exactly 0 at {zeros} of {{T:steps}}{why}"
     else:
-        text += f"{{gradient_norms[{low}]}} where it is smallest, at t = {low}"
+        text = f"{{gradient_norms[{high}]}} where it is largest, at t = {high}, and "
+        text += (
+            f"exactly 0 at {zeros} of {{T:steps}}"
+            if zeros
+            else f"{{gradient_norms[{low}]}} where it is smallest, at t = {low}"
+        )
+        if zeros and f.get("underflows"):
+            text += " ({dtype} has no number so small)"
     if f["enters"] > 1:
         text += "; it is fed at {enters:d} steps, so that it need not fall where a gradient does"
     yield f"‖dL/dh_t‖ is {text}."
@@ -194,42 +185,32 @@ def _bound(f: Figures) -> Iterator[str]:
         follows = f"Below 1 it must vanish, whatever the input (a theorem: {PAPER})."
     elif f["step_bound"] <= 1 + ROUNDING:
         follows = "At 1 it cannot explode, and need not vanish."
-    mask = "with the {largest_mask} of recurrent_dropout " if "largest_mask" in f else ""
-    yield (
-        f"W_hh has the norm σ₁ = {{spectral_norm}} and φ′ is at most {{largest_slope}}, so that {mask}no step back "
-        f"multiplies a gradient by more than {{step_bound}}. {follows}"
-    )
+    mask = "with the {largest_mask} of recurrent_dropout" if "largest_mask" in f else ""
+    yield f"""W_hh has the norm σ₁ = {{spectral_norm}} and φ′ is at most {{largest_slope}}, so that {mask}
+        no step back multiplies a gradient by more than {{step_bound}}. {follows}"""
 
 
 def _radius(f: Figures) -> Iterator[str]:
     if "largest_slope" in f:
         here = ": here φ′ is {mean_slope} on average" if "mean_slope" in f else ""
-        yield (
-            "The spectral radius of W_hh is ρ = {spectral_radius}: the factor of a step in the long run, if φ′ were 1 "
-            f"throughout (a rule of thumb{here})."
-        )
+        yield f"""The spectral radius of W_hh is ρ = {{spectral_radius}}: the factor of a step in the long run, if φ′
+            were 1 throughout (a rule of thumb{here})."""
     elif isinstance(f.get("spectral_radius"), float):
-        yield (
-            "W_hh has the spectral radius ρ = {spectral_radius} and the norm σ₁ = {spectral_norm}; a step back "
-            "multiplies by φ′ too, of which nothing is known here."
-        )
+        yield """W_hh has the spectral radius ρ = {spectral_radius} and the norm σ₁ = {spectral_norm}; a step back
+            multiplies by φ′ too, of which nothing is known here."""
 
 
 def _gates(f: Figures) -> Iterator[str]:
     if "kept" in f:
-        gate, state = ("f", "c") if is_lstm(f) else ("z", "h")
+        gate, path = ("f", "c_t = f ⊙ c_{{t-1}} + …") if is_lstm(f) else ("z", "h_t = z ⊙ h_{{t-1}} + …")
         half_life = ", a half-life of {kept:half-life}" if 0 < f["kept"] < 1 else ""
-        yield (
-            f"The gate {gate} is {{kept}} on average: by {state}_t = {gate} ⊙ {state}_{{{{t-1}}}} + … alone that is "
-            f"the factor of a step{half_life} (a rule of thumb: the paths through W_hh come on top)."
-        )
+        yield f"""The gate {gate} is {{kept}} on average: by {path} alone that is the factor of a step{half_life}
+            (a rule of thumb: the paths through W_hh come on top)."""
     if isinstance(f.get("spectral_radius"), dict):
         each = [f"{gate} {number(r)} / {number(f['spectral_norm'][gate])}" for gate, r in f["spectral_radius"].items()]
         verbatim = ", ".join(each).replace("{", "{{").replace("}", "}}")
-        yield (
-            "{spectral_radius:=Spectral radius} / {spectral_norm:=norm σ₁} of W_hh by gate: "
-            f"{verbatim}. They alone bound nothing: a gated cell has a path past W_hh."
-        )
+        yield f"""{{spectral_radius:=Spectral radius}} / {{spectral_norm:=norm σ₁}} of W_hh by gate: {verbatim}.
+            They alone bound nothing: a gated cell has a path past W_hh."""
 
 
 # --- units, and clipping ----------------------------------------------------------------------------------------------
@@ -238,10 +219,8 @@ def _gates(f: Figures) -> Iterator[str]:
 def _units(f: Figures) -> Iterator[str]:
     if "off" in f:
         learn = ", and learn nothing from it" if f["dead_units"] else ""
-        yield (
-            "ReLU is off at {off:percent} of all steps, rows and units, and {dead_units:d} of {H:d} units are off "
-            f"throughout this batch{learn}."
-        )
+        yield f"""ReLU is off at {{off:percent}} of all steps, rows and units, and {{dead_units:d}} of {{H:d}} units
+            are off throughout this batch{learn}."""
     elif "saturation" in f:
         yield "Saturated, that is with φ′ at most 5 % of its largest value: {saturation:shares}."
 
@@ -249,18 +228,14 @@ def _units(f: Figures) -> Iterator[str]:
 def _clip(f: Figures) -> Iterator[str]:
     if "message_clip" in f:
         yield "message_clip = {message_clip} bounds each row of dL/dh_t; the factors above are without it."
-    if not math.isfinite(f["parameter_gradient_norm"]):
-        return
-    advice = ", which suggests no threshold to clip at."
+    threshold = ", which suggests no threshold to clip at."
     if "clip_step" in f:
         clip = "clip there" if "clip" in f else "too much to suggest a threshold, the states have grown too"
-        advice = (
-            ". The share of step t = {clip_step:d} alone, which has been through no W_hh, has the norm "
-            f"{{clip_step_norm}}: {clip}."
-        )
+        threshold = f""". The share of step t = {{clip_step:d}} alone, which has been through no W_hh, has the norm
+            {{clip_step_norm}}: {clip}."""
     elif "clip" in f:
-        advice = (
-            ": clip at about {clip}, between {clip_from} and {clip_to}. The rule is 1/2 to 10 times the average over "
-            f"many updates ({PAPER}); this is one batch, and norms often fall as a training goes on: look again then."
-        )
-    yield "The gradient of the layer's parameters has the norm {parameter_gradient_norm}" + advice
+        threshold = f""": clip at about {{clip}}, between {{clip_from}} and {{clip_to}}. The rule is 1/2 to 10 times the
+            average over many updates ({PAPER}); this is one batch, and norms often fall as a training goes on: look
+            again then."""
+    if math.isfinite(f["parameter_gradient_norm"]):
+        yield f"The gradient of the layer's parameters has the norm {{parameter_gradient_norm}}{threshold}"

@@ -62,69 +62,54 @@ def measure_training(history: Record) -> Figures:
 # --- what there is to say ---------------------------------------------------------------------------------------------
 
 
-def find_in_training(figures: Figures) -> list[Finding]:
+def find_in_training(f: Figures) -> list[Finding]:
     """Return what there is to say about the figures of `measure_training`."""
-    return say(figures, _course, _clipped) if figures["updates"] else say(figures, _nothing)
+    return say(f, _found(f))
 
 
-def _nothing(f: Figures) -> Iterator[str]:
-    yield "The history has {updates:updates}, so that it says nothing of the training."
-
-
-def _course(f: Figures) -> Iterator[str]:
+def _found(f: Figures) -> Iterator[str]:
+    if not f["updates"]:
+        yield "The history has {updates:updates}, so that it says nothing of the training."
+        return
     drift = ", {gradient_norm_drift} times as much" if "gradient_norm_drift" in f else ""
-    yield (
-        "In the training of {updates:updates} the norm of all gradients was {gradient_norm_mean} on average: "
-        "{gradient_norm_first} in the first tenth and {gradient_norm_last} in the last (medians)"
-        f"{drift}, while the loss went {_LOSSES}."
-    )
+    yield f"""In the training of {{updates:updates}} the norm of all gradients was {{gradient_norm_mean}} on average:
+        {{gradient_norm_first}} in the first tenth and {{gradient_norm_last}} in the last (medians){drift}, while the
+        loss went {_LOSSES}."""
     if "spike" in f:
-        yield (
-            "The largest norm, {gradient_norm_largest} at update {largest_at:,}, is {spike} times the median of "
-            "{gradient_norm_median}."
-        )
-
-
-def _clipped(f: Figures) -> Iterator[str]:
+        yield """The largest norm, {gradient_norm_largest} at update {largest_at:,}, is {spike} times the median of
+            {gradient_norm_median}."""
     if "clip_norm" not in f:
         yield "Nothing was clipped in {updates:updates}: there was no clip_norm."
         return
-    did = ", {clipped_share_last:percent} of the last tenth" if f["clipped_share"] else ": it did nothing"
-    low, high = CLIP_RANGE
-    rule = f". It is {{clip_ratio}} times the average norm; the rule is {low:g} to {high:g} times ({PAPER})"
-    yield (
-        f"clip_norm = {{clip_norm}} clipped {{clipped_share:percent}} of the updates{did}"
-        f"{rule if 'clip_ratio' in f else ''}."
-    )
+    text = "clip_norm = {clip_norm} clipped {clipped_share:percent} of the updates"
+    text += ", {clipped_share_last:percent} of the last tenth" if f["clipped_share"] else ": it did nothing"
+    if "clip_ratio" in f:
+        low, high = CLIP_RANGE
+        text += f". It is {{clip_ratio}} times the average norm; the rule is {low:g} to {high:g} times ({PAPER})"
+    yield f"{text}."
 
 
 # --- what to try ------------------------------------------------------------------------------------------------------
 
 
-def advise_training(figures: Figures) -> list[Finding]:
+def advise_training(f: Figures) -> list[Finding]:
     """Return what follows from the figures of `measure_training`, the most pressing first."""
-    return say(figures, _about_drift, _about_clipping) if figures["updates"] >= _ENOUGH else []
+    return say(f, [*_about_drift(f), *_about_clipping(f)]) if f["updates"] >= _ENOUGH else []
 
 
 def _about_drift(f: Figures) -> Iterator[str]:
     drift, first = f.get("gradient_norm_drift", 1.0), f["loss_first"]
     fell = f["loss_last"] < first - (1 - _FALLEN) * abs(first)
     if drift > _DRIFTED and fell:
-        yield (
-            "Watch the gradient's norm: it has grown {gradient_norm_drift}-fold in training. The loss still fell "
-            f"({_LOSSES}); when it begins to jump, lower the learning rate."
-        )
+        yield f"""Watch the gradient's norm: it has grown {{gradient_norm_drift}}-fold in training. The loss still fell
+            ({_LOSSES}); when it begins to jump, lower the learning rate."""
     elif drift > _DRIFTED:
-        yield (
-            "Lower the learning rate: the gradients have grown {gradient_norm_drift}-fold in training, and the loss "
-            f"has not fallen ({_LOSSES}): so an explosion begins."
-        )
+        yield f"""Lower the learning rate: the gradients have grown {{gradient_norm_drift}}-fold in training, and the
+            loss has not fallen ({_LOSSES}): so an explosion begins."""
     elif drift < 1 / _DRIFTED and not fell:
-        yield (
-            "Do not wait for more of the same: {gradient_norm_drift:percent} of the gradient's norm is left, and the "
-            f"loss has not fallen ({_LOSSES}). That is a plateau: either the way back is closed (vanishing, saturated "
-            "or dead, see the verdict), or the learning rate is too small to leave it."
-        )
+        yield f"""Do not wait for more of the same: {{gradient_norm_drift:percent}} of the gradient's norm is left, and
+            the loss has not fallen ({_LOSSES}). That is a plateau: either the way back is closed (vanishing, saturated
+            or dead, see the verdict), or the learning rate is too small to leave it."""
 
 
 def _about_clipping(f: Figures) -> Iterator[str]:
@@ -135,14 +120,10 @@ def _about_clipping(f: Figures) -> Iterator[str]:
         if median and not f["gradient_norm_largest"] <= high * usual:  # NaN too: it shows
             yield f"Clip: one update had {{spike}} times the median norm, and made a step as much too large. {rule}"
     elif f["clipped_share"] > 0.5 and f["clip_norm"] < low * min(median, mean):
-        yield (
-            "Raise clip_norm from {clip_norm} to about the median norm, {gradient_norm_median}: at "
-            "{clipped_share:percent} of the updates only the gradient's direction counted and clip_norm was its "
-            "length, which makes it a second learning rate (normalised SGD), no guard against spikes. "
-            f"{rule} With SGD the steps become longer; if they are too long then, lower the learning rate."
-        )
+        yield f"""Raise clip_norm from {{clip_norm}} to about the median norm, {{gradient_norm_median}}: at
+            {{clipped_share:percent}} of the updates only the gradient's direction counted and clip_norm was its length,
+            which makes it a second learning rate (normalised SGD), no guard against spikes. {rule} With SGD the steps
+            become longer; if they are too long then, lower the learning rate."""
     elif not f["clipped_share"] and f["clip_norm"] > high * mean:
-        yield (
-            "Lower clip_norm, or leave it out: at {clip_norm} it did nothing, the largest norm was "
-            f"{{gradient_norm_largest}}. {rule}"
-        )
+        yield f"""Lower clip_norm, or leave it out: at {{clip_norm}} it did nothing, the largest norm was
+            {{gradient_norm_largest}}. {rule}"""
