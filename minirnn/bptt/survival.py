@@ -15,19 +15,12 @@ from minirnn.bptt.flow import Flow
 
 
 class Survival(NamedTuple):
-    """What becomes of the gradient that enters last.
+    """What becomes of the gradient that enters last."""
 
-    Attributes
-    ----------
-    enters_at : int or None
-        The step at which it enters, in time order; None where the rows differ, or nothing enters.
-    growth : (J,)
-        The logarithm of the factor by which each of J steps back multiplies its norm, of the full state ([h c] for an
-        LSTM), over all rows that have the step. −inf where nothing is left; then it ends.
-    """
-
-    enters_at: int | None
+    enters_at: int | None  # the step, in time order; None where the rows differ, or nothing enters
     growth: Array
+    """(J,): the logarithm of the factor by which each of J steps back multiplies its norm, of the full state ([h c] for
+    an LSTM), over all rows that have the step. −inf where nothing is left; then it ends."""
 
 
 def survival(trace: Flow) -> Survival:

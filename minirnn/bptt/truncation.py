@@ -12,13 +12,8 @@ def lags(unrolled: Unrolled, entering: Array, k1: int) -> Iterator[dict[str, Arr
     """Yield for i = 0, 1, … what goes back i steps from the end of its chunk, by parameter name.
 
     The sum of the first k2 is the gradient of TBPTT(k1, k2), of all T the true one. All chunks go back together, each
-    from its own last step e: at i all of them are at e − i.
-
-    Parameters
-    ----------
-    entering : (T, N, H), in the order of processing
-    k1 : int ≥ 1
-        The length of a chunk in steps; the last one may be shorter.
+    from its own last step e: at i all of them are at e − i. ``entering`` (T, N, H) is in the order of processing, k1
+    the length of a chunk in steps; the last one may be shorter.
     """
     T = unrolled.T
     starts = np.arange(0, T, min(k1, T))
