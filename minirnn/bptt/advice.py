@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 
-from minirnn.bptt.findings import ROUNDING, Finding, is_lstm, say
+from minirnn.bptt.findings import ROUNDING, Finding, say
 from minirnn.bptt.measures import Figures
 
 _ENOUGH = 0.1  # of the units: with more of them dead, a layer that is healthy otherwise is told so
@@ -94,7 +94,7 @@ def _wide_open(f: Figures) -> Iterator[str]:
     bias = math.log(max(f["T"] - 1, 2))
     kept = 1 / (1 + math.exp(-bias))
     z = ("z", f"{bias:.2g} in the block of z in b_h (columns H to 2H)")
-    gate, start = ("f", f"forget_bias={bias:.2g}") if is_lstm(f) else z
+    gate, start = ("f", f"forget_bias={bias:.2g}") if f["layer"] == "LSTMLayer" else z
     if f["kept"] < kept:
         yield f"""Let {gate} keep for as long as the sequence lasts: {start}, which is ln(T − 1) for T = {{T:d}}, starts
             it at {kept:.3g} instead of {{kept}} (Tallec & Ollivier 2018)."""
@@ -113,17 +113,6 @@ def _other_start(f: Figures) -> Iterator[str]:
 
 
 def _exploding(f: Figures) -> Iterator[str]:
-    yield from _smaller_start(f)
-    if "clip" in f:
-        yield """Clip before every update: mr.optim.clip_grad_norm(model.parameters(), {clip:.2g}). That keeps the step
-            small, not the direction: what comes from far back still outweighs the rest {left} to 1."""
-    if f["rate"] > 1:
-        yield """Go back fewer steps at a time (truncated BPTT): at {rate:.3g} a step it has grown tenfold in
-            {rate:steps to tenfold}."""
-
-
-def _smaller_start(f: Figures) -> Iterator[str]:
-    """Say how to start with a smaller W_hh, if it is larger than it need be, or with less dropout."""
     norm, instead = f["spectral_norm"], "{spectral_norm}"
     if isinstance(norm, dict):
         norm, instead = max(norm.values()), "{spectral_norm:largest}"
@@ -133,6 +122,12 @@ def _smaller_start(f: Figures) -> Iterator[str]:
     elif norm > 1 + ROUNDING:
         yield f"""Start with a smaller W_hh: recurrent_initializer="orthogonal" has σ₁ = 1 instead of {instead}.
             {_TAKE_BACK}"""
+    if "clip" in f:
+        yield """Clip before every update: mr.optim.clip_grad_norm(model.parameters(), {clip:.2g}). That keeps the step
+            small, not the direction: what comes from far back still outweighs the rest {left} to 1."""
+    if f["rate"] > 1:
+        yield """Go back fewer steps at a time (truncated BPTT): at {rate:.3g} a step it has grown tenfold in
+            {rate:steps to tenfold}."""
 
 
 def _healthy(f: Figures) -> Iterator[str]:

@@ -127,14 +127,9 @@ def _left(f: Figures) -> Iterator[str]:
     if f["left"] > 1:
         yield f"The gradient that enters {enters} is {{left}} times as large {{steps_back:steps}} further back."
     else:
-        norm = "norm (in h and c together)" if is_lstm(f) else "norm"
+        norm = "norm (in h and c together)" if f["layer"] == "LSTMLayer" else "norm"
         yield f"""Of the gradient that enters {enters}, {{left:percent}} of the {norm} is left {{steps_back:steps}}
             further back."""
-
-
-def is_lstm(f: Figures) -> bool:
-    """Whether they are those of an LSTM."""
-    return bool(f["layer"] == "LSTMLayer")
 
 
 def _rate(f: Figures) -> Iterator[str]:
@@ -202,7 +197,7 @@ def _radius(f: Figures) -> Iterator[str]:
 
 def _gates(f: Figures) -> Iterator[str]:
     if "kept" in f:
-        gate, path = ("f", "c_t = f ⊙ c_{{t-1}} + …") if is_lstm(f) else ("z", "h_t = z ⊙ h_{{t-1}} + …")
+        gate, path = ("f", "c_t = f ⊙ c_{{t-1}} + …") if f["layer"] == "LSTMLayer" else ("z", "h_t = z ⊙ h_{{t-1}} + …")
         half_life = ", a half-life of {kept:half-life}" if 0 < f["kept"] < 1 else ""
         yield f"""The gate {gate} is {{kept}} on average: by {path} alone that is the factor of a step{half_life}
             (a rule of thumb: the paths through W_hh come on top)."""

@@ -9,7 +9,7 @@ import numpy as np
 from minirnn.arguments import Array, as_size
 from minirnn.bptt.credit import added
 from minirnn.bptt.limits import fits
-from minirnn.bptt.run import Loss, run_of, unclipped
+from minirnn.bptt.run import Loss, Run, run_of, unclipped
 from minirnn.bptt.steps import Back
 from minirnn.bptt.truncation import lags
 from minirnn.bptt.unrolled import Unrolled
@@ -71,7 +71,7 @@ def rtrl(model: Module, x: Any, loss: Loss, initial_state: Any = None, lengths: 
     parameters = run.layer.W_xh.size + run.layer.W_hh.size + 4 * u.steps.pre.shape[2]
     hint = "take fewer neurons or rows; trace gives the same gradients"
     fits(2 * u.N * size * parameters * u.x.itemsize, "rtrl: the influences of the parameters on the state", hint)
-    influence = _at_first(u)
+    influence = _at_first(run, size)
     total = {name: np.zeros(p.shape[2:], p.dtype) for name, p in influence.items()}
     basis = u.basis()
     for k in range(u.T):
@@ -84,15 +84,13 @@ def rtrl(model: Module, x: Any, loss: Loss, initial_state: Any = None, lengths: 
     return total
 
 
-def _at_first(u: Unrolled) -> dict[str, Array]:
+def _at_first(run: Run, size: int) -> dict[str, Array]:
     """Return the influence of every parameter on the initial state, (N, S·H, …)."""
-    N, D, width, size = u.N, u.x.shape[2], u.steps.pre.shape[2], u.H * len(u.states)
-    shapes = {"W_xh": (D, width), "W_hh": (u.H, width), "b_h": (width,), "b_hn": (u.H,)}
-    influence = {name: np.zeros((N, size, *shapes[name]), u.x.dtype) for name in u.names}
-    for i, name in enumerate(u.learned):
-        own = np.zeros((N, size, u.H), u.x.dtype)
-        own[:, i * u.H : (i + 1) * u.H] = np.eye(u.H)
-        influence[name] = own
+    N, H, dtype = run.unrolled.N, run.unrolled.H, run.unrolled.x.dtype
+    influence = {name: np.zeros((N, size, *getattr(run.layer, name).shape), dtype) for name in run.unrolled.names}
+    for i, name in enumerate(run.unrolled.learned):
+        influence[name] = np.zeros((N, size, H), dtype)
+        influence[name][:, i * H : (i + 1) * H] = np.eye(H)
     return influence
 
 

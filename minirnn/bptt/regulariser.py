@@ -4,6 +4,7 @@
 in full.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,7 +41,9 @@ class Omega:
     gradients: dict[str, Array]
 
     def __repr__(self) -> str:
-        return f"<Omega {self.value:.4g} over {len(self.by_step)} steps, mean ratio {_mean(self.ratios):.4g}>"
+        there = self.ratios[~np.isnan(self.ratios)]
+        mean = there.mean() if there.size else math.nan
+        return f"<Omega {self.value:.4g} over {len(self.by_step)} steps, mean ratio {mean:.4g}>"
 
     def add_to(self, model: Module, weight: float) -> None:
         """Add ``weight`` times the immediate derivative to the ``.grad`` of the layer it was made of.
@@ -110,15 +113,10 @@ def omega(model: Module, x: Any, loss: Loss, initial_state: Any = None, lengths:
             f"omega: model must be a RecurrentLayer of the textbook's equation, got {kind}: the immediate derivative "
             "is defined for that one alone; try omega_full, which differentiates any of them in full"
         )
-    return _immediate(Flow(run_of(model, x, loss, initial_state, lengths, "omega")))
-
-
-def _immediate(trace: Flow) -> Omega:
-    """Make Ω of a trace of an Elman layer; in the order of processing up to the last lines."""
-    unrolled, turn = trace._unrolled, trace._turn
-    steps = unrolled.steps
-    d_h = trace.dL_dh[turn][1:]
-    there = _pairs(trace.valid[turn], unrolled.first) & (d_h != 0).any(-1)  # NaN is not zero: it shows
+    trace = Flow(run_of(model, x, loss, initial_state, lengths, "omega"))
+    steps, turn = trace._unrolled.steps, trace._turn
+    d_h = trace.dL_dh[turn][1:]  # in the order of processing up to the last lines
+    there = _pairs(trace.valid[turn], trace._unrolled.first) & (d_h != 0).any(-1)  # NaN is not zero: it shows
     with np.errstate(invalid="ignore", over="ignore"):
         unit, _ = _units(d_h)
         delta = unit * steps.slopes[1:]
@@ -127,8 +125,7 @@ def _immediate(trace: Flow) -> Omega:
         excess = np.where(there, r - 1, 0)
         by_step = np.square(excess).sum(axis=1) / trace.N
         d_v = (2 / trace.N * excess).astype(v.dtype)[..., None] * v
-        d_v = d_v if steps.mask is None else d_v * steps.mask
-        W_hh = rows(d_v).T @ rows(delta)
+        W_hh = rows(steps.feed(d_v)).T @ rows(delta)
     return Omega(float(by_step.sum()), by_step[turn], ratios[turn], {"W_hh": W_hh})
 
 
@@ -136,12 +133,6 @@ def _pairs(valid: Array, first: Array) -> Array:
     """Return where both of two steps in a row are no padding, (T − 1, N), in the order of processing."""
     inside: Array = valid[1:] & (np.arange(1, len(valid))[:, None] > first)
     return inside
-
-
-def _mean(ratios: Array) -> float:
-    """Return the mean of those there are, NaN if there are none."""
-    found = ratios[~np.isnan(ratios)]
-    return float(found.mean()) if found.size else float("nan")
 
 
 def _units(a: Array) -> tuple[Array, Array]:

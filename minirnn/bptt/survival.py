@@ -6,7 +6,6 @@ the last step that is dL/dh_t itself; with a loss at every step it is one row of
 """
 
 import itertools
-from typing import NamedTuple
 
 import numpy as np
 
@@ -14,17 +13,12 @@ from minirnn.arguments import Array
 from minirnn.bptt.flow import Flow
 
 
-class Survival(NamedTuple):
-    """What becomes of the gradient that enters last."""
-
-    enters_at: int | None  # the step, in time order; None where the rows differ, or nothing enters
-    growth: Array
-    """(J,): the logarithm of the factor by which each of J steps back multiplies its norm, of the full state ([h c] for
-    an LSTM), over all rows that have the step. −inf where nothing is left; then it ends."""
-
-
-def survival(trace: Flow) -> Survival:
+def survival(trace: Flow) -> tuple[int | None, Array]:
     """Send the gradient that enters last back alone, through every step there is.
+
+    Return the step at which it enters, in time order (None where the rows differ, or nothing enters), and (J,) the
+    logarithm of the factor by which each of J steps back multiplies its norm, of the full state ([h c] for an LSTM),
+    over all rows that have the step. −inf where nothing is left; then it ends.
 
     Each row is scaled to norm 1 after every step, which changes no factor, since the way back is linear; so nothing
     overflows, and nothing is lost to small numbers. ``message_clip`` is left out: what is asked for is what the steps
@@ -33,12 +27,12 @@ def survival(trace: Flow) -> Survival:
     entering = trace._run.entering
     enters: Array = np.asarray(entering.any(axis=2))
     if not enters.any():
-        return Survival(None, np.zeros(0))
+        return None, np.zeros(0)
     rows = enters.any(axis=0)
     source = np.where(rows, trace.T - 1 - enters[::-1].argmax(axis=0), -1)
     lengths = np.where(rows, source - trace._unrolled.first, 0)
     at = {trace._order(int(k)) for k in source[rows]}
-    return Survival(at.pop() if len(at) == 1 else None, _growth(_logs(trace, source, lengths)))
+    return at.pop() if len(at) == 1 else None, _growth(_logs(trace, source, lengths))
 
 
 def _logs(trace: Flow, source: Array, lengths: Array) -> Array:
@@ -73,13 +67,11 @@ def _scaled(d_state: list[Array], logs: Array) -> Array:
 
 
 def _largest(d_state: list[Array]) -> Array:
-    found: Array = np.max([np.abs(d).max(axis=1) for d in d_state], axis=0).astype(np.float64)
-    return found
+    return np.asarray(np.max([np.abs(d).max(axis=1) for d in d_state], axis=0), np.float64)
 
 
 def _norm(d_state: list[Array]) -> Array:
-    norms: Array = np.sqrt(np.sum([np.square(d.astype(np.float64)).sum(axis=1) for d in d_state], axis=0))
-    return norms
+    return np.asarray(np.sqrt(np.sum([np.square(d.astype(np.float64)).sum(axis=1) for d in d_state], axis=0)))
 
 
 def _growth(logs: Array) -> Array:

@@ -1,5 +1,6 @@
 """Truncated BPTT, made exact: what of the gradient is left, and how far it points away from the true one."""
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
@@ -32,11 +33,8 @@ def lags(unrolled: Unrolled, entering: Array, k1: int) -> Iterator[dict[str, Arr
 def angles(parts: Iterable[Mapping[str, Array]], true: Mapping[str, Array], T: int) -> Array:
     """Return the angle in degrees between the true gradient and the sum of the first k2 parts, k2 = 1 … T."""
     goal = flat(true)
-    sums, found = np.zeros_like(goal), np.full(T, np.nan)
-    for i, part in enumerate(parts):
-        sums += flat(part)
-        found[i] = angle(sums, goal)
-    return found
+    sums = itertools.accumulate(map(flat, parts))
+    return np.fromiter((angle(total, goal) for total in sums), float, T)
 
 
 def angle(a: Array, b: Array) -> float:
