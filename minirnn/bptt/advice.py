@@ -3,19 +3,15 @@
 import math
 from collections.abc import Iterator
 
-from minirnn.bptt.findings import ROUNDING, Finding, say
+from minirnn.bptt.findings import ROUNDING
 from minirnn.bptt.measures import Figures
 
 _ENOUGH = 0.1  # of the units: with more of them dead, a layer that is healthy otherwise is told so
 _TAKE_BACK = "If it grew so in training, lower the learning rate."
 
 
-def advise(verdict: str, f: Figures) -> list[Finding]:
-    """Return what to try, the most promising first."""
-    return say(f, _tried(verdict, f))
-
-
-def _tried(verdict: str, f: Figures) -> Iterator[str]:
+def advise(verdict: str, f: Figures) -> Iterator[str]:
+    """Yield what to try, the most promising first."""
     match verdict:
         case "not finite":
             yield from _not_finite(f)

@@ -9,7 +9,7 @@ import numpy as np
 
 from minirnn.arguments import describe
 from minirnn.bptt.advice import advise
-from minirnn.bptt.findings import Finding, find
+from minirnn.bptt.findings import Finding, find, say
 from minirnn.bptt.flow import Flow
 from minirnn.bptt.measures import EXPLODED, Figures, measure
 from minirnn.bptt.run import Loss, run_of
@@ -141,10 +141,11 @@ def doctor(
     figures = measure(_traced(model_or_trace, x=x, loss=loss, initial_state=initial_state, lengths=lengths))
     figures |= {} if history is None else measure_training(history)
     verdict = judge(figures)
-    findings, advice = find(figures), advise(verdict, figures)
+    findings, advice = [*find(figures)], [*advise(verdict, figures)]
     if history is not None:
-        findings, advice = findings + find_in_training(figures), advice + advise_training(figures)
-    return Report(verdict, figures, findings, advice)
+        findings += find_in_training(figures)
+        advice += advise_training(figures)
+    return Report(verdict, figures, [say(s, figures) for s in findings], [say(s, figures) for s in advice])
 
 
 def _traced(model_or_trace: Any, **given: Any) -> Flow:

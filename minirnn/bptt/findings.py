@@ -2,7 +2,7 @@
 
 import math
 import string
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from minirnn.bptt.measures import CLIP_RANGE, REACH, Figures
@@ -19,20 +19,17 @@ class Finding(NamedTuple):
     figures: tuple[str, ...]
 
 
-def find(f: Figures) -> list[Finding]:
-    """Return what there is to say about these figures, the most important first."""
-    parts = (_not_finite, _entering, _left, _rate, _norms, _bound, _radius, _gates, _units, _clip)
-    return say(f, (template for part in parts for template in part(f)))
+def find(f: Figures) -> Iterator[str]:
+    """Yield what there is to say about these figures, the most important first."""
+    for part in (_not_finite, _entering, _left, _rate, _norms, _bound, _radius, _gates, _units, _clip):
+        yield from part(f)
 
 
-def say(figures: Figures, templates: Iterable[str]) -> list[Finding]:
-    """Fill in each template: ``{left:percent}`` is the figure left, in percent. How its lines break is all the same."""
-    return [_filled_in(" ".join(template.split()), figures) for template in templates]
-
-
-def _filled_in(template: str, figures: Figures) -> Finding:
-    names = [field.partition("[")[0] for _, field, _, _ in _Words().parse(template) if field]
-    return Finding(_Words().vformat(template, (), figures), tuple(dict.fromkeys(names)))
+def say(template: str, figures: Figures) -> Finding:
+    """Fill in a template: ``{left:percent}`` is the figure left, in percent. How its lines break is all the same."""
+    text = " ".join(template.split())
+    names = [field.partition("[")[0] for _, field, _, _ in _Words().parse(text) if field]
+    return Finding(_Words().vformat(text, (), figures), tuple(dict.fromkeys(names)))
 
 
 class _Words(string.Formatter):

@@ -26,16 +26,12 @@ LARGEST_CLIP = 1e3
 def measure(trace: Flow) -> Figures:
     """Return all figures there are, by name, as `minirnn.bptt.doctor` lists them. Numbers that overflow are no news."""
     with np.errstate(all="ignore"):
-        figures = _setting(trace)
-        bad = first_not_finite(trace)
-        if bad is not None:
-            figures["not_finite"] = bad
-        met = "" if bad is None else bad["pass"]
-        if met in ("", "backward"):
-            figures |= _decay(trace)
+        figures, bad = _setting(trace), first_not_finite(trace)
+        met = bad["pass"] if bad else ""
+        figures |= {"not_finite": bad} if bad else {}
+        figures |= _decay(trace) if met in ("", "backward") else {}
         figures |= _matrix(trace)
-        if met not in ("given", "forward"):
-            figures |= _activations(trace)
+        figures |= _activations(trace) if met not in ("given", "forward") else {}
         return figures | _clipping(trace, figures)
 
 

@@ -57,7 +57,8 @@ def plot_singular_values(trace: Flow, row: int = 0, ax: Any = None) -> Any:
     if row >= trace.N:
         raise IndexError(f"plot_singular_values: row must be 0 … {trace.N - 1}, got {row}: there are N={trace.N}")
     ax = axes_for("plot_singular_values", ax)
-    values = np.stack([trace.singular_values(t, before(trace, t))[row] for t in range(trace.T)])
+    back = 1 if trace.layer.reverse else -1
+    values = np.stack([trace.singular_values(t, t + back)[row] for t in range(trace.T)])
     ax.plot(range(trace.T), _positive(values), color=_LOCAL, linewidth=0.8, alpha=0.7)
     ax.axhline(1.0, color=_TOTAL, linewidth=1)
     ax.set(title=f"singular values, row {row}", xlabel="step t", ylabel="σ of ∂state_t/∂state_{t−1}", yscale="log")
@@ -73,11 +74,6 @@ def plot_saturation(trace: Flow, ax: Any = None) -> Any:
     ax.set(title="saturated units", xlabel="step t", ylabel="%", ylim=(-2, 102))
     ax.legend(title="gate")
     return ax
-
-
-def before(trace: Flow, t: int) -> int:
-    """Return the step that is processed before t; −1, or T in reverse, is the initial state."""
-    return t + 1 if trace.layer.reverse else t - 1
 
 
 def _positive(a: Array) -> Array:

@@ -1,8 +1,7 @@
 """`survival`: what is left of one gradient on its way back.
 
 With a loss at every step dL/dh_t is fed anew at every step, and its norm against t says little about what survives. So
-the decay is measured on one injection: in each row, the gradient that enters last is sent back alone. With a loss after
-the last step that is dL/dh_t itself; with a loss at every step it is one row of the credit matrix.
+the decay is measured on one injection: that of the last step, dL/dh_t itself, or one row of the credit matrix.
 """
 
 import itertools
@@ -18,11 +17,10 @@ def survival(trace: Flow) -> tuple[int | None, Array]:
 
     Return the step at which it enters, in time order (None where the rows differ, or nothing enters), and (J,) the
     logarithm of the factor by which each of J steps back multiplies its norm, of the full state ([h c] for an LSTM),
-    over all rows that have the step. −inf where nothing is left; then it ends.
+    over all rows that have the step. −inf where nothing is left; then it ends. ``message_clip`` is left out.
 
     Each row is scaled to norm 1 after every step, which changes no factor, since the way back is linear; so nothing
-    overflows, and nothing is lost to small numbers. ``message_clip`` is left out: what is asked for is what the steps
-    themselves do.
+    overflows, and nothing is lost to small numbers.
     """
     entering = trace._run.entering
     enters: Array = np.asarray(entering.any(axis=2))

@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from minirnn.arguments import Array
-from minirnn.bptt.findings import PAPER, Finding, say
+from minirnn.bptt.findings import PAPER
 from minirnn.bptt.measures import CLIP_RANGE, Figures
 
 _ENOUGH = 20  # updates: with fewer a tenth of them is one or none, and says nothing of a drift
@@ -20,10 +20,6 @@ class Record(Protocol):
     """What is read of a `minirnn.training.History`."""
 
     clip_norm: float | None
-
-    @property
-    def updates(self) -> int:
-        """The number of updates."""
 
     @property
     def loss(self) -> Array:
@@ -42,10 +38,7 @@ def measure_training(history: Record) -> Figures:
         return found
     tenth = max(1, len(norms) // 10)
     for name, values in (("loss", history.loss), ("gradient_norm", norms)):
-        found[f"{name}_first"], found[f"{name}_last"] = (
-            float(np.median(values[:tenth])),
-            float(np.median(values[-tenth:])),
-        )
+        found |= {f"{name}_first": float(np.median(values[:tenth])), f"{name}_last": float(np.median(values[-tenth:]))}
     first, last = found["gradient_norm_first"], found["gradient_norm_last"]
     mean, median, largest = float(norms.mean()), float(np.median(norms)), float(norms.max())
     found |= {"gradient_norm_mean": mean, "gradient_norm_median": median}
@@ -59,15 +52,11 @@ def measure_training(history: Record) -> Figures:
     return found
 
 
-# --- what there is to say ---------------------------------------------------------------------------------------------
+# --- what there is to say, and what to try ---------------------------------------------------------------------------
 
 
-def find_in_training(f: Figures) -> list[Finding]:
-    """Return what there is to say about the figures of `measure_training`."""
-    return say(f, _found(f))
-
-
-def _found(f: Figures) -> Iterator[str]:
+def find_in_training(f: Figures) -> Iterator[str]:
+    """Yield what there is to say about the figures of `measure_training`."""
     if not f["updates"]:
         yield "The history has {updates:updates}, so that it says nothing of the training."
         return
@@ -89,12 +78,11 @@ def _found(f: Figures) -> Iterator[str]:
     yield f"{text}."
 
 
-# --- what to try ------------------------------------------------------------------------------------------------------
-
-
-def advise_training(f: Figures) -> list[Finding]:
-    """Return what follows from the figures of `measure_training`, the most pressing first."""
-    return say(f, [*_about_drift(f), *_about_clipping(f)]) if f["updates"] >= _ENOUGH else []
+def advise_training(f: Figures) -> Iterator[str]:
+    """Yield what follows from the figures of `measure_training`, the most pressing first."""
+    if f["updates"] >= _ENOUGH:
+        yield from _about_drift(f)
+        yield from _about_clipping(f)
 
 
 def _about_drift(f: Figures) -> Iterator[str]:
