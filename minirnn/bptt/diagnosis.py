@@ -152,8 +152,9 @@ def _traced(model_or_trace: Any, **given: Any) -> Flow:
     if isinstance(model_or_trace, Flow):
         for name, value in given.items():
             if value is not None:
-                of = "belongs to a model, got it with a Trace, which has its own"
-                raise TypeError(f"doctor: {name} {of}: leave it out")
+                raise TypeError(
+                    f"doctor: {name} belongs to a model, got it with a Trace, which has its own: leave it out"
+                )
         return model_or_trace
     for name in ("x", "loss"):
         if given[name] is None:

@@ -71,6 +71,8 @@ def first_not_finite(trace: Flow) -> Figures | None:
 
 
 def _first(of: str, arrays: Mapping[str, Array], steps: Sequence[int | None] = (None,)) -> Figures | None:
+    if all(np.isfinite(a).all() for a in arrays.values()):
+        return None
     for t in steps:
         for what, a in arrays.items():
             here = a if t is None else a[t]

@@ -146,9 +146,6 @@ def _units(a: Array) -> tuple[Array, Array]:
     return part / np.where(size == 0, 1, size), (peak.astype(np.float64) * size)[..., 0]
 
 
-# --- the full derivative ---------------------------------------------------------------------------------------------
-
-
 def omega_full(model: Module, x: Any, loss: Loss, initial_state: Any = None, lengths: Any = None) -> Tensor:
     """Return Ω as a Tensor that can be differentiated in full: through states, φ′ and ∂C/∂H as well::
 

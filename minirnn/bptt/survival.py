@@ -1,7 +1,7 @@
 """`survival`: what is left of one gradient on its way back.
 
 With a loss at every step dL/dh_t is fed anew at every step, and its norm against t says little about what survives. So
-the decay is measured on one injection: that of the last step, dL/dh_t itself, or one row of the credit matrix.
+the decay is measured on one injection: in each row, the gradient that enters last is sent back alone.
 """
 
 import itertools

@@ -52,7 +52,7 @@ def measure_training(history: Record) -> Figures:
     return found
 
 
-# --- what there is to say, and what to try ---------------------------------------------------------------------------
+# --- what there is to say, and what to try ----------------------------------------------------------------------------
 
 
 def find_in_training(f: Figures) -> Iterator[str]:
