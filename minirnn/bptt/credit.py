@@ -5,12 +5,16 @@ what entered at the output of step s, went back through the steps between, and r
 step k ≤ s.
 """
 
+import functools
+from collections import deque
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from minirnn.arguments import Array, as_size
 from minirnn.bptt.limits import fits
+from minirnn.bptt.steps import Back
 from minirnn.bptt.unrolled import Unrolled
 
 
@@ -18,22 +22,10 @@ class Credit:
     """The gradient of every parameter, taken apart by where it entered and where it was used.
 
     Credit is by injection, so that it is defined for a scalar loss too: a loss of the last output alone has one row.
-
-    Attributes
-    ----------
-    norms : (T, T)
-        ``norms[s, k]``: the Frobenius norm of the gradient that enters at output step s and reaches W_hh through its
-        use at step k. Lower triangular, in reverse upper triangular: time order, counted from 0.
-
-    Raises
-    ------
-    MemoryError
-        When the matrix would not fit; the error says how many bytes it would take.
-
-    Notes
-    -----
-    Rows, columns and the whole add up to the true gradients to 1e-12. It takes T(T+1)/2 steps back, those of all s at
-    once; only as many as there are outputs with a gradient.
+    ``norms[s, k]`` (T, T) is the Frobenius norm of the gradient that enters at output step s and reaches W_hh through
+    its use at step k. Lower triangular, in reverse upper triangular: time order, counted from 0. Rows, columns and the
+    whole add up to the true gradients to 1e-12. It takes T(T+1)/2 steps back, those of all s at once, only as many as
+    there are outputs with a gradient. MemoryError where the matrix would not fit.
     """
 
     def __init__(self, unrolled: Unrolled, entering: Array, reverse: bool) -> None:
@@ -71,34 +63,30 @@ class Credit:
         An initial state that was learned gets its share through the first step of each row.
         """
         s, k = self._step(s, "s"), self._step(k, "k")
-        u, d_state = self._unrolled, self._unrolled.zeros()
-        if k <= s:
-            d_state[0] += self._entering[s]
-            for step in range(s, k, -1):
-                d_state = u.back(step, d_state).before
-        return u.shares(u.back(k, d_state), k)
+        ((_, back),) = deque(self._going_back(range(s, s + 1), max(s, k), k), maxlen=1)
+        return self._unrolled.shares(back, k)
 
     def entered_at(self, s: int) -> dict[str, Array]:
         """Return the sum of row s: all that the gradient which enters at step s does, by parameter name."""
         s = self._step(s, "s")
-        u, d_state = self._unrolled, self._unrolled.zeros()
-        d_state[0] += self._entering[s]
-        total: dict[str, Array] = {}
-        for step in range(s, -1, -1):
-            back = u.back(step, d_state)
-            total = _added(total, u.shares(back, step))
-            d_state = back.before
-        return total
+        steps = self._going_back(range(s, s + 1), s, 0)
+        return functools.reduce(added, (self._unrolled.shares(back, k) for k, back in steps))
 
     def used_at(self, k: int) -> dict[str, Array]:
         """Return the sum of column k: all that reaches the parameters at step k, by parameter name."""
         k = self._step(k, "k")
-        u, d_state = self._unrolled, self._unrolled.zeros()
-        for step in range(self.T - 1, k - 1, -1):
-            d_state[0] = d_state[0] + self._entering[step]
-            back = u.back(step, d_state)
+        ((_, back),) = deque(self._going_back(range(self.T), self.T - 1, k), maxlen=1)
+        return self._unrolled.shares(back, k)
+
+    def _going_back(self, sources: range, last: int, first: int) -> Iterator[tuple[int, Back]]:
+        """Yield the steps from the last back to the first, with what goes back there of what enters at the sources."""
+        d_state = self._unrolled.zeros()
+        for k in range(last, first - 1, -1):
+            if k in sources:
+                d_state[0] = d_state[0] + self._entering[k]
+            back = self._unrolled.back(k, d_state)
+            yield k, back
             d_state = back.before
-        return u.shares(back, k)
 
     def _step(self, t: Any, argument: str) -> int:
         """Check a step in time; return it in the order of processing."""
@@ -118,5 +106,6 @@ def _squares(fed: Array, dz: Array) -> Array:
     return np.square(left @ dz).sum(axis=(-1, -2), dtype=np.float64)
 
 
-def _added(total: dict[str, Array], more: dict[str, Array]) -> dict[str, Array]:
-    return {name: total[name] + a if total else a for name, a in more.items()}
+def added(total: dict[str, Array], more: dict[str, Array]) -> dict[str, Array]:
+    """Return the sum of two gradients, by parameter name."""
+    return {name: total[name] + a for name, a in more.items()}

@@ -3,14 +3,13 @@
 import json
 import math
 import textwrap
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from minirnn.arguments import describe
 from minirnn.bptt.advice import advise
-from minirnn.bptt.findings import Finding, find
+from minirnn.bptt.findings import Finding, find, say
 from minirnn.bptt.flow import Flow
 from minirnn.bptt.measures import EXPLODED, Figures, measure
 from minirnn.bptt.run import Loss, run_of
@@ -40,20 +39,9 @@ _WRITERS = ("h", "g", "n")  # the gates that write into the state
 
 
 class Report(NamedTuple):
-    """What `doctor` found.
+    """What `doctor` found, as sentences: what was measured, and what to try; ``str(report)`` is for a terminal.
 
-    Attributes
-    ----------
-    verdict : str
-        A key of `VERDICTS`.
-    figures : dict by name
-        Every number that a sentence uses; `doctor` lists them.
-    findings, advice : list of Finding
-        The sentences: what was measured, and what to try. A Finding has its ``text`` and the names of its ``figures``.
-
-    Notes
-    -----
-    ``str(report)`` is for a terminal, 80 columns wide.
+    ``verdict`` is a key of `VERDICTS`. A Finding has its ``text`` and the names of the ``figures`` that stand in it.
     """
 
     verdict: str
@@ -72,11 +60,9 @@ class Report(NamedTuple):
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it as plain dicts, lists, strings and numbers; None stands for what is NaN or inf."""
-        sentences = {
-            "findings": [{"text": f.text, "figures": list(f.figures)} for f in self.findings],
-            "advice": [{"text": f.text, "figures": list(f.figures)} for f in self.advice],
-        }
-        return {"verdict": self.verdict, "meaning": VERDICTS[self.verdict], "figures": _plain(self.figures)} | sentences
+        found = {"verdict": self.verdict, "meaning": VERDICTS[self.verdict], "figures": _plain(self.figures)}
+        sentences = {"findings": self.findings, "advice": self.advice}
+        return found | {name: [_plain(f._asdict()) for f in of] for name, of in sentences.items()}
 
     def to_json(self) -> str:
         """Return `to_dict` as strict JSON."""
@@ -96,10 +82,8 @@ def doctor(
 
     Parameters
     ----------
-    model_or_trace : Trace, or what `trace` takes
-        A Trace alone, or a model with the rest, which are then traced.
-    x, loss, initial_state, lengths
-        As `trace` takes them; x and loss are needed with a model.
+    model_or_trace, x, loss, initial_state, lengths
+        A Trace alone, or a model with x, loss and the rest, which `trace` takes, and whose errors these are.
     history : History, optional
         Of the training that made the layer what it is, as `fit` returns it. It adds figures and sentences on the
         gradient's norm over the updates and on clipping; the verdict is that on the trace.
@@ -107,7 +91,7 @@ def doctor(
     Returns
     -------
     Report
-        Its ``verdict`` is a key of ``minirnn.bptt.diagnosis.VERDICTS``. Its ``figures``, as far as there are any:
+        Its ``figures``, as far as there are any:
 
         - ``gradient_norms`` (T,): ‖dL/dh_t‖ over all rows and neurons, in time order; ``underflows``: at how many
           steps it is 0 only because the dtype has no number so small;
@@ -126,24 +110,16 @@ def doctor(
           ``clip_from`` and ``clip_to``; in an exploding layer the ``clip_step_norm`` of ``clip_step``;
         - ``mean_pre_activation``: mean |z_t|, and those of its terms: ``mean_input_term`` of X_t W_xh, ``mean_bias`` of
           b_h, ``mean_recurrent_term`` of the rest; ``largest_input``: max |x_t|;
-        - ``not_finite``: a dict, see `first_not_finite`; ``message_clip``; ``loss``,
-          ``layer``, ``dtype``, ``T``, ``N``, ``H``.
+        - ``not_finite``: the ``pass`` (given, forward, loss, backward), ``what``, ``step`` and ``value`` (NaN, inf) of
+          the first that is computed; ``message_clip``, ``loss``, ``layer``, ``dtype``, ``T``, ``N``, ``H``.
 
-        With a history of K updates, further:
+        With a history of so many ``updates`` further, "first" and "last" of a tenth of them, norms before clipping:
 
-        - ``updates``: K; ``loss_first``, ``loss_last``: medians of the training loss over the first and the last tenth;
-        - ``gradient_norm_first``, ``gradient_norm_last``: such medians of the joint norm of all gradients before
-          clipping; ``gradient_norm_drift``: the second over the first; ``gradient_norm_mean``,
-          ``gradient_norm_median``: over all updates;
-        - ``gradient_norm_largest``, ``largest_at``: the largest, and at which update, counted from 1; ``spike``: how
-          many times the median it is;
+        - ``loss_first``, ``loss_last``, ``gradient_norm_first``, ``gradient_norm_last``: medians;
+          ``gradient_norm_drift``: last over first; ``gradient_norm_mean``, ``gradient_norm_median``: over all;
+        - ``gradient_norm_largest``, at the update ``largest_at``, from 1; ``spike``: how many times the median it is;
         - ``clip_norm``, if there was one; ``clip_ratio``: clip_norm over the mean norm; ``clipped_share``,
-          ``clipped_share_last``: the share of all updates, and of the last tenth, whose norm was above it.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `trace`; for a Trace with further arguments, for a model without x or loss, and for what is no History.
+          ``clipped_share_last``: the share of updates whose norm was above it.
 
     Notes
     -----
@@ -162,54 +138,50 @@ def doctor(
     """
     if history is not None and not isinstance(history, Record):
         raise TypeError(f"doctor: history must be a History, got {describe(history)}: pass what fit returned")
-    figures = measure(_traced(model_or_trace, x, loss, initial_state, lengths))
+    figures = measure(_traced(model_or_trace, x=x, loss=loss, initial_state=initial_state, lengths=lengths))
     figures |= {} if history is None else measure_training(history)
     verdict = judge(figures)
-    findings, advice = find(figures), advise(verdict, figures)
+    findings, advice = [*find(figures)], [*advise(verdict, figures)]
     if history is not None:
-        findings, advice = findings + find_in_training(figures), advice + advise_training(figures)
-    return Report(verdict, figures, findings, advice)
+        findings += find_in_training(figures)
+        advice += advise_training(figures)
+    return Report(verdict, figures, [say(s, figures) for s in findings], [say(s, figures) for s in advice])
 
 
-def _traced(model_or_trace: Any, x: Any, loss: Loss | None, initial_state: Any, lengths: Any) -> Flow:
+def _traced(model_or_trace: Any, **given: Any) -> Flow:
     if isinstance(model_or_trace, Flow):
-        given = {"x": x, "loss": loss, "initial_state": initial_state, "lengths": lengths}
         for name, value in given.items():
             if value is not None:
                 raise TypeError(
                     f"doctor: {name} belongs to a model, got it with a Trace, which has its own: leave it out"
                 )
         return model_or_trace
-    for name, value in (("x", x), ("loss", loss)):
-        if value is None:
+    for name in ("x", "loss"):
+        if given[name] is None:
             what = describe(model_or_trace) if isinstance(model_or_trace, np.ndarray) else type(model_or_trace).__name__
             hint = "pass doctor(model, x, loss), or a Trace alone"
             raise TypeError(f"doctor: {name} must be given with a model, got None with {what}: {hint}")
-    assert loss is not None
     with np.errstate(all="ignore"):  # what overflows is told in the report
-        return Flow(run_of(model_or_trace, x, loss, initial_state, lengths, "doctor"))
+        return Flow(run_of(model_or_trace, **given, caller="doctor"))
 
 
 def judge(figures: Figures) -> str:
     """Return the verdict on these figures: the first that fits, in the order of `VERDICTS`."""
-    carried = figures.get("carried")
-    saturation = figures.get("saturation", {})
-    if "not_finite" in figures:
-        return "not finite"
-    if figures.get("off", 0.0) >= OFF:
-        return "dead"
-    if not figures["enters"]:
-        return "no gradient"
-    if carried is not None and carried > EXPLODED:
-        return "exploding"
-    if max((saturation.get(gate, 0.0) for gate in _WRITERS), default=0.0) >= SATURATED:
-        return "saturated"
-    if carried is None:
-        return "too short"
-    return "vanishing" if carried < VANISHED else "healthy"
+    carried, saturation = figures.get("carried", 1.0), figures.get("saturation", {})
+    fits = {
+        "not finite": "not_finite" in figures,
+        "dead": figures.get("off", 0.0) >= OFF,
+        "no gradient": not figures["enters"],
+        "exploding": carried > EXPLODED,
+        "saturated": max(saturation.get(gate, 0.0) for gate in _WRITERS) >= SATURATED,
+        "vanishing": carried < VANISHED,
+        "too short": "carried" not in figures,
+        "healthy": True,
+    }
+    return next(verdict for verdict in VERDICTS if fits[verdict])
 
 
-def _items(findings: Sequence[Finding]) -> list[str]:
+def _items(findings: list[Finding]) -> list[str]:
     return [textwrap.fill(f.text, _WIDTH, initial_indent="- ", subsequent_indent="  ") for f in findings]
 
 
@@ -217,6 +189,6 @@ def _plain(value: Any) -> Any:
     """Return a value as JSON has it."""
     if isinstance(value, dict):
         return {name: _plain(v) for name, v in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

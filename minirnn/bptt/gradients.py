@@ -1,13 +1,15 @@
 """The gradient of a layer in two other ways than by full BPTT: cut off in time, and forward in time."""
 
+import functools
 import itertools
 from typing import Any
 
 import numpy as np
 
 from minirnn.arguments import Array, as_size
+from minirnn.bptt.credit import added
 from minirnn.bptt.limits import fits
-from minirnn.bptt.run import Loss, run_of, unclipped
+from minirnn.bptt.run import Loss, Run, run_of, unclipped
 from minirnn.bptt.steps import Back
 from minirnn.bptt.truncation import lags
 from minirnn.bptt.unrolled import Unrolled
@@ -23,26 +25,9 @@ def truncated_gradient(
     entered at step s and reaches the weights at step k counts when e(s) − k < k2, with e(s) the last step of s's chunk
     of k1 (the last chunk may be shorter). With k2 ≥ T it is full BPTT; with k2 < k1 some of what entered is dropped.
 
-    Parameters
-    ----------
-    model, x, loss, initial_state, lengths : as for `trace`
-    k1, k2 : int ≥ 1
-        Steps.
-
-    Returns
-    -------
-    dict by parameter name
-        In the layer's dtype and the parameters' shapes. In reverse chunks are counted from the last step.
-
-    Raises
-    ------
-    TypeError, ValueError
-        For k1 or k2 below 1, a layer with message_clip, and as `trace`.
-
-    Notes
-    -----
-    Williams & Peng 1990 call it BPTT(k2; k1). It equals the sum of `Credit.contribution` over those pairs to 1e-10;
-    all chunks go back together, in min(k2, T) steps.
+    In reverse chunks are counted from the last step. Williams & Peng 1990 call it BPTT(k2; k1). It equals the sum of
+    `Credit.contribution` over those pairs to 1e-10; all chunks go back together, in min(k2, T) steps. ValueError for a
+    layer with message_clip; the other arguments and errors are those of `trace`.
 
     >>> import minirnn as mr
     >>> layer, x = mr.RecurrentLayer(1, 4, dtype=np.float64, rng=0), np.ones((9, 2, 1))
@@ -55,10 +40,7 @@ def truncated_gradient(
     k1, k2 = as_size(k1, "truncated_gradient: k1"), as_size(k2, "truncated_gradient: k2")
     run = run_of(model, x, loss, initial_state, lengths, "truncated_gradient")
     unclipped(run.layer, "truncated_gradient")
-    total: dict[str, Array] = {}
-    for part in itertools.islice(lags(run.unrolled, run.entering, k1), k2):
-        total = {name: total[name] + g if total else g for name, g in part.items()}
-    return total
+    return functools.reduce(added, itertools.islice(lags(run.unrolled, run.entering, k1), k2))
 
 
 def rtrl(model: Module, x: Any, loss: Loss, initial_state: Any = None, lengths: Any = None) -> dict[str, Array]:
@@ -69,28 +51,12 @@ def rtrl(model: Module, x: Any, loss: Loss, initial_state: Any = None, lengths: 
         P_t = ∂state_t/∂θ = J_t P_{t-1} + ∂state_t/∂θ with state_{t-1} held,      dL/dθ = Σ_t (dL/dh_t local) P_t
 
     with J_t the Jacobian of step t. The loss is a function of all outputs here, so they are computed first, and its
-    gradient at each; nothing else of later steps is used.
+    gradient at each; nothing else of later steps is used. Equal to BPTT to 1e-10. Source: Williams & Zipser 1989.
 
-    Parameters
-    ----------
-    model, x, loss, initial_state, lengths : as for `trace`
-
-    Returns
-    -------
-    dict by parameter name
-
-    Raises
-    ------
-    MemoryError
-        When the influences would not fit.
-    TypeError, ValueError
-        For a layer with message_clip, and as `trace`.
-
-    Notes
-    -----
-    Its cost: N·S·H·|θ| numbers are carried, whatever T (|θ| parameters, S arrays of a state: 2 for an LSTM), and each
-    step multiplies N·(S·H)²·|θ| of them: for H = 100 and D = 2, 10,300 parameters, 10⁶ numbers and 10⁸ multiplications
-    for each row and step, where BPTT makes 2·10⁴ of each. Equal to BPTT to 1e-10. Source: Williams & Zipser 1989.
+    N·S·H·|θ| numbers are carried, whatever T (|θ| parameters, S arrays of a state: 2 for an LSTM; MemoryError where
+    they would not fit), and each step multiplies N·(S·H)²·|θ| of them: for H = 100 and D = 2, 10,300 parameters, 10⁶
+    numbers and 10⁸ multiplications for each row and step, where BPTT makes 2·10⁴ of each. ValueError for a layer with
+    message_clip; arguments and other errors are those of `trace`.
 
     >>> import minirnn as mr
     >>> layer, x = mr.LSTMLayer(1, 4, dtype=np.float64, rng=0), np.ones((9, 2, 1))
@@ -105,7 +71,7 @@ def rtrl(model: Module, x: Any, loss: Loss, initial_state: Any = None, lengths: 
     parameters = run.layer.W_xh.size + run.layer.W_hh.size + 4 * u.steps.pre.shape[2]
     hint = "take fewer neurons or rows; trace gives the same gradients"
     fits(2 * u.N * size * parameters * u.x.itemsize, "rtrl: the influences of the parameters on the state", hint)
-    influence = _at_first(u)
+    influence = _at_first(run, size)
     total = {name: np.zeros(p.shape[2:], p.dtype) for name, p in influence.items()}
     basis = u.basis()
     for k in range(u.T):
@@ -118,15 +84,13 @@ def rtrl(model: Module, x: Any, loss: Loss, initial_state: Any = None, lengths: 
     return total
 
 
-def _at_first(u: Unrolled) -> dict[str, Array]:
+def _at_first(run: Run, size: int) -> dict[str, Array]:
     """Return the influence of every parameter on the initial state, (N, S·H, …)."""
-    N, D, width, size = u.N, u.x.shape[2], u.steps.pre.shape[2], u.H * len(u.states)
-    shapes = {"W_xh": (D, width), "W_hh": (u.H, width), "b_h": (width,), "b_hn": (u.H,)}
-    influence = {name: np.zeros((N, size, *shapes[name]), u.x.dtype) for name in u.names}
-    for i, name in enumerate(u.learned):
-        own = np.zeros((N, size, u.H), u.x.dtype)
-        own[:, i * u.H : (i + 1) * u.H] = np.eye(u.H)
-        influence[name] = own
+    N, H, dtype = run.unrolled.N, run.unrolled.H, run.unrolled.x.dtype
+    influence = {name: np.zeros((N, size, *getattr(run.layer, name).shape), dtype) for name in run.unrolled.names}
+    for i, name in enumerate(run.unrolled.learned):
+        influence[name] = np.zeros((N, size, H), dtype)
+        influence[name][:, i * H : (i + 1) * H] = np.eye(H)
     return influence
 
 

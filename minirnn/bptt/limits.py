@@ -5,12 +5,6 @@ LARGEST = 1 << 30
 
 
 def fits(size: int, what: str, hint: str) -> None:
-    """Refuse what takes more than `LARGEST` bytes.
-
-    Raises
-    ------
-    MemoryError
-        Naming ``what``, the bytes it would take, those there may be, and the ``hint``.
-    """
+    """Refuse what takes more than `LARGEST` bytes: a MemoryError."""
     if size > LARGEST:
         raise MemoryError(f"{what} would take {size:,} bytes, more than {LARGEST:,}: {hint}")

@@ -1,6 +1,7 @@
 """The figures that `doctor` reports, read off a trace."""
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,84 +24,61 @@ LARGEST_CLIP = 1e3
 
 
 def measure(trace: Flow) -> Figures:
-    """Return all figures there are, by name; those that cannot be measured are left out.
-
-    `minirnn.bptt.doctor` lists them. Nothing here warns of numbers that overflow.
-    """
+    """Return all figures there are, by name, as `minirnn.bptt.doctor` lists them. Numbers that overflow are no news."""
     with np.errstate(all="ignore"):
-        figures = _setting(trace) | {"gradient_norms": trace.gradient_norms.tolist()}
-        bad = first_not_finite(trace)
-        if bad is not None:
-            figures["not_finite"] = bad
-        if bad is None or bad["pass"] == "backward":
-            figures |= _decay(trace)
+        figures, bad = _setting(trace), first_not_finite(trace)
+        met = bad["pass"] if bad else ""
+        figures |= {"not_finite": bad} if bad else {}
+        figures |= _decay(trace) if met in ("", "backward") else {}
         figures |= _matrix(trace)
-        if bad is None or bad["pass"] not in ("given", "forward"):
-            figures |= _activations(trace)
+        figures |= _activations(trace) if met not in ("given", "forward") else {}
         return figures | _clipping(trace, figures)
 
 
 def _setting(trace: Flow) -> Figures:
-    layer, x = trace.layer, trace.x
+    layer, x, clip = trace.layer, trace.x, trace.layer.message_clip
     found: Figures = {"layer": type(layer).__name__, "T": trace.T, "N": trace.N, "H": trace.H, "dtype": str(x.dtype)}
     found |= {"loss": trace.total_loss, "largest_input": _largest(x)}
     found["enters"] = int(np.count_nonzero(trace.dL_dh_local.any(axis=(1, 2))))
-    if layer.message_clip is not None:
-        found["message_clip"] = layer.message_clip
-    return found
+    found |= {} if clip is None else {"message_clip": clip}
+    return found | {"gradient_norms": trace.gradient_norms.tolist()}
 
 
 def _largest(a: Array) -> float:
     return float(np.abs(a).max(initial=0))
 
 
-# --- not finite -------------------------------------------------------------------------------------------------------
-
-
 def first_not_finite(trace: Flow) -> Figures | None:
-    """Return what is NaN or inf first, in the order in which it is computed, or None.
+    """Return what is NaN or inf first, in the order in which it is computed: its pass, what, step and value; or None.
 
-    Returns
-    -------
-    dict : "pass" (given, forward, loss or backward), "what", "step" (None for what has none) and "value" (nan or inf)
+    What was given counts where it is met on the way forward; it has no step, nor have the loss and the whole gradients.
     """
-    u, turn = trace._unrolled, trace._turn
-    given = [(f"the parameter {p.name}", p.data) for p in trace.layer.parameters()]
-    given += [(f"the initial state {name}", s[0]) for name, s in zip(trace.layer.state_names, u.states, strict=False)]
-    forward = [("x_t", trace.x), ("the pre-activation z_t", trace.pre_activations)]
-    forward += [("c_t", trace.cs)] if hasattr(trace, "cs") else []
-    forward += [("h_t", trace.hs)]
-    backward = [("dL/dh_t as it enters", trace.dL_dh_local), ("dL/dh_t as it is carried", trace.dL_dh_carried)]
-    backward += [("dL/dz_t", trace.dL_dz)]
-    after = [(f"the gradient of {name}", a) for name, a in trace.gradients.items()]
-    met = _by_step("forward", [(what, a[turn]) for what, a in forward], range(trace.T), trace)
+    order = [trace._order(k) for k in range(trace.T)]
+    states = zip(trace.layer.state_names, trace._unrolled.states, strict=True)
+    given = {f"the parameter {p.name}": p.data for p in trace.layer.parameters()}
+    given |= {f"the initial state {name}": s[0] for name, s in states}
+    forward = {"x_t": trace.x, "the pre-activation z_t": trace.pre_activations}
+    forward |= ({"c_t": trace.cs} if hasattr(trace, "cs") else {}) | {"h_t": trace.hs}
+    backward = {"dL/dh_t as it enters": trace.dL_dh_local, "dL/dh_t as it is carried": trace.dL_dh_carried}
+    met = _first("forward", forward, order)
     if met:
-        return _whole("given", given) or met
+        return _first("given", given) or met
     return (
-        _whole("loss", [("the loss", trace.loss)])
-        or _by_step("backward", [(what, a[turn]) for what, a in backward], range(trace.T - 1, -1, -1), trace)
-        or _whole("backward", after)
+        _first("loss", {"the loss": trace.loss})
+        or _first("backward", backward | {"dL/dz_t": trace.dL_dz}, order[::-1])
+        or _first("backward", {f"the gradient of {name}": a for name, a in trace.gradients.items()})
     )
 
 
-def _whole(of: str, arrays: list[tuple[str, Array]]) -> Figures | None:
-    for what, a in arrays:
-        if not np.isfinite(a).all():
-            return {"pass": of, "what": what, "step": None, "value": _kind(a)}
-    return None
-
-
-def _by_step(of: str, arrays: list[tuple[str, Array]], order: range, trace: Flow) -> Figures | None:
-    bad = np.array([~np.isfinite(a).all(axis=(1, 2)) for _, a in arrays])
-    if not bad.any():
+def _first(of: str, arrays: Mapping[str, Array], steps: Sequence[int | None] = (None,)) -> Figures | None:
+    if all(np.isfinite(a).all() for a in arrays.values()):
         return None
-    k = next(k for k in order if bad[:, k].any())
-    what, a = arrays[int(bad[:, k].argmax())]
-    return {"pass": of, "what": what, "step": trace._order(k), "value": _kind(a[k])}
-
-
-def _kind(a: Array) -> str:
-    return "NaN" if np.isnan(a).any() else "inf"
+    for t in steps:
+        for what, a in arrays.items():
+            here = a if t is None else a[t]
+            if not np.isfinite(here).all():
+                return {"pass": of, "what": what, "step": t, "value": "NaN" if np.isnan(here).any() else "inf"}
+    return None
 
 
 # --- the way back -----------------------------------------------------------------------------------------------------
@@ -114,27 +92,22 @@ def _decay(trace: Flow) -> Figures:
     if not steps:
         return found
     found["left"] = _exp(float(growth.sum()))
-    if np.isfinite(growth[-1]):
-        found["underflows"] = _underflows(trace)
+    if np.isfinite(growth[-1]):  # 0 although nothing cuts it off: the dtype has no number so small
+        reached = trace.gradient_norms[trace._turn][int(trace._unrolled.first.min()) : _source(trace) + 1]
+        found["underflows"] = int(np.count_nonzero(reached == 0))
     later = growth[1:] if steps > 1 and np.isfinite(growth[0]) else growth
-    found |= {
-        "first_factor": _exp(float(growth[0])),
-        "carried": _exp(float(later.sum())),
-        "rate": _exp(float(later.mean())),
-    }
-    logarithm = -float(later.mean())
-    if abs(logarithm) < 1e-6:  # float32 has seven digits
+    mean = float(later.mean())
+    found |= {"first_factor": _exp(float(growth[0])), "carried": _exp(float(later.sum())), "rate": _exp(mean)}
+    if abs(mean) < 1e-6:  # float32 has seven digits
         return found | {"rate": 1.0}
-    if logarithm > 0:
-        return found | {"half_life": math.log(2) / logarithm, "reach": -math.log(REACH) / logarithm}
-    return found | {"doubling_time": -math.log(2) / logarithm}
+    if mean < 0:
+        return found | {"half_life": -math.log(2) / mean, "reach": math.log(REACH) / mean}
+    return found | {"doubling_time": math.log(2) / mean}
 
 
-def _underflows(trace: Flow) -> int:
-    """Return at how many steps dL/dh_t is 0 although nothing cuts it off: its dtype has no number so small."""
-    source = int(np.flatnonzero(trace._run.entering.any(axis=(1, 2)))[-1])
-    reached = trace.gradient_norms[trace._turn][int(trace._unrolled.first.min()) : source + 1]
-    return int(np.count_nonzero(reached == 0))
+def _source(trace: Flow) -> int:
+    """Return the last step at which a gradient enters, in the order of processing."""
+    return int(np.flatnonzero(trace._run.entering.any(axis=(1, 2)))[-1])
 
 
 def _exp(logarithm: float) -> float:
@@ -169,18 +142,15 @@ def _matrix(trace: Flow) -> Figures:
 
 def _activations(trace: Flow) -> Figures:
     """Return how the units work: slopes, shares that are flat, off or dead, and what a gated cell keeps."""
-    steps, valid = trace._unrolled.steps, trace.valid
-    found = _terms(trace)
+    steps, valid, found = trace._unrolled.steps, trace.valid, _terms(trace)
     if None in steps.activations:
         return found
-    slopes = trace.slopes
-    weights = valid.sum(axis=1)
+    slopes, weights = trace.slopes, valid.sum(axis=1)
     share = (trace.saturation * weights[:, None]).sum(axis=0) / weights.sum()
     if len(steps.gates) == 1:
         found["mean_slope"] = float(slopes[valid].mean(dtype=np.float64))
-    if activation_of(trace) == "relu":
-        dead = int((slopes == 0).all(axis=(0, 1)).sum())
-        return found | {"off": float(share[0]), "dead_units": dead}
+    if [phi.name for phi in steps.activations if phi] == ["relu"]:
+        return found | {"off": float(share[0]), "dead_units": int((slopes == 0).all(axis=(0, 1)).sum())}
     found["saturation"] = {gate: float(s) for gate, s in zip(steps.gates, share, strict=True)}
     if len(steps.gates) > 1 and steps.keep is not None:
         found["kept"] = float(steps.keep[valid[trace._turn]].mean(dtype=np.float64))
@@ -198,36 +168,20 @@ def _terms(trace: Flow) -> Figures:
     return {name: float(np.abs(a).mean(dtype=np.float64)) for name, a in terms.items()}
 
 
-def activation_of(trace: Flow) -> str:
-    """Return the name of φ; that of the cell where there are gates or a cell of one's own."""
-    first, *others = trace._unrolled.steps.activations
-    return "" if first is None or others else first.name
-
-
-# --- clipping ---------------------------------------------------------------------------------------------------------
-
-
 def _clipping(trace: Flow, figures: Figures) -> Figures:
     """Return the joint norm of the parameters' gradients, and a threshold made of it.
 
     Where the gradient grows on its way back its norm is no measure; then that is the share of the step at which it
     enters, which has been through no W_hh.
     """
-    norm = _joint([_flat_norm(a) for a in trace.gradients.values()])
+    norm = math.hypot(*(float(np.linalg.norm(a.astype(np.float64))) for a in trace.gradients.values()))
     found: Figures = {"parameter_gradient_norm": norm}
     if figures.get("carried", 1.0) > EXPLODED:
-        last = trace._order(int(np.flatnonzero(trace._run.entering.any(axis=(1, 2)))[-1]))
-        norm = _joint([float(norms[last]) for norms in trace.norms_by_step.values()])
+        last = trace._order(_source(trace))
+        norm = math.hypot(*(float(norms[last]) for norms in trace.norms_by_step.values()))
         found |= {"clip_step": last, "clip_step_norm": norm}
         return found | ({"clip": norm} if 0 < norm <= LARGEST_CLIP else {})
-    if 0 < norm < math.inf:
-        found |= {"clip": CLIP * norm, "clip_from": CLIP_RANGE[0] * norm, "clip_to": CLIP_RANGE[1] * norm}
-    return found
-
-
-def _flat_norm(a: Array) -> float:
-    return float(np.linalg.norm(a.astype(np.float64)))
-
-
-def _joint(norms: list[float]) -> float:
-    return math.hypot(*norms)
+    low, high = CLIP_RANGE
+    return found | (
+        {"clip": CLIP * norm, "clip_from": low * norm, "clip_to": high * norm} if 0 < norm < math.inf else {}
+    )

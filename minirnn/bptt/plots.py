@@ -1,4 +1,4 @@
-"""Pictures of a `Trace` with matplotlib, the extra ``plot``. Each returns the Axes that it has drawn on."""
+"""Pictures of a `Trace` with matplotlib, the extra ``plot``; all of them as it is said at `plot_gradient_norms`."""
 
 from typing import Any
 
@@ -15,23 +15,7 @@ _TOTAL, _LOCAL, _CARRIED = "#000000", "#0072b2", "#d55e00"
 def plot_gradient_norms(trace: Flow, ax: Any = None) -> Any:
     """Draw ‖dL/dh_t‖ against t on a logarithmic axis, with its two parts: entering at t, and carried.
 
-    Parameters
-    ----------
-    trace : Trace
-    ax : matplotlib Axes, optional
-        A new figure's if left out.
-
-    Returns
-    -------
-    matplotlib Axes
-
-    Raises
-    ------
-    ImportError
-        Where matplotlib is not installed.
-
-    Notes
-    -----
+    On the matplotlib Axes ``ax``, or a new figure's, which are returned; ImportError where matplotlib is not installed.
     Steps whose norm is 0 are left out: a logarithmic axis has no place for them.
     """
     ax = axes_for("plot_gradient_norms", ax)
@@ -49,10 +33,7 @@ def plot_gradient_norms(trace: Flow, ax: Any = None) -> Any:
 
 
 def plot_credit(trace: Flow, ax: Any = None) -> Any:
-    """Draw `Trace.credit` as a heat map on a logarithmic scale: what enters at s, used at k. White: nothing.
-
-    Parameters, result and errors are those of `plot_gradient_norms`.
-    """
+    """Draw `Trace.credit` as a heat map on a logarithmic scale: what enters at s, used at k. White: nothing."""
     ax = axes_for("plot_credit", ax)
     from matplotlib.colors import LogNorm
 
@@ -70,14 +51,14 @@ def plot_credit(trace: Flow, ax: Any = None) -> Any:
 def plot_singular_values(trace: Flow, row: int = 0, ax: Any = None) -> Any:
     """Draw the singular values of each step's Jacobian ∂ state_t / ∂ state_{t−1}, of one row, logarithmically.
 
-    Where all of them are below 1, every step makes every gradient smaller. ``row`` is which of the N; the other
-    parameters, the result and the errors are those of `plot_gradient_norms`.
+    ``row`` is which of the N. Where all of them are below 1, every step makes every gradient smaller.
     """
     row = as_size(row, "plot_singular_values: row", 0)
     if row >= trace.N:
         raise IndexError(f"plot_singular_values: row must be 0 … {trace.N - 1}, got {row}: there are N={trace.N}")
     ax = axes_for("plot_singular_values", ax)
-    values = np.stack([trace.singular_values(t, before(trace, t))[row] for t in range(trace.T)])
+    back = 1 if trace.layer.reverse else -1
+    values = np.stack([trace.singular_values(t, t + back)[row] for t in range(trace.T)])
     ax.plot(range(trace.T), _positive(values), color=_LOCAL, linewidth=0.8, alpha=0.7)
     ax.axhline(1.0, color=_TOTAL, linewidth=1)
     ax.set(title=f"singular values, row {row}", xlabel="step t", ylabel="σ of ∂state_t/∂state_{t−1}", yscale="log")
@@ -85,10 +66,7 @@ def plot_singular_values(trace: Flow, row: int = 0, ax: Any = None) -> Any:
 
 
 def plot_saturation(trace: Flow, ax: Any = None) -> Any:
-    """Draw the share of saturated units against t, a line for each gate; see `Trace.saturation`.
-
-    Parameters, result and errors are those of `plot_gradient_norms`.
-    """
+    """Draw the share of saturated units against t, a line for each gate; see `Trace.saturation`."""
     shares = trace.saturation
     ax = axes_for("plot_saturation", ax)
     for name, share, style in zip(trace.gates, shares.T, ("-", "--", ":", "-."), strict=False):
@@ -96,11 +74,6 @@ def plot_saturation(trace: Flow, ax: Any = None) -> Any:
     ax.set(title="saturated units", xlabel="step t", ylabel="%", ylim=(-2, 102))
     ax.legend(title="gate")
     return ax
-
-
-def before(trace: Flow, t: int) -> int:
-    """Return the step that is processed before t; −1, or T in reverse, is the initial state."""
-    return t + 1 if trace.layer.reverse else t - 1
 
 
 def _positive(a: Array) -> Array:

@@ -1,12 +1,10 @@
 """`survival`: what is left of one gradient on its way back.
 
 With a loss at every step dL/dh_t is fed anew at every step, and its norm against t says little about what survives. So
-the decay is measured on one injection: in each row, the gradient that enters last is sent back alone. With a loss after
-the last step that is dL/dh_t itself; with a loss at every step it is one row of the credit matrix.
+the decay is measured on one injection: in each row, the gradient that enters last is sent back alone.
 """
 
 import itertools
-from typing import NamedTuple
 
 import numpy as np
 
@@ -14,38 +12,25 @@ from minirnn.arguments import Array
 from minirnn.bptt.flow import Flow
 
 
-class Survival(NamedTuple):
-    """What becomes of the gradient that enters last.
-
-    Attributes
-    ----------
-    enters_at : int or None
-        The step at which it enters, in time order; None where the rows differ, or nothing enters.
-    growth : (J,)
-        The logarithm of the factor by which each of J steps back multiplies its norm, of the full state ([h c] for an
-        LSTM), over all rows that have the step. −inf where nothing is left; then it ends.
-    """
-
-    enters_at: int | None
-    growth: Array
-
-
-def survival(trace: Flow) -> Survival:
+def survival(trace: Flow) -> tuple[int | None, Array]:
     """Send the gradient that enters last back alone, through every step there is.
 
+    Return the step at which it enters, in time order (None where the rows differ, or nothing enters), and (J,) the
+    logarithm of the factor by which each of J steps back multiplies its norm, of the full state ([h c] for an LSTM),
+    over all rows that have the step. −inf where nothing is left; then it ends. ``message_clip`` is left out.
+
     Each row is scaled to norm 1 after every step, which changes no factor, since the way back is linear; so nothing
-    overflows, and nothing is lost to small numbers. ``message_clip`` is left out: what is asked for is what the steps
-    themselves do.
+    overflows, and nothing is lost to small numbers.
     """
     entering = trace._run.entering
     enters: Array = np.asarray(entering.any(axis=2))
     if not enters.any():
-        return Survival(None, np.zeros(0))
+        return None, np.zeros(0)
     rows = enters.any(axis=0)
     source = np.where(rows, trace.T - 1 - enters[::-1].argmax(axis=0), -1)
     lengths = np.where(rows, source - trace._unrolled.first, 0)
     at = {trace._order(int(k)) for k in source[rows]}
-    return Survival(at.pop() if len(at) == 1 else None, _growth(_logs(trace, source, lengths)))
+    return at.pop() if len(at) == 1 else None, _growth(_logs(trace, source, lengths))
 
 
 def _logs(trace: Flow, source: Array, lengths: Array) -> Array:

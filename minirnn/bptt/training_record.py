@@ -1,16 +1,18 @@
 """What `doctor` reads off the History of a training: how the gradient's norm went, and what clipping did to it."""
 
+from collections.abc import Iterator
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from minirnn.arguments import Array
-from minirnn.bptt.findings import PAPER, Finding, number, percent
+from minirnn.bptt.findings import PAPER
 from minirnn.bptt.measures import CLIP_RANGE, Figures
 
 _ENOUGH = 20  # updates: with fewer a tenth of them is one or none, and says nothing of a drift
 _DRIFTED = 3.0  # a change of the norm by less than this is common in a training that goes well
 _FALLEN = 0.9  # the loss has not fallen if more of it is left than this
+_LOSSES = "from {loss_first} to {loss_last}"
 
 
 @runtime_checkable
@@ -18,10 +20,6 @@ class Record(Protocol):
     """What is read of a `minirnn.training.History`."""
 
     clip_norm: float | None
-
-    @property
-    def updates(self) -> int:
-        """The number of updates."""
 
     @property
     def loss(self) -> Array:
@@ -34,143 +32,86 @@ class Record(Protocol):
 
 def measure_training(history: Record) -> Figures:
     """Return the figures of a training, by name; `minirnn.bptt.doctor` lists them."""
-    norms, K = history.grad_norm, history.updates
-    found: Figures = {"updates": K}
-    if history.clip_norm is not None:
-        found["clip_norm"] = history.clip_norm
-    if not K:
+    norms, clip = history.grad_norm, history.clip_norm
+    found: Figures = {"updates": len(norms)} | ({} if clip is None else {"clip_norm": clip})
+    if not len(norms):
         return found
-    first, last = _ends(norms)
-    found |= dict(zip(("loss_first", "loss_last"), _ends(history.loss), strict=True))
-    found |= {"gradient_norm_first": first, "gradient_norm_last": last}
-    found |= {"gradient_norm_mean": float(norms.mean()), "gradient_norm_median": float(np.median(norms))}
-    found |= {"gradient_norm_largest": float(norms.max()), "largest_at": int(norms.argmax()) + 1}
-    if first:
-        found["gradient_norm_drift"] = last / first
-    if found["gradient_norm_median"]:
-        found["spike"] = found["gradient_norm_largest"] / found["gradient_norm_median"]
-    if history.clip_norm is not None:
-        above = norms > history.clip_norm
-        found |= {"clipped_share": float(above.mean()), "clipped_share_last": float(above[-_tenth(K) :].mean())}
-        if found["gradient_norm_mean"]:
-            found["clip_ratio"] = history.clip_norm / found["gradient_norm_mean"]
+    tenth = max(1, len(norms) // 10)
+    for name, values in (("loss", history.loss), ("gradient_norm", norms)):
+        found |= {f"{name}_first": float(np.median(values[:tenth])), f"{name}_last": float(np.median(values[-tenth:]))}
+    first, last = found["gradient_norm_first"], found["gradient_norm_last"]
+    mean, median, largest = float(norms.mean()), float(np.median(norms)), float(norms.max())
+    found |= {"gradient_norm_mean": mean, "gradient_norm_median": median}
+    found |= {"gradient_norm_largest": largest, "largest_at": int(norms.argmax()) + 1}
+    found |= {"gradient_norm_drift": last / first} if first else {}
+    found |= {"spike": largest / median} if median else {}
+    if clip is not None:
+        above = norms > clip
+        found |= {"clipped_share": float(above.mean()), "clipped_share_last": float(above[-tenth:].mean())}
+        found |= {"clip_ratio": clip / mean} if mean else {}
     return found
 
 
-def _tenth(K: int) -> int:
-    return max(1, K // 10)
+# --- what there is to say, and what to try ----------------------------------------------------------------------------
 
 
-def _ends(values: Array) -> tuple[float, float]:
-    """Return the medians of the first and of the last tenth."""
-    n = _tenth(len(values))
-    return float(np.median(values[:n])), float(np.median(values[-n:]))
-
-
-def _loss_fell(f: Figures) -> bool:
-    first: float = f["loss_first"]
-    return bool(f["loss_last"] < first - (1 - _FALLEN) * abs(first))
-
-
-# --- what there is to say ---------------------------------------------------------------------------------------------
-
-
-def find_in_training(f: Figures) -> list[Finding]:
-    """Return what there is to say about the figures of `measure_training`."""
+def find_in_training(f: Figures) -> Iterator[str]:
+    """Yield what there is to say about the figures of `measure_training`."""
     if not f["updates"]:
-        return [Finding("The history has 0 updates, so that it says nothing of the training.", ("updates",))]
-    return [*_course(f), *_spike(f), *_clipped(f)]
-
-
-def _updates(n: int) -> str:
-    return f"{n:,} update{'' if n == 1 else 's'}"
-
-
-def _course(f: Figures) -> list[Finding]:
-    names = ["updates", "gradient_norm_mean", "gradient_norm_first", "gradient_norm_last", "loss_first", "loss_last"]
-    text = f"In the training of {_updates(f['updates'])} the norm of all gradients was "
-    text += f"{number(f['gradient_norm_mean'])} on average: {number(f['gradient_norm_first'])} in the first tenth and "
-    text += f"{number(f['gradient_norm_last'])} in the last (medians)"
-    if "gradient_norm_drift" in f:
-        text += f", {number(f['gradient_norm_drift'])} times as much"
-        names.append("gradient_norm_drift")
-    text += f", while the loss went from {number(f['loss_first'])} to {number(f['loss_last'])}."
-    return [Finding(text, tuple(names))]
-
-
-def _spike(f: Figures) -> list[Finding]:
-    if "spike" not in f:
-        return []
-    text = f"The largest norm, {number(f['gradient_norm_largest'])} at update {f['largest_at']:,}, is "
-    text += f"{number(f['spike'])} times the median of {number(f['gradient_norm_median'])}."
-    return [Finding(text, ("gradient_norm_largest", "largest_at", "spike", "gradient_norm_median"))]
-
-
-def _clipped(f: Figures) -> list[Finding]:
+        yield "The history has {updates:updates}, so that it says nothing of the training."
+        return
+    drift = ", {gradient_norm_drift} times as much" if "gradient_norm_drift" in f else ""
+    yield f"""In the training of {{updates:updates}} the norm of all gradients was {{gradient_norm_mean}} on average:
+        {{gradient_norm_first}} in the first tenth and {{gradient_norm_last}} in the last (medians){drift}, while the
+        loss went {_LOSSES}."""
+    if "spike" in f:
+        yield """The largest norm, {gradient_norm_largest} at update {largest_at:,}, is {spike} times the median of
+            {gradient_norm_median}."""
     if "clip_norm" not in f:
-        return [Finding(f"Nothing was clipped in {_updates(f['updates'])}: there was no clip_norm.", ("updates",))]
-    text, names = f"clip_norm = {number(f['clip_norm'])} clipped ", ["clip_norm", "clipped_share"]
-    if not f["clipped_share"]:
-        text += f"{percent(0.0)} of the updates: it did nothing"
-    else:
-        text += f"{percent(f['clipped_share'])} of the updates, {percent(f['clipped_share_last'])} of the last tenth"
-        names.append("clipped_share_last")
+        yield "Nothing was clipped in {updates:updates}: there was no clip_norm."
+        return
+    text = "clip_norm = {clip_norm} clipped {clipped_share:percent} of the updates"
+    text += ", {clipped_share_last:percent} of the last tenth" if f["clipped_share"] else ": it did nothing"
     if "clip_ratio" in f:
-        text += f". It is {number(f['clip_ratio'])} times the average norm; the rule is {CLIP_RANGE[0]:g} to "
-        text += f"{CLIP_RANGE[1]:g} times ({PAPER})"
-        names.append("clip_ratio")
-    return [Finding(f"{text}.", tuple(names))]
+        low, high = CLIP_RANGE
+        text += f". It is {{clip_ratio}} times the average norm; the rule is {low:g} to {high:g} times ({PAPER})"
+    yield f"{text}."
 
 
-# --- what to try ------------------------------------------------------------------------------------------------------
+def advise_training(f: Figures) -> Iterator[str]:
+    """Yield what follows from the figures of `measure_training`, the most pressing first."""
+    if f["updates"] >= _ENOUGH:
+        yield from _about_drift(f)
+        yield from _about_clipping(f)
 
 
-def advise_training(f: Figures) -> list[Finding]:
-    """Return what follows from the figures of `measure_training`, the most pressing first."""
-    return [*_about_drift(f), *_about_clipping(f)] if f["updates"] >= _ENOUGH else []
+def _about_drift(f: Figures) -> Iterator[str]:
+    drift, first = f.get("gradient_norm_drift", 1.0), f["loss_first"]
+    fell = f["loss_last"] < first - (1 - _FALLEN) * abs(first)
+    if drift > _DRIFTED and fell:
+        yield f"""Watch the gradient's norm: it has grown {{gradient_norm_drift}}-fold in training. The loss still fell
+            ({_LOSSES}); when it begins to jump, lower the learning rate."""
+    elif drift > _DRIFTED:
+        yield f"""Lower the learning rate: the gradients have grown {{gradient_norm_drift}}-fold in training, and the
+            loss has not fallen ({_LOSSES}): so an explosion begins."""
+    elif drift < 1 / _DRIFTED and not fell:
+        yield f"""Do not wait for more of the same: {{gradient_norm_drift:percent}} of the gradient's norm is left, and
+            the loss has not fallen ({_LOSSES}). That is a plateau: either the way back is closed (vanishing, saturated
+            or dead, see the verdict), or the learning rate is too small to leave it."""
 
 
-def _about_drift(f: Figures) -> list[Finding]:
-    drift, fell = f.get("gradient_norm_drift", 1.0), _loss_fell(f)
-    losses = f"from {number(f['loss_first'])} to {number(f['loss_last'])}"
-    names = ("gradient_norm_drift", "loss_first", "loss_last")
-    if drift > _DRIFTED:
-        text = f"Lower the learning rate: the gradients have grown {number(drift)}-fold in training, and "
-        text += f"the loss has not fallen ({losses}): so an explosion begins."
-        if fell:
-            text = f"Watch the gradient's norm: it has grown {number(drift)}-fold in training. The loss still fell "
-            text += f"({losses}); when it begins to jump, lower the learning rate."
-        return [Finding(text, names)]
-    if drift < 1 / _DRIFTED and not fell:
-        text = f"Do not wait for more of the same: {percent(drift)} of the gradient's norm is left, and the loss has "
-        text += f"not fallen ({losses}). That is a plateau: either the way back is closed (vanishing, saturated or "
-        text += "dead, see the verdict), or the learning rate is too small to leave it."
-        return [Finding(text, names)]
-    return []
-
-
-def _about_clipping(f: Figures) -> list[Finding]:
-    median, mean = f["gradient_norm_median"], f["gradient_norm_mean"]
-    between = f"{number(CLIP_RANGE[0] * mean)} and {number(CLIP_RANGE[1] * mean)}"
-    rule = f"{CLIP_RANGE[0]:g} to {CLIP_RANGE[1]:g} times the average norm, here between {between} ({PAPER})"
+def _about_clipping(f: Figures) -> Iterator[str]:
+    median, mean, (low, high) = f["gradient_norm_median"], f["gradient_norm_mean"], CLIP_RANGE
+    rule = f"The rule is {{gradient_norm_mean:rule}} ({PAPER})."
     if "clip_norm" not in f:
         usual = max(median, f["gradient_norm_first"], f["gradient_norm_last"])  # norms that fall have no spike
-        if not median or f["gradient_norm_largest"] <= CLIP_RANGE[1] * usual:
-            return []
-        text = f"Clip: one update had {number(f['spike'])} times the median norm, and made a step as much too large. "
-        return [Finding(f"{text}The rule is {rule}.", ("spike", "gradient_norm_mean"))]
-    clip = number(f["clip_norm"])
-    if f["clipped_share"] > 0.5 and f["clip_norm"] < CLIP_RANGE[0] * min(median, mean):
-        text = (
-            f"Raise clip_norm from {clip} to about the median norm, {number(median)}: at {percent(f['clipped_share'])} "
-        )
-        text += "of the updates only the gradient's direction counted and clip_norm was its length, which makes it a "
-        text += f"second learning rate (normalised SGD), no guard against spikes. The rule is {rule}. With SGD the "
-        text += "steps become longer; if they are too long then, lower the learning rate."
-        names = ("clip_norm", "gradient_norm_median", "clipped_share", "gradient_norm_mean")
-        return [Finding(text, names)]
-    if not f["clipped_share"] and f["clip_norm"] > CLIP_RANGE[1] * mean:
-        text = f"Lower clip_norm, or leave it out: at {clip} it did nothing, the largest norm was "
-        text += f"{number(f['gradient_norm_largest'])}. The rule is {rule}."
-        return [Finding(text, ("clip_norm", "gradient_norm_largest", "gradient_norm_mean"))]
-    return []
+        if median and not f["gradient_norm_largest"] <= high * usual:  # NaN too: it shows
+            yield f"Clip: one update had {{spike}} times the median norm, and made a step as much too large. {rule}"
+    elif f["clipped_share"] > 0.5 and f["clip_norm"] < low * min(median, mean):
+        yield f"""Raise clip_norm from {{clip_norm}} to about the median norm, {{gradient_norm_median}}: at
+            {{clipped_share:percent}} of the updates only the gradient's direction counted and clip_norm was its length,
+            which makes it a second learning rate (normalised SGD), no guard against spikes. {rule} With SGD the steps
+            become longer; if they are too long then, lower the learning rate."""
+    elif not f["clipped_share"] and f["clip_norm"] > high * mean:
+        yield f"""Lower clip_norm, or leave it out: at {{clip_norm}} it did nothing, the largest norm was
+            {{gradient_norm_largest}}. {rule}"""

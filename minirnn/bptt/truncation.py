@@ -1,5 +1,6 @@
 """Truncated BPTT, made exact: what of the gradient is left, and how far it points away from the true one."""
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
@@ -12,13 +13,8 @@ def lags(unrolled: Unrolled, entering: Array, k1: int) -> Iterator[dict[str, Arr
     """Yield for i = 0, 1, … what goes back i steps from the end of its chunk, by parameter name.
 
     The sum of the first k2 is the gradient of TBPTT(k1, k2), of all T the true one. All chunks go back together, each
-    from its own last step e: at i all of them are at e − i.
-
-    Parameters
-    ----------
-    entering : (T, N, H), in the order of processing
-    k1 : int ≥ 1
-        The length of a chunk in steps; the last one may be shorter.
+    from its own last step e: at i all of them are at e − i. ``entering`` (T, N, H) is in the order of processing, k1
+    the length of a chunk in steps; the last one may be shorter.
     """
     T = unrolled.T
     starts = np.arange(0, T, min(k1, T))
@@ -37,11 +33,8 @@ def lags(unrolled: Unrolled, entering: Array, k1: int) -> Iterator[dict[str, Arr
 def angles(parts: Iterable[Mapping[str, Array]], true: Mapping[str, Array], T: int) -> Array:
     """Return the angle in degrees between the true gradient and the sum of the first k2 parts, k2 = 1 … T."""
     goal = flat(true)
-    sums, found = np.zeros_like(goal), np.full(T, np.nan)
-    for i, part in enumerate(parts):
-        sums += flat(part)
-        found[i] = angle(sums, goal)
-    return found
+    sums = itertools.accumulate(map(flat, parts))
+    return np.fromiter((angle(total, goal) for total in sums), float, T)
 
 
 def angle(a: Array, b: Array) -> float:

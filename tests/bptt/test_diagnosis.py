@@ -1,6 +1,7 @@
 import json
 import math
 import re
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from error_texts import raises
 import minirnn as mr
 from minirnn.bptt import Report, doctor, trace
 from minirnn.bptt.diagnosis import EXPLODED, OFF, SATURATED, VANISHED, VERDICTS, judge
-from minirnn.bptt.findings import Finding, number, percent
+from minirnn.bptt.findings import Finding, number, percent, say
 from minirnn.bptt.measures import CLIP
 from minirnn.bptt.survival import survival
 
@@ -314,7 +315,7 @@ def test_the_bound_takes_the_slope_and_the_mask_into_account():
 def test_no_step_is_above_the_bound(radius):
     traced = trace(elman(radius=radius), inputs(), every)
     bound = doctor(traced).figures["step_bound"]
-    assert np.exp(survival(traced).growth).max() <= bound * (1 + 1e-12)
+    assert np.exp(survival(traced)[1]).max() <= bound * (1 + 1e-12)
 
 
 @pytest.mark.parametrize(("layer", "gates"), [(mr.LSTMLayer, "ifgo"), (mr.GRULayer, "rzn")])
@@ -579,6 +580,29 @@ def test_numbers_in_words():
         "0.123", "12.3", "1,000", "1,234", "1.23e+07", "1e-12", "0",
     ]  # fmt: skip
     assert [percent(x) for x in (0.0, 0.5, 0.00123, 1e-5)] == ["0 %", "50 %", "0.123 %", "1e-05"]
+
+
+def test_the_figures_of_a_sentence_are_the_fields_of_its_template():
+    figures = {"T": 1, "left": 0.5, "large": 1234.5, "norms": [0.25, 2.0], "of": {"h": 3.0}, "W": True, "kind": "LSTM"}
+    template = """{W:=It} has {left:percent} of {large}, {norms[1]} and {of[h]} after {T:steps}: {{x}}, {left:.3f} in
+        an {kind}."""
+    text = "It has 50 % of 1,234, 2 and 3 after 1 step: {x}, 0.500 in an LSTM."
+    assert say(template, figures) == Finding(text, ("W", "left", "large", "norms", "of", "T", "kind"))
+
+
+class Named(mr.Cell):
+    gates: ClassVar = {"f_{t}": "sigmoid", "0": "tanh"}
+
+    def equation(self, z, h):
+        f, g = self.activated(z)
+        return (f * h + (1 - f) * g,)
+
+
+def test_gates_may_have_any_name():
+    layer = mr.RecurrentLayer(D, H, cell=Named(), rng=0)
+    layer.W_hh.data = 30 * layer.W_hh.data
+    text = str(doctor(layer, inputs(), last)).replace("\n  ", " ")
+    assert re.search(r"of W_hh by gate: f_\{t\} 30 / 30, 0 30 / 30\. .* % in f_\{t\}, [\d.]+ % in 0\.", text, re.DOTALL)
 
 
 # --- arguments --------------------------------------------------------------------------------------------------------
