@@ -141,8 +141,7 @@ def valid_steps(lengths: Any, shape: tuple[int, ...], argument: str) -> Array:
         raise ValueError(f"{argument} can mask targets of shape (T, N, …) only, got {shape}: leave it out")
     T, N = shape[:2]
     array = as_lengths(lengths, T, N, argument)
-    mask: Array = np.arange(T)[:, None] < array
-    return mask
+    return np.arange(T)[:, None] < array
 
 
 def _same_shape(predictions: Tensor, targets: Any, name: str) -> None:

@@ -186,8 +186,7 @@ class RMSprop(Optimizer):
         s = self.square[i]
         s *= self.rho
         s += (1 - self.rho) * g * g
-        change: Array = self.lr * g / (np.sqrt(s) + self.eps)
-        return change
+        return self.lr * g / (np.sqrt(s) + self.eps)
 
 
 class Adam(Optimizer):

@@ -60,8 +60,7 @@ def curve(
 def means(values: Values, width: int) -> Values:
     """Return one value for each of at most ``width`` columns: the mean of its share."""
     edges = np.linspace(0, values.size, min(width, values.size) + 1).round().astype(int)
-    columns: Values = np.add.reduceat(values, edges[:-1]) / np.diff(edges)
-    return columns
+    return np.add.reduceat(values, edges[:-1]) / np.diff(edges)
 
 
 def _linear(columns: Values, height: int) -> tuple[Values, dict[int, str]]:

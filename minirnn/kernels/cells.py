@@ -65,8 +65,7 @@ def _tanh_slope(y: Array, out: Array) -> None:
 
 
 def _sigmoid(z: Array) -> Array:
-    y: Array = 0.5 * (1.0 + np.tanh(0.5 * z))
-    return y
+    return 0.5 * (1.0 + np.tanh(0.5 * z))
 
 
 def _sigmoid_into(half: Array, z: Array, out: Array) -> None:
@@ -82,8 +81,7 @@ def _sigmoid_slope(y: Array, out: Array) -> None:
 
 
 def _relu(z: Array) -> Array:
-    y: Array = np.maximum(z, 0)
-    return y
+    return np.maximum(z, 0)
 
 
 def _relu_into(zeros: Array, z: Array, out: Array) -> None:

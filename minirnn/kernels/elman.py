@@ -221,5 +221,4 @@ def previous(states: Array, reverse: bool) -> Array:
 
 def final(states: Array, reverse: bool) -> Array:
     """Return the (N, H) state after the step processed last, a view."""
-    h: Array = states[0] if reverse else states[-1]
-    return h
+    return states[0] if reverse else states[-1]

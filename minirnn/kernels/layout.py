@@ -102,23 +102,20 @@ class Matrices:
     @cached_property
     def back(self) -> Array:
         """V (H, h blocks · H): dH = V dZ, features first."""
-        found: Array = np.ascontiguousarray(_gates(self.weights.W_hh, self.layout.h, self.H).reshape(self.H, -1))
-        return found
+        return np.ascontiguousarray(_gates(self.weights.W_hh, self.layout.h, self.H).reshape(self.H, -1))
 
     @cached_property
     def back_to_x(self) -> Array:
         """(x blocks · H, D): dX = dZ times it, rows first."""
         turned = _gates(self.weights.W_xh, self.layout.x, self.H).transpose(1, 2, 0)
-        found: Array = np.ascontiguousarray(turned).reshape(len(self.layout.x) * self.H, -1)
-        return found
+        return np.ascontiguousarray(turned).reshape(len(self.layout.x) * self.H, -1)
 
     @cached_property
     def stage(self) -> Array:
         """The part (H, H) of W_hh that belongs to the stage, features first: as it stands for backward."""
         gate = self.layout.stage
         assert gate is not None, "the layout has a stage"
-        found: Array = np.ascontiguousarray(self.weights.W_hh[:, gate * self.H : (gate + 1) * self.H])
-        return found
+        return np.ascontiguousarray(self.weights.W_hh[:, gate * self.H : (gate + 1) * self.H])
 
     @cached_property
     def stage_forward(self) -> Array:

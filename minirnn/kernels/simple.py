@@ -160,8 +160,7 @@ class CustomBackward:
 
     def slopes(self, kept: Any, lo: int, hi: int, output: Any) -> list[Any]:
         """Return what the cell kept at the steps ``lo`` … ``hi``."""
-        found: list[Any] = kept[2][lo:hi]
-        return found
+        return kept[2][lo:hi]
 
     def step(self, dh: Any, target: Any, kept: Any) -> None:
         """Let the cell make dZ and the gradients of the states before; that of H goes past the products."""

@@ -33,8 +33,7 @@ class Whole:
         self.pieces = [Span(lo, hi) for lo, hi in chunks(T, segment or T)]
 
     def _of(self, a: Array) -> Array:
-        turned: Array = a[self.turn, self.rows]
-        return turned
+        return a[self.turn, self.rows]
 
     def width(self, i: int) -> int | None:
         """Return the number of rows in piece ``i``: None for all."""
@@ -141,8 +140,7 @@ class Packed:
         for i in range(len(self.pieces)):
             target, end = self._indices(self.lanes.target, i), self.ends[i] + (self.more[i] if states else 0)
             place[target] = np.arange(end - target.size, end).reshape(target.shape)
-        found: Array = made.take(place[:-1], axis=0).reshape(shape)
-        return found
+        return made.take(place[:-1], axis=0).reshape(shape)
 
     def begin(self, first: Sequence[Array]) -> list[Array]:
         """Return the states before piece 0."""

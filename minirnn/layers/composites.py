@@ -286,8 +286,7 @@ class Stacked(Recurrence[tuple[Any, ...]]):
         """Return a layer's outputs as the next one reads them; the mask is drawn, and lies in memory, time-major."""
         if self.dropout is None:
             return y
-        dropped: Tensor = self.dropout(y.swapaxes(0, 1)).swapaxes(0, 1) if self.batch_first else self.dropout(y)
-        return dropped
+        return self.dropout(y.swapaxes(0, 1)).swapaxes(0, 1) if self.batch_first else self.dropout(y)
 
     def _states(self, states: Any, argument: str, optional: bool = True) -> Sequence[Any]:
         expected = f"a tuple with one entry for each of {self._count} layers"

@@ -127,7 +127,7 @@ class Door(Recurrence[State]):
     def _joined(self, state: Sequence[Tensor]) -> State:
         """Return a state as the caller gets it."""
         made: Any = state[0] if len(self.state_names) == 1 else tuple(state)
-        return made  # type: ignore[no-any-return]
+        return made
 
 
 def _kind(value: Any) -> str:

@@ -220,5 +220,4 @@ class Sequential(Module):
         """Apply the modules in order."""
         for _, module in self.children():
             x = module(x)
-        y: Tensor = x
-        return y
+        return x

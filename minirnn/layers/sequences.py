@@ -66,15 +66,13 @@ class Sequences(NamedTuple):
 
     def _first(self) -> Array:
         """Return the row of x (T·N, D) that each reads first."""
-        first: Array = (self.start + (self.length - 1 if self.reverse else 0)) * self.N + self.row
-        return first
+        return (self.start + (self.length - 1 if self.reverse else 0)) * self.N + self.row
 
     def valid(self) -> Array:
         """Return (T, N) of bool: where any sequence is."""
         ends = np.zeros(self.N, int)
         np.maximum.at(ends, self.row, self.start + self.length)
-        inside: Array = np.arange(self.T)[:, None] < ends
-        return inside
+        return np.arange(self.T)[:, None] < ends
 
 
 def find(T: int, N: int, lengths: Any, reset: Any, batch_first: bool, reverse: bool, name: str) -> Sequences | None:

@@ -149,8 +149,7 @@ class History:
         sums = np.concatenate([[0.0], np.cumsum(self._loss)])
         last = np.arange(1, sums.size)
         first = np.maximum(last - window, 0)
-        mean: npt.NDArray[np.float64] = (sums[last] - sums[first]) / (last - first)
-        return mean
+        return (sums[last] - sums[first]) / (last - first)
 
     def chart(self, width: int = 64, height: int = 10, title: str = "training loss") -> str:
         """Draw the loss over the updates as text.

@@ -56,8 +56,7 @@ def steps(every: int, factor: float) -> Schedule:
 
 
 def _steps(every: int, factor: float, update: int) -> float:
-    value: float = factor ** (update // every)
-    return value
+    return factor ** (update // every)
 
 
 def warm_up(updates: int, then: Schedule | None = None) -> Schedule:
