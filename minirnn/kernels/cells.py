@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from minirnn.arguments import Array
+
 Into = Callable[[Array, Array], Any]
 """A pointwise function (a, out): it reads a, writes out, which may be a itself, and allocates nothing of their size."""
 

@@ -1,11 +1,8 @@
 """Messages clipped on their way back."""
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from minirnn.arguments import Array
 
 
 def clipped(d: Array, largest: float, axis: int) -> Array:

@@ -12,15 +12,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from minirnn.arguments import Array
 from minirnn.kernels.chunks import chunk_length, chunks, power_of_two
 from minirnn.kernels.clip import clipped
 from minirnn.kernels.lanes import Ends, Switch, spans
 from minirnn.kernels.layout import Matrices
 from minirnn.kernels.sums import Sums
-
-Array = NDArray[Any]
 
 JOINED = 100_000
 """From so many multiplications by zero on, a step makes two products, one with x and one with h, instead of one."""

@@ -12,16 +12,14 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from minirnn.arguments import Array
 from minirnn.kernels import scratch
 from minirnn.kernels.cells import Activation
 from minirnn.kernels.chunks import chunks
 from minirnn.kernels.hoisted import HoistedBackward, HoistedForward
 from minirnn.kernels.joined import JoinedBackward, JoinedForward
 from minirnn.kernels.sums import Sums
-
-Array = NDArray[Any]
 
 
 class Gradients(NamedTuple):

@@ -12,14 +12,12 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from minirnn.arguments import Array
 from minirnn.kernels import scratch
 from minirnn.kernels.cells import Activation
 from minirnn.kernels.chunks import chunk_length
 from minirnn.kernels.sums import Sums
-
-Array = NDArray[Any]
 
 
 class Falling(NamedTuple):

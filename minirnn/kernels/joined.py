@@ -11,13 +11,11 @@ They are copied to and from the order of the layer a chunk at a time, steps in t
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from minirnn.arguments import Array
 from minirnn.kernels.cells import Activation
 from minirnn.kernels.chunks import chunk_length, chunks
 from minirnn.kernels.sums import Sums
-
-Array = NDArray[Any]
 
 
 class JoinedForward:

@@ -10,9 +10,8 @@ from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from minirnn.arguments import Array
 
 LONGER = 1.2
 """How many times as long as the longest sequence lanes may become on average, so that a block of them is saved."""

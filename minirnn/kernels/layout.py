@@ -4,9 +4,8 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from minirnn.arguments import Array
 
 
 class Weights(NamedTuple):

@@ -8,11 +8,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from minirnn.arguments import Array
 from minirnn.kernels.layout import Layout
-
-Array = NDArray[Any]
 
 
 class LSTM:

@@ -4,13 +4,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from minirnn.arguments import Array
 from minirnn.kernels import elman
 from minirnn.kernels.cells import Activation
 from minirnn.kernels.layout import Layout
-
-Array = NDArray[Any]
 
 
 class Elman:

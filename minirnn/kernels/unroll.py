@@ -14,8 +14,8 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from minirnn.arguments import Array
 from minirnn.kernels import falling, layout, scratch
 from minirnn.kernels.columns import Backward, Forward, steps_at_a_time
 from minirnn.kernels.falling import Falling
@@ -24,8 +24,6 @@ from minirnn.kernels.layout import Matrices, Weights
 from minirnn.kernels.simple import Elman
 from minirnn.kernels.sums import Sums
 from minirnn.kernels.views import Packed, Whole
-
-Array = NDArray[Any]
 
 Run = Callable[[Sequence[Callable[[], Any]]], list[Any]]
 """Runs the parts of a mini-batch, for example at once, and returns their results in order."""

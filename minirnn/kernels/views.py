@@ -8,13 +8,11 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from minirnn.arguments import Array
 from minirnn.kernels.chunks import chunks
 from minirnn.kernels.columns import Mask
 from minirnn.kernels.lanes import Lanes, Switch
-
-Array = NDArray[Any]
 
 
 class Span(NamedTuple):
