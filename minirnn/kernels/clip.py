@@ -16,5 +16,4 @@ def clipped(d: Array, largest: float, axis: int) -> Array:
         unit = d / peak
         size = np.sqrt(np.square(unit).sum(axis=axis, keepdims=True))
         over = peak * size > largest  # False where an entry is not finite, and for zeros: size is NaN then
-        scaled: Array = np.where(over, unit * (largest / size).astype(d.dtype), d)
-    return scaled
+        return np.where(over, unit * (largest / size).astype(d.dtype), d)

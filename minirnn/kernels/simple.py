@@ -8,16 +8,15 @@ import numpy as np
 from minirnn.arguments import Array
 from minirnn.kernels import elman
 from minirnn.kernels.cells import Activation
-from minirnn.kernels.layout import Layout
+from minirnn.kernels.layout import Layout, Pointwise
 
 
-class Elman:
+class Elman(Pointwise):
     """H_t = φ(Z_t)."""
 
     layout = Layout((0,), (0,))
-    extras = 0
     slopes_of_output = True
-    whole = elman  # an unroll of its own for whole rows
+    whole = elman
 
     def __init__(self, activation: Activation) -> None:
         self.activation = activation
@@ -90,11 +89,8 @@ class Pair(Protocol):
         """Return dZ and the gradients of the state before."""
 
 
-class Custom:
+class Custom(Pointwise):
     """The adaptor: it hands over views with the rows first, and checks what comes back."""
-
-    slopes_of_output = False
-    whole = None
 
     def __init__(self, cell: Pair) -> None:
         gates = tuple(range(cell.blocks))
@@ -133,14 +129,9 @@ class CustomForward:
         name = type(self.cell).__name__
         given = [_rows(z.copy(), len(z)), *(_rows(s.copy(), self.H) for s in (h, *before))]
         answer = self.cell.step(*given)
-        if not isinstance(answer, tuple) or len(answer) != 2:
-            kind = type(answer).__name__
-            raise TypeError(f"{name}.step must return (new state, kept), got {kind}: try return (h,), (z, h)")
-        state, objects[k] = answer
-        shape = given[1].shape
-        for target, new in zip(
-            (out, *after), _checked(state, 1 + len(after), shape, z.dtype, f"{name}.step: new state"), strict=True
-        ):
+        state, objects[k] = _pair(answer, f"{name}.step", "(new state, kept)", "(h,), (z, h)")
+        made = _checked(state, 1 + len(after), given[1].shape, z.dtype, f"{name}.step: new state")
+        for target, new in zip((out, *after), made, strict=True):
             _rows(target, self.H)[...] = new
 
 
@@ -165,13 +156,9 @@ class CustomBackward:
         name, H = type(self.cell).__name__, self.H
         d_state = tuple(_rows(d.copy(), H) for d in (dh, *self.extras))
         answer = self.cell.step_backward(d_state, kept)
-        if not isinstance(answer, tuple) or len(answer) != 2:
-            kind = type(answer).__name__
-            raise TypeError(f"{name}.step_backward must return (dz, d_state), got {kind}: try return dz, (d_h,)")
-        dz, before = answer
-        shape = d_state[0].shape
-        wanted = shape[0], len(target)
-        _rows(target, len(target))[...] = _checked((dz,), 1, wanted, target.dtype, f"{name}.step_backward: dz")[0]
+        dz, before = _pair(answer, f"{name}.step_backward", "(dz, d_state)", "dz, (d_h,)")
+        shape, wide = d_state[0].shape, len(target)
+        _rows(target, wide)[...] = _checked((dz,), 1, (shape[0], wide), target.dtype, f"{name}.step_backward: dz")[0]
         arrays = _checked(before, len(d_state), shape, target.dtype, f"{name}.step_backward: d_state")
         for to, d in zip((self.direct, *self.extras), arrays, strict=True):
             _rows(to, H)[...] = d
@@ -180,6 +167,12 @@ class CustomBackward:
 def _rows(a: Array, features: int) -> Array:
     """Return columns (features, N) or (features,) as rows (N, features), a view."""
     return a.reshape(features, -1).T
+
+
+def _pair(answer: Any, method: str, expected: str, hint: str) -> tuple[Any, Any]:
+    if not isinstance(answer, tuple) or len(answer) != 2:
+        raise TypeError(f"{method} must return {expected}, got {type(answer).__name__}: try return {hint}")
+    return answer
 
 
 def _checked(arrays: Any, count: int, shape: tuple[int, ...], dtype: Any, what: str) -> Sequence[Any]:
