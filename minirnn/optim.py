@@ -71,11 +71,6 @@ class Optimizer:
         -------
         dict
             ``{"optimizer": "Adam", "settings": {"lr": 0.01, …}, "memory": {"first": [arrays], …}, "counts": {…}}``
-
-        Raises
-        ------
-        NotImplementedError
-            For one of your own that does not say what its state is.
         """
         if not self._settings:
             raise NotImplementedError(
@@ -256,11 +251,6 @@ def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> float:
         Those without a gradient are passed over.
     max_norm : float
         Positive; ``math.inf`` only measures.
-
-    Returns
-    -------
-    float
-        The norm before clipping.
 
     Raises
     ------

@@ -153,10 +153,6 @@ def save_checkpoint(
     extra : tree of dicts, lists, JSON values and arrays, optional
         Anything else that must go on, such as the state carried from batch to batch.
 
-    Returns
-    -------
-    pathlib.Path
-
     Raises
     ------
     TypeError, ValueError

@@ -101,13 +101,7 @@ class CheckpointDirectory:
         return dict(sorted(found.items()))
 
     def latest(self) -> Checkpoint | None:
-        """Return the newest checkpoint that is whole, None if there are none at all; a damaged one is warned of.
-
-        Raises
-        ------
-        CheckpointError
-            When there are some and all are damaged.
-        """
+        """Return the newest checkpoint that is whole, None if there are none at all; a damaged one is warned of."""
         paths, faults = self.paths(), []
         for path in reversed(paths.values()):
             try:
@@ -125,13 +119,7 @@ class CheckpointDirectory:
         return None
 
     def best(self) -> Checkpoint | None:
-        """Return the checkpoint with the lowest metric so far, None if there is none.
-
-        Raises
-        ------
-        CheckpointError
-            When it is damaged.
-        """
+        """Return the checkpoint with the lowest metric so far, None if there is none."""
         best = self.path / "best.npz"
         return load_checkpoint(best) if best.exists() else None
 
@@ -157,10 +145,6 @@ class CheckpointDirectory:
             At least 0. That of an older checkpoint of the same run replaces it.
         model, optimizer, generators, position, settings, metrics, extra
             As for `save_checkpoint`.
-
-        Returns
-        -------
-        pathlib.Path
 
         Raises
         ------

@@ -38,10 +38,6 @@ def curve(
         Whether the axis is; of values ≥ 0, and 0 gets a row of its own at the bottom.
     decades : float
         The least that a logarithmic axis spans, so that what hardly changes looks flat: 2 for a factor of 100.
-
-    Returns
-    -------
-    str : lines without a final newline
     """
     columns = means(values, width)
     scaled, labels = _logarithmic(columns, height, decades) if logarithmic else _linear(columns, height)

@@ -38,10 +38,6 @@ def layered(inputs: Sequence[Sequence[int]], sizes: Sequence[tuple[float, float]
     inputs : for each box the numbers of those it reads, in order
         Box 0 reads the others, directly or through others.
     sizes : (width, height) of each box
-
-    Returns
-    -------
-    Layout
     """
     level = levels(inputs)
     ways = [[_way(u, v, level) for u in inputs[v]] for v in range(len(inputs))]

@@ -22,14 +22,7 @@ _WIDEST = 300
 
 
 def draw(picture: Picture, T: int) -> str:
-    """Draw a recurrent module as one SVG document.
-
-    Parameters
-    ----------
-    picture : Picture
-    T : int
-        How many steps to unroll, 1 or more; beyond `SHOWN` those in the middle are left out.
-    """
+    """Draw a recurrent module as one SVG document."""
     folded, steps = _folded(picture), _Unrolled(picture, T).canvas
     paper, across = Canvas(), folded.right - steps.left + 44
     paper.add(folded, 0, 0)

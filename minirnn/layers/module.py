@@ -18,13 +18,7 @@ Returned = TypeVar("Returned", covariant=True)
 
 
 class Parameter(Tensor):
-    """A leaf that a Module owns and an optimiser changes; ``requires_grad = False`` freezes it.
-
-    Attributes
-    ----------
-    name : str
-        As the Module that owns it calls it; errors use it.
-    """
+    """A leaf that a Module owns and an optimiser changes; ``requires_grad = False`` freezes it."""
 
     __slots__ = ("name",)
 
@@ -160,13 +154,7 @@ class Module:
         return {name: parameter.data.copy() for name, parameter in self.named_parameters()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Set every Parameter to a copy of the values given under its name.
-
-        Raises
-        ------
-        ValueError
-            Listing every entry that is missing, unexpected, or of another shape; nothing has been loaded then.
-        """
+        """Set every Parameter to a copy of the values given under its name."""
         parameters = dict(self.named_parameters())
         for name, array in self._fitting(state).items():
             parameters[name].data = array

@@ -110,10 +110,6 @@ class SequenceModel(Module, Generic[State]):
         initial_state, lengths, reset
             As the recurrent module takes them; see `RecurrentLayer.forward`. Predictions past a row's end are
             head(0): a loss should be given the lengths too.
-
-        Returns
-        -------
-        SequenceOutput : (predictions, final_state)
         """
         outputs, final_state = self.recurrent(self._embedded(x, lengths), initial_state, lengths, reset=reset)
         read = outputs if self.readout == "all" else self.recurrent.last_output(final_state)

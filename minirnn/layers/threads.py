@@ -45,11 +45,6 @@ def set_num_threads(n: int) -> None:
     n : int
         From 1 to 1024. The number at the start is that of the CPUs this process may use.
 
-    Raises
-    ------
-    TypeError, ValueError
-        For anything else; nothing has changed then.
-
     Notes
     -----
     For one number of threads the results are the same at every run, bit for bit. Between two numbers they differ by

@@ -66,13 +66,7 @@ class Contents(NamedTuple):
 
 
 def write(path: Any, kind: str, content: dict[str, Any], arrays: Mapping[str, Array], caller: str) -> pathlib.Path:
-    """Write a file whole or not at all; the same contents give the same bytes.
-
-    Raises
-    ------
-    OSError
-        As `write_whole`.
-    """
+    """Write a file whole or not at all; the same contents give the same bytes."""
     header = {"format": FORMAT, "version": VERSION, "kind": kind, "content": content}
     data = seal(header, [(f"{name}.npy", _npy(array)) for name, array in arrays.items()])
     return write_whole(as_path(path, caller), data, caller)

@@ -28,17 +28,6 @@ def evaluate(model: Module, batches: Iterable[Any], *, loss: Loss, carry_state: 
     carry_state : bool
         Start each batch from the final state of the one before, unless its ``is_start`` is true.
 
-    Returns
-    -------
-    float : in the unit of the loss: nats per target, squared units
-
-    Raises
-    ------
-    TypeError, ValueError
-        For batches that are no pairs, or that gave none; for ``carry_state`` with a model that has no state, or that
-        goes back in time.
-
-
     Examples
     --------
     >>> import minirnn as mr
@@ -167,10 +156,6 @@ def bits_per_character(model: Module, task: TextTask, *, N: int = 8, chunk: int 
         where a stream would have less than 100 characters.
     chunk : int
         Steps at a time; changes memory and speed, but no figure.
-
-    Returns
-    -------
-    float : bits per character
     """
     streams = held_out_streams(task, as_size(N, "bits_per_character: N"), chunk)
     return evaluate(model, streams, loss=cross_entropy, carry_state=True) / math.log(2)

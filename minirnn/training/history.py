@@ -162,10 +162,6 @@ class History:
             and the values span more than a factor of 5.
         title : str
             Stands above; the place to name the loss and its unit.
-
-        Returns
-        -------
-        str : lines without a final newline
         """
         width, height = as_size(width, "History.chart: width", 2), as_size(height, "History.chart: height", 2)
         if not self.updates:
@@ -181,11 +177,6 @@ class History:
         """Write a table with a line for each update: update, loss, grad_norm, seconds, metrics, evaluations by name.
 
         An evaluation stands in the line of the update after which it was made; elsewhere its cell is empty.
-
-        Raises
-        ------
-        OSError
-            When the path cannot be written; then a file that was there is what it was.
         """
         columns: dict[str, Sequence[Any]] = {"update": range(1, self.updates + 1), "loss": self._loss}
         columns |= {"grad_norm": self._grad_norm, "seconds": self._seconds, **self._metrics}
@@ -199,13 +190,7 @@ class History:
         write_whole(Path(path), text.getvalue().encode(), "History.to_csv")
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw the loss, its running mean and the evaluations over the updates with matplotlib; return the Axes.
-
-        Raises
-        ------
-        ImportError
-            Where matplotlib is not installed.
-        """
+        """Draw the loss, its running mean and the evaluations over the updates with matplotlib; return the Axes."""
         ax = axes_for("History.plot", ax)
         updates = np.arange(1, self.updates + 1)
         ax.plot(updates, self.loss, color="#999999", linewidth=0.5, label="training loss")

@@ -36,10 +36,6 @@ def sample(
     prompt : str
         What the model reads first; a newline if empty (or, in a text without one, the text's first character).
 
-    Returns
-    -------
-    str : ``length`` characters, without the prompt
-
     Raises
     ------
     ValueError

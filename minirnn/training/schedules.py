@@ -118,12 +118,6 @@ def until_solved(task: Any, name: str = HELD_OUT) -> Callable[[History], bool]:
         Of the evaluations that have the figure: those of ``fit(model, task, held_out=True)`` by default. Without any
         training does not end before ``max_updates``.
 
-    Raises
-    ------
-    TypeError
-        For a class, a name, or anything else that is no task.
-
-
     >>> import minirnn as mr
     >>> stop, history = until_solved(mr.tasks.AddingTask()), History()
     >>> stop(history)
