@@ -12,7 +12,7 @@ import numpy as np
 
 from minirnn.arguments import Array
 from minirnn.kernels.cells import sigmoid_slope, tanh_slope
-from minirnn.kernels.layout import Layout, Pointwise
+from minirnn.kernels.layout import Half, Layout, Pointwise
 
 
 def _slopes(z: Array, J: Array, t: Array, rest: Array, H: int) -> list[Array]:
@@ -46,10 +46,8 @@ class GRU(Pointwise):
         n, r, u, side = (z[:, j * H : (j + 1) * H] for j in range(4))
         return zip(z, z[:, H : 3 * H], n, r, u, side, rest[lo:hi], strict=True)
 
-    class Forward:
+    class Forward(Half):
         """One step, in scratch for (H, N)."""
-
-        stage = None
 
         def __init__(self, H: int, columns: tuple[int, ...], dtype: Any) -> None:
             self.t = np.empty((H, *columns), dtype)
@@ -69,15 +67,14 @@ class GRU(Pointwise):
             multiply(u, rest, out)
             add(out, n, out)
 
-    class Backward:
+    class Backward(Half):
         """The derivatives of a few steps at once, and one step of the chain."""
 
         def __init__(self, S: int, H: int, columns: tuple[int, ...], dtype: Any) -> None:
             self.local = np.empty((S, 4 * H, *columns), dtype)  # ∂H/∂X_n, ∂H/∂Z of r, z and n
             self.views = list(self.local.reshape(S, 4, H, *columns))
             self.t = np.empty((S, H, *columns), dtype)
-            self.direct = np.empty((H, *columns), dtype)  # what of dH goes to H_{t-1} past the products
-            self.extras: list[Any] = []
+            self.direct = np.empty((H, *columns), dtype)
 
         def parts(self, dz: Array) -> Array:
             """Return the view of dZ that `step` writes to."""
@@ -146,7 +143,7 @@ class GRUResetBefore(Pointwise):
             np.multiply(u, rest, out)
             np.add(out, n, out)
 
-    class Backward:
+    class Backward(Half):
         """The derivatives of a few steps at once, and one step of the chain, in two halves around the product."""
 
         def __init__(self, S: int, H: int, columns: tuple[int, ...], dtype: Any) -> None:
@@ -155,7 +152,6 @@ class GRUResetBefore(Pointwise):
             self.t = np.empty((S, H, *columns), dtype)
             self.staged = np.empty((H, *columns), dtype)
             self.direct = np.empty((H, *columns), dtype)
-            self.extras: list[Any] = []
 
         def parts(self, dz: Array) -> tuple[Any, ...]:
             """Return the views of dZ that `step` writes to."""

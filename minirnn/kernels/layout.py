@@ -1,5 +1,6 @@
 """How the weights of the gates stand side by side in the products of the unroll."""
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -46,6 +47,18 @@ class Pointwise:
     extras = 0  # how many arrays its state has beside h
     slopes_of_output = False  # whether its derivatives are made of the outputs
     whole: Any = None  # a module with an unroll of its own for whole rows
+
+
+class Half:
+    """The cell at one step, forward or back, unless it says otherwise."""
+
+    stage: Any = None  # what makes the operand of a product of its own
+    direct: Any = None  # what of dH goes to the step before past the products
+    extras: Sequence[Array] = ()  # the gradients of the states beside h
+
+    def parts(self, dz: Array) -> Any:
+        """Return the views of dZ that `step` writes to."""
+        return dz
 
 
 class Matrices:

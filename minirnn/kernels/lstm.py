@@ -11,7 +11,7 @@ import numpy as np
 
 from minirnn.arguments import Array
 from minirnn.kernels.cells import sigmoid_slope, tanh_slope
-from minirnn.kernels.layout import Layout, Pointwise
+from minirnn.kernels.layout import Half, Layout, Pointwise
 
 
 class LSTM(Pointwise):
@@ -33,10 +33,8 @@ class LSTM(Pointwise):
         o, f, i, g = (z[:, j * H : (j + 1) * H] for j in range(4))
         return zip(z, z[:, : 3 * H], o, f, i, g, c[lo:hi], c[lo + 1 : hi + 1], tanh_c[lo:hi], strict=True)
 
-    class Forward:
+    class Forward(Half):
         """One step, in scratch for (H, N)."""
-
-        stage = None
 
         def __init__(self, H: int, columns: tuple[int, ...], dtype: Any) -> None:
             self.t = np.empty((H, *columns), dtype)
@@ -55,10 +53,8 @@ class LSTM(Pointwise):
             tanh(c, tanh_c)
             multiply(o, tanh_c, out)
 
-    class Backward:
+    class Backward(Half):
         """The derivatives of a few steps at once, and one step of the chain."""
-
-        direct = None
 
         def __init__(self, S: int, H: int, columns: tuple[int, ...], dtype: Any) -> None:
             self.local = np.empty((S, 4 * H, *columns), dtype)  # ∂H/∂Z_o, and ∂C/∂Z of f, i and g

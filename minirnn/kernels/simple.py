@@ -1,14 +1,14 @@
 """Elman's cell on columns (features first, rows of the mini-batch last), and the adaptor for a cell of one's own."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from minirnn.arguments import Array
 from minirnn.kernels import elman
 from minirnn.kernels.cells import Activation
-from minirnn.kernels.layout import Layout, Pointwise
+from minirnn.kernels.layout import Half, Layout, Pointwise
 
 
 class Elman(Pointwise):
@@ -38,10 +38,8 @@ class Elman(Pointwise):
         return ElmanBackward(self.activation, S, H, columns, dtype)
 
 
-class ElmanForward:
+class ElmanForward(Half):
     """φ."""
-
-    stage = None
 
     def __init__(self, phi: Any) -> None:
         self.phi = phi
@@ -51,20 +49,13 @@ class ElmanForward:
         self.phi(arrays[0], out)
 
 
-class ElmanBackward:
+class ElmanBackward(Half):
     """φ′ of a few steps at once, and its product with dH at one step."""
-
-    direct = None
 
     def __init__(self, activation: Activation, S: int, H: int, columns: tuple[int, ...], dtype: Any) -> None:
         self.activation = activation
         self.local = np.empty((S, H, *columns), dtype)
         self.views = list(self.local)
-        self.extras: list[Any] = []
-
-    def parts(self, dz: Array) -> Array:
-        """Return what `step` writes to: dZ as it is."""
-        return dz
 
     def slopes(self, kept: Any, lo: int, hi: int, output: Any) -> list[Any]:
         """Make φ′ from the outputs of the steps ``lo`` … ``hi``; return what `step` gets at each."""
@@ -76,23 +67,10 @@ class ElmanBackward:
         np.multiply(slope, dh, dz)
 
 
-class Pair(Protocol):
-    """What a user's cell gives to the fused unroll; see `minirnn.Cell`."""
-
-    blocks: int
-    states: int
-
-    def step(self, z: Array, *state: Array) -> tuple[Any, Any]:
-        """Return the new state, a tuple, and what `step_backward` needs."""
-
-    def step_backward(self, d_state: tuple[Array, ...], kept: Any) -> tuple[Any, Any]:
-        """Return dZ and the gradients of the state before."""
-
-
 class Custom(Pointwise):
-    """The adaptor: it hands over views with the rows first, and checks what comes back."""
+    """The adaptor of a `minirnn.Cell`: it hands over views with the rows first, and checks what comes back."""
 
-    def __init__(self, cell: Pair) -> None:
+    def __init__(self, cell: Any) -> None:
         gates = tuple(range(cell.blocks))
         self.cell, self.layout, self.extras = cell, Layout(gates, gates), cell.states - 1
 
@@ -115,12 +93,10 @@ class Custom(Pointwise):
         return CustomBackward(self.cell, H, columns, dtype)
 
 
-class CustomForward:
+class CustomForward(Half):
     """One step of a user's cell."""
 
-    stage = None
-
-    def __init__(self, cell: Pair, H: int) -> None:
+    def __init__(self, cell: Any, H: int) -> None:
         self.cell, self.H = cell, H
 
     def step(self, h: Any, out: Any, arrays: Any) -> None:
@@ -135,17 +111,13 @@ class CustomForward:
             _rows(target, self.H)[...] = new
 
 
-class CustomBackward:
+class CustomBackward(Half):
     """One step of a user's cell backward."""
 
-    def __init__(self, cell: Pair, H: int, columns: tuple[int, ...], dtype: Any) -> None:
+    def __init__(self, cell: Any, H: int, columns: tuple[int, ...], dtype: Any) -> None:
         self.cell, self.H = cell, H
         self.direct = np.empty((H, *columns), dtype)
         self.extras = [np.empty((H, *columns), dtype) for _ in range(cell.states - 1)]
-
-    def parts(self, dz: Array) -> Array:
-        """Return what `step` writes to: dZ as it is."""
-        return dz
 
     def slopes(self, kept: Any, lo: int, hi: int, output: Any) -> list[Any]:
         """Return what the cell kept at the steps ``lo`` … ``hi``."""

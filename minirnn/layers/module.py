@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # and in the methods that need them
 
 P = ParamSpec("P")
 Returned = TypeVar("Returned", covariant=True)
+Held = TypeVar("Held")
 
 
 class Parameter(Tensor):
@@ -99,18 +100,18 @@ class Module:
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """Yield each Parameter once, in the order of insertion; dotted names lead into the modules owned."""
-        seen: set[int] = set()
-        for name, parameter in self._all_parameters(""):
-            if id(parameter) not in seen:
-                seen.add(id(parameter))
-                yield name, parameter
+        first: dict[int, tuple[str, Parameter]] = {}
+        for name, parameter in self._held(Parameter):
+            first.setdefault(id(parameter), (name, parameter))
+        return iter(first.values())
 
-    def _all_parameters(self, prefix: str) -> Iterator[tuple[str, Parameter]]:
+    def _held(self, kind: type[Held], prefix: str = "") -> Iterator[tuple[str, Held]]:
+        """Yield what of a kind it and the modules owned hold, by dotted names, what is shared more than once."""
         for name, value in vars(self).items():
-            if isinstance(value, Parameter):
+            if isinstance(value, kind):
                 yield prefix + name, value
             elif isinstance(value, Module):
-                yield from value._all_parameters(f"{prefix}{name}.")
+                yield from value._held(kind, f"{prefix}{name}.")
 
     def parameters(self) -> list[Parameter]:
         """Return all Parameters, in a stable order."""
@@ -118,11 +119,7 @@ class Module:
 
     def named_generators(self) -> Iterator[tuple[str, Generator]]:
         """Yield the Generators that it and the modules owned may draw from; a shared one under each of its names."""
-        for name, value in vars(self).items():
-            if isinstance(value, np.random.Generator):
-                yield name, value
-            elif isinstance(value, Module):
-                yield from ((f"{name}.{inner}", rng) for inner, rng in value.named_generators())
+        return self._held(np.random.Generator)
 
     def count_params(self) -> int:
         """Return how many numbers the Parameters hold; needs no data."""
@@ -130,11 +127,8 @@ class Module:
 
     def zero_grad(self) -> None:
         """Set the ``grad`` of every Parameter to None."""
-        for value in vars(self).values():
-            if isinstance(value, Parameter):
-                value.grad = None
-            elif isinstance(value, Module):
-                value.zero_grad()
+        for _, parameter in self._held(Parameter):
+            parameter.grad = None
 
     def train(self, mode: bool = True) -> Self:
         """Switch to training, here and in the modules owned."""

@@ -88,12 +88,7 @@ def figure_of(task: Any, predictions: npt.NDArray[Any], piece: Piece) -> float:
 def accuracy(predictions: Any, ids: Any, *, lengths: Any = None) -> float:
     """Return the share of targets whose class has the largest score: for predictions (…, C) and ids (…).
 
-    Parameters
-    ----------
-    predictions : array (…, C)
-    ids : array of int (…)
-    lengths : (N,) of int, optional
-        For predictions (T, N, C): how many steps of each row count.
+    For predictions (T, N, C) ``lengths`` (N,) say how many steps of each row count.
 
     >>> accuracy(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 1]))
     0.5
@@ -113,24 +108,14 @@ def accuracy(predictions: Any, ids: Any, *, lengths: Any = None) -> float:
 def _targets(piece: Piece) -> int:
     """Return how many targets count: those of the steps that are no padding."""
     T, N = np.shape(piece.y)[:2]
-    steps: int = int(np.sum(piece.lengths))
-    return steps * int(np.size(piece.y)) // int(T * N)
+    return int(np.sum(piece.lengths)) * int(np.size(piece.y)) // int(T * N)
 
 
 def measure(model: Module, task: Any, batch: Any = None) -> float:
-    """Measure a task's own figure on held-out data, with the model in evaluation mode.
+    """Measure the figure of a `SequenceTask` on held-out data, with the model in evaluation mode.
 
-    Parameters
-    ----------
-    model : Module
-    task : SequenceTask
-        See `minirnn.tasks`.
-    batch : (x, y) or (x, y, lengths), optional
-        ``task.evaluation_batch()`` if left out.
-
-    Returns
-    -------
-    float : in the unit that ``task.metric`` says; ``task.solved`` takes it
+    It is in the unit that ``task.metric`` says, and ``task.solved`` takes it. ``batch``, (x, y) or (x, y, lengths), is
+    ``task.evaluation_batch()`` if left out.
 
 
     >>> import minirnn as mr

@@ -19,16 +19,9 @@ from minirnn.storage import write_whole
 
 
 class Evaluation(NamedTuple):
-    """A figure that was measured during training.
+    """A figure that was measured during training."""
 
-    Attributes
-    ----------
-    update : int
-        After how many updates.
-    value : float
-    """
-
-    update: int
+    update: int  # after how many updates
     value: float
 
 
