@@ -30,8 +30,10 @@ def power_of_two(n: int) -> int:
     return 1 << (n - 1).bit_length()
 
 
-def each(part: Callable[..., Any], N: int, parts: int, run: Run | None, *own: Sequence[Any]) -> list[Any]:
-    """Call ``part`` with the rows of each part, which differ by one at most, and with its entry of every ``own``."""
-    rows = [slice(lo, hi) for lo, hi in pairwise([N * i // parts for i in range(parts + 1)])]
-    tasks = [partial(part, *of) for of in zip(rows, *own, strict=True)]
+def each(part: Callable[[int, slice], Any], N: int, parts: int, run: Run | None) -> list[Any]:
+    """Call ``part`` with the number of each part and its rows; parts differ by one row at most."""
+    if parts == 1 and run is None:
+        return [part(0, slice(0, N))]
+    edges = [N * i // parts for i in range(parts + 1)]
+    tasks = [partial(part, i, slice(lo, hi)) for i, (lo, hi) in enumerate(pairwise(edges))]
     return [task() for task in tasks] if run is None else run(tasks)

@@ -91,10 +91,10 @@ def forward(
     xs, hs = (x[::-1], states[::-1]) if reverse else (x, states)  # from here on in the order of processing
     hs[0] = h0
 
-    def part(rows: slice) -> None:
+    def part(i: int, rows: slice) -> None:
         n = rows.stop - rows.start
         work = scratch.take(forward_form(n, D, H), n, D, H, states.dtype)
-        work.run(xs[:, rows], hs[:, rows], W_xh, W_hh, b_h, activation)
+        work.run(_of(xs, rows), _of(hs, rows), W_xh, W_hh, b_h, activation)
         scratch.give(work)
 
     each(part, N, parts, run)
@@ -136,7 +136,7 @@ def backward(
 
     def segments(n: int, rows: slice) -> Iterable[tuple[int, int, Array]]:
         """Return, from the last to the first, where a segment begins and ends, and its states with the one before."""
-        return again(states, n, rows) if isinstance(states, Checkpoints) else [(0, T, hs[:, rows])]
+        return again(states, n, rows) if isinstance(states, Checkpoints) else [(0, T, _of(hs, rows))]
 
     def again(kept: Checkpoints, n: int, rows: slice) -> Iterator[tuple[int, int, Array]]:
         """Run a segment again from its checkpoint."""
@@ -151,13 +151,13 @@ def backward(
 
     back = np.ascontiguousarray(W_xh.T) if wanted[0] else None
 
-    def part(rows: slice) -> Sums:
+    def part(i: int, rows: slice) -> Sums:
         n, d_first = rows.stop - rows.start, d_h0[rows]
-        sums = Sums(xs[:, rows], None if d_xs is None else d_xs[:, rows], back, wanted[2:])
+        sums, entering = Sums(_of(xs, rows), _of(d_xs, rows), back, wanted[2:]), _of(gs, rows)
         carried = None if d_final is None else d_final[rows]
         work = scratch.take(backward_form(n, H), n, H, dtype)
         for lo, hi, hs in segments(n, rows):
-            g = None if gs is None else gs[lo:hi, rows]
+            g = None if entering is None else entering[lo:hi]
             d_first[...] = work.run(g, carried, hs, W_hh, activation, sums, lo)
             carried = d_first
         scratch.give(work)
@@ -165,6 +165,11 @@ def backward(
 
     total = reduce(Sums.merge, each(part, N, parts, run))
     return Gradients(d_x, d_h0 if wanted[1] else None, total.W_xh, total.W_hh, total.b_h)
+
+
+def _of(a: Any, rows: slice) -> Any:
+    """Return the rows of an array (T, N, …), without a view where they are all; None of None."""
+    return a if a is None or rows.stop - rows.start == a.shape[1] else a[:, rows]
 
 
 def outputs(states: Array, reverse: bool) -> Array:

@@ -100,7 +100,7 @@ def forward(x: Array, state: Sequence[Array], weights: Weights, settings: Settin
         return Unrolled(outputs, final, [pieces])
     states = np.empty((T + 1, N, H), dtype)  # one buffer for those before the steps and those after them
 
-    def part(rows: slice) -> list[Kept]:
+    def part(i: int, rows: slice) -> list[Kept]:
         view = Whole(T, rows, settings.reverse, settings.segment)
         return _Pass(view, ends, matrices, settings).forward(x, states, keep)
 
@@ -139,11 +139,11 @@ def backward(
         return Gradients(d_x, d_state, *_in_order(total, plan, H, wanted))
     d_x = np.empty(x.shape, dtype) if wanted.x else None
 
-    def part(rows: slice, pieces: list[Kept]) -> Sums:
+    def part(i: int, rows: slice) -> Sums:
         view = Whole(T, rows, settings.reverse, settings.segment)
-        return _Pass(view, ends, matrices, settings).backward(d_x, d_outputs, pieces, wanted)
+        return _Pass(view, ends, matrices, settings).backward(d_x, d_outputs, kept[i], wanted)
 
-    total = reduce(Sums.merge, each(part, N, settings.parts, settings.run, kept))
+    total = reduce(Sums.merge, each(part, N, settings.parts, settings.run))
     return Gradients(d_x, d_state, *_in_order(total, plan, H, wanted))
 
 

@@ -127,8 +127,11 @@ class Module:
 
     def zero_grad(self) -> None:
         """Set the ``grad`` of every Parameter to None."""
-        for _, parameter in self._held(Parameter):
-            parameter.grad = None
+        for value in vars(self).values():  # once an update: so not through generators
+            if isinstance(value, Parameter):
+                value.grad = None
+            elif isinstance(value, Module):
+                value.zero_grad()
 
     def train(self, mode: bool = True) -> Self:
         """Switch to training, here and in the modules owned."""
