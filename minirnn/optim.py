@@ -87,17 +87,8 @@ class Optimizer:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Set the settings, lr among them, and copies of what was remembered; the Parameters stay as they are.
 
-        Raises
-        ------
-        ValueError
-            Listing everything that does not fit: another optimiser, settings that are none, and arrays of another
-            number, shape or dtype than its Parameters; nothing has been loaded then.
-        TypeError
-            For what is no dict.
-
-        Notes
-        -----
-        After it, the next steps are those of the optimiser that was saved, bit for bit.
+        After it, the next steps are those of the optimiser that was saved, bit for bit. A ValueError lists everything
+        that does not fit; nothing has been loaded then.
         """
         if not isinstance(state, Mapping):
             raise TypeError(f"{self.name}.load_state_dict: state must be a dict of state_dict, got {describe(state)}")
@@ -244,6 +235,8 @@ class Adam(Optimizer):
 
 def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> float:
     """Scale all gradients together so that their joint norm √(Σ g²) is at most ``max_norm`` (Pascanu et al. 2013).
+
+    Return the norm before clipping.
 
     Parameters
     ----------

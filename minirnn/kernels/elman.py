@@ -132,7 +132,7 @@ def backward(
     d_x = np.empty(x.shape, dtype) if wanted[0] else None
     d_h0 = np.empty((N, H), dtype)
     given: list[Any] = [x, d_x, d_outputs, states]
-    xs, d_xs, gs, hs = (a[::-1] if reverse and isinstance(a, np.ndarray) else a for a in given)  # as processed
+    xs, d_xs, gs, hs = [a[::-1] if reverse and isinstance(a, np.ndarray) else a for a in given]  # as processed
 
     def segments(n: int, rows: slice) -> Iterable[tuple[int, int, Array]]:
         """Return, from the last to the first, where a segment begins and ends, and its states with the one before."""

@@ -184,14 +184,9 @@ class Module:
         return {name: array.astype(parameters[name].dtype) for name, array in arrays.items()}
 
     def save(self, path: Any) -> "pathlib.Path":
-        """Save the values of every Parameter to a file, an ``.npz``, whole or not at all; return its path.
+        """Save the values of every Parameter to a file, an ``.npz``, whole or not at all (OSError); return its path.
 
         For the optimiser and the Generators too, and for where training was, see `minirnn.checkpoints.save_checkpoint`.
-
-        Raises
-        ------
-        OSError
-            When it cannot be written; a file that was there is what it was then.
         """
         from minirnn.storage import PARAMETERS, write
 
@@ -202,17 +197,9 @@ class Module:
     def load(self, path: Any) -> Self:
         """Set every Parameter to the values in a file that `save` wrote, or in a checkpoint; return the module.
 
-        Raises
-        ------
-        CheckpointError
-            For a file that is damaged or not minirnn's, and for one that does not fit, listing every entry; nothing has
-            been loaded then, and nothing in the file is ever run.
-        OSError
-            When it cannot be read.
-
-        Notes
-        -----
-        Values are cast to the dtype of the Parameter, as in `load_state_dict`.
+        Values are cast to the dtype of the Parameter. CheckpointError for a file that is damaged or not minirnn's, and
+        for one that does not fit, listing every entry: nothing has been loaded then, and nothing in it is ever run.
+        OSError where it cannot be read.
         """
         from minirnn.storage import CheckpointError, read
 

@@ -12,18 +12,10 @@ from minirnn.layers.recurrence import Recurrence, State
 
 
 class SequenceOutput(NamedTuple, Generic[State]):
-    """What a `SequenceModel` returns.
+    """What a `SequenceModel` returns."""
 
-    Attributes
-    ----------
-    predictions : Tensor
-        (T, N, P) for ``readout="all"``, (N, P) for "last".
-    final_state : state
-        As the recurrent module has it: a Tensor (N, H), (h, c) of an LSTM, a tuple of a composite.
-    """
-
-    predictions: Tensor
-    final_state: State
+    predictions: Tensor  # (T, N, P) for readout="all", (N, P) for "last"
+    final_state: State  # as the recurrent module has it: a Tensor (N, H), (h, c) of an LSTM, a tuple of a composite
 
 
 class SequenceModel(Module, Generic[State]):
