@@ -105,8 +105,8 @@ class Matrices:
     @cached_property
     def back_to_x(self) -> Array:
         """(x blocks · H, D): dX = dZ times it, rows first."""
-        turned = _gates(self.weights.W_xh, self.layout.x, self.H).transpose(1, 2, 0)
-        return np.ascontiguousarray(turned).reshape(len(self.layout.x) * self.H, -1)
+        gates = _gates(self.weights.W_xh, self.layout.x, self.H)
+        return np.ascontiguousarray(gates.transpose(1, 2, 0)).reshape(-1, len(gates))
 
     @cached_property
     def stage(self) -> Array:

@@ -198,8 +198,7 @@ class Stacked(Recurrence[tuple[Any, ...]]):
                 with _noted(self, f"layers[{i}]", layer):
                     x, final = layer(self._dropped(x) if i else x, state, lengths, reset=reset)
                 finals.append(final)
-        final_state = tuple(finals)
-        return RecurrentOutput(x, final_state)
+        return RecurrentOutput(x, tuple(finals))
 
     def step(self, x_t: Any, state: Any = None) -> tuple[Any, ...]:
         """Process one step: x_t (N, D) and a state, one entry a layer, give the next state.

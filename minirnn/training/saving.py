@@ -160,9 +160,7 @@ def _checked(how: Any) -> Checkpointing | None:
 
 
 def _plain(batch: Batch | None) -> Any:
-    if batch is None:
-        return None
-    return [np.asarray(batch.x), np.asarray(batch.y), None, batch.is_start]
+    return None if batch is None else [np.asarray(batch.x), np.asarray(batch.y), None, batch.is_start]
 
 
 def of_training(history: History, position: Position, **more: Any) -> dict[str, Any]:
