@@ -36,25 +36,9 @@ class Made(partial[R]):
 def as_generator(rng: Rng) -> Generator:
     """Make a Generator of what a caller passed as ``rng``; numpy's global state is never touched.
 
-    Parameters
-    ----------
-    rng : numpy.random.Generator, int or None
-        A Generator is handed back as the same object, so that one can go from layer to layer; an int ≥ 0 is a seed;
-        None takes fresh entropy from the operating system.
+    A Generator is handed back as the same object, so that one can go from layer to layer; an int ≥ 0 is a seed; None
+    takes fresh entropy from the operating system.
 
-    Returns
-    -------
-    numpy.random.Generator
-
-    Raises
-    ------
-    TypeError
-        For anything else, bool and float included.
-    ValueError
-        For a negative seed.
-
-    Examples
-    --------
     >>> bool(as_generator(0).random() == as_generator(0).random())
     True
     """
@@ -73,15 +57,7 @@ def as_generator(rng: Rng) -> Generator:
 
 
 def as_size(value: Any, argument: str, minimum: int = 1) -> int:
-    """Check a count such as a batch size: an int (numpy's too, never a bool) of at least ``minimum``.
-
-    Raises
-    ------
-    TypeError
-        When ``value`` is not an int.
-    ValueError
-        When it is too small. Both errors start with ``argument``.
-    """
+    """Check a count such as a batch size: an int (numpy's too, never a bool) of at least ``minimum``."""
     expected = f"{argument} must be an int ≥ {minimum}"
     if isinstance(value, bool | np.bool_):
         raise TypeError(f"{expected}, got {describe(value)}: try {max(minimum, 1)}")
@@ -167,13 +143,7 @@ def as_probability(value: Any, argument: str) -> float:
 
 
 def as_lengths(lengths: Any, T: int, N: int, argument: str) -> npt.NDArray[np.integer[Any]]:
-    """Check how many steps of each row count: N integers 1 … T.
-
-    Raises
-    ------
-    TypeError, ValueError
-        Starting with ``argument``; the latter names the first row whose length is out of range.
-    """
+    """Check how many steps of each row count: N integers 1 … T."""
     try:
         array = np.asarray(lengths)
     except ValueError:
@@ -192,15 +162,7 @@ def as_lengths(lengths: Any, T: int, N: int, argument: str) -> npt.NDArray[np.in
 
 
 def class_ids(ids: Any, classes: int, argument: str) -> npt.NDArray[np.integer[Any]]:
-    """Check an array of class ids, integers 0 … classes − 1 of any shape.
-
-    Raises
-    ------
-    TypeError
-        For what is not integers.
-    IndexError
-        For an id outside the range, naming the first one and its place. Negative ids do not count from the end.
-    """
+    """Check an array of class ids, integers 0 … classes − 1 of any shape."""
     array = np.asarray(ids)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{argument} must be integers 0 … {classes - 1}, got {describe(array)}: try ids.astype(int)")
@@ -212,13 +174,7 @@ def class_ids(ids: Any, classes: int, argument: str) -> npt.NDArray[np.integer[A
 
 
 def as_array(data: Any, argument: str, dtype: npt.DTypeLike = np.float32) -> Array:
-    """Return an array of numbers: lists and Python numbers in ``dtype``, arrays (and Tensors) in their own.
-
-    Raises
-    ------
-    TypeError
-        For anything but booleans, integers and real floats; and for a list of Tensors, whose gradients would be lost.
-    """
+    """Return an array of numbers: lists and Python numbers in ``dtype``, arrays (and Tensors) in their own."""
     if type(data) is np.ndarray and data.dtype.kind in "biuf":
         return data
     own_dtype = hasattr(data, "__array__")

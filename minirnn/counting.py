@@ -54,29 +54,17 @@ class Term:
 class ParameterCount:
     """The answer of `elman`, `lstm` and `gru`: the sizes that were asked for and a `Term` for every array.
 
-    Attributes
-    ----------
-    cell : "elman", "lstm" or "gru"; "" for a cell of one's own
-    m, n : numbers of inputs, D, and of hidden neurons, H
-    p : number of output neurons, P; None if there is no head
-    bias : whether there are biases
-    reset_after : the GRU's option of that name; None for the other cells
-    terms : W_xh, W_hh, b_h, b_hn, W_hy, b_y, as far as they exist, in this order
-    blocks : G, the gates whose blocks stand side by side in W_xh, W_hh and b_h
-
-    Notes
-    -----
     Source: note 000.
     """
 
-    cell: str
-    m: int
-    n: int
-    p: int | None
+    cell: str  # "elman", "lstm" or "gru"; "" for a cell of one's own
+    m: int  # D, the inputs
+    n: int  # H, the hidden neurons
+    p: int | None  # P, the output neurons; None if there is no head
     bias: bool
-    reset_after: bool | None
-    terms: tuple[Term, ...]
-    blocks: int = 1
+    reset_after: bool | None  # the GRU's option of that name
+    terms: tuple[Term, ...]  # W_xh, W_hh, b_h, b_hn, W_hy, b_y, as far as they exist, in this order
+    blocks: int = 1  # G, the gates whose blocks stand side by side in W_xh, W_hh and b_h
 
     @property
     def total(self) -> int:
@@ -206,25 +194,12 @@ def elman(m: int, n: int, p: int | None = None, *, bias: bool = True) -> Paramet
 
     Parameters
     ----------
-    m, n : numbers of inputs, D, and of hidden neurons, H
+    m, n : numbers of inputs, D, and of hidden neurons, H; a TypeError or ValueError if no int ≥ 1
     p : number of output neurons, P, of a head O_t = H_t W_hy + b_y with P·H + P more; None for no head
     bias : False drops b_h and b_y: H(D+H) and P·H remain
 
-    Returns
-    -------
-    ParameterCount : of W_xh (D, H), W_hh (H, H), b_h (H,), W_hy (H, P), b_y (P,)
-
-    Raises
-    ------
-    TypeError : a size is not an int
-    ValueError : a size is less than 1
-
-    Notes
-    -----
     Source: note 000. Neither T nor φ matters.
 
-    Examples
-    --------
     >>> count = elman(10, 20, 5, bias=False)
     >>> count.total, count.formula, count.formula_numbers
     (700, 'n·m + n·n + p·n', '20·10 + 20·20 + 5·20')
@@ -237,28 +212,9 @@ def elman(m: int, n: int, p: int | None = None, *, bias: bool = True) -> Paramet
 def lstm(m: int, n: int, p: int | None = None, *, bias: bool = True) -> ParameterCount:
     """Count an LSTM layer, 4H(D+H+1), and its head.
 
-    The gates i, f, o and the candidate g are four blocks, each of an Elman layer's size.
+    The gates i, f, o and the candidate g are four blocks, each of an Elman layer's size, those of Hochreiter and
+    Schmidhuber (1997) with the forget gate of Gers et al. (2000), no peepholes. The arguments are those of `elman`.
 
-    Parameters
-    ----------
-    m, n, p, bias : as in `elman`
-
-    Returns
-    -------
-    ParameterCount : of W_xh (D, 4H), W_hh (H, 4H), b_h (4H,), W_hy (H, P), b_y (P,)
-
-    Raises
-    ------
-    TypeError : a size is not an int
-    ValueError : a size is less than 1
-
-    Notes
-    -----
-    The blocks are those of Hochreiter and Schmidhuber (1997) with the forget gate of Gers et al. (2000), no peepholes.
-    Neither T nor φ matters.
-
-    Examples
-    --------
     >>> lstm(10, 20).total, lstm(10, 20).formula
     (2480, '4·n·m + 4·n·n + 4·n')
     """
@@ -272,27 +228,11 @@ def gru(m: int, n: int, p: int | None = None, *, bias: bool = True, reset_after:
     candidate is tanh(x_t W_xn + b_n + r ⊙ (h_{t-1} W_hn + b_hn)): r multiplies the recurrent bias b_hn (H,), which
     therefore cannot be folded into b_n; it is the + H.
 
-    Parameters
-    ----------
-    m, n, p, bias : as in `elman`
-    reset_after : False applies r to h_{t-1} before the product; there is no b_hn then, and no + H
+    Without it r is applied to h_{t-1} before the product; there is no b_hn then, and no + H. The other arguments are
+    those of `elman`.
 
-    Returns
-    -------
-    ParameterCount : of W_xh (D, 3H), W_hh (H, 3H), b_h (3H,), b_hn (H,), W_hy (H, P), b_y (P,)
-
-    Raises
-    ------
-    TypeError : a size is not an int
-    ValueError : a size is less than 1
-
-    Notes
-    -----
     Source: Cho et al. (2014), arXiv:1406.1078: version 1 resets after the product, version 3 before.
-    Neither T nor φ matters.
 
-    Examples
-    --------
     >>> gru(10, 20).total, gru(10, 20).formula
     (1880, '3·n·m + 3·n·n + 3·n + n')
     >>> gru(10, 20, reset_after=False).total
@@ -314,23 +254,8 @@ def render_table(
 ) -> str:
     """Return the rows as a table in plain text, columns aligned: whole numbers to the right, all else to the left.
 
-    Parameters
-    ----------
-    rows : one sequence of cells a row, as many as the header has; a cell is shown as ``str`` shows it
-    header : the columns' names
-    total : a last row, set off by a rule
+    A row has as many cells as the header, each shown as ``str`` shows it; ``total`` is a last row, set off by a rule.
 
-    Returns
-    -------
-    str : lines without trailing blanks or final newline
-
-    Raises
-    ------
-    ValueError : a row is longer or shorter than the header
-
-
-    Examples
-    --------
     >>> print(render_table([("W", (2, 3), 6), ("b", (3,), 3)], ("name", "shape", "count")))
     name  shape   count
     ----  ------  -----

@@ -5,7 +5,8 @@ a layer with G gate blocks passes ``blocks=G`` to `initialise`, which draws ever
 sets them side by side to (D, G·H) or (H, G·H). So the blocks of an orthogonal W_hh are orthogonal one by one, and
 Glorot's fan-out is H whatever the number of gates.
 
-Weights are (inputs, outputs), for row vectors: ``x W``.
+Weights are (inputs, outputs), for row vectors: ``x W``. A shape that is none for an initialiser is a ValueError, and so
+is a setting out of range; one that is not one finite number is a TypeError.
 """
 
 import math
@@ -58,20 +59,6 @@ def glorot_uniform(shape: Shape, rng: Generator) -> Array:
     Keeps the variance of a linear layer's values (forward) and of its gradients (backward) as equal as one number can.
     For tanh, which is linear around 0.
 
-    Parameters
-    ----------
-    shape : (inputs, outputs), such as (D, H)
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    float64 array of ``shape``
-
-    Raises
-    ------
-    ValueError
-        When ``shape`` has not two positive sides.
-
     Notes
     -----
     Source: Glorot & Bengio 2010, "Understanding the difficulty of training deep feedforward neural networks",
@@ -92,20 +79,6 @@ def orthogonal(shape: Shape, rng: Generator) -> Array:
     A matrix that is not square gets orthonormal columns (more inputs than outputs) or orthonormal rows (fewer).
     For the (H, G·H) matrix of a layer with gates, `initialise` with ``blocks=G`` draws G orthogonal (H, H) blocks.
 
-    Parameters
-    ----------
-    shape : (inputs, outputs), such as (H, H)
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    float64 array of ``shape``
-
-    Raises
-    ------
-    ValueError
-        When ``shape`` has not two positive sides.
-
     Notes
     -----
     Source: Saxe, McClelland & Ganguli 2013, "Exact solutions to the nonlinear dynamics of learning in deep linear
@@ -120,21 +93,6 @@ def orthogonal(shape: Shape, rng: Generator) -> Array:
 
 def identity(shape: Shape, rng: Generator) -> Array:
     """W = I: with ReLU and zero biases, a state that stays as it is until an input changes it (IRNN).
-
-    Parameters
-    ----------
-    shape : (H, H)
-    rng : numpy.random.Generator
-        Not used.
-
-    Returns
-    -------
-    float64 array of ``shape``
-
-    Raises
-    ------
-    ValueError
-        When ``shape`` is not square.
 
     Notes
     -----
@@ -154,13 +112,7 @@ def ones(shape: Shape, rng: Generator) -> Array:
 
 
 def constant(value: float) -> Callable[[Shape, Generator], Array]:
-    """Make the initialiser W_ij = ``value``, in any shape.
-
-    Raises
-    ------
-    TypeError
-        When ``value`` is not one finite number.
-    """
+    """Make the initialiser W_ij = ``value``, in any shape."""
     fill = _number(value, "constant: value", "try constant(0.1); for an array try lambda shape, rng: array")
     return Made(_constant, fill)
 
@@ -174,13 +126,6 @@ def normal(std: float, mean: float = 0.0) -> Callable[[Shape, Generator], Array]
 
     ``std`` is the standard deviation, not the variance. The name "normal" stands for ``normal(0.001)``, the start of
     the non-recurrent weights in Le, Jaitly & Hinton 2015 (IRNN).
-
-    Raises
-    ------
-    TypeError
-        When ``std`` or ``mean`` is not one finite number.
-    ValueError
-        When ``std`` is negative.
     """
     hint = "normal(0.001) makes an initialiser"
     scale, centre = _number(std, "normal: std", hint), _number(mean, "normal: mean", hint)
@@ -194,15 +139,7 @@ def _normal(std: float, mean: float, shape: Shape, rng: Generator) -> Array:
 
 
 def uniform(low: float, high: float) -> Callable[[Shape, Generator], Array]:
-    """Make the initialiser W_ij ~ U[low, high), in any shape.
-
-    Raises
-    ------
-    TypeError
-        When ``low`` or ``high`` is not one finite number.
-    ValueError
-        When ``low`` is not below ``high``.
-    """
+    """Make the initialiser W_ij ~ U[low, high), in any shape."""
     hint = "uniform(-0.1, 0.1) makes an initialiser"
     a, b = _number(low, "uniform: low", hint), _number(high, "uniform: high", hint)
     if not a < b:
@@ -225,25 +162,8 @@ def spectral(radius: float) -> Callable[[Shape, Generator], Array]:
     few steps the radius says less: ‖W‖, the most that one step can do, is about 2 · radius when H is large.
     `orthogonal` has radius 1 and ‖Wᵗ‖ = 1 for every t.
 
-    The radius is that of W in float64, to rounding. There is no preset of this name: no radius is the usual one.
-
-    Parameters
-    ----------
-    radius : float
-        At least 0; 0 makes W = 0.
-
-    Returns
-    -------
-    callable taking ``(shape, rng)``, for shapes (H, H), that gives a float64 array of ``shape``
-        It computes all eigenvalues, in a time of order H³.
-
-    Raises
-    ------
-    TypeError
-        When ``radius`` is not one finite number.
-    ValueError
-        When ``radius`` is negative; from the initialiser, when ``shape`` is not square, or A has no eigenvalue but 0
-        (no Generator draws such an A).
+    The radius is that of W in float64, to rounding; radius 0 makes W = 0. All eigenvalues are computed, in a time of
+    order H³. There is no preset of this name: no radius is the usual one.
 
     Notes
     -----
@@ -251,8 +171,6 @@ def spectral(radius: float) -> Callable[[Shape, Generator], Array]:
     ρ and the gradients: Pascanu, Mikolov & Bengio 2013, "On the difficulty of training recurrent neural networks",
     section 2.1, where the linear network is the one above.
 
-    Examples
-    --------
     >>> W_hh = spectral(0.9)((5, 5), np.random.default_rng(0))
     >>> round(float(max(abs(np.linalg.eigvals(W_hh)))), 12)
     0.9
@@ -282,23 +200,10 @@ PRESETS: dict[str, Initializer] = dict(
 
 
 def get(initializer: str | Initializer, argument: str = "initializer") -> Initializer:
-    """Look up an initialiser by its name in `PRESETS`; a callable passes through.
+    """Look up an initialiser by its name in `PRESETS`; a callable passes through, and all else is refused.
 
-    Parameters
-    ----------
-    initializer : str or callable taking ``(shape, rng)``
-    argument : str
-        What errors call it, such as ``"RecurrentLayer: recurrent_initializer"``.
+    Errors call it ``argument``, such as ``"RecurrentLayer: recurrent_initializer"``.
 
-    Raises
-    ------
-    ValueError
-        For an unknown name.
-    TypeError
-        For what is neither a string nor callable.
-
-    Examples
-    --------
     >>> get("zeros")((2, 3), np.random.default_rng(0))
     array([[0., 0., 0.],
            [0., 0., 0.]])
@@ -324,35 +229,13 @@ def initialise(
     argument: str,
     blocks: int = 1,
 ) -> npt.NDArray[np.floating]:
-    """Resolve an initialiser, call it, and check what it gives.
+    """Resolve an initialiser, call it, and check what it gives: finite real numbers in the shape asked for.
 
     Drawn in float64 and then rounded to ``dtype``, so that a float32 layer has the float64 layer's weights, rounded.
+    The last axis of a ``shape`` (D, G·H), (H, G·H), (G·H,), … is cut into G = ``blocks`` equal blocks, in order, and
+    the initialiser is called for each. The array is C-contiguous and a new one, even if the initialiser gives the same
+    every time.
 
-    Parameters
-    ----------
-    initializer : str or callable taking ``(shape, rng)``
-    shape : tuple of int
-        The parameter's shape: (D, G·H), (H, G·H), (G·H,), …
-    rng : numpy.random.Generator
-    dtype : float dtype
-    argument : str
-        What errors call the initialiser, such as ``"LSTMLayer: recurrent_initializer"``.
-    blocks : int
-        G: the last axis is cut into so many equal blocks, in order, and the initialiser is called for each.
-
-    Returns
-    -------
-    array of ``shape`` and ``dtype``
-        C-contiguous and always a new one, even if the initialiser gives the same array every time.
-
-    Raises
-    ------
-    ValueError, TypeError
-        As `get` does, and when the initialiser gives another shape (ValueError), something that is not real numbers
-        (TypeError), or a value that is not finite in ``dtype`` (ValueError).
-
-    Examples
-    --------
     >>> rng = np.random.default_rng(0)
     >>> W_hh = initialise("orthogonal", (3, 12), rng, np.float64, "recurrent_initializer", blocks=4)
     >>> bool(np.allclose(W_hh[:, 3:6] @ W_hh[:, 3:6].T, np.eye(3)))

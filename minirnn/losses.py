@@ -1,8 +1,8 @@
 """Losses: one number in, for `Tensor.backward`; every one is the mean over its targets.
 
-They refuse to broadcast: a prediction (N, 1) against a target (N,) would quietly become (N, N).
-``lengths`` masks padding: for predictions (T, N, …) only steps t < lengths[n] of row n count, in the loss and in the
-gradient; what stands in the padding, NaN included, changes nothing.
+They refuse to broadcast: a prediction (N, 1) against a target (N,) would quietly become (N, N), and is a ValueError.
+``lengths``, N integers, masks padding: for predictions (T, N, …) only steps t < lengths[n] of row n count, in the loss
+and in the gradient; what stands in the padding, NaN included, changes nothing.
 """
 
 from typing import Any
@@ -17,20 +17,7 @@ from minirnn.autograd.tensor import Tensor
 
 
 def mse(predictions: Any, targets: Any, *, lengths: Any = None) -> Tensor:
-    """Mean squared error, mean (prediction − target)², in squared units of the target.
-
-    Parameters
-    ----------
-    predictions : Tensor (…)
-    targets : array_like or Tensor of the same shape
-    lengths : array_like of int (N,), optional
-        For predictions (T, N, …): how many steps of each row count.
-
-    Raises
-    ------
-    ValueError
-        When the shapes differ.
-    """
+    """Mean squared error, mean (prediction − target)², in squared units of the target; both have one shape (…)."""
     predictions = _prepared(predictions, "mse", "predictions")
     dtype = predictions.dtype
     target = targets if isinstance(targets, Tensor) else Tensor(as_array(targets, "mse: targets", dtype))
@@ -50,14 +37,7 @@ def cross_entropy(logits: Any, ids: Any, *, lengths: Any = None) -> Tensor:
     logits : Tensor (…, C)
         Before the softmax.
     ids : array_like of int (…)
-        The right class of each, 0 … C − 1.
-    lengths : array_like of int (N,), optional
-        For logits (T, N, C): how many steps of each row count.
-
-    Raises
-    ------
-    TypeError, IndexError, ValueError
-        For ids that are not integers, out of range, or of another shape.
+        The right class of each, 0 … C − 1: TypeError for what is no integer, IndexError for one out of range.
     """
     logits = _prepared(logits, "cross_entropy")
     if not logits.ndim:
@@ -84,13 +64,6 @@ def binary_cross_entropy(logits: Any, targets: Any, *, lengths: Any = None) -> T
         Before the sigmoid.
     targets : array_like of the same shape
         Constants between 0 and 1.
-    lengths : array_like of int (N,), optional
-        For logits (T, N, …): how many steps of each row count.
-
-    Raises
-    ------
-    ValueError
-        When the shapes differ, or a target lies outside 0 … 1.
     """
     logits = _prepared(logits, "binary_cross_entropy")
     target = as_array(targets, "binary_cross_entropy: targets", logits.dtype).astype(logits.dtype)
@@ -131,19 +104,12 @@ def _mask(lengths: Any, shape: tuple[int, ...], name: str) -> Array | None:
 
 
 def valid_steps(lengths: Any, shape: tuple[int, ...], argument: str) -> Array:
-    """Return the (T, N) mask of steps t < lengths[n], for targets of the shape given.
-
-    Raises
-    ------
-    TypeError, ValueError
-        Unless lengths are N integers 1 … T.
-    """
+    """Return the (T, N) mask of steps t < lengths[n], for targets of the shape given."""
     if len(shape) < 2:
         raise ValueError(f"{argument} can mask targets of shape (T, N, …) only, got {shape}: leave it out")
     T, N = shape[:2]
     array = as_lengths(lengths, T, N, argument)
-    mask: Array = np.arange(T)[:, None] < array
-    return mask
+    return np.arange(T)[:, None] < array
 
 
 def _same_shape(predictions: Tensor, targets: Any, name: str) -> None:

@@ -71,11 +71,6 @@ class Optimizer:
         -------
         dict
             ``{"optimizer": "Adam", "settings": {"lr": 0.01, …}, "memory": {"first": [arrays], …}, "counts": {…}}``
-
-        Raises
-        ------
-        NotImplementedError
-            For one of your own that does not say what its state is.
         """
         if not self._settings:
             raise NotImplementedError(
@@ -92,17 +87,8 @@ class Optimizer:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Set the settings, lr among them, and copies of what was remembered; the Parameters stay as they are.
 
-        Raises
-        ------
-        ValueError
-            Listing everything that does not fit: another optimiser, settings that are none, and arrays of another
-            number, shape or dtype than its Parameters; nothing has been loaded then.
-        TypeError
-            For what is no dict.
-
-        Notes
-        -----
-        After it, the next steps are those of the optimiser that was saved, bit for bit.
+        After it, the next steps are those of the optimiser that was saved, bit for bit. A ValueError lists everything
+        that does not fit; nothing has been loaded then.
         """
         if not isinstance(state, Mapping):
             raise TypeError(f"{self.name}.load_state_dict: state must be a dict of state_dict, got {describe(state)}")
@@ -186,8 +172,7 @@ class RMSprop(Optimizer):
         s = self.square[i]
         s *= self.rho
         s += (1 - self.rho) * g * g
-        change: Array = self.lr * g / (np.sqrt(s) + self.eps)
-        return change
+        return self.lr * g / (np.sqrt(s) + self.eps)
 
 
 class Adam(Optimizer):
@@ -251,17 +236,14 @@ class Adam(Optimizer):
 def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> float:
     """Scale all gradients together so that their joint norm √(Σ g²) is at most ``max_norm`` (Pascanu et al. 2013).
 
+    Return the norm before clipping.
+
     Parameters
     ----------
     params : iterable of Parameters
         Those without a gradient are passed over.
     max_norm : float
         Positive; ``math.inf`` only measures.
-
-    Returns
-    -------
-    float
-        The norm before clipping.
 
     Raises
     ------

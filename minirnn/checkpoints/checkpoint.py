@@ -3,7 +3,7 @@
 import pathlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Required, TypedDict, TypeVar
 
 import numpy as np
 
@@ -15,34 +15,34 @@ from minirnn.storage import PARAMETERS, CheckpointError, Contents, as_plain, pac
 
 SAVE, LOAD, RESTORE = "save_checkpoint", "load_checkpoint", "Checkpoint.restore"
 FOREIGN = "one of another model"
+Kind = TypeVar("Kind")
+
+
+class State(TypedDict, total=False):
+    """What `save_checkpoint` takes beside the path."""
+
+    model: Required[Module]
+    optimizer: Optimizer | None
+    generators: Mapping[str, np.random.Generator] | None
+    position: Any
+    settings: Mapping[str, Any] | None
+    metrics: Mapping[str, float] | None
+    extra: Any
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
     """What a checkpoint holds; `load_checkpoint` makes it, `restore` puts it back.
 
-    Attributes
-    ----------
-    path : pathlib.Path
-        The file it came from.
-    version : int
-        Of the file's format.
-    module : str
-        The type of the model; only told, never looked up.
-    parameters : dict of arrays by name
-    optimizer : dict or None
-        A state of `Optimizer.state_dict`.
-    position, settings, metrics
-        As they were given to `save_checkpoint`; what were tuples are lists.
-    extra
-        As given, its arrays included.
+    ``position``, ``settings``, ``metrics`` and ``extra`` are as they were given to `save_checkpoint`, but that tuples
+    are lists.
     """
 
-    path: pathlib.Path
-    version: int
-    module: str
+    path: pathlib.Path  # the file it came from
+    version: int  # of the file's format
+    module: str  # the type of the model; only told, never looked up
     parameters: dict[str, Array]
-    optimizer: dict[str, Any] | None
+    optimizer: dict[str, Any] | None  # a state of `Optimizer.state_dict`
     position: Any
     settings: dict[str, Any]
     metrics: dict[str, float]
@@ -61,28 +61,14 @@ class Checkpoint:
     ) -> None:
         """Put everything back where `save_checkpoint` took it from: all of it or nothing.
 
-        For the weights alone, ``model.load(path)``.
+        The model is to be built as the one that was saved (the same names, shapes and dtypes, its Generators shared
+        alike), the optimizer of the same kind over the same Parameters; its settings become those that were saved. A
+        CheckpointError lists everything that does not fit. For the weights alone, ``model.load(path)``.
 
-        Parameters
-        ----------
-        model : Module
-            Built as the one that was saved: the same names, shapes and dtypes, and its Generators shared alike.
-        optimizer : Optimizer, if one was saved
-            Of the same kind and over the same Parameters; its settings become those that were saved.
-        generators : dict of Generators, if some were saved
-            Under the same names.
-
-        Raises
-        ------
-        CheckpointError
-            Listing everything that does not fit; nothing has been changed then.
-
-        Notes
-        -----
         What training does next is what it would have done, bit for bit. Two things are not in a checkpoint: which
         Parameters are frozen, and how many children a Generator has spawned.
         """
-        named = rngs.named(_as_module(model, RESTORE), _as_generators(generators, RESTORE), RESTORE)
+        named = rngs.named(_as(Module, model, RESTORE), _as_generators(generators, RESTORE), RESTORE)
         faults = self._misfits(model) or self._optimizer_misfits(model, optimizer)
         faults += rngs.misfits(self._generators, named)
         if not faults and optimizer is not None and self.optimizer is not None:
@@ -112,7 +98,7 @@ class Checkpoint:
     def _optimizer_misfits(self, model: Module, optimizer: Optimizer | None) -> list[str]:
         """Say in what the optimiser and its Parameters' order differ; its own state is checked as it is loaded."""
         was = "none" if self.optimizer is None else self.optimizer["optimizer"]
-        now = "none" if optimizer is None else _as_optimizer(optimizer, RESTORE).name
+        now = "none" if optimizer is None else _as(Optimizer, optimizer, RESTORE).name
         if was != now:
             return [f"optimizer: {was} was saved, and {now} is given"]
         order = [] if optimizer is None else _order(model, optimizer)
@@ -153,23 +139,15 @@ def save_checkpoint(
     extra : tree of dicts, lists, JSON values and arrays, optional
         Anything else that must go on, such as the state carried from batch to batch.
 
-    Returns
-    -------
-    pathlib.Path
-
     Raises
     ------
-    TypeError, ValueError
-        For what cannot be saved, naming it; the file has not been touched then.
-    OSError
-        When it cannot be written; a file that was there is what it was.
+    TypeError, ValueError, OSError
+        For what cannot be saved, naming it, or cannot be written; a file that was there is what it was.
 
     Notes
     -----
     The same state gives the same bytes. ``numpy.load(path)`` reads the arrays.
 
-    Examples
-    --------
     >>> import os, tempfile
     >>> import minirnn as mr
     >>> rng = np.random.default_rng(0)
@@ -184,11 +162,11 @@ def save_checkpoint(
     >>> rng.random() == next_draw, checkpoint.position
     (True, {'update': 20})
     """
-    named = rngs.named(_as_module(model, SAVE), _as_generators(generators, SAVE), SAVE)
+    named = rngs.named(_as(Module, model, SAVE), _as_generators(generators, SAVE), SAVE)
     arrays = {PARAMETERS + name: p.data for name, p in model.named_parameters()}
     content: dict[str, Any] = {"module": type(model).__name__, "optimizer": None, "order": []}
     if optimizer is not None:
-        content["order"] = _saved_order(model, _as_optimizer(optimizer, SAVE))
+        content["order"] = _saved_order(model, _as(Optimizer, optimizer, SAVE))
         content["optimizer"], more = pack(optimizer.state_dict(), f"{SAVE}: optimizer", "optimizer")
         arrays |= more
     content["generators"] = rngs.collect(named)
@@ -202,13 +180,9 @@ def save_checkpoint(
 def load_checkpoint(path: Any) -> Checkpoint:
     """Read a checkpoint; what is in it goes nowhere before `Checkpoint.restore`.
 
-    Raises
-    ------
-    CheckpointError
-        For a file that is truncated, changed in any bit, foreign, a pickle, or of a later version; and for weights
-        alone. Nothing in a file is ever run, and no more memory is taken than it is long.
-    OSError
-        When it cannot be read.
+    CheckpointError for a file that is truncated, changed in any bit, foreign, a pickle, or of a later version, and for
+    weights alone; OSError where it cannot be read. Nothing in a file is ever run, and no more memory is taken than it
+    is long.
     """
     contents = read(path, LOAD)
     if contents.kind != "checkpoint":
@@ -236,31 +210,23 @@ def _checkpoint(contents: Contents) -> Checkpoint:
     return Checkpoint(
         path=contents.path,
         version=contents.version,
-        module=content["module"],
         parameters=contents.parameters,
         optimizer=optimizer,
-        position=content["position"],
-        settings=content["settings"],
-        metrics=content["metrics"],
         extra=unpack(content["extra"], arrays),
         _order=content["order"],
         _generators=saved,
+        **{name: content[name] for name in ("module", "position", "settings", "metrics")},
     )
 
 
 # --- arguments --------------------------------------------------------------------------------------------------------
 
 
-def _as_module(model: Any, caller: str) -> Module:
-    if not isinstance(model, Module):
-        raise TypeError(f"{caller}: model must be a Module, got {describe(model)}")
-    return model
-
-
-def _as_optimizer(optimizer: Any, caller: str) -> Optimizer:
-    if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"{caller}: optimizer must be an Optimizer, got {describe(optimizer)}")
-    return optimizer
+def _as(kind: type[Kind], value: Any, caller: str) -> Kind:
+    if not isinstance(value, kind):
+        argument = "model must be a Module" if kind is Module else "optimizer must be an Optimizer"
+        raise TypeError(f"{caller}: {argument}, got {describe(value)}")
+    return value
 
 
 def _as_generators(generators: Any, caller: str) -> Mapping[str, np.random.Generator]:

@@ -7,15 +7,11 @@ import pathlib
 import re
 import warnings
 from collections.abc import Mapping
-from typing import Any, Self
-
-import numpy as np
+from typing import Any, Self, Unpack
 
 from minirnn.arguments import as_size, describe, is_real
-from minirnn.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from minirnn.checkpoints.checkpoint import Checkpoint, State, load_checkpoint, save_checkpoint
 from minirnn.checkpoints.lock import DirectoryLock
-from minirnn.layers.module import Module
-from minirnn.optim import Optimizer
 from minirnn.storage import CheckpointError, remove_parts, reworded
 
 NAME = "CheckpointDirectory"
@@ -37,14 +33,9 @@ class CheckpointDirectory:
 
     Raises
     ------
-    DirectoryLockedError
-        By ``with``, naming the process and the machine of the run that is there.
-    OSError
-        By ``with``, when the directory cannot be made or written to.
+    DirectoryLockedError, OSError
+        By ``with``: another run is there, by a process and on a machine that it names; or nothing can be written.
 
-
-    Examples
-    --------
     >>> import tempfile
     >>> import minirnn as mr
     >>> model = mr.Linear(3, 2, rng=0)
@@ -101,13 +92,7 @@ class CheckpointDirectory:
         return dict(sorted(found.items()))
 
     def latest(self) -> Checkpoint | None:
-        """Return the newest checkpoint that is whole, None if there are none at all; a damaged one is warned of.
-
-        Raises
-        ------
-        CheckpointError
-            When there are some and all are damaged.
-        """
+        """Return the newest checkpoint that is whole, None if there are none at all; a damaged one is warned of."""
         paths, faults = self.paths(), []
         for path in reversed(paths.values()):
             try:
@@ -125,66 +110,25 @@ class CheckpointDirectory:
         return None
 
     def best(self) -> Checkpoint | None:
-        """Return the checkpoint with the lowest metric so far, None if there is none.
-
-        Raises
-        ------
-        CheckpointError
-            When it is damaged.
-        """
+        """Return the checkpoint with the lowest metric so far, None if there is none."""
         best = self.path / "best.npz"
         return load_checkpoint(best) if best.exists() else None
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
-    def save(
-        self,
-        update: int,
-        *,
-        model: Module,
-        optimizer: Optimizer | None = None,
-        generators: Mapping[str, np.random.Generator] | None = None,
-        position: Any = None,
-        settings: Mapping[str, Any] | None = None,
-        metrics: Mapping[str, float] | None = None,
-        extra: Any = None,
-    ) -> pathlib.Path:
+    def save(self, update: int, **state: Unpack[State]) -> pathlib.Path:
         """Save a checkpoint after this many updates, the best too if this is it; then remove the oldest.
 
-        Parameters
-        ----------
-        update : int
-            At least 0. That of an older checkpoint of the same run replaces it.
-        model, optimizer, generators, position, settings, metrics, extra
-            As for `save_checkpoint`.
-
-        Returns
-        -------
-        pathlib.Path
-
-        Raises
-        ------
-        RuntimeError
-            Outside ``with``.
-        ValueError
-            When a later checkpoint is there: of another run, or of this one before it went back.
-        TypeError, ValueError, OSError
-            As `save_checkpoint`; all checkpoints that were there are as they were.
+        The other arguments and the errors are those of `save_checkpoint`; after an error all checkpoints that were
+        there are as they were. One that is there for this ``update`` is replaced. RuntimeError outside ``with``;
+        ValueError when a later checkpoint is there, of another run, or of this one before it went back.
         """
         update = as_size(update, f"{NAME}.save: update", 0)
         if self._lock is None:
             raise RuntimeError(f"{NAME}.save: the directory is not locked: write 'with {NAME}(path) as directory:'")
         self._refuse_to_go_back(update)
-        state: dict[str, Any] = {
-            "model": model,
-            "optimizer": optimizer,
-            "generators": generators,
-            "position": position,
-            "settings": settings,
-            "metrics": metrics,
-            "extra": extra,
-        }
         # The best first: a run that is killed in between goes on from the checkpoint before, and comes here again.
+        metrics = state.get("metrics")
         value: Any = metrics.get(self.metric) if isinstance(metrics, Mapping) else None
         if is_real(value) and not math.isnan(value) and not value >= self._lowest:
             save_checkpoint(self.path / "best.npz", **state)

@@ -29,13 +29,7 @@ numpy takes a position in an array as it comes, and would then read beyond its e
 
 
 def named(model: Module, generators: Mapping[str, np.random.Generator], caller: str) -> Named:
-    """Return every Generator under each of its names: the model's, then those of the training loop.
-
-    Raises
-    ------
-    TypeError
-        For what is no Generator of one of numpy's bit generators.
-    """
+    """Return every Generator under each of its names: the model's, then those of the training loop."""
     found = {f"model.{name}": rng for name, rng in model.named_generators()}
     for name, rng in generators.items():
         if not isinstance(rng, np.random.Generator):

@@ -16,15 +16,7 @@ except ImportError:  # not on Windows
 
 
 class DirectoryLockedError(RuntimeError):
-    """Another run writes to this directory.
-
-    Attributes
-    ----------
-    pid : int or None
-        Its process, where known.
-    host : str or None
-        On which machine.
-    """
+    """Another run writes to this directory: of the process ``pid`` on the machine ``host``, where they are known."""
 
     def __init__(self, message: str, pid: int | None, host: str | None) -> None:
         super().__init__(message)

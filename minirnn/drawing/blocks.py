@@ -14,33 +14,16 @@ class Weight:
 
 @dataclass(frozen=True)
 class Cell:
-    """A layer's cell.
+    """A layer's cell."""
 
-    Attributes
-    ----------
-    kind : str
-        The class of the layer.
-    gates : sequence of str
-        What is named in the cell: ``i f g o``, or a single activation.
-    states : sequence of str
-        Names of the arrays of its state; the first is the output.
-    into, around : Weight
-        W_xh and W_hh.
-    biases : sequence of Weight
-    reverse : bool
-        Whether it goes back in time.
-    size : int
-        H.
-    """
-
-    kind: str
-    gates: Sequence[str]
-    states: Sequence[str]
-    into: Weight
-    around: Weight
+    kind: str  # the class of the layer
+    gates: Sequence[str]  # what is named in the cell: i f g o, or a single activation
+    states: Sequence[str]  # names of the arrays of its state; the first is the output
+    into: Weight  # W_xh
+    around: Weight  # W_hh
     biases: Sequence[Weight]
-    reverse: bool
-    size: int
+    reverse: bool  # whether it goes back in time
+    size: int  # H
 
 
 @dataclass(frozen=True)
@@ -73,28 +56,14 @@ Block = Cell | Box | Tower | Both
 
 @dataclass(frozen=True)
 class Picture:
-    """A recurrent module as it is drawn.
-
-    Attributes
-    ----------
-    title : str
-    block : Block
-    size : int or None
-        D, the features of a step's input; None for class ids.
-    equations : sequence of str
-        Written below, with subscripts as in ``h_{t}``.
-    head : Box, optional
-        Reads the block's output.
-    every : bool
-        Whether the head reads every step, or only the last one processed.
-    """
+    """A recurrent module as it is drawn."""
 
     title: str
     block: Block
-    size: int | None
-    equations: Sequence[str] = ()
-    head: Box | None = None
-    every: bool = True
+    size: int | None  # D, the features of a step's input; None for class ids
+    equations: Sequence[str] = ()  # written below, with subscripts as in h_{t}
+    head: Box | None = None  # reads the block's output
+    every: bool = True  # whether the head reads every step, or only the last one processed
 
 
 def last(block: Block) -> tuple[bool, ...]:

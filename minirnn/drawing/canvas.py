@@ -50,13 +50,7 @@ _DARK = {
 
 
 class Canvas:
-    """What has been drawn so far, and the rectangle that it fills.
-
-    Attributes
-    ----------
-    left, top, right, bottom : float
-        The rectangle, in pixels; y grows downwards.
-    """
+    """What has been drawn so far, and the rectangle that it fills, in pixels; y grows downwards."""
 
     def __init__(self) -> None:
         self.elements: list[str] = []

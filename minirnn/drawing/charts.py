@@ -20,28 +20,12 @@ def curve(
     logarithmic: bool = False,
     decades: float = 0.0,
 ) -> str:
-    """Draw a curve: a column is the mean of its share of the values, joined to the next by a line.
+    """Draw a curve: a column is the mean of its share of the values (K,), joined to the next by a line.
 
-    Parameters
-    ----------
-    values : (K,)
-        At least one. What is not finite leaves its column blank.
-    width, height : int
-        The size of the plot in characters, at least 2; the axes come on top.
-    title : str
-        Stands above.
-    ends : two str
-        What stands below the first and the last column.
-    unit : str
-        What the values are counted in, such as "updates".
-    logarithmic : bool
-        Whether the axis is; of values ≥ 0, and 0 gets a row of its own at the bottom.
-    decades : float
-        The least that a logarithmic axis spans, so that what hardly changes looks flat: 2 for a factor of 100.
-
-    Returns
-    -------
-    str : lines without a final newline
+    What is not finite leaves its column blank. The plot takes ``width`` × ``height`` characters, at least 2 each, and
+    the axes come on top; ``ends`` stand below the first and the last column, and the values are counted in ``unit``,
+    such as "updates". On a logarithmic axis, for values ≥ 0, 0 gets a row of its own at the bottom, and the axis spans
+    ``decades`` at least, so that what hardly changes looks flat.
     """
     columns = means(values, width)
     scaled, labels = _logarithmic(columns, height, decades) if logarithmic else _linear(columns, height)
@@ -60,8 +44,7 @@ def curve(
 def means(values: Values, width: int) -> Values:
     """Return one value for each of at most ``width`` columns: the mean of its share."""
     edges = np.linspace(0, values.size, min(width, values.size) + 1).round().astype(int)
-    columns: Values = np.add.reduceat(values, edges[:-1]) / np.diff(edges)
-    return columns
+    return np.add.reduceat(values, edges[:-1]) / np.diff(edges)
 
 
 def _linear(columns: Values, height: int) -> tuple[Values, dict[int, str]]:

@@ -40,31 +40,16 @@ class Link:
 
 
 class Column:
-    """The blocks of one step, placed.
+    """The blocks of one step, placed; ``top`` is the y of the middle of what comes out.
 
-    Parameters
-    ----------
-    picture : Picture
-    half : float
-        Half the width of a cell.
-    head : bool
-        Whether the head is part of it.
-
-    Attributes
-    ----------
-    placed : list of Placed
-    links : list of Link
-    dots : list of y
-        Where a line divides.
-    top : float
-        The y of the middle of what comes out.
+    ``half`` is half the width of a cell, and ``head`` says whether the head is part of it.
     """
 
     def __init__(self, picture: Picture, half: float, head: bool = True) -> None:
         self.half = half
         self.placed: list[Placed] = []
         self.links: list[Link] = []
-        self.dots: list[float] = []
+        self.dots: list[float] = []  # the y of where a line divides
         out = self._put(picture.block, [(0.0, -PILL / 2)])
         if picture.head is not None and head:
             out = self._put(picture.head, out)

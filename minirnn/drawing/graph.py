@@ -13,21 +13,12 @@ _ROOM, _SMALL, _PORT = 220, SIZE - 2, 9  # widest text, size of the second line,
 
 @dataclass(frozen=True)
 class Seen:
-    """What is drawn of one thing.
+    """What is drawn of one thing."""
 
-    Attributes
-    ----------
-    name, remark : str
-        The two lines in its box; the second may be empty.
-    style : "input", "plain", "output" or "constant"
-    inputs : sequence
-        The things that it reads.
-    """
-
-    name: str
-    remark: str
-    style: str
-    inputs: Sequence[Any] = ()
+    name: str  # the first line in its box
+    remark: str  # the second, which may be empty
+    style: str  # "input", "plain", "output" or "constant"
+    inputs: Sequence[Any] = ()  # the things that it reads
 
 
 def walk(root: Any, look: Callable[[Any], Seen]) -> tuple[list[Seen], list[list[int]]]:

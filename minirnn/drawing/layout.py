@@ -31,17 +31,9 @@ class Layout:
 
 
 def layered(inputs: Sequence[Sequence[int]], sizes: Sequence[tuple[float, float]]) -> Layout:
-    """Lay out an acyclic graph.
+    """Lay out an acyclic graph: for each box the numbers of those it reads, in order, and its (width, height).
 
-    Parameters
-    ----------
-    inputs : for each box the numbers of those it reads, in order
-        Box 0 reads the others, directly or through others.
-    sizes : (width, height) of each box
-
-    Returns
-    -------
-    Layout
+    Box 0 reads the others, directly or through others.
     """
     level = levels(inputs)
     ways = [[_way(u, v, level) for u in inputs[v]] for v in range(len(inputs))]

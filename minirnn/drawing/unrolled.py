@@ -22,14 +22,7 @@ _WIDEST = 300
 
 
 def draw(picture: Picture, T: int) -> str:
-    """Draw a recurrent module as one SVG document.
-
-    Parameters
-    ----------
-    picture : Picture
-    T : int
-        How many steps to unroll, 1 or more; beyond `SHOWN` those in the middle are left out.
-    """
+    """Draw a recurrent module as one SVG document."""
     folded, steps = _folded(picture), _Unrolled(picture, T).canvas
     paper, across = Canvas(), folded.right - steps.left + 44
     paper.add(folded, 0, 0)
@@ -90,9 +83,7 @@ def _folded(picture: Picture) -> Canvas:
 
 def _size_out(picture: Picture, column: Column) -> str:
     top = column.placed[-1].block
-    if top.size is None:
-        return ""
-    return f"{'P' if picture.head is not None else 'H'} = {top.size}"
+    return "" if top.size is None else f"{'H' if picture.head is None else 'P'} = {top.size}"
 
 
 def _loop(canvas: Canvas, y: float, half: float, cell: Cell) -> None:
@@ -140,9 +131,7 @@ class _Unrolled:
 
     def _name(self, t: int) -> str:
         """Return the subscript of step t: a number, or one counted from a distant end."""
-        if self.T <= SHOWN or t < 4:
-            return str(t)
-        return f"T−{self.T - t}"
+        return str(t) if self.T <= SHOWN or t < 4 else f"T−{self.T - t}"
 
     def _column(self, step: int | None) -> None:
         x = self.x[step]

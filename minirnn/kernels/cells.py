@@ -6,32 +6,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from minirnn.arguments import Array
+
 Into = Callable[[Array, Array], Any]
 """A pointwise function (a, out): it reads a, writes out, which may be a itself, and allocates nothing of their size."""
 
 
 class Activation(NamedTuple):
-    """A pair of pointwise functions, as they are written, and as the unroll runs them at every step.
-
-    Attributes
-    ----------
-    name : str
-    apply : callable
-        φ: an array of pre-activations Z → an array of the same shape and dtype.
-    derivative : callable
-        φ′ expressed through φ's output Y = φ(Z): φ′(Y) = ∂Y/∂Z.
-    prepare : callable (shape, dtype) -> Into, optional
-        Makes φ for arrays of one shape; without it the unroll copies what ``apply`` returns.
-    slope : Into, optional
-        φ′; likewise.
-    """
+    """A pair of pointwise functions, as they are written, and as the unroll runs them at every step."""
 
     name: str
-    apply: Callable[[Array], Array]
-    derivative: Callable[[Any], Any]
+    apply: Callable[[Array], Array]  # φ: pre-activations Z → an array of the same shape and dtype
+    derivative: Callable[[Any], Any]  # φ′ expressed through φ's output Y = φ(Z): φ′(Y) = ∂Y/∂Z
+    # What makes φ for arrays of one shape, and φ′; without them the unroll copies what the two above return.
     prepare: Callable[[tuple[int, ...], npt.DTypeLike], Into] | None = None
     slope: Into | None = None
 
@@ -59,14 +47,14 @@ def _copied(phi: Callable[[Array], Array], z: Array, out: Array) -> None:
     np.copyto(out, phi(z))
 
 
-def _tanh_slope(y: Array, out: Array) -> None:
+def tanh_slope(y: Array, out: Array) -> None:
+    """Write tanh′ = 1 − tanh²."""
     np.multiply(y, y, out)
     np.subtract(1.0, out, out)  # 1.0 and not 1, which numpy would first have to turn into a float
 
 
 def _sigmoid(z: Array) -> Array:
-    y: Array = 0.5 * (1.0 + np.tanh(0.5 * z))
-    return y
+    return 0.5 * (1.0 + np.tanh(0.5 * z))
 
 
 def _sigmoid_into(half: Array, z: Array, out: Array) -> None:
@@ -76,14 +64,14 @@ def _sigmoid_into(half: Array, z: Array, out: Array) -> None:
     np.add(out, half, out)
 
 
-def _sigmoid_slope(y: Array, out: Array) -> None:
+def sigmoid_slope(y: Array, out: Array) -> None:
+    """Write σ′ = σ − σ²."""
     np.multiply(y, y, out)
     np.subtract(y, out, out)
 
 
 def _relu(z: Array) -> Array:
-    y: Array = np.maximum(z, 0)
-    return y
+    return np.maximum(z, 0)
 
 
 def _relu_into(zeros: Array, z: Array, out: Array) -> None:
@@ -97,7 +85,7 @@ def _relu_slope(y: Array, out: Array) -> None:
 ACTIVATIONS = {
     activation.name: activation
     for activation in (
-        Activation("tanh", np.tanh, lambda y: 1.0 - y * y, lambda shape, dtype: np.tanh, _tanh_slope),
+        Activation("tanh", np.tanh, lambda y: 1.0 - y * y, lambda shape, dtype: np.tanh, tanh_slope),
         Activation(
             "relu",
             _relu,
@@ -111,7 +99,7 @@ ACTIVATIONS = {
             _sigmoid,
             lambda y: y * (1.0 - y),
             lambda shape, dtype: partial(_sigmoid_into, np.full(shape, 0.5, dtype)),
-            _sigmoid_slope,
+            sigmoid_slope,
         ),
         Activation(
             "identity",

@@ -1,11 +1,8 @@
 """Messages clipped on their way back."""
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from minirnn.arguments import Array
 
 
 def clipped(d: Array, largest: float, axis: int) -> Array:
@@ -19,5 +16,4 @@ def clipped(d: Array, largest: float, axis: int) -> Array:
         unit = d / peak
         size = np.sqrt(np.square(unit).sum(axis=axis, keepdims=True))
         over = peak * size > largest  # False where an entry is not finite, and for zeros: size is NaN then
-        scaled: Array = np.where(over, unit * (largest / size).astype(d.dtype), d)
-    return scaled
+        return np.where(over, unit * (largest / size).astype(d.dtype), d)

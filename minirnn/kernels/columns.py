@@ -12,15 +12,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from minirnn.arguments import Array
 from minirnn.kernels.chunks import chunk_length, chunks, power_of_two
 from minirnn.kernels.clip import clipped
 from minirnn.kernels.lanes import Ends, Switch, spans
 from minirnn.kernels.layout import Matrices
 from minirnn.kernels.sums import Sums
-
-Array = NDArray[Any]
 
 JOINED = 100_000
 """From so many multiplications by zero on, a step makes two products, one with x and one with h, instead of one."""
@@ -30,17 +28,22 @@ SLOPES = 1 << 19
 
 
 class Mask(NamedTuple):
-    """By what the h that is fed back is multiplied.
+    """By what the h that is fed back is multiplied."""
 
-    Attributes
-    ----------
-    lanes : (N, H)
-        For the sequences that are in the lanes when a run starts.
-    all : (sequences, H)
-    """
+    lanes: Array  # (N, H), for the sequences that are in the lanes when a run starts
+    all: Array  # (sequences, H)
 
-    lanes: Array
-    all: Array
+
+class Stretch(NamedTuple):
+    """L steps of N lanes, which are unrolled at one go, and gone back through."""
+
+    hs: Array  # (L + 1, N, H); without ``fed``, what was fed back: at a switch, the state of the sequence that begins
+    matrices: Matrices
+    ends: Ends  # for the sequences that begin or end between two steps; backward ``last`` is given, ``first`` written
+    switches: Sequence[Switch]
+    kept: Any  # from ``cell.keep`` for L steps; None to keep nothing
+    mask: Mask | None  # its ``lanes`` are those before the first step, backward those after the last
+    fed: Array | None  # (L, N, H), what was fed back; None where hs says it, or nobody asks
 
 
 def steps_at_a_time(cell: Any, L: int, N: int, D: int, H: int, dtype: np.dtype[Any]) -> int:
@@ -69,35 +72,12 @@ class Forward:
         self.mask = np.empty((H, *columns), dtype) if masked else None
         self.nbytes = dtype.itemsize * (C * N * (K + (R + 3) * H))
 
-    def run(
-        self,
-        x: Array,
-        hs: Array,
-        extras: Sequence[Array],
-        matrices: Matrices,
-        ends: Ends,
-        switches: Sequence[Switch] = (),
-        kept: Any = None,
-        mask: Mask | None = None,
-        fed: Array | None = None,
-    ) -> list[Array]:
-        """Unroll x (L, N, D) from hs[0] and ``extras`` on, and write hs[1:].
+    def run(self, x: Array, extras: Sequence[Array], stretch: Stretch) -> list[Array]:
+        """Unroll x (L, N, D) from hs[0] and ``extras`` (N, H) each on, and write hs[1:] and ``fed``.
 
-        Without ``fed``, hs holds what was fed back: at a switch, the state of the sequence that begins.
-
-        Parameters
-        ----------
-        hs : (L + 1, N, H)
-        extras : (N, H) each, the states beside h before the first step
-        ends : for the sequences that begin or end between two steps
-        kept : from ``cell.keep`` for L steps; None to keep nothing
-        mask : None for none
-        fed : (L, N, H), to be told what was fed back; None not to be
-
-        Returns
-        -------
-        list of (N, H) arrays : the states beside h after the last step; views of scratch, or of ``kept``
+        Return the states beside h after the last step, (N, H) each: views of scratch, or of ``kept``.
         """
+        hs, matrices, ends, switches, kept, mask, fed = stretch
         N, H = self.N, self.H
         product, stage, step = self._product(matrices), self._stage(matrices), self.point.step
         _, rows_fed, rows_out = (a.reshape(len(a), -1, N).swapaxes(1, 2) for a in (self.inputs, self.fed, self.outs))
@@ -225,30 +205,17 @@ class Backward:
         self,
         d_outputs: Array | None,
         d_states: Sequence[Array | None],
-        hs: Array,
-        matrices: Matrices,
-        ends: Ends,
-        switches: Sequence[Switch],
-        kept: Any,
-        mask: Mask | None,
-        fed: Array | None,
+        stretch: Stretch,
         clip: float | None,
         sums: Sums,
     ) -> list[Array]:
         """Go back from the last step to the first, and hand every dZ to ``sums``.
 
-        Parameters
-        ----------
-        d_outputs : (L, N, H) or None for zeros
-        d_states : (N, H) or None each, the gradients of the states after the last step
-        hs, matrices, switches, kept, mask, fed : as with `Forward.run`, but that ``mask.lanes`` are those at the end
-        ends : gradients: ``last`` is given, or None, and ``first`` is written
-        clip : the largest norm that a column of dh may have at a step, None for any
-
-        Returns
-        -------
-        list of (N, H) arrays : the gradients of the states before the first step, views of scratch
+        ``d_outputs`` (L, N, H) enter at the steps, ``d_states`` (N, H) each after the last; None for zeros. ``clip`` is
+        the largest norm that a column of dh may have. Return the gradients of the states before the first step, (N, H)
+        each, views of scratch.
         """
+        hs, matrices, ends, switches, kept, mask, fed = stretch
         N, H, point, dh = self.N, self.H, self.point, self.dh
         states = [d.reshape(H, N) for d in (dh, *point.extras)]
         for d, given in zip(states, d_states, strict=True):

@@ -6,22 +6,19 @@ Shapes: T steps, N rows of the mini-batch, D inputs, H hidden neurons.
 steps stand in kernels/hoisted.py for a mini-batch, in kernels/joined.py for small steps: equation 14-2's two lines.
 """
 
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator
+from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from minirnn.arguments import Array
 from minirnn.kernels import scratch
 from minirnn.kernels.cells import Activation
-from minirnn.kernels.chunks import chunks
+from minirnn.kernels.chunks import Run, chunks, each
 from minirnn.kernels.hoisted import HoistedBackward, HoistedForward
 from minirnn.kernels.joined import JoinedBackward, JoinedForward
 from minirnn.kernels.sums import Sums
-
-Array = NDArray[Any]
 
 
 class Gradients(NamedTuple):
@@ -35,20 +32,11 @@ class Gradients(NamedTuple):
 
 
 class Checkpoints(NamedTuple):
-    """What can be kept of `forward` instead of all its states: enough to make them again, segment by segment.
+    """What can be kept of `forward` instead of all its states: enough to make them again, segment by segment."""
 
-    Attributes
-    ----------
-    states : (⌈T / length⌉, N, H)
-        In the order of processing: the states before the segments' first steps.
-    length : int
-        Steps in a segment.
-    b_h : (H,) or None
-    """
-
-    states: Array
-    length: int
-    b_h: Array | None
+    states: Array  # (⌈T / length⌉, N, H), before the segments' first steps, in the order of processing
+    length: int  # steps in a segment
+    b_h: Array | None  # (H,)
 
 
 def checkpoints(states: Array, length: int, b_h: Array | None, reverse: bool) -> Checkpoints:
@@ -59,9 +47,6 @@ def checkpoints(states: Array, length: int, b_h: Array | None, reverse: bool) ->
 
 JOINED_UP_TO = 104
 """Inputs and neurons together, up to which a step is so small that the joined form pays."""
-
-Run = Callable[[Sequence[Callable[[], Any]]], list[Any]]
-"""Runs the parts of a mini-batch, for example at once, and returns their results in order."""
 
 
 def forward_form(N: int, D: int, H: int) -> type[HoistedForward] | type[JoinedForward]:
@@ -86,23 +71,19 @@ def forward(
     parts: int = 1,
     run: Run | None = None,
 ) -> Array:
-    """Unroll over all steps and return every state.
+    """Unroll over all steps and return every state, (T + 1, N, H) in time order.
+
+    Processing forward, ``states[0]`` is h0 and ``states[t + 1]`` the output of step t; in reverse, ``states[T]`` is h0
+    and ``states[t]`` the output of step t. One buffer for both, because backward needs the states before and after each
+    step as two contiguous (T, N, H) blocks: `outputs` and `previous`.
 
     Parameters
     ----------
     x : (T, N, D), of one dtype with all the other arrays
     h0 : (N, H), the state before the first step processed
     W_xh, W_hh, b_h : (D, H), (H, H), (H,) or None
-    activation : φ
     reverse : process t = T−1 … 0 instead of 0 … T−1
     parts, run : split the mini-batch into so many parts, and let ``run`` unroll them; None: one after the other
-
-    Returns
-    -------
-    states : (T + 1, N, H)
-        In time order. Processing forward, ``states[0]`` is h0 and ``states[t + 1]`` the output of step t; in reverse,
-        ``states[T]`` is h0 and ``states[t]`` the output of step t. One buffer for both, because backward needs the
-        states before and after each step as two contiguous (T, N, H) blocks: `outputs` and `previous`.
     """
     T, N, D = x.shape
     H = W_hh.shape[0]
@@ -110,12 +91,13 @@ def forward(
     xs, hs = (x[::-1], states[::-1]) if reverse else (x, states)  # from here on in the order of processing
     hs[0] = h0
 
-    def part(n: int, rows: slice | None) -> None:
+    def part(i: int, rows: slice) -> None:
+        n = rows.stop - rows.start
         work = scratch.take(forward_form(n, D, H), n, D, H, states.dtype)
         work.run(_of(xs, rows), _of(hs, rows), W_xh, W_hh, b_h, activation)
         scratch.give(work)
 
-    _each(part, N, parts, run)
+    each(part, N, parts, run)
     return states
 
 
@@ -141,46 +123,38 @@ def backward(
 
     Parameters
     ----------
-    d_outputs : (T, N, H) or None for zeros
-    d_final : (N, H) or None for zeros
+    d_outputs, d_final : (T, N, H), (N, H); None for zeros
     states : (T + 1, N, H), from `forward`; or Checkpoints, between which the steps are run again
-    x, W_xh, W_hh, activation, reverse, parts, run : as given to `forward`
     wanted : whether to compute the gradient of x, h0, W_xh, W_hh, b_h
-
-    Returns
-    -------
-    Gradients : newly made arrays, each in the shape of its input
     """  # noqa: D400
     T, N, D = x.shape
     H, dtype = W_hh.shape[0], W_hh.dtype
     d_x = np.empty(x.shape, dtype) if wanted[0] else None
     d_h0 = np.empty((N, H), dtype)
-    turn = slice(None, None, -1) if reverse else None
-    xs, d_xs, gs = (a if a is None or turn is None else a[turn] for a in (x, d_x, d_outputs))
-    hs = None if isinstance(states, Checkpoints) else states if turn is None else states[turn]
+    given: list[Any] = [x, d_x, d_outputs, states]
+    xs, d_xs, gs, hs = [a[::-1] if reverse and isinstance(a, np.ndarray) else a for a in given]  # as processed
 
-    def segments(n: int, rows: slice | None) -> Iterable[tuple[int, int, Array]]:
+    def segments(n: int, rows: slice) -> Iterable[tuple[int, int, Array]]:
         """Return, from the last to the first, where a segment begins and ends, and its states with the one before."""
         return again(states, n, rows) if isinstance(states, Checkpoints) else [(0, T, _of(hs, rows))]
 
-    def again(kept: Checkpoints, n: int, rows: slice | None) -> Iterator[tuple[int, int, Array]]:
+    def again(kept: Checkpoints, n: int, rows: slice) -> Iterator[tuple[int, int, Array]]:
         """Run a segment again from its checkpoint."""
         whole = np.empty((min(kept.length, T) + 1, n, H), dtype)
-        starts, inputs = _of(kept.states, rows), _of(xs, rows)
         forth = scratch.take(forward_form(n, D, H), n, D, H, dtype)
-        for i, (lo, hi) in reversed(list(enumerate(chunks(T, kept.length)))):
+        for lo, hi in reversed(chunks(T, kept.length)):
             hs = whole[: hi - lo + 1]
-            hs[0] = starts[i]
-            forth.run(inputs[lo:hi], hs, W_xh, W_hh, kept.b_h, activation)
+            hs[0] = kept.states[lo // kept.length, rows]
+            forth.run(xs[lo:hi, rows], hs, W_xh, W_hh, kept.b_h, activation)
             yield lo, hi, hs
         scratch.give(forth)
 
     back = np.ascontiguousarray(W_xh.T) if wanted[0] else None
 
-    def part(n: int, rows: slice | None) -> Sums:
-        sums = Sums(_of(xs, rows), _of(d_xs, rows), back, wanted[2:])
-        entering, carried = _of(gs, rows), d_final if d_final is None or rows is None else d_final[rows]
-        d_first = d_h0 if rows is None else d_h0[rows]
+    def part(i: int, rows: slice) -> Sums:
+        n, d_first = rows.stop - rows.start, d_h0[rows]
+        sums, entering = Sums(_of(xs, rows), _of(d_xs, rows), back, wanted[2:]), _of(gs, rows)
+        carried = None if d_final is None else d_final[rows]
         work = scratch.take(backward_form(n, H), n, H, dtype)
         for lo, hi, hs in segments(n, rows):
             g = None if entering is None else entering[lo:hi]
@@ -189,24 +163,13 @@ def backward(
         scratch.give(work)
         return sums
 
-    first, *others = _each(part, N, parts, run)
-    for sums in others:
-        first.merge(sums)
-    return Gradients(d_x, d_h0 if wanted[1] else None, first.W_xh, first.W_hh, first.b_h)
+    total = reduce(Sums.merge, each(part, N, parts, run))
+    return Gradients(d_x, d_h0 if wanted[1] else None, total.W_xh, total.W_hh, total.b_h)
 
 
-def _each(part: Callable[[int, slice | None], Any], N: int, parts: int, run: Run | None) -> list[Any]:
-    """Call ``part`` with the number of rows of each part, and which they are; parts differ by one row at most."""
-    if parts == 1:
-        return [part(N, None)] if run is None else run([partial(part, N, None)])
-    edges = [N * i // parts for i in range(parts + 1)]
-    tasks = [partial(part, hi - lo, slice(lo, hi)) for lo, hi in itertools.pairwise(edges)]
-    return [task() for task in tasks] if run is None else run(tasks)
-
-
-def _of(a: Any, rows: slice | None) -> Any:
-    """Return the rows of an array (T, N, …), all of them for None; None of None."""
-    return a if a is None or rows is None else a[:, rows]
+def _of(a: Any, rows: slice) -> Any:
+    """Return the rows of an array (T, N, …), without a view where they are all; None of None."""
+    return a if a is None or rows.stop - rows.start == a.shape[1] else a[:, rows]
 
 
 def outputs(states: Array, reverse: bool) -> Array:
@@ -221,5 +184,4 @@ def previous(states: Array, reverse: bool) -> Array:
 
 def final(states: Array, reverse: bool) -> Array:
     """Return the (N, H) state after the step processed last, a view."""
-    h: Array = states[0] if reverse else states[-1]
-    return h
+    return states[0] if reverse else states[-1]

@@ -12,58 +12,27 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from minirnn.arguments import Array
 from minirnn.kernels import scratch
 from minirnn.kernels.cells import Activation
-from minirnn.kernels.chunks import chunk_length
+from minirnn.kernels.chunks import chunk_length, chunks
 from minirnn.kernels.sums import Sums
-
-Array = NDArray[Any]
 
 
 class Falling(NamedTuple):
-    """Where everything goes. R is the sum of the lengths.
+    """Where everything goes. R is the sum of the lengths."""
 
-    Attributes
-    ----------
-    order : (sequences,) of int
-        By falling length.
-    counts : list of int
-        How many sequences each step has.
-    offsets : list of int
-        At which of the R rows each step begins; R at the end.
-    source : (R,) of int
-        Which row of x (T·N, D) is read, and of the outputs written.
-    before : (R,) of int
-        Which row the same sequence has at the step before: from −sequences on, where there is none.
-    last : (sequences,) of int
-        Which row the last step of each sequence has.
-    """
-
-    order: Array
-    counts: list[int]
-    offsets: list[int]
-    source: Array
-    before: Array
-    last: Array
+    order: Array  # (sequences,), by falling length
+    counts: list[int]  # how many sequences each step has
+    offsets: list[int]  # at which of the R rows each step begins; R at the end
+    source: Array  # (R,): which row of x (T·N, D) is read, and of the outputs written
+    before: Array  # (R,): which row the same sequence has at the step before, from −sequences on where there is none
+    last: Array  # (sequences,): which row the last step of each has
 
 
 def plan(start: Array, lengths: Array, stride: int) -> Falling:
-    """Order sequences by falling length.
-
-    Parameters
-    ----------
-    start : (sequences,) of int
-        The row of x (T·N, D) that each reads first.
-    lengths : (sequences,) of int ≥ 1
-    stride : int
-        From the row of one step to that of the next: N, or −N in reverse.
-
-    Returns
-    -------
-    Falling
-    """
+    """Order sequences by falling length; ``start``, ``lengths`` and ``stride`` as `kernels.lanes.pack` takes them."""
     S = len(lengths)
     order = np.argsort(-lengths, kind="stable")
     counts = S - np.cumsum(np.bincount(lengths))[:-1]
@@ -79,18 +48,25 @@ def plan(start: Array, lengths: Array, stride: int) -> Falling:
     )
 
 
+class Way(NamedTuple):
+    """How sequences are unrolled."""
+
+    weights: Sequence[Any]  # W_xh, W_hh, b_h
+    activation: Activation
+    order: Falling
+    segment: int | None = None  # how many steps lie between two states that are kept; None to keep all
+
+    def segments(self) -> list[tuple[int, int]]:
+        """Return the steps between which states are kept."""
+        T = len(self.order.counts)
+        return chunks(T, self.segment or T)
+
+
 class Kept(NamedTuple):
-    """What forward leaves for backward.
+    """What forward leaves for backward."""
 
-    Attributes
-    ----------
-    inputs : (R, 1, D)
-    states : list of arrays (…, H)
-        For each segment, the states before its first step, and unless they are to be made again all after it.
-    """
-
-    inputs: Array
-    states: list[Array]
+    inputs: Array  # (R, 1, D)
+    states: list[Array]  # (…, H): a segment's states before its first step, and unless made again all after it
 
 
 class FallingWork:
@@ -104,37 +80,22 @@ class FallingWork:
         self.nbytes = self.block.nbytes + self.side.nbytes
 
 
-def forward(
-    x: Array, h0: Array, weights: Sequence[Any], activation: Activation, order: Falling, segment: int | None, keep: bool
-) -> tuple[Array, Array, Kept | None]:
-    """Unroll.
+def forward(x: Array, h0: Array, way: Way, keep: bool) -> tuple[Array, Array, Kept | None]:
+    """Unroll x (T, N, D) from h0 (sequences, H) on; ``keep`` says whether backward is to follow.
 
-    Parameters
-    ----------
-    x : (T, N, D)
-    h0 : (sequences, H)
-    weights : W_xh, W_hh, b_h
-    activation : φ
-    order : Falling
-    segment : how many steps lie between two states that are kept; None to keep all
-    keep : whether backward is to follow
-
-    Returns
-    -------
-    outputs (T, N, H), 0 where no sequence is; final states (sequences, H); Kept or None
+    Return the outputs (T, N, H), 0 where no sequence is, the final states (sequences, H), and Kept or None.
     """
-    T, N, D = x.shape
-    S, H = h0.shape
+    (T, N, D), (S, H), order = x.shape, h0.shape, way.order
     inputs = x.reshape(T * N, D).take(order.source, axis=0)
     states = np.empty((S + len(inputs) + 1, H), h0.dtype)
     h0.take(order.order, axis=0, out=states[:S], mode="clip")
     states[-1] = 0  # for the padding
-    _run(inputs, states, 0, len(order.counts), weights, activation, order)
+    _run(way, inputs, states, 0, len(order.counts))
     outputs = states.take(_places(order, T * N) + S, axis=0).reshape(T, N, H)
     final = states.take(order.last + S, axis=0)
     if not keep:
         return outputs, final, None
-    kept = [states] if segment is None else [_first(states, lo, order).copy() for lo, _ in _segments(order, segment)]
+    kept = [states] if way.segment is None else [_first(states, lo, order).copy() for lo, _ in way.segments()]
     return outputs, final, Kept(inputs.reshape(-1, 1, D), kept)
 
 
@@ -143,40 +104,27 @@ def backward(
     d_final: Array | None,
     kept: Kept,
     shape: tuple[int, ...],
-    weights: Sequence[Any],
+    way: Way,
     back_to_x: Array | None,
-    activation: Activation,
-    order: Falling,
-    segment: int | None,
     wanted: tuple[bool, ...],
 ) -> tuple[Array | None, Array, Sums]:
-    """Go back through `forward`.
+    """Go back through `forward` of an x of the shape given.
 
-    Parameters
-    ----------
-    d_outputs : (T, N, H) or None for zeros
-    d_final : (sequences, H) or None for zeros
-    kept, weights, activation, order, segment : of `forward`
-    shape : (T, N, D)
-    back_to_x : (H, D)
-        W_xhᵀ; None if dX is not wanted.
-    wanted : whether to compute the gradient of W_xh, W_hh, b_h
-
-    Returns
-    -------
-    dX (T, N, D) or None; dH_0 (sequences, H); the sums over time
+    ``d_outputs`` is (T, N, H), ``d_final`` (sequences, H), None for zeros; ``back_to_x`` (H, D) is W_xhᵀ, None if dX is
+    not ``wanted``, which says what is of W_xh, W_hh and b_h. Return dX (T, N, D) or None, dH_0 (sequences, H), and the
+    sums over time.
     """
-    T, N, D = shape
-    inputs, S, H, dtype = kept.inputs, len(order.order), len(weights[1]), kept.inputs.dtype
+    (T, N, D), inputs, order = shape, kept.inputs, way.order
+    S, H, dtype = len(order.order), len(way.weights[1]), inputs.dtype
     made = None
     if back_to_x is not None:
         made = np.empty((len(inputs) + 1, 1, D), dtype)
         made[-1] = 0
     sums = Sums(inputs, None if made is None else made[:-1], back_to_x, wanted)
     d = np.zeros((S, H), dtype) if d_final is None else d_final.take(order.order, axis=0)
-    for (lo, hi), states in zip(reversed(_segments(order, segment)), reversed(kept.states), strict=True):
-        whole = states if segment is None else _again(states, inputs, lo, hi, weights, activation, order)
-        _run_back(d_outputs, d, whole, lo, hi, weights[1], activation, order, sums)
+    for (lo, hi), states in zip(reversed(way.segments()), reversed(kept.states), strict=True):
+        whole = states if way.segment is None else _again(way, states, inputs, lo, hi)
+        _run_back(way, d_outputs, d, whole, lo, hi, sums)
     d_h0 = np.empty_like(d)
     d_h0[order.order] = d
     if made is None:
@@ -192,24 +140,18 @@ def _places(order: Falling, nowhere: int) -> Array:
     return found
 
 
-def _segments(order: Falling, segment: int | None) -> list[tuple[int, int]]:
-    T = len(order.counts)
-    return list(pairwise([*range(0, T, segment or T), T]))
-
-
 def _first(states: Array, lo: int, order: Falling) -> Array:
     """Return the states before step ``lo``, of all sequences that had the step before it."""
     S = len(order.order)
     return states[S + order.offsets[lo - 1] : S + order.offsets[lo]] if lo else states[:S]
 
 
-def _again(
-    first: Array, inputs: Array, lo: int, hi: int, weights: Sequence[Any], activation: Activation, order: Falling
-) -> Array:
+def _again(way: Way, first: Array, inputs: Array, lo: int, hi: int) -> Array:
     """Run a segment once more from the states before it."""
-    states = np.empty((len(first) + order.offsets[hi] - order.offsets[lo], first.shape[1]), first.dtype)
+    offsets = way.order.offsets
+    states = np.empty((len(first) + offsets[hi] - offsets[lo], first.shape[1]), first.dtype)
     states[: len(first)] = first
-    _run(inputs[:, 0], states, lo, hi, weights, activation, order)
+    _run(way, inputs[:, 0], states, lo, hi)
     return states
 
 
@@ -228,11 +170,9 @@ def _work(order: Falling, H: int, dtype: np.dtype[Any]) -> tuple[FallingWork, in
     return scratch.take(FallingWork, S, rows, H, dtype), rows
 
 
-def _run(
-    inputs: Array, states: Array, lo: int, hi: int, weights: Sequence[Any], activation: Activation, order: Falling
-) -> None:
+def _run(way: Way, inputs: Array, states: Array, lo: int, hi: int) -> None:
     """Fill ``states`` from those before step ``lo`` on, which stand first."""
-    W_xh, W_hh, b_h = weights
+    (W_xh, W_hh, b_h), activation, order, _ = way
     H, dtype, offsets, counts = len(W_hh), states.dtype, order.offsets, order.counts
     work, rows = _work(order, H, dtype)
     W_hh, add, sides, block = np.ascontiguousarray(W_hh), np.add, work.sides, work.block
@@ -256,21 +196,12 @@ def _run(
     scratch.give(work)
 
 
-def _run_back(
-    d_outputs: Array | None,
-    d: Array,
-    states: Array,
-    lo: int,
-    hi: int,
-    W_hh: Array,
-    activation: Activation,
-    order: Falling,
-    sums: Sums,
-) -> None:
+def _run_back(way: Way, d_outputs: Array | None, d: Array, states: Array, lo: int, hi: int, sums: Sums) -> None:
     """Go back from step ``hi`` to ``lo``; ``d`` (sequences, H) is dH after it and becomes dH before it.
 
     The rows of ``d`` of what ends before that are dL/dH of their last steps, and wait.
     """
+    (_, W_hh, _), activation, order, _ = way
     H, offsets, counts = len(W_hh), order.offsets, order.counts
     work, rows = _work(order, H, d.dtype)
     W_back, add, multiply, sides, block = np.ascontiguousarray(W_hh.T), np.add, np.multiply, work.sides, work.block

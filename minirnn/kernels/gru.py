@@ -9,20 +9,30 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from minirnn.kernels.layout import Layout
+from minirnn.arguments import Array
+from minirnn.kernels.cells import sigmoid_slope, tanh_slope
+from minirnn.kernels.layout import Half, Layout, Pointwise
 
-Array = NDArray[Any]
+
+def _slopes(z: Array, J: Array, t: Array, rest: Array, H: int) -> list[Array]:
+    """Write what both have in common to J, block by block, and return the blocks: n's is ∂H/∂X_n, r's is σ′.
+
+    In z stand n, r and z, one after the other, in ``rest`` H_{t-1} − n; t is scratch.
+    """
+    Jn, Jr, Ju, *others = (J[:, at : at + H] for at in range(0, J.shape[1], H))
+    sigmoid_slope(z[:, H : 3 * H], J[:, H : 3 * H])
+    tanh_slope(z[:, :H], Jn)
+    np.subtract(1.0, z[:, 2 * H : 3 * H], t)
+    np.multiply(Jn, t, Jn)
+    np.multiply(Ju, rest, Ju)
+    return [Jn, Jr, Ju, *others]
 
 
-class GRU:
+class GRU(Pointwise):
     """Cho et al. 2014 (arXiv:1406.1078v1): the reset gate works on the product."""
 
     layout = Layout((2, 0, 1), (0, 1, 2), start=1, halved=2)  # n from x, r, z, n from h
-    extras = 0
-    slopes_of_output = False
-    whole = None
 
     def keep(self, L: int, H: int, columns: tuple[int, ...], dtype: Any) -> Any:
         """Return what forward fills for L steps: n, r, z, Z_n, and H_{t-1} − n."""
@@ -36,10 +46,8 @@ class GRU:
         n, r, u, side = (z[:, j * H : (j + 1) * H] for j in range(4))
         return zip(z, z[:, H : 3 * H], n, r, u, side, rest[lo:hi], strict=True)
 
-    class Forward:
+    class Forward(Half):
         """One step, in scratch for (H, N)."""
-
-        stage = None
 
         def __init__(self, H: int, columns: tuple[int, ...], dtype: Any) -> None:
             self.t = np.empty((H, *columns), dtype)
@@ -59,15 +67,14 @@ class GRU:
             multiply(u, rest, out)
             add(out, n, out)
 
-    class Backward:
+    class Backward(Half):
         """The derivatives of a few steps at once, and one step of the chain."""
 
         def __init__(self, S: int, H: int, columns: tuple[int, ...], dtype: Any) -> None:
             self.local = np.empty((S, 4 * H, *columns), dtype)  # ∂H/∂X_n, ∂H/∂Z of r, z and n
             self.views = list(self.local.reshape(S, 4, H, *columns))
             self.t = np.empty((S, H, *columns), dtype)
-            self.direct = np.empty((H, *columns), dtype)  # what of dH goes to H_{t-1} past the products
-            self.extras: list[Any] = []
+            self.direct = np.empty((H, *columns), dtype)
 
         def parts(self, dz: Array) -> Array:
             """Return the view of dZ that `step` writes to."""
@@ -76,21 +83,12 @@ class GRU:
         def slopes(self, kept: Any, lo: int, hi: int, output: Any) -> list[Any]:
             """Make the derivatives of the steps ``lo`` … ``hi``; return what `step` gets at each."""
             _, gates, rest = kept
-            n_steps, H = hi - lo, rest.shape[1]
-            z, J, t = gates[lo:hi], self.local[:n_steps], self.t[:n_steps]
-            n, r, u, side = (z[:, j * H : (j + 1) * H] for j in range(4))
-            Jn, Jr, Ju, Jside = (J[:, j * H : (j + 1) * H] for j in range(4))
-            gated, J_gated = z[:, H : 3 * H], J[:, H : 3 * H]
-            np.multiply(gated, gated, J_gated)
-            np.subtract(gated, J_gated, J_gated)  # σ′ = σ − σ²
-            np.multiply(n, n, Jn)
-            np.subtract(1.0, Jn, Jn)  # tanh′ = 1 − tanh²
-            np.subtract(1.0, u, t)
-            np.multiply(Jn, t, Jn)
+            z, t, H = gates[lo:hi], self.t[: hi - lo], rest.shape[1]
+            _, r, u, side = (z[:, j * H : (j + 1) * H] for j in range(4))
+            Jn, Jr, _, Jside = _slopes(z, self.local[: hi - lo], t, rest[lo:hi], H)
             np.multiply(Jn, r, Jside)
             np.multiply(Jn, side, t)
             np.multiply(Jr, t, Jr)
-            np.multiply(Ju, rest[lo:hi], Ju)
             return list(zip(self.views, u, strict=False))
 
         def step(self, dh: Any, parts: Any, arrays: Any) -> None:
@@ -99,24 +97,14 @@ class GRU:
             np.multiply(arrays[1], dh, self.direct)
 
 
-class GRUResetBefore:
+class GRUResetBefore(Pointwise):
     """Cho et al. 2014 (arXiv:1406.1078v3): the reset gate works on H_{t-1}, before its product with W_hn."""
 
     layout = Layout((2, 0, 1), (0, 1), start=1, halved=2, stage=2)  # n, r, z
-    extras = 0
-    slopes_of_output = False
-    whole = None
 
     def keep(self, L: int, H: int, columns: tuple[int, ...], dtype: Any) -> Any:
         """Return what forward fills for L steps: n, r, z, then H_{t-1} − n, H_{t-1} and r ⊙ H_{t-1}."""
-        each = (L, H, *columns)
-        return (
-            [],
-            np.empty((L, 3 * H, *columns), dtype),
-            np.empty(each, dtype),
-            np.empty(each, dtype),
-            np.empty(each, dtype),
-        )
+        return [], np.empty((L, 3 * H, *columns), dtype), *(np.empty((L, H, *columns), dtype) for _ in range(3))
 
     def steps(self, kept: Any, lo: int, hi: int) -> Iterable[tuple[Any, ...]]:
         """Return what `Forward.step` gets at each step, Z first."""
@@ -155,7 +143,7 @@ class GRUResetBefore:
             np.multiply(u, rest, out)
             np.add(out, n, out)
 
-    class Backward:
+    class Backward(Half):
         """The derivatives of a few steps at once, and one step of the chain, in two halves around the product."""
 
         def __init__(self, S: int, H: int, columns: tuple[int, ...], dtype: Any) -> None:
@@ -164,7 +152,6 @@ class GRUResetBefore:
             self.t = np.empty((S, H, *columns), dtype)
             self.staged = np.empty((H, *columns), dtype)
             self.direct = np.empty((H, *columns), dtype)
-            self.extras: list[Any] = []
 
         def parts(self, dz: Array) -> tuple[Any, ...]:
             """Return the views of dZ that `step` writes to."""
@@ -174,20 +161,10 @@ class GRUResetBefore:
         def slopes(self, kept: Any, lo: int, hi: int, output: Any) -> list[Any]:
             """Make the derivatives of the steps ``lo`` … ``hi``; return what `step` gets at each."""
             _, gates, rest, before, _ = kept
-            n_steps, H = hi - lo, rest.shape[1]
-            z, J, t = gates[lo:hi], self.local[:n_steps], self.t[:n_steps]
-            n, r, u = (z[:, j * H : (j + 1) * H] for j in range(3))
-            Jn, Jr, Ju = (J[:, j * H : (j + 1) * H] for j in range(3))
-            gated, J_gated = z[:, H:], J[:, H:]
-            np.multiply(gated, gated, J_gated)
-            np.subtract(gated, J_gated, J_gated)
-            np.multiply(n, n, Jn)
-            np.subtract(1.0, Jn, Jn)
-            np.subtract(1.0, u, t)
-            np.multiply(Jn, t, Jn)
+            z, H = gates[lo:hi], rest.shape[1]
+            _, Jr, _ = _slopes(z, self.local[: hi - lo], self.t[: hi - lo], rest[lo:hi], H)
             np.multiply(Jr, before[lo:hi], Jr)
-            np.multiply(Ju, rest[lo:hi], Ju)
-            return list(zip(self.views, u, r, strict=False))
+            return list(zip(self.views, z[:, 2 * H :], z[:, H : 2 * H], strict=False))
 
         def step(self, dh: Any, parts: Any, arrays: Any) -> Any:
             """Write dZ_n and dZ_z; return dZ_n, whose product with W_hn is the gradient of r ⊙ H_{t-1}."""

@@ -8,13 +8,11 @@ Steps are in the order of processing: k = 0 is processed first.
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from minirnn.arguments import Array
 from minirnn.kernels.cells import Activation
 from minirnn.kernels.chunks import chunk_length, chunks
 from minirnn.kernels.sums import Sums
-
-Array = NDArray[Any]
 
 
 class HoistedForward:

@@ -11,13 +11,11 @@ They are copied to and from the order of the layer a chunk at a time, steps in t
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from minirnn.arguments import Array
 from minirnn.kernels.cells import Activation
 from minirnn.kernels.chunks import chunk_length, chunks
 from minirnn.kernels.sums import Sums
-
-Array = NDArray[Any]
 
 
 class JoinedForward:
@@ -96,5 +94,5 @@ class JoinedBackward:
                 multiply(side, slope, out)
             sums.add(start + lo, hs[lo:hi], np.ascontiguousarray(self.dzs[:n])[:, None])
             carried = self.dzs[:1].dot(W_hh.T)
-        d_h0: Any = carried
-        return d_h0
+        assert carried is not None, "there is a step"
+        return carried

@@ -10,9 +10,8 @@ from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from minirnn.arguments import Array
 
 LONGER = 1.2
 """How many times as long as the longest sequence lanes may become on average, so that a block of them is saved."""
@@ -45,50 +44,24 @@ class Ends(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """Steps with one number of lanes.
-
-    Attributes
-    ----------
-    lo, hi : int
-        Steps in the order of processing.
-    first, last : lists of int
-        Which sequence is in each lane before the first step and its switches, and after the last; −1 where it idles.
-    switches : list of Switch
-        In the order of k, which counts from ``lo``.
-    """
+    """Steps with one number of lanes, ``lo`` … ``hi`` in the order of processing."""
 
     lo: int
     hi: int
-    first: list[int]
-    last: list[int]
-    switches: list[Switch]
+    first: list[int]  # the sequence in each lane before the first step and its switches; −1 where it idles
+    last: list[int]  # and after the last
+    switches: list[Switch]  # in the order of k, which counts from ``lo``
 
 
 class Lanes(NamedTuple):
-    """Where everything goes.
-
-    Attributes
-    ----------
-    sequences : int
-        How many sequences there are.
-    pieces : list of Piece
-        In the order of processing; each has fewer lanes than the one before, the first of them, or as many.
-    source : (steps, lanes) of int
-        Which row of x (T·N, D) is read.
-    target : (steps, lanes) of int
-        Which row of (T·N + 1, H) the output is: the last row, which is nobody's, when the lane idles.
-    idle : (steps, lanes) of bool, or None
-        Where lanes idle; None for nowhere.
-    ends : (sequences,) of int
-        Which row the last step of each is.
-    """
+    """Where everything goes; ``source``, ``target`` and ``idle`` are (steps, lanes)."""
 
     sequences: int
-    pieces: list[Piece]
-    source: Array
-    target: Array
-    idle: Array | None
-    ends: Array
+    pieces: list[Piece]  # in the order of processing; each has as many lanes as the one before, or the first of them
+    source: Array  # which row of x (T·N, D) is read
+    target: Array  # which row of (T·N + 1, H) the output is: the last, which is nobody's, when the lane idles
+    idle: Array | None  # whether the lane idles; None for nowhere
+    ends: Array  # (sequences,): which row the last step of each is
 
 
 def pack(
@@ -111,10 +84,6 @@ def pack(
         Of which the number of lanes is a multiple, unless there are fewer sequences.
     segment : int, optional
         The largest number of steps in a piece.
-
-    Returns
-    -------
-    Lanes
     """
     steps = lengths.tolist()
     lanes, loads = _fill(steps, block)

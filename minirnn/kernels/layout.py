@@ -1,53 +1,31 @@
 """How the weights of the gates stand side by side in the products of the unroll."""
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from minirnn.arguments import Array
 
 
 class Weights(NamedTuple):
-    """The parameters of a layer with G gates, (inputs, outputs).
+    """The parameters of a layer with G gates, (inputs, outputs)."""
 
-    Attributes
-    ----------
-    W_xh : (D, G·H)
-    W_hh : (H, G·H)
-    b_h : (G·H,) or None
-    b_hn : (H,) or None
-        The bias on the h side of the gate whose two sides stand apart.
-    """
-
-    W_xh: Any
-    W_hh: Any
-    b_h: Any = None
-    b_hn: Any = None
+    W_xh: Any  # (D, G·H)
+    W_hh: Any  # (H, G·H)
+    b_h: Any = None  # (G·H,)
+    b_hn: Any = None  # (H,), the bias on the h side of the gate whose two sides stand apart
 
 
 class Layout(NamedTuple):
-    """Which pre-activations a cell gets, and in what order: blocks of H, each from x and 1, from h, or from both.
+    """Which pre-activations a cell gets, and in what order: blocks of H, each from x and 1, from h, or from both."""
 
-    Attributes
-    ----------
-    x : gates
-        Those whose x side the blocks 0, 1, … take.
-    h : gates
-        Those whose h side the blocks ``start``, ``start`` + 1, … take.
-    start : int
-    halved : int
-        How many blocks come as half of the pre-activation, for σ(z) = ½ + ½ tanh(z/2): blocks ``start`` and after.
-    stage : gate or None
-        One whose h side is a product of its own, not with h but with what the cell makes of it, added to block 0.
-    """
-
-    x: tuple[int, ...]
-    h: tuple[int, ...]
+    x: tuple[int, ...]  # the gates whose x side the blocks 0, 1, … take
+    h: tuple[int, ...]  # those whose h side the blocks ``start``, ``start`` + 1, … take
     start: int = 0
-    halved: int = 0
-    stage: int | None = None
+    halved: int = 0  # how many blocks from ``start`` on come as half of the pre-activation: σ(z) = ½ + ½ tanh(z/2)
+    stage: int | None = None  # a gate whose h side is a product with what the cell makes of h, added to block 0
 
     @property
     def blocks(self) -> int:
@@ -61,6 +39,26 @@ class Layout(NamedTuple):
     def of_h(self, H: int) -> slice:
         """Return the blocks that have an h side."""
         return slice(self.start * H, (self.start + len(self.h)) * H)
+
+
+class Pointwise:
+    """What a cell between the products says of itself, unless it says otherwise."""
+
+    extras = 0  # how many arrays its state has beside h
+    slopes_of_output = False  # whether its derivatives are made of the outputs
+    whole: Any = None  # a module with an unroll of its own for whole rows
+
+
+class Half:
+    """The cell at one step, forward or back, unless it says otherwise."""
+
+    stage: Any = None  # what makes the operand of a product of its own
+    direct: Any = None  # what of dH goes to the step before past the products
+    extras: Sequence[Array] = ()  # the gradients of the states beside h
+
+    def parts(self, dz: Array) -> Any:
+        """Return the views of dZ that `step` writes to."""
+        return dz
 
 
 class Matrices:
@@ -102,23 +100,20 @@ class Matrices:
     @cached_property
     def back(self) -> Array:
         """V (H, h blocks · H): dH = V dZ, features first."""
-        found: Array = np.ascontiguousarray(_gates(self.weights.W_hh, self.layout.h, self.H).reshape(self.H, -1))
-        return found
+        return np.ascontiguousarray(_gates(self.weights.W_hh, self.layout.h, self.H).reshape(self.H, -1))
 
     @cached_property
     def back_to_x(self) -> Array:
         """(x blocks · H, D): dX = dZ times it, rows first."""
-        turned = _gates(self.weights.W_xh, self.layout.x, self.H).transpose(1, 2, 0)
-        found: Array = np.ascontiguousarray(turned).reshape(len(self.layout.x) * self.H, -1)
-        return found
+        gates = _gates(self.weights.W_xh, self.layout.x, self.H)
+        return np.ascontiguousarray(gates.transpose(1, 2, 0)).reshape(-1, len(gates))
 
     @cached_property
     def stage(self) -> Array:
         """The part (H, H) of W_hh that belongs to the stage, features first: as it stands for backward."""
         gate = self.layout.stage
         assert gate is not None, "the layout has a stage"
-        found: Array = np.ascontiguousarray(self.weights.W_hh[:, gate * self.H : (gate + 1) * self.H])
-        return found
+        return np.ascontiguousarray(self.weights.W_hh[:, gate * self.H : (gate + 1) * self.H])
 
     @cached_property
     def stage_forward(self) -> Array:

@@ -8,20 +8,17 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from minirnn.kernels.layout import Layout
+from minirnn.arguments import Array
+from minirnn.kernels.cells import sigmoid_slope, tanh_slope
+from minirnn.kernels.layout import Half, Layout, Pointwise
 
-Array = NDArray[Any]
 
-
-class LSTM:
+class LSTM(Pointwise):
     """Hochreiter & Schmidhuber 1997, with the forget gate of Gers, Schmidhuber & Cummins 2000."""
 
     layout = Layout((3, 1, 0, 2), (3, 1, 0, 2), halved=3)  # o, f, i, g: those with σ side by side, i beside g
     extras = 1  # C
-    slopes_of_output = False
-    whole = None
 
     def keep(self, L: int, H: int, columns: tuple[int, ...], dtype: Any) -> Any:
         """Return what forward fills for L steps: C before and after each, the gates, and tanh(C)."""
@@ -36,10 +33,8 @@ class LSTM:
         o, f, i, g = (z[:, j * H : (j + 1) * H] for j in range(4))
         return zip(z, z[:, : 3 * H], o, f, i, g, c[lo:hi], c[lo + 1 : hi + 1], tanh_c[lo:hi], strict=True)
 
-    class Forward:
+    class Forward(Half):
         """One step, in scratch for (H, N)."""
-
-        stage = None
 
         def __init__(self, H: int, columns: tuple[int, ...], dtype: Any) -> None:
             self.t = np.empty((H, *columns), dtype)
@@ -58,10 +53,8 @@ class LSTM:
             tanh(c, tanh_c)
             multiply(o, tanh_c, out)
 
-    class Backward:
+    class Backward(Half):
         """The derivatives of a few steps at once, and one step of the chain."""
-
-        direct = None
 
         def __init__(self, S: int, H: int, columns: tuple[int, ...], dtype: Any) -> None:
             self.local = np.empty((S, 4 * H, *columns), dtype)  # ∂H/∂Z_o, and ∂C/∂Z of f, i and g
@@ -84,25 +77,21 @@ class LSTM:
             n, H = hi - lo, c.shape[1]
             z, J, K, tc = gates[lo:hi], self.local[:n], self.into_c[:n], tanh_c[lo:hi]
             s, g, Js, Jg = z[:, : 3 * H], z[:, 3 * H :], J[:, : 3 * H], J[:, 3 * H :]
-            np.multiply(s, s, Js)
-            np.subtract(s, Js, Js)  # σ′ = σ − σ²
-            np.multiply(g, g, Jg)
-            np.subtract(1.0, Jg, Jg)  # tanh′ = 1 − tanh²
+            sigmoid_slope(s, Js)
+            tanh_slope(g, Jg)
             Jo, Jf, Ji = J[:, :H], J[:, H : 2 * H], J[:, 2 * H : 3 * H]
             np.multiply(Jo, tc, Jo)
             np.multiply(Jf, c[lo:hi], Jf)
             np.multiply(Ji, g, Ji)
             np.multiply(Jg, z[:, 2 * H : 3 * H], Jg)
-            np.multiply(tc, tc, K)
-            np.subtract(1.0, K, K)
+            tanh_slope(tc, K)
             np.multiply(K, z[:, :H], K)
             return list(zip(self.views, z[:, H : 2 * H], strict=False))
 
         def step(self, dh: Any, parts: Any, arrays: Any) -> None:
             """Write dZ from dH and dC, and dC of the step before."""
-            t, dc = self.t, self.dc
+            t, dc, multiply = self.t, self.dc, np.multiply
             (of_o, of_rest, K), forget = arrays
-            multiply = np.multiply
             multiply(dh, K, t)
             np.add(dc, t, dc)
             multiply(of_o, dh, parts[0])

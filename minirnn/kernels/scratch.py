@@ -6,7 +6,7 @@ thread or in several, never share one. What a caller of the package can hold (ou
 """
 
 import threading
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 LARGEST = 1 << 24
 """A workspace of more bytes than this is not kept."""
@@ -15,14 +15,7 @@ KEPT = 16
 """How many of them a thread keeps, those used last: at most KEPT · LARGEST bytes, and mostly far less."""
 
 
-class Workspace(Protocol):
-    """What can be kept: made by its class from ``key``, and telling its size."""
-
-    key: tuple[Any, ...]
-    nbytes: int
-
-
-W = TypeVar("W", bound=Workspace)
+W = TypeVar("W")
 
 
 class _Shelf(threading.local):
@@ -41,8 +34,11 @@ def take(kind: type[W], *key: Any) -> W:
     return kind(*key) if kept is None else kept
 
 
-def give(workspace: Workspace) -> None:
-    """Keep a workspace for the next `take`. After an error it is not given back, since its parts may be half done."""
+def give(workspace: Any) -> None:
+    """Keep a workspace, made of its ``key`` and of so many ``nbytes``, for the next `take`.
+
+    After an error it is not given back, since its parts may be half done.
+    """
     kept = _shelf.kept
     if workspace.nbytes <= LARGEST:
         kept[type(workspace), workspace.key] = workspace

@@ -1,25 +1,22 @@
 """Elman's cell on columns (features first, rows of the mini-batch last), and the adaptor for a cell of one's own."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from minirnn.arguments import Array
 from minirnn.kernels import elman
 from minirnn.kernels.cells import Activation
-from minirnn.kernels.layout import Layout
-
-Array = NDArray[Any]
+from minirnn.kernels.layout import Half, Layout, Pointwise
 
 
-class Elman:
+class Elman(Pointwise):
     """H_t = φ(Z_t)."""
 
     layout = Layout((0,), (0,))
-    extras = 0
     slopes_of_output = True
-    whole = elman  # an unroll of its own for whole rows
+    whole = elman
 
     def __init__(self, activation: Activation) -> None:
         self.activation = activation
@@ -41,10 +38,8 @@ class Elman:
         return ElmanBackward(self.activation, S, H, columns, dtype)
 
 
-class ElmanForward:
+class ElmanForward(Half):
     """φ."""
-
-    stage = None
 
     def __init__(self, phi: Any) -> None:
         self.phi = phi
@@ -54,20 +49,13 @@ class ElmanForward:
         self.phi(arrays[0], out)
 
 
-class ElmanBackward:
+class ElmanBackward(Half):
     """φ′ of a few steps at once, and its product with dH at one step."""
-
-    direct = None
 
     def __init__(self, activation: Activation, S: int, H: int, columns: tuple[int, ...], dtype: Any) -> None:
         self.activation = activation
         self.local = np.empty((S, H, *columns), dtype)
         self.views = list(self.local)
-        self.extras: list[Any] = []
-
-    def parts(self, dz: Array) -> Array:
-        """Return what `step` writes to: dZ as it is."""
-        return dz
 
     def slopes(self, kept: Any, lo: int, hi: int, output: Any) -> list[Any]:
         """Make φ′ from the outputs of the steps ``lo`` … ``hi``; return what `step` gets at each."""
@@ -79,26 +67,10 @@ class ElmanBackward:
         np.multiply(slope, dh, dz)
 
 
-class Pair(Protocol):
-    """What a user's cell gives to the fused unroll; see `minirnn.Cell`."""
+class Custom(Pointwise):
+    """The adaptor of a `minirnn.Cell`: it hands over views with the rows first, and checks what comes back."""
 
-    blocks: int
-    states: int
-
-    def step(self, z: Array, *state: Array) -> tuple[Any, Any]:
-        """Return the new state, a tuple, and what `step_backward` needs."""
-
-    def step_backward(self, d_state: tuple[Array, ...], kept: Any) -> tuple[Any, Any]:
-        """Return dZ and the gradients of the state before."""
-
-
-class Custom:
-    """The adaptor: it hands over views with the rows first, and checks what comes back."""
-
-    slopes_of_output = False
-    whole = None
-
-    def __init__(self, cell: Pair) -> None:
+    def __init__(self, cell: Any) -> None:
         gates = tuple(range(cell.blocks))
         self.cell, self.layout, self.extras = cell, Layout(gates, gates), cell.states - 1
 
@@ -121,12 +93,10 @@ class Custom:
         return CustomBackward(self.cell, H, columns, dtype)
 
 
-class CustomForward:
+class CustomForward(Half):
     """One step of a user's cell."""
 
-    stage = None
-
-    def __init__(self, cell: Pair, H: int) -> None:
+    def __init__(self, cell: Any, H: int) -> None:
         self.cell, self.H = cell, H
 
     def step(self, h: Any, out: Any, arrays: Any) -> None:
@@ -135,46 +105,32 @@ class CustomForward:
         name = type(self.cell).__name__
         given = [_rows(z.copy(), len(z)), *(_rows(s.copy(), self.H) for s in (h, *before))]
         answer = self.cell.step(*given)
-        if not isinstance(answer, tuple) or len(answer) != 2:
-            kind = type(answer).__name__
-            raise TypeError(f"{name}.step must return (new state, kept), got {kind}: try return (h,), (z, h)")
-        state, objects[k] = answer
-        shape = given[1].shape
-        for target, new in zip(
-            (out, *after), _checked(state, 1 + len(after), shape, z.dtype, f"{name}.step: new state"), strict=True
-        ):
+        state, objects[k] = _pair(answer, f"{name}.step", "(new state, kept)", "(h,), (z, h)")
+        made = _checked(state, 1 + len(after), given[1].shape, z.dtype, f"{name}.step: new state")
+        for target, new in zip((out, *after), made, strict=True):
             _rows(target, self.H)[...] = new
 
 
-class CustomBackward:
+class CustomBackward(Half):
     """One step of a user's cell backward."""
 
-    def __init__(self, cell: Pair, H: int, columns: tuple[int, ...], dtype: Any) -> None:
+    def __init__(self, cell: Any, H: int, columns: tuple[int, ...], dtype: Any) -> None:
         self.cell, self.H = cell, H
         self.direct = np.empty((H, *columns), dtype)
         self.extras = [np.empty((H, *columns), dtype) for _ in range(cell.states - 1)]
 
-    def parts(self, dz: Array) -> Array:
-        """Return what `step` writes to: dZ as it is."""
-        return dz
-
     def slopes(self, kept: Any, lo: int, hi: int, output: Any) -> list[Any]:
         """Return what the cell kept at the steps ``lo`` … ``hi``."""
-        found: list[Any] = kept[2][lo:hi]
-        return found
+        return kept[2][lo:hi]
 
     def step(self, dh: Any, target: Any, kept: Any) -> None:
         """Let the cell make dZ and the gradients of the states before; that of H goes past the products."""
         name, H = type(self.cell).__name__, self.H
         d_state = tuple(_rows(d.copy(), H) for d in (dh, *self.extras))
         answer = self.cell.step_backward(d_state, kept)
-        if not isinstance(answer, tuple) or len(answer) != 2:
-            kind = type(answer).__name__
-            raise TypeError(f"{name}.step_backward must return (dz, d_state), got {kind}: try return dz, (d_h,)")
-        dz, before = answer
-        shape = d_state[0].shape
-        wanted = shape[0], len(target)
-        _rows(target, len(target))[...] = _checked((dz,), 1, wanted, target.dtype, f"{name}.step_backward: dz")[0]
+        dz, before = _pair(answer, f"{name}.step_backward", "(dz, d_state)", "dz, (d_h,)")
+        shape, wide = d_state[0].shape, len(target)
+        _rows(target, wide)[...] = _checked((dz,), 1, (shape[0], wide), target.dtype, f"{name}.step_backward: dz")[0]
         arrays = _checked(before, len(d_state), shape, target.dtype, f"{name}.step_backward: d_state")
         for to, d in zip((self.direct, *self.extras), arrays, strict=True):
             _rows(to, H)[...] = d
@@ -183,6 +139,12 @@ class CustomBackward:
 def _rows(a: Array, features: int) -> Array:
     """Return columns (features, N) or (features,) as rows (N, features), a view."""
     return a.reshape(features, -1).T
+
+
+def _pair(answer: Any, method: str, expected: str, hint: str) -> tuple[Any, Any]:
+    if not isinstance(answer, tuple) or len(answer) != 2:
+        raise TypeError(f"{method} must return {expected}, got {type(answer).__name__}: try return {hint}")
+    return answer
 
 
 def _checked(arrays: Any, count: int, shape: tuple[int, ...], dtype: Any, what: str) -> Sequence[Any]:

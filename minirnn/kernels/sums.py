@@ -9,24 +9,16 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from minirnn.arguments import Array
 
 
 class Sums:
     """The gradients of x, W_xh, W_hh and b_h as they grow, each None where it is not wanted.
 
-    Parameters
-    ----------
-    x : (T, N, D), in the order of processing, as all arrays here
-    dx : (T, N, D) or None
-        Where dX goes.
-    back : (columns, D)
-        W_xhᵀ, contiguous, its rows in the order of the columns ``of_x`` of dZ; None without dX.
-    wanted : (bool, bool, bool), of W_xh, W_hh, b_h
-    of_x, of_h : slices
-        Which columns of dZ have an x side, and an h side: those of W_xh and W_hh. All unless told otherwise.
+    ``x`` is (T, N, D), in the order of processing as all arrays here, and dX goes to ``dx``. ``back`` (columns, D) is
+    W_xhᵀ, contiguous, its rows in the order of the columns ``of_x`` of dZ. ``wanted`` is of W_xh, W_hh and b_h;
+    ``of_x`` and ``of_h`` are the columns of dZ that have an x side, and an h side.
     """
 
     def __init__(
@@ -65,12 +57,13 @@ class Sums:
         if self.wanted[2]:
             self.b_h = _plus(self.b_h, _ones(n * N, dz.dtype).dot(rows))  # ten times as fast as rows.sum(axis=0)
 
-    def merge(self, other: "Sums") -> None:
-        """Add the sums over other rows of the mini-batch."""
+    def merge(self, other: "Sums") -> "Sums":
+        """Add the sums over other rows or steps, and return all."""
         for name in ("W_xh", "W_hh", "b_h", "stage"):
             total = getattr(self, name)
             if total is not None:
                 setattr(self, name, _plus(total, getattr(other, name)))
+        return self
 
 
 @lru_cache(maxsize=16)

@@ -8,16 +8,16 @@ columns save between the products is less than it costs to turn the arrays, and 
 For sequences of unequal length that is kernels/falling.py; all other cells have them in lanes, kernels/lanes.py.
 """
 
-import itertools
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
+from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from minirnn.arguments import Array
 from minirnn.kernels import falling, layout, scratch
-from minirnn.kernels.columns import Backward, Forward, steps_at_a_time
+from minirnn.kernels.chunks import Run, each
+from minirnn.kernels.columns import Backward, Forward, Stretch, steps_at_a_time
 from minirnn.kernels.falling import Falling
 from minirnn.kernels.lanes import Ends, Lanes
 from minirnn.kernels.layout import Matrices, Weights
@@ -25,76 +25,37 @@ from minirnn.kernels.simple import Elman
 from minirnn.kernels.sums import Sums
 from minirnn.kernels.views import Packed, Whole
 
-Array = NDArray[Any]
-
-Run = Callable[[Sequence[Callable[[], Any]]], list[Any]]
-"""Runs the parts of a mini-batch, for example at once, and returns their results in order."""
-
 
 class Settings(NamedTuple):
-    """How a layer is unrolled.
+    """How a layer is unrolled."""
 
-    Attributes
-    ----------
-    cell : pointwise pair
-    reverse : process t = T−1 … 0
-    lanes : for sequences of unequal length, or several to a row; None for whole rows. Falling where `falls` is true
-    mask : (sequences, H), by which the h that is fed back is multiplied; None for none
-    clip : the largest norm of a row of dL/dH_t; None for any
-    segment : how many steps lie between two states that are kept; None to keep all that backward needs
-    parts, run : split the rows into so many parts, and let ``run`` unroll them; only without lanes
-    """
-
-    cell: Any
-    reverse: bool = False
-    lanes: Lanes | Falling | None = None
-    mask: Array | None = None
-    clip: float | None = None
-    segment: int | None = None
-    parts: int = 1
-    run: Run | None = None
+    cell: Any  # the pointwise pair
+    reverse: bool = False  # process t = T−1 … 0
+    lanes: Lanes | Falling | None = None  # where rows are not one sequence of T steps; Falling where `falls` is true
+    mask: Array | None = None  # (sequences, H), by which the h that is fed back is multiplied
+    clip: float | None = None  # the largest norm of a row of dL/dH_t
+    segment: int | None = None  # how many steps lie between two states that are kept; None to keep all
+    parts: int = 1  # into how many parts the rows are split, without lanes
+    run: Run | None = None  # what unrolls them
 
 
 class Kept(NamedTuple):
-    """What forward leaves of a piece for backward.
+    """What forward leaves of a piece for backward."""
 
-    Attributes
-    ----------
-    hs : (L + 1, N, H), or with ``segment`` (1, N, H)
-        Without ``fed``, what was fed back: at a switch, the state of the sequence that begins.
-    extras : list of (N, H)
-        The other states before the first step.
-    first : list of (sequences, H)
-        The states before the first steps of all sequences.
-    own : what the cell keeps, or None with ``segment``
-    inputs : (L, N, D)
-        What was read of x; a view unless lanes were packed.
-    fed : (L, N, H), what was fed back, or None where that is hs
-    """
-
-    hs: Array
-    extras: list[Array]
-    first: Sequence[Array]
-    own: Any
-    inputs: Array
-    fed: Array | None
+    hs: Array  # (L + 1, N, H) as in `Stretch`, or with ``segment`` the first of them, (1, N, H)
+    extras: list[Array]  # (N, H) each, the other states before the first step
+    first: Sequence[Array]  # (sequences, H) each, the states before the first steps of all sequences
+    own: Any  # what the cell keeps, or None with ``segment``
+    inputs: Array  # (L, N, D), what was read of x; a view unless lanes were packed
+    fed: Array | None  # (L, N, H), what was fed back, or None where that is hs
 
 
 class Unrolled(NamedTuple):
-    """What `forward` returns.
+    """What `forward` returns."""
 
-    Attributes
-    ----------
-    outputs : (T, N, H), in time order; 0 where no sequence is
-    final : list of (sequences, H)
-        Each array of the state after the last step processed.
-    kept : list of lists of Kept
-        For each part, its pieces; or what `kernels.falling.forward` keeps.
-    """
-
-    outputs: Array
-    final: list[Array]
-    kept: Any
+    outputs: Array  # (T, N, H), in time order; 0 where no sequence is
+    final: list[Array]  # (sequences, H) each, the states after the last step processed
+    kept: Any  # for each part the Kept of its pieces; or what `kernels.falling.forward` keeps
 
 
 class Wanted(NamedTuple):
@@ -119,43 +80,31 @@ class Gradients(NamedTuple):
 
 
 def forward(x: Array, state: Sequence[Array], weights: Weights, settings: Settings, keep: bool = True) -> Unrolled:
-    """Unroll.
+    """Unroll x (T, N, D) from the ``state`` before the first step processed, (sequences, H) each.
 
-    Parameters
-    ----------
-    x : (T, N, D), of one dtype with all the other arrays
-    state : (sequences, H) each
-        Before the first step processed.
-    weights : Weights
-    settings : Settings
-    keep : whether backward is to follow
-
-    Returns
-    -------
-    Unrolled
+    All arrays are of one dtype. ``keep`` says whether backward is to follow.
     """
     T, N, _ = x.shape
     H, dtype = len(weights.W_hh), weights.W_hh.dtype
     if isinstance(settings.lanes, Falling):
-        how = settings.cell.activation, settings.lanes, settings.segment
-        outputs, last, fallen = falling.forward(x, state[0], weights[:3], *how, keep)
+        outputs, last, fallen = falling.forward(x, state[0], _way(weights, settings), keep)
         return Unrolled(outputs, [last], fallen)
     matrices, final = Matrices(weights, settings.cell.layout), [np.empty_like(s) for s in state]
+    ends = Ends(state, final)
     if settings.lanes is not None:
         packed = Packed(settings.lanes)
         states = packed.make(H, dtype, states=True)
-        pieces = _forward(packed, x, states, Ends(state, final), matrices, settings, keep)
+        pieces = _Pass(packed, ends, matrices, settings).forward(x, states, keep)
         outputs = packed.spread(states, (T, N, H), states=True)
         outputs.reshape(T * N, H)[settings.lanes.ends] = final[0]  # in the states others have begun there
         return Unrolled(outputs, final, [pieces])
     states = np.empty((T + 1, N, H), dtype)  # one buffer for those before the steps and those after them
 
-    def part(rows: slice) -> list[Kept]:
-        ends = Ends([s[rows] for s in state], [s[rows] for s in final])
+    def part(i: int, rows: slice) -> list[Kept]:
         view = Whole(T, rows, settings.reverse, settings.segment)
-        return _forward(view, x, states, ends, matrices, settings, keep)
+        return _Pass(view, ends, matrices, settings).forward(x, states, keep)
 
-    kept = _each([partial(part, rows) for rows in _rows(N, settings.parts)], settings.run)
+    kept = each(part, N, settings.parts, settings.run)
     return Unrolled(states[:-1] if settings.reverse else states[1:], final, kept)
 
 
@@ -170,43 +119,31 @@ def backward(
 ) -> Gradients:
     """Go back through `forward`.
 
-    Parameters
-    ----------
-    d_outputs : (T, N, H) or None for zeros
-    d_final : (sequences, H) or None for zeros, for each array of the state
-    kept, x, weights, settings : of `forward`
-    wanted : Wanted
-
-    Returns
-    -------
-    Gradients : newly made arrays, each in the shape of its input
+    ``d_outputs`` is (T, N, H) and ``d_final`` (sequences, H) for each array of the state; None for zeros.
     """
     T, N, D = x.shape
-    H, dtype, plan, lanes = len(weights.W_hh), weights.W_hh.dtype, settings.cell.layout, settings.lanes
-    matrices = Matrices(weights, plan)
+    H, dtype, plan = len(weights.W_hh), weights.W_hh.dtype, settings.cell.layout
+    matrices, lanes = Matrices(weights, plan), settings.lanes
     if isinstance(lanes, Falling):
         back, which = matrices.back_to_x if wanted.x else None, (wanted.W_xh, wanted.W_hh, wanted.b_h)
-        how = settings.cell.activation, lanes, settings.segment
-        d_x, d_h0, total = falling.backward(d_outputs, d_final[0], kept, x.shape, weights[:3], back, *how, which)
+        how = _way(weights, settings)
+        d_x, d_h0, total = falling.backward(d_outputs, d_final[0], kept, x.shape, how, back, which)
         return Gradients(d_x, [d_h0], *_in_order(total, plan, H, wanted))
     d_state = [np.empty((N if lanes is None else lanes.sequences, H), dtype) for _ in d_final]
+    ends = Ends(d_state, d_final)
     if lanes is not None:
         packed = Packed(lanes)
         made = packed.make(D, dtype, states=False) if wanted.x else None
-        total = _backward(packed, made, d_outputs, Ends(d_state, d_final), kept[0], matrices, settings, wanted)
+        total = _Pass(packed, ends, matrices, settings).backward(made, d_outputs, kept[0], wanted)
         d_x = None if made is None else packed.spread(made, x.shape, states=False)
         return Gradients(d_x, d_state, *_in_order(total, plan, H, wanted))
     d_x = np.empty(x.shape, dtype) if wanted.x else None
 
-    def part(rows: slice, pieces: list[Kept]) -> Sums:
-        ends = Ends([d[rows] for d in d_state], [None if d is None else d[rows] for d in d_final])
+    def part(i: int, rows: slice) -> Sums:
         view = Whole(T, rows, settings.reverse, settings.segment)
-        return _backward(view, d_x, d_outputs, ends, pieces, matrices, settings, wanted)
+        return _Pass(view, ends, matrices, settings).backward(d_x, d_outputs, kept[i], wanted)
 
-    rows = _rows(N, settings.parts)
-    total, *others = _each([partial(part, *own) for own in zip(rows, kept, strict=True)], settings.run)
-    for sums in others:
-        total.merge(sums)
+    total = reduce(Sums.merge, each(part, N, settings.parts, settings.run))
     return Gradients(d_x, d_state, *_in_order(total, plan, H, wanted))
 
 
@@ -234,123 +171,90 @@ def _in_order(sums: Sums, plan: layout.Layout, H: int, wanted: Wanted) -> tuple[
     return W_xh, W_hh, b_h, b_hn
 
 
-def _forward(
-    view: Any, x: Array, states: Array, ends: Ends, matrices: Matrices, settings: Settings, keep: bool
-) -> list[Kept]:
-    """Unroll piece by piece; write the outputs, and the final states to ``ends.last``."""
-    keeps = keep and settings.segment is None
-    current, pieces = view.begin(ends.first), []
-    for i in range(len(view.pieces)):
-        hs = view.states(states, i)
-        hs[0], *extras = (s[: view.width(i)] for s in current)
-        inputs = view.read(x, i)
-        after, *found = _run(view, i, inputs, hs, extras, matrices, ends, settings, keeps)
-        if keep:
-            pieces.append(Kept(hs if keeps else hs[:1].copy(), extras, ends.first, found[0], inputs, found[1]))
-        current = [hs[-1], *after]
-        view.leave(i, current, ends.last)
-    return pieces
-
-
-def _run(
-    view: Any,
-    i: int,
-    inputs: Array,
-    hs: Array,
-    extras: Sequence[Array],
-    matrices: Matrices,
-    ends: Ends,
-    settings: Settings,
-    keeps: bool,
-) -> tuple[list[Array], Any, Array | None]:
-    """Unroll piece ``i``; return the states beside h after it, what the cell keeps, and what was fed back."""
-    cell, switches, (L, n, D), H, dtype = settings.cell, view.pieces[i].switches, inputs.shape, hs.shape[2], hs.dtype
-    own = cell.keep(L, H, (n,) if n > 1 else (), dtype) if keeps else None
-    differs = settings.mask is not None or (switches and cell.slopes_of_output)  # what is fed back, from the outputs
-    fed = np.empty((L, n, H), dtype) if keeps and differs else None
-    at_a_time = steps_at_a_time(cell, L, n, D, H, dtype)
-    work = scratch.take(Forward, cell, n, D, H, dtype, at_a_time, settings.mask is not None)
-    after = work.run(inputs, hs, extras, matrices, ends, switches, own, view.mask(settings.mask, i), fed)
-    after = [s.copy() for s in after]
-    scratch.give(work)
-    return after, own, fed
-
-
-def _backward(
-    view: Any,
-    d_x: Array | None,
-    d_outputs: Array | None,
-    ends: Ends,
-    pieces: Sequence[Kept],
-    matrices: Matrices,
-    settings: Settings,
-    wanted: Wanted,
-) -> Sums:
-    """Go back piece by piece; write dX and the gradients of the first states, and return the sums over time."""
-    plan, H = settings.cell.layout, matrices.H
-    which = wanted.W_xh, wanted.W_hh, wanted.b_h or wanted.b_hn
-    back = None if d_x is None else matrices.back_to_x
-    total: Sums | None = None
-    current: list[Array] = []
-    for i in reversed(range(len(view.pieces))):
-        inputs, room = pieces[i].inputs, None if d_x is None else view.room(d_x, i)
-        sums = Sums(inputs, room, back, which, plan.of_x(H), plan.of_h(H))
-        kept = pieces[i] if settings.segment is None else _again(view, i, inputs, pieces[i], matrices, settings)
-        entering = None if d_outputs is None else view.entering(d_outputs, i)
-        arriving = view.arrive(i, current, ends.last, kept.hs[-1])
-        current = _run_back(view, i, entering, arriving, kept, matrices, ends, settings, sums)
-        if total is None:
-            total = sums
-        else:
-            total.merge(sums)
-    view.finish(ends.first, current)
-    assert total is not None, "there is a piece"
-    return total
-
-
-def _run_back(
-    view: Any,
-    i: int,
-    entering: Array | None,
-    arriving: Sequence[Any],
-    kept: Kept,
-    matrices: Matrices,
-    ends: Ends,
-    settings: Settings,
-    sums: Sums,
-) -> list[Array]:
-    """Go back through piece ``i``; return the gradients of the states before it."""
-    cell, switches, (L, n, D), H = settings.cell, view.pieces[i].switches, sums.x.shape, kept.hs.shape[2]
-    mask = view.mask(settings.mask, i, end=True)
-    at_a_time = steps_at_a_time(cell, L, n, D, H, kept.hs.dtype)
-    work = scratch.take(Backward, cell, n, D, H, kept.hs.dtype, at_a_time)
-    found = work.run(
-        entering, arriving, kept.hs, matrices, ends, switches, kept.own, mask, kept.fed, settings.clip, sums
-    )
-    before = [d.copy() for d in found]
-    scratch.give(work)
-    return before
-
-
 def falls(cell: Any, more: bool) -> bool:
     """Whether `kernels.falling` unrolls sequences of unequal length: Elman's layer, if there is no mask and no clip."""
     return isinstance(cell, Elman) and not more
 
 
-def _again(view: Any, i: int, inputs: Array, kept: Kept, matrices: Matrices, settings: Settings) -> Kept:
-    """Unroll piece ``i`` once more, from the states before it, and keep everything."""
-    hs = np.empty((len(inputs) + 1, *kept.hs.shape[1:]), kept.hs.dtype)
-    hs[0] = kept.hs[0]
-    ends = Ends(kept.first, [np.empty_like(s) for s in kept.first])
-    _, own, fed = _run(view, i, inputs, hs, kept.extras, matrices, ends, settings, True)
-    return kept._replace(hs=hs, own=own, fed=fed)
+def _way(weights: Weights, settings: Settings) -> falling.Way:
+    assert isinstance(settings.lanes, Falling), "as `falls` says"
+    return falling.Way(weights[:3], settings.cell.activation, settings.lanes, settings.segment)
 
 
-def _rows(N: int, parts: int) -> list[slice]:
-    """Return the rows of each part; they differ by one row at most."""
-    edges = [N * i // parts for i in range(parts + 1)]
-    return [slice(lo, hi) for lo, hi in itertools.pairwise(edges)] if parts > 1 else [slice(None)]
+class _Pass(NamedTuple):
+    """What goes through the pieces of a view, forward or back."""
 
+    view: Any  # Whole or Packed
+    ends: Ends
+    matrices: Matrices
+    settings: Settings
 
-def _each(tasks: Sequence[Callable[[], Any]], run: Run | None) -> list[Any]:
-    return [task() for task in tasks] if run is None else run(tasks)
+    def forward(self, x: Array, states: Array, keep: bool) -> list[Kept]:
+        """Unroll piece by piece; write the outputs, and the final states to ``ends.last``."""
+        view, first = self.view, self.ends.first
+        keeps = keep and self.settings.segment is None
+        current, pieces = view.begin(first), []
+        for i in range(len(view.pieces)):
+            hs = view.states(states, i)
+            hs[0], *extras = (s[: view.width(i)] for s in current)
+            inputs = view.read(x, i)
+            after, own, fed = self._run(i, inputs, hs, extras, keeps)
+            if keep:
+                pieces.append(Kept(hs if keeps else hs[:1].copy(), extras, first, own, inputs, fed))
+            current = [hs[-1], *after]
+            view.leave(i, current, self.ends.last)
+        return pieces
+
+    def _run(
+        self, i: int, inputs: Array, hs: Array, extras: Sequence[Array], keeps: bool
+    ) -> tuple[list[Array], Any, Array | None]:
+        """Unroll piece ``i``; return the states beside h after it, what the cell keeps, and what was fed back."""
+        cell, mask, switches = self.settings.cell, self.settings.mask, self.view.pieces[i].switches
+        (L, n, D), H, dtype = inputs.shape, hs.shape[2], hs.dtype
+        own = cell.keep(L, H, (n,) if n > 1 else (), dtype) if keeps else None
+        differs = mask is not None or (switches and cell.slopes_of_output)  # what is fed back, from the outputs
+        fed = np.empty((L, n, H), dtype) if keeps and differs else None
+        at_a_time = steps_at_a_time(cell, L, n, D, H, dtype)
+        work = scratch.take(Forward, cell, n, D, H, dtype, at_a_time, mask is not None)
+        stretch = Stretch(hs, self.matrices, self.ends, switches, own, self.view.mask(mask, i), fed)
+        after = [s.copy() for s in work.run(inputs, extras, stretch)]
+        scratch.give(work)
+        return after, own, fed
+
+    def backward(self, d_x: Array | None, d_outputs: Array | None, pieces: Sequence[Kept], wanted: Wanted) -> Sums:
+        """Go back piece by piece; write dX and the gradients of the first states, and return the sums over time."""
+        view, plan, H = self.view, self.settings.cell.layout, self.matrices.H
+        which = wanted.W_xh, wanted.W_hh, wanted.b_h or wanted.b_hn
+        back = None if d_x is None else self.matrices.back_to_x
+        total: Sums | None = None
+        current: list[Array] = []
+        for i in reversed(range(len(view.pieces))):
+            room = None if d_x is None else view.room(d_x, i)
+            sums = Sums(pieces[i].inputs, room, back, which, plan.of_x(H), plan.of_h(H))
+            kept = pieces[i] if self.settings.segment is None else self._again(i, pieces[i])
+            entering = None if d_outputs is None else view.entering(d_outputs, i)
+            arriving = view.arrive(i, current, self.ends.last, kept.hs[-1])
+            current = self._run_back(i, entering, arriving, kept, sums)
+            total = sums if total is None else total.merge(sums)
+        view.finish(self.ends.first, current)
+        assert total is not None, "there is a piece"
+        return total
+
+    def _again(self, i: int, kept: Kept) -> Kept:
+        """Unroll piece ``i`` once more, from the states before it, and keep everything."""
+        hs = np.empty((len(kept.inputs) + 1, *kept.hs.shape[1:]), kept.hs.dtype)
+        hs[0] = kept.hs[0]
+        ends = Ends(kept.first, [np.empty_like(s) for s in kept.first])
+        _, own, fed = self._replace(ends=ends)._run(i, kept.inputs, hs, kept.extras, True)
+        return kept._replace(hs=hs, own=own, fed=fed)
+
+    def _run_back(self, i: int, entering: Array | None, arriving: Sequence[Any], kept: Kept, sums: Sums) -> list[Array]:
+        """Go back through piece ``i``; return the gradients of the states before it."""
+        cell, hs, switches = self.settings.cell, kept.hs, self.view.pieces[i].switches
+        (L, n, D), H = sums.x.shape, hs.shape[2]
+        work = scratch.take(Backward, cell, n, D, H, hs.dtype, steps_at_a_time(cell, L, n, D, H, hs.dtype))
+        mask = self.view.mask(self.settings.mask, i, end=True)
+        stretch = Stretch(hs, self.matrices, self.ends, switches, kept.own, mask, kept.fed)
+        before = [d.copy() for d in work.run(entering, arriving, stretch, self.settings.clip, sums)]
+        scratch.give(work)
+        return before

@@ -8,13 +8,11 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from minirnn.arguments import Array
 from minirnn.kernels.chunks import chunks
 from minirnn.kernels.columns import Mask
 from minirnn.kernels.lanes import Lanes, Switch
-
-Array = NDArray[Any]
 
 
 class Span(NamedTuple):
@@ -25,16 +23,40 @@ class Span(NamedTuple):
     switches: Sequence[Switch] = ()
 
 
-class Whole:
+class _View:
+    """The states at the two ends of the pieces."""
+
+    pieces: Sequence[Any]
+    begins: Any  # the sequences that piece 0 begins with
+    ending: Sequence[tuple[Any, Any]]  # with each piece: the lanes that end with it, and what is in them
+
+    def begin(self, first: Sequence[Array]) -> list[Array]:
+        """Return the states before piece 0."""
+        return [s[self.begins] for s in first]
+
+    def leave(self, i: int, current: Sequence[Array], last: Sequence[Array]) -> None:
+        """Write the states of what ends with piece ``i``."""
+        lanes, sequences = self.ending[i]
+        for to, state in zip(last, current, strict=True):
+            to[sequences] = state[lanes]
+
+    def finish(self, first: Sequence[Array], current: Sequence[Array]) -> None:
+        """Write the gradients of the states before piece 0."""
+        for to, d in zip(first, current, strict=True):
+            to[self.begins] = d
+
+
+class Whole(_View):
     """Rows of a mini-batch, all T steps long, forward or in reverse, in pieces of ``segment`` steps."""
 
     def __init__(self, T: int, rows: slice, reverse: bool, segment: int | None) -> None:
-        self.rows, self.turn = rows, slice(None, None, -1) if reverse else slice(None)
+        self.begins, self.turn = rows, slice(None, None, -1) if reverse else slice(None)
         self.pieces = [Span(lo, hi) for lo, hi in chunks(T, segment or T)]
+        none = slice(0)
+        self.ending = [(none, none)] * (len(self.pieces) - 1) + [(slice(None), rows)]
 
     def _of(self, a: Array) -> Array:
-        turned: Array = a[self.turn, self.rows]
-        return turned
+        return a[self.turn, self.begins]
 
     def width(self, i: int) -> int | None:
         """Return the number of rows in piece ``i``: None for all."""
@@ -52,33 +74,16 @@ class Whole:
         piece = self.pieces[i]
         return self._of(states)[piece.lo : piece.hi + 1]
 
-    def begin(self, first: Sequence[Array]) -> list[Array]:
-        """Return the states before piece 0."""
-        return list(first)
-
-    def leave(self, i: int, current: Sequence[Array], last: Sequence[Array]) -> None:
-        """Write the states of what ends with piece ``i``."""
-        if i == len(self.pieces) - 1:
-            for to, state in zip(last, current, strict=True):
-                to[...] = state
-
     def arrive(self, i: int, current: Sequence[Any], last: Sequence[Any], like: Array) -> Sequence[Any]:
         """Return the gradients of the states after piece ``i``; ``current`` are those before the next piece."""
-        return last if i == len(self.pieces) - 1 else current
-
-    def finish(self, first: Sequence[Array], current: Sequence[Array]) -> None:
-        """Write the gradients of the states before piece 0."""
-        for to, d in zip(first, current, strict=True):
-            to[...] = d
+        return [d if d is None else d[self.begins] for d in last] if i == len(self.pieces) - 1 else current
 
     def mask(self, mask: Array | None, i: int, *, end: bool = False) -> Mask | None:
         """Return the mask of what is in piece ``i``."""
-        if mask is None:
-            return None
-        return Mask(mask[self.rows], mask)
+        return None if mask is None else Mask(mask[self.begins], mask)
 
 
-class Packed:
+class Packed(_View):
     """Sequences in lanes.
 
     What is written of all pieces stands in one array, piece after piece, with a row of zeros at the end, from which
@@ -86,12 +91,11 @@ class Packed:
     """
 
     def __init__(self, lanes: Lanes) -> None:
-        self.lanes, self.pieces = lanes, lanes.pieces
+        self.lanes, self.pieces, self.begins = lanes, lanes.pieces, lanes.pieces[0].first
         widths = [len(piece.first) for piece in lanes.pieces]
         self.ends = list(accumulate((p.hi - p.lo) * n for p, n in zip(lanes.pieces, widths, strict=True)))
         self.more = list(accumulate(widths))
-        # With each piece: the lanes that end with it, and what is in them.
-        self.ending: list[tuple[list[int], list[int]]] = []
+        self.ending = []
         for piece, after in zip(lanes.pieces, [*widths[1:], 0], strict=True):
             ending = [lane for lane in range(after, len(piece.last)) if piece.last[lane] >= 0]
             self.ending.append((ending, [piece.last[lane] for lane in ending]))
@@ -106,8 +110,7 @@ class Packed:
 
     def read(self, a: Array, i: int) -> Array:
         """Return (L, n, …) of an array (T, N, …)."""
-        rows: Array = a.reshape(-1, a.shape[-1])
-        return rows.take(self._indices(self.lanes.source, i), axis=0)
+        return a.reshape(-1, a.shape[-1]).take(self._indices(self.lanes.source, i), axis=0)
 
     def entering(self, a: Array, i: int) -> Array:
         """Return the gradients of the outputs, (L, n, H): 0 in lanes that idle."""
@@ -141,18 +144,7 @@ class Packed:
         for i in range(len(self.pieces)):
             target, end = self._indices(self.lanes.target, i), self.ends[i] + (self.more[i] if states else 0)
             place[target] = np.arange(end - target.size, end).reshape(target.shape)
-        found: Array = made.take(place[:-1], axis=0).reshape(shape)
-        return found
-
-    def begin(self, first: Sequence[Array]) -> list[Array]:
-        """Return the states before piece 0."""
-        return [s[self.pieces[0].first] for s in first]
-
-    def leave(self, i: int, current: Sequence[Array], last: Sequence[Array]) -> None:
-        """Write the states of what ends with piece ``i``."""
-        lanes, sequences = self.ending[i]
-        for to, state in zip(last, current, strict=True):
-            to[sequences] = state[lanes]
+        return made.take(place[:-1], axis=0).reshape(shape)
 
     def arrive(self, i: int, current: Sequence[Any], last: Sequence[Any], like: Array) -> list[Any]:
         """Return the gradients of the states after piece ``i``; ``current`` are those before the next piece."""
@@ -166,11 +158,6 @@ class Packed:
                 d[lanes] = of_sequences[sequences]
             found.append(d)
         return found
-
-    def finish(self, first: Sequence[Array], current: Sequence[Array]) -> None:
-        """Write the gradients of the states before piece 0."""
-        for to, d in zip(first, current, strict=True):
-            to[self.pieces[0].first] = d
 
     def mask(self, mask: Array | None, i: int, *, end: bool = False) -> Mask | None:
         """Return the mask of what is in the lanes when piece ``i`` starts, or when it ends."""

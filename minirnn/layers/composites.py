@@ -1,6 +1,7 @@
 """What recurrent layers are composed to: Bidirectional, two directions side by side; Stacked, one on top of the other.
 
-Both are recurrent modules themselves, so that one can hold the other.
+Both are recurrent modules themselves, so that one can hold the other. Layers that do not fit each other are refused,
+and so are settings that would do nothing.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,13 +24,7 @@ if TYPE_CHECKING:
 
 
 class BidirectionalState(NamedTuple, Generic[Forward, Backward]):
-    """The state of a `Bidirectional`.
-
-    Attributes
-    ----------
-    forward, backward : state
-        Each as its layer has it: a Tensor (N, H), (h, c) of an LSTM, …
-    """
+    """The state of a `Bidirectional`, each part as its layer has it: a Tensor (N, H) or (h, c) of an LSTM."""
 
     forward: Forward
     backward: Backward
@@ -49,20 +44,10 @@ class Bidirectional(Recurrence[BidirectionalState[Forward, Backward]], Generic[F
     backward_layer : recurrent module
         One made with ``reverse=True``. Its hidden size may be another; what it reads must be the same.
 
-    Attributes
-    ----------
-    output_size : int
-        H_F + H_B, the sum of both.
-    reverse : None
-        It has no one direction.
-
-    Raises
-    ------
-    TypeError, ValueError
-        For what is no recurrent module, a wrong direction, or two that do not read the same.
-
     Notes
     -----
+    ``output_size`` is H_F + H_B, and ``reverse`` None: it has no one direction.
+
     Source: Schuster and Paliwal 1997, IEEE Trans. Signal Processing 45:2673. torch's ``bidirectional=True`` is the
     same and orders the outputs alike.
 
@@ -101,20 +86,9 @@ class Bidirectional(Recurrence[BidirectionalState[Forward, Backward]], Generic[F
     ) -> RecurrentOutput[BidirectionalState[Forward, Backward]]:
         """Run both layers over a mini-batch of sequences.
 
-        Parameters
-        ----------
-        x : array_like or Tensor (T, N, D)
-            (N, T, D) for ``batch_first``.
-        initial_state : pair (forward, backward), optional
-            Each a state of its layer, or None: forward's before t = 0, backward's after the last step.
-        lengths : (N,) of int, optional
-            Valid steps of each row; the backward layer starts at the last of them.
-        reset : (T, N) of bool, optional
-            True where a new sequence begins; (N, T) for ``batch_first``.
-
-        Returns
-        -------
-        RecurrentOutput : (outputs (T, N, H_F + H_B), final_state `BidirectionalState`)
+        The arguments are those of `RecurrentLayer.forward`, ``initial_state`` a pair: forward's before t = 0,
+        backward's after the last step, which is that of each row where ``lengths`` are given. The outputs are
+        (T, N, H_F + H_B).
         """
         of_forward, of_backward = self._states(initial_state, "initial_state")
         with _draws_only_if_done(self):
@@ -163,21 +137,10 @@ class Stacked(Recurrence[tuple[Any, ...]]):
     rng : numpy.random.Generator, int or None
         Where the masks come from.
 
-    Attributes
-    ----------
-    layers : tuple of recurrent modules
-        They are its children "0", "1", ….
-    dropout : Dropout or None
-    reverse : bool or None
-        The direction in which all its layers go; None if they differ.
-
-    Raises
-    ------
-    TypeError, ValueError
-        For layers that do not fit each other, naming both, and for settings that would do nothing.
-
     Notes
     -----
+    The layers are its children "0", "1", …; ``reverse`` is the direction in which all go, None if they differ.
+
     Source: Pham et al. 2014 (arXiv:1312.4569), which drops on the connections that are not recurrent. To drop what goes
     into the first layer or comes out of the last, too, put a `Dropout` before or after.
 
@@ -226,20 +189,8 @@ class Stacked(Recurrence[tuple[Any, ...]]):
     ) -> RecurrentOutput[tuple[Any, ...]]:
         """Run the layers over a mini-batch of sequences, from the bottom up.
 
-        Parameters
-        ----------
-        x : array_like or Tensor (T, N, D)
-            (N, T, D) for ``batch_first``.
-        initial_state : list or tuple, optional
-            For each layer a state of its own, or None.
-        lengths : (N,) of int, optional
-            Valid steps of each row, the same for all layers.
-        reset : (T, N) of bool, optional
-            True where a new sequence begins, for all layers; (N, T) for ``batch_first``.
-
-        Returns
-        -------
-        RecurrentOutput : (outputs of the last layer (T, N, H), final_state, a tuple with one entry a layer)
+        The arguments are those of `RecurrentLayer.forward`, the same for all layers but for ``initial_state``, a list
+        or tuple with an entry for each. The outputs (T, N, H) are those of the last layer.
         """
         finals, states = [], self._states(initial_state, "initial_state")
         with _draws_only_if_done(self):
@@ -247,19 +198,13 @@ class Stacked(Recurrence[tuple[Any, ...]]):
                 with _noted(self, f"layers[{i}]", layer):
                     x, final = layer(self._dropped(x) if i else x, state, lengths, reset=reset)
                 finals.append(final)
-        final_state = tuple(finals)
-        return RecurrentOutput(x, final_state)
+        return RecurrentOutput(x, tuple(finals))
 
     def step(self, x_t: Any, state: Any = None) -> tuple[Any, ...]:
         """Process one step: x_t (N, D) and a state, one entry a layer, give the next state.
 
         The same numbers as on the whole sequence; while training with dropout, other masks, since each step draws its
         own for each layer in turn.
-
-        Raises
-        ------
-        TypeError
-            If the layers do not all go the same way: then there is no single step.
         """
         if self.reverse is None:
             ways = ", ".join(_WAYS[layer.reverse] for layer in self.layers)

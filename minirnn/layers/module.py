@@ -15,16 +15,11 @@ if TYPE_CHECKING:  # and in the methods that need them
 
 P = ParamSpec("P")
 Returned = TypeVar("Returned", covariant=True)
+Held = TypeVar("Held")
 
 
 class Parameter(Tensor):
-    """A leaf that a Module owns and an optimiser changes; ``requires_grad = False`` freezes it.
-
-    Attributes
-    ----------
-    name : str
-        As the Module that owns it calls it; errors use it.
-    """
+    """A leaf that a Module owns and an optimiser changes; ``requires_grad = False`` freezes it."""
 
     __slots__ = ("name",)
 
@@ -105,18 +100,18 @@ class Module:
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """Yield each Parameter once, in the order of insertion; dotted names lead into the modules owned."""
-        seen: set[int] = set()
-        for name, parameter in self._all_parameters(""):
-            if id(parameter) not in seen:
-                seen.add(id(parameter))
-                yield name, parameter
+        first: dict[int, tuple[str, Parameter]] = {}
+        for name, parameter in self._held(Parameter):
+            first.setdefault(id(parameter), (name, parameter))
+        return iter(first.values())
 
-    def _all_parameters(self, prefix: str) -> Iterator[tuple[str, Parameter]]:
+    def _held(self, kind: type[Held], prefix: str = "") -> Iterator[tuple[str, Held]]:
+        """Yield what of a kind it and the modules owned hold, by dotted names, what is shared more than once."""
         for name, value in vars(self).items():
-            if isinstance(value, Parameter):
+            if isinstance(value, kind):
                 yield prefix + name, value
             elif isinstance(value, Module):
-                yield from value._all_parameters(f"{prefix}{name}.")
+                yield from value._held(kind, f"{prefix}{name}.")
 
     def parameters(self) -> list[Parameter]:
         """Return all Parameters, in a stable order."""
@@ -124,11 +119,7 @@ class Module:
 
     def named_generators(self) -> Iterator[tuple[str, Generator]]:
         """Yield the Generators that it and the modules owned may draw from; a shared one under each of its names."""
-        for name, value in vars(self).items():
-            if isinstance(value, np.random.Generator):
-                yield name, value
-            elif isinstance(value, Module):
-                yield from ((f"{name}.{inner}", rng) for inner, rng in value.named_generators())
+        return self._held(np.random.Generator)
 
     def count_params(self) -> int:
         """Return how many numbers the Parameters hold; needs no data."""
@@ -136,7 +127,7 @@ class Module:
 
     def zero_grad(self) -> None:
         """Set the ``grad`` of every Parameter to None."""
-        for value in vars(self).values():
+        for value in vars(self).values():  # once an update: so not through generators
             if isinstance(value, Parameter):
                 value.grad = None
             elif isinstance(value, Module):
@@ -160,13 +151,7 @@ class Module:
         return {name: parameter.data.copy() for name, parameter in self.named_parameters()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Set every Parameter to a copy of the values given under its name.
-
-        Raises
-        ------
-        ValueError
-            Listing every entry that is missing, unexpected, or of another shape; nothing has been loaded then.
-        """
+        """Set every Parameter to a copy of the values given under its name."""
         parameters = dict(self.named_parameters())
         for name, array in self._fitting(state).items():
             parameters[name].data = array
@@ -199,14 +184,9 @@ class Module:
         return {name: array.astype(parameters[name].dtype) for name, array in arrays.items()}
 
     def save(self, path: Any) -> "pathlib.Path":
-        """Save the values of every Parameter to a file, an ``.npz``, whole or not at all; return its path.
+        """Save the values of every Parameter to a file, an ``.npz``, whole or not at all (OSError); return its path.
 
         For the optimiser and the Generators too, and for where training was, see `minirnn.checkpoints.save_checkpoint`.
-
-        Raises
-        ------
-        OSError
-            When it cannot be written; a file that was there is what it was then.
         """
         from minirnn.storage import PARAMETERS, write
 
@@ -217,17 +197,9 @@ class Module:
     def load(self, path: Any) -> Self:
         """Set every Parameter to the values in a file that `save` wrote, or in a checkpoint; return the module.
 
-        Raises
-        ------
-        CheckpointError
-            For a file that is damaged or not minirnn's, and for one that does not fit, listing every entry; nothing has
-            been loaded then, and nothing in the file is ever run.
-        OSError
-            When it cannot be read.
-
-        Notes
-        -----
-        Values are cast to the dtype of the Parameter, as in `load_state_dict`.
+        Values are cast to the dtype of the Parameter. CheckpointError for a file that is damaged or not minirnn's, and
+        for one that does not fit, listing every entry: nothing has been loaded then, and nothing in it is ever run.
+        OSError where it cannot be read.
         """
         from minirnn.storage import CheckpointError, read
 

@@ -119,13 +119,7 @@ class Embedding(Module):
         self.weight = Parameter(initialise(initializer, shape, as_generator(rng), dtype, "Embedding: initializer"))
 
     def forward(self, ids: Any) -> Tensor:
-        """Look the ids up.
-
-        Raises
-        ------
-        TypeError, IndexError
-            For ids that are not integers, or outside 0 … num_embeddings − 1.
-        """
+        """Look the ids up."""
         ids = class_ids(ids, self.num_embeddings, "Embedding: ids")
         return self.weight[ids]
 
@@ -146,11 +140,6 @@ class Dropout(Module):
         The probability of dropping an entry, 0 < p < 1.
     rng : numpy.random.Generator, int or None
         Where the masks come from. It moves on with every call in training mode, and is not part of `state_dict`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        For a ``p`` out of its range; when called, for what is not floats.
 
     Notes
     -----

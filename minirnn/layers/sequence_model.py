@@ -12,18 +12,10 @@ from minirnn.layers.recurrence import Recurrence, State
 
 
 class SequenceOutput(NamedTuple, Generic[State]):
-    """What a `SequenceModel` returns.
+    """What a `SequenceModel` returns."""
 
-    Attributes
-    ----------
-    predictions : Tensor
-        (T, N, P) for ``readout="all"``, (N, P) for "last".
-    final_state : state
-        As the recurrent module has it: a Tensor (N, H), (h, c) of an LSTM, a tuple of a composite.
-    """
-
-    predictions: Tensor
-    final_state: State
+    predictions: Tensor  # (T, N, P) for readout="all", (N, P) for "last"
+    final_state: State  # as the recurrent module has it: a Tensor (N, H), (h, c) of an LSTM, a tuple of a composite
 
 
 class SequenceModel(Module, Generic[State]):
@@ -110,10 +102,6 @@ class SequenceModel(Module, Generic[State]):
         initial_state, lengths, reset
             As the recurrent module takes them; see `RecurrentLayer.forward`. Predictions past a row's end are
             head(0): a loss should be given the lengths too.
-
-        Returns
-        -------
-        SequenceOutput : (predictions, final_state)
         """
         outputs, final_state = self.recurrent(self._embedded(x, lengths), initial_state, lengths, reset=reset)
         read = outputs if self.readout == "all" else self.recurrent.last_output(final_state)

@@ -9,29 +9,15 @@ from minirnn.kernels import falling, lanes
 
 
 class Sequences(NamedTuple):
-    """Every sequence of a mini-batch (T, N): one to a row, or more where a reset begins another.
-
-    Attributes
-    ----------
-    T, N : int
-    row : (sequences,) of int
-    start : (sequences,) of int
-        The first step in time.
-    length : (sequences,) of int
-    given : (sequences,) of bool
-        Whether it starts from the state that the caller passes for its row.
-    last : (N,) of int
-        Which sequence is processed last in each row.
-    reverse : bool
-    """
+    """Every sequence of a mini-batch (T, N): one to a row, or more where a reset begins another."""
 
     T: int
     N: int
-    row: Array
-    start: Array
+    row: Array  # (sequences,) of int, as the next two
+    start: Array  # the first step in time
     length: Array
-    given: Array
-    last: Array
+    given: Array  # (sequences,) of bool: whether it starts from the state that the caller passes for its row
+    last: Array  # (N,) of int: which sequence is processed last in each row
     reverse: bool
 
     @property

@@ -10,11 +10,12 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from minirnn.arguments import as_size
+from minirnn.kernels.chunks import Run
 
 if TYPE_CHECKING:  # and in the functions that need them
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,9 +27,7 @@ MOST = 1024
 
 def available_cpus() -> int:
     """Return how many CPUs this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def set_num_threads(n: int) -> None:
@@ -44,11 +43,6 @@ def set_num_threads(n: int) -> None:
     ----------
     n : int
         From 1 to 1024. The number at the start is that of the CPUs this process may use.
-
-    Raises
-    ------
-    TypeError, ValueError
-        For anything else; nothing has changed then.
 
     Notes
     -----
@@ -82,16 +76,6 @@ def get_num_threads() -> int:
 # --- BLAS ------------------------------------------------------------------------------------------------------------
 
 
-class Library(Protocol):
-    """A BLAS whose number of threads can be read and set, as threadpoolctl presents it."""
-
-    def get_num_threads(self) -> int:
-        """Return the number in force."""
-
-    def set_num_threads(self, n: int) -> Any:
-        """Change it."""
-
-
 class _State:
     """What is process-wide."""
 
@@ -106,8 +90,11 @@ _state = _State()
 
 
 @cache
-def _controlled() -> list[Library]:
-    """Return the BLAS libraries that threadpoolctl finds: numpy's own if there is one, else all; none without it."""
+def _controlled() -> list[Any]:
+    """Return the BLAS libraries that threadpoolctl finds: numpy's own if there is one, else all; none without it.
+
+    Each has ``get_num_threads()`` and ``set_num_threads(n)``.
+    """
     try:
         from threadpoolctl import ThreadpoolController
     except ImportError:
@@ -126,7 +113,7 @@ class _NumpysOpenBLAS:
 
 
 @cache
-def _blas() -> list[Library]:
+def _blas() -> list[Any]:
     """Return the BLAS libraries whose number of threads can be set; empty if none is known."""
     from pathlib import Path
 
@@ -170,8 +157,6 @@ def can_split() -> bool:
 
 
 # --- the rule --------------------------------------------------------------------------------------------------------
-
-Run = Callable[[Sequence[Callable[[], Any]]], list[Any]]
 
 ALONE = 1 << 18
 """Multiplications in a product up to which BLAS does not share it out, so that nothing need be held."""

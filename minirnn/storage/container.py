@@ -38,23 +38,13 @@ class CheckpointError(ValueError):
 
 
 class Contents(NamedTuple):
-    """What a file holds.
-
-    Attributes
-    ----------
-    path : pathlib.Path
-    kind : "checkpoint" or "weights"
-    version : int
-    content : dict
-        The JSON.
-    arrays : dict of arrays by name
-    """
+    """What a file holds."""
 
     path: pathlib.Path
-    kind: str
+    kind: str  # one of KINDS
     version: int
-    content: dict[str, Any]
-    arrays: dict[str, Array]
+    content: dict[str, Any]  # the JSON
+    arrays: dict[str, Array]  # by name
 
     @property
     def parameters(self) -> dict[str, Array]:
@@ -66,13 +56,7 @@ class Contents(NamedTuple):
 
 
 def write(path: Any, kind: str, content: dict[str, Any], arrays: Mapping[str, Array], caller: str) -> pathlib.Path:
-    """Write a file whole or not at all; the same contents give the same bytes.
-
-    Raises
-    ------
-    OSError
-        As `write_whole`.
-    """
+    """Write a file whole or not at all; the same contents give the same bytes."""
     header = {"format": FORMAT, "version": VERSION, "kind": kind, "content": content}
     data = seal(header, [(f"{name}.npy", _npy(array)) for name, array in arrays.items()])
     return write_whole(as_path(path, caller), data, caller)
@@ -109,12 +93,7 @@ def as_path(path: Any, caller: str) -> pathlib.Path:
 def read(path: Any, caller: str) -> Contents:
     """Read a file after its checksum has been checked.
 
-    Raises
-    ------
-    CheckpointError
-        If it is not what `write` made of it, or a later version.
-    OSError
-        If it cannot be opened or read.
+    CheckpointError if it is not what `write` made of it, or a later version; OSError if it cannot be read.
     """
     path = as_path(path, caller)
     try:

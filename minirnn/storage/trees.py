@@ -13,13 +13,7 @@ MARK = "array:"
 
 
 def as_plain(value: Any, argument: str) -> Any:
-    """Return a copy that JSON gives back as it is; tuples become lists.
-
-    Raises
-    ------
-    TypeError
-        For anything else, numpy's numbers included, naming where it is: ``settings['sizes'][1]``.
-    """
+    """Return a copy that JSON gives back as it is; tuples become lists."""
     plain, _ = pack(value, argument, "", arrays=False)
     return plain
 

@@ -34,13 +34,9 @@ def gru_step(
     Parameters
     ----------
     x_t : (N, D)
-    h : (N, H)
+    h, h_t : (N, H)
     W_xh, W_hh, b_h : (D, 3H), (H, 3H), (3H,), in blocks r, z, n
     b_hn : (H,); None for zeros
-
-    Returns
-    -------
-    h_t : (N, H)
     """
     shapes = "W_hh: H 3H, W_xh: D 3H, b_h: 3H, x_t: N D, h: N H, b_hn?: H"
     W_hh, W_xh, b_h, x_t, h, b_hn = read("gru_step", shapes, W_hh, W_xh, b_h, x_t, h, b_hn, complex_too=True)
@@ -51,22 +47,12 @@ def gru_step(
 def gru_reset_before_step(x_t: ArrayLike, h: ArrayLike, W_xh: ArrayLike, W_hh: ArrayLike, b_h: ArrayLike) -> Array:
     """The same step with the reset gate *before* the product: n = tanh(x_t W_xn + (r ⊙ h_{t-1}) W_hn + b_n).
 
-    There is no b_hn: outside r, it would only be added to b_n.
+    There is no b_hn: outside r, it would only be added to b_n. Shapes as in `gru_step`.
 
     Source: Cho et al. 2014, arXiv:1406.1078, version 3, equations 5 to 8.
 
     >>> gru_reset_before_step([[0.0]], [[0.8]], np.ones((1, 3)), np.ones((1, 3)), [-99.0, -99.0, 0.0])  # r = 0, z = 0
     array([[0.]])
-
-    Parameters
-    ----------
-    x_t : (N, D)
-    h : (N, H)
-    W_xh, W_hh, b_h : (D, 3H), (H, 3H), (3H,), in blocks r, z, n
-
-    Returns
-    -------
-    h_t : (N, H)
     """
     shapes = "W_hh: H 3H, W_xh: D 3H, b_h: 3H, x_t: N D, h: N H"
     W_hh, W_xh, b_h, x_t, h = read("gru_reset_before_step", shapes, W_hh, W_xh, b_h, x_t, h, complex_too=True)
@@ -96,12 +82,8 @@ def unroll_gru(
     ----------
     x : (T, N, D)
     h_0 : (N, H), the initial state
-    W_xh, W_hh, b_h : (D, 3H), (H, 3H), (3H,), in blocks r, z, n
-    b_hn : (H,); None for zeros
-
-    Returns
-    -------
-    hs : (T, N, H); the last one, hs[-1], is the final state
+    W_xh, W_hh, b_h, b_hn : as in `gru_step`
+    h_1 … h_T : (T, N, H); the last one is the final state
     """
     _no_b_hn_without_reset_after("unroll_gru", b_hn, reset_after)
     shapes = "W_hh: H 3H, W_xh: D 3H, b_h: 3H, x: T N D, h_0: N H, b_hn?: H"
@@ -169,10 +151,6 @@ def unroll_gru_backward(
     b_hn : (H,); None for zeros, and with the reset before
     d_outputs : (T, N, H), ∂L/∂ the output h_t of every step
     d_final : (N, H), ∂L/∂ the final state h_T; None for zeros
-
-    Returns
-    -------
-    GRUGradients : of x, h_0, W_xh, W_hh, b_h, b_hn
     """
     _no_b_hn_without_reset_after("unroll_gru_backward", b_hn, reset_after)
     shapes = "W_hh: H 3H, W_xh: D 3H, b_h: 3H, x: T N D, h_0: N H, b_hn?: H, d_outputs: T N H, d_final?: N H"

@@ -48,11 +48,7 @@ def neuron_step(
     ----------
     x_t, w_x : (k,) = (D,)
     y_prev, w_y : () for a neuron on its own, (l,) = (H,) for one in a layer
-    b : ()
-
-    Returns
-    -------
-    y_t : ()
+    b, y_t : ()
     """
     phi, _ = activation_pair("neuron_step", activation)
     shapes = "w_x: k, w_y: l, b:, x_t: k, y_prev: l" if np.ndim(w_y) else "w_x: k, w_y:, b:, x_t: k, y_prev:"
@@ -73,13 +69,9 @@ def layer_step_instance(
     Parameters
     ----------
     x_t : (k,) = (D,)
-    y_prev : (l,) = (H,)
+    y_prev, y_t : (l,) = (H,)
     W_x, W_y : (k, l) = (D, H) and (l, l) = (H, H); column j holds the weights of neuron j
     b : (l,) or (1, l)
-
-    Returns
-    -------
-    y_t : (l,) = (H,)
     """
     phi, _ = activation_pair("layer_step_instance", activation)
     shapes = "W_y: l l, W_x: k l, b: l | 1 l, x_t: k, y_prev: l"
@@ -100,13 +92,9 @@ def layer_step_batch(
     Parameters
     ----------
     X_t : (m, k) = (N, D)
-    Y_prev : (m, l) = (N, H)
+    Y_prev, Y_t : (m, l) = (N, H)
     W_x, W_y : (k, l) = (D, H) and (l, l) = (H, H)
     b : (1, l) or (l,), added to every row
-
-    Returns
-    -------
-    Y_t : (m, l) = (N, H)
     """
     phi, _ = activation_pair("layer_step_batch", activation)
     shapes = "W_y: l l, W_x: k l, b: 1 l | l, X_t: m k, Y_prev: m l"
@@ -127,13 +115,9 @@ def layer_step_batch_concat(
     Parameters
     ----------
     X_t : (m, k) = (N, D)
-    Y_prev : (m, l) = (N, H)
+    Y_prev, Y_t : (m, l) = (N, H)
     W : (k+l, l) = (D+H, H), that is ``np.vstack([W_x, W_y])``
     b : (1, l) or (l,), added to every row
-
-    Returns
-    -------
-    Y_t : (m, l) = (N, H)
     """
     phi, _ = activation_pair("layer_step_batch_concat", activation)
     shapes = "X_t: m k, Y_prev: m l, W: k+l l, b: 1 l | l"
@@ -155,9 +139,6 @@ def unroll(step: Step, x: ArrayLike, y_0: ArrayLike, *weights: ArrayLike, activa
     x : (T, k) for one instance, (T, m, k) = (T, N, D) for a mini-batch: time comes first
     y_0 : (), (l,) or (m, l) = (N, H), the initial state
     weights : what `step` takes after y_prev
-
-    Returns
-    -------
     y : (T,), (T, l) or (T, m, l) = (T, N, H); the last one, y[-1], is the final state
     """
     steps = np.asarray(x)
@@ -180,13 +161,9 @@ def head(H_t: ArrayLike, W_hy: ArrayLike, b_y: ArrayLike) -> Array:
 
     Parameters
     ----------
-    H_t : (n,), (N, n) or, all steps at once, (T, N, n) = (T, N, H)
+    H_t, O_t : (n,), (N, n) or, all steps at once, (T, N, n) = (T, N, H); p for n
     W_hy : (n, p) = (H, P); note 000's answers give its transpose
     b_y : (p,) or (1, p) = (1, P); zeros if there is none
-
-    Returns
-    -------
-    O_t : (p,), (N, p) or (T, N, p) = (T, N, P)
     """
     W_hy, b_y, H_t = read("head", "W_hy: n p, b_y: p | 1 p, H_t: n | N n | T N n", W_hy, b_y, H_t)
     return H_t @ W_hy + b_y.reshape(-1)
@@ -235,10 +212,6 @@ def unroll_backward(
     x, y_0, W_x, W_y, b : (T, m, k) = (T, N, D); (m, l) = (N, H); (k, l) = (D, H); (l, l) = (H, H); (1, l) or (l,)
     d_outputs : (T, m, l) = (T, N, H), ∂L/∂ the output of every step
     d_final : (m, l) = (N, H), ∂L/∂ the final state; None for zeros
-
-    Returns
-    -------
-    Gradients : of x, y_0, W_x, W_y, b
     """
     _, phi_prime = activation_pair("unroll_backward", activation)
     shapes = "W_y: l l, W_x: k l, b: 1 l | l, x: T m k, y_0: m l, d_outputs: T m l, d_final?: m l"

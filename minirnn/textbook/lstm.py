@@ -38,12 +38,8 @@ def lstm_step(
     Parameters
     ----------
     x_t : (N, D)
-    h, c : (N, H)
+    h, c, h_t, c_t : (N, H)
     W_xh, W_hh, b_h : (D, 4H), (H, 4H), (4H,), in blocks i, f, g, o
-
-    Returns
-    -------
-    h_t, c_t : (N, H)
     """
     shapes = "W_hh: H 4H, W_xh: D 4H, b_h: 4H, x_t: N D, h: N H, c: N H"
     W_hh, W_xh, b_h, x_t, h, c = read("lstm_step", shapes, W_hh, W_xh, b_h, x_t, h, c, complex_too=True)
@@ -68,9 +64,6 @@ def unroll_lstm(
     x : (T, N, D)
     h_0, c_0 : (N, H), the initial state
     W_xh, W_hh, b_h : (D, 4H), (H, 4H), (4H,), in blocks i, f, g, o
-
-    Returns
-    -------
     hs, cs : (T, N, H); hs are the outputs, and the final state is hs[-1], cs[-1]
     """
     shapes = "W_hh: H 4H, W_xh: D 4H, b_h: 4H, x: T N D, h_0: N H, c_0: N H"
@@ -133,10 +126,6 @@ def unroll_lstm_backward(
     x, h_0, c_0, W_xh, W_hh, b_h : (T, N, D); (N, H); (N, H); (D, 4H); (H, 4H); (4H,)
     d_outputs : (T, N, H), ∂L/∂ the output h_t of every step
     d_final_h, d_final_c : (N, H), ∂L/∂ the final state h_T, c_T; None for zeros
-
-    Returns
-    -------
-    LSTMGradients : of x, h_0, c_0, W_xh, W_hh, b_h
     """
     shapes = "W_hh: H 4H, W_xh: D 4H, b_h: 4H, x: T N D, h_0: N H, c_0: N H, d_outputs: T N H"
     shapes += ", d_final_h?: N H, d_final_c?: N H"

@@ -11,8 +11,7 @@ Pair = tuple[Callable[[Array], Array], Callable[[Array], Array]]  # φ, φ′
 
 def sigmoid(a: Array) -> Array:
     """σ(a) = 1 / (1 + exp(-a)), real or complex; as tanh it overflows nowhere."""
-    y: Array = 0.5 * (1.0 + np.tanh(a / 2.0))
-    return y
+    return 0.5 * (1.0 + np.tanh(a / 2.0))
 
 
 #: name -> (φ, φ′). φ′ is written in terms of φ's *output* y = φ(z). At relu's corner, z = 0, the slope is taken as 0.

@@ -19,40 +19,21 @@ Metric = Callable[..., float]
 
 
 class Batch(NamedTuple):
-    """What the model reads and should predict.
-
-    Attributes
-    ----------
-    x, y : arrays
-    lengths : (N,) of int, or None
-        How many steps of each row count.
-    is_start : bool
-        Whether new sequences begin here, so that no state is carried into them.
-    """
+    """What the model reads and should predict."""
 
     x: Any
     y: Any
-    lengths: Any = None
-    is_start: bool = False
+    lengths: Any = None  # (N,) of int: how many steps of each row count
+    is_start: bool = False  # whether new sequences begin here, so that no state is carried into them
 
 
 class Piece(NamedTuple):
-    """One update's worth of a batch.
+    """One update's worth of a batch."""
 
-    Attributes
-    ----------
-    y : targets
-    lengths : for the loss, or None
-    predict : callable () -> (predictions, what comes after)
-        It changes nothing, so that it can be called again.
-    keep : callable (what comes after)
-        To go on from there.
-    """
-
-    y: Any
-    lengths: Any
-    predict: Callable[[], tuple[Any, Any]]
-    keep: Callable[[Any], None]
+    y: Any  # the targets
+    lengths: Any  # for the loss
+    predict: Callable[[], tuple[Any, Any]]  # gives (predictions, what comes after); changes nothing
+    keep: Callable[[Any], None]  # takes what comes after, to go on from there
 
 
 def of_lengths(piece: Piece) -> dict[str, Any]:

@@ -28,17 +28,6 @@ def evaluate(model: Module, batches: Iterable[Any], *, loss: Loss, carry_state: 
     carry_state : bool
         Start each batch from the final state of the one before, unless its ``is_start`` is true.
 
-    Returns
-    -------
-    float : in the unit of the loss: nats per target, squared units
-
-    Raises
-    ------
-    TypeError, ValueError
-        For batches that are no pairs, or that gave none; for ``carry_state`` with a model that has no state, or that
-        goes back in time.
-
-
     Examples
     --------
     >>> import minirnn as mr
@@ -99,12 +88,7 @@ def figure_of(task: Any, predictions: npt.NDArray[Any], piece: Piece) -> float:
 def accuracy(predictions: Any, ids: Any, *, lengths: Any = None) -> float:
     """Return the share of targets whose class has the largest score: for predictions (…, C) and ids (…).
 
-    Parameters
-    ----------
-    predictions : array (…, C)
-    ids : array of int (…)
-    lengths : (N,) of int, optional
-        For predictions (T, N, C): how many steps of each row count.
+    For predictions (T, N, C) ``lengths`` (N,) say how many steps of each row count.
 
     >>> accuracy(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 1]))
     0.5
@@ -124,24 +108,14 @@ def accuracy(predictions: Any, ids: Any, *, lengths: Any = None) -> float:
 def _targets(piece: Piece) -> int:
     """Return how many targets count: those of the steps that are no padding."""
     T, N = np.shape(piece.y)[:2]
-    steps: int = int(np.sum(piece.lengths))
-    return steps * int(np.size(piece.y)) // int(T * N)
+    return int(np.sum(piece.lengths)) * int(np.size(piece.y)) // int(T * N)
 
 
 def measure(model: Module, task: Any, batch: Any = None) -> float:
-    """Measure a task's own figure on held-out data, with the model in evaluation mode.
+    """Measure the figure of a `SequenceTask` on held-out data, with the model in evaluation mode.
 
-    Parameters
-    ----------
-    model : Module
-    task : SequenceTask
-        See `minirnn.tasks`.
-    batch : (x, y) or (x, y, lengths), optional
-        ``task.evaluation_batch()`` if left out.
-
-    Returns
-    -------
-    float : in the unit that ``task.metric`` says; ``task.solved`` takes it
+    It is in the unit that ``task.metric`` says, and ``task.solved`` takes it. ``batch``, (x, y) or (x, y, lengths), is
+    ``task.evaluation_batch()`` if left out.
 
 
     >>> import minirnn as mr
@@ -167,10 +141,6 @@ def bits_per_character(model: Module, task: TextTask, *, N: int = 8, chunk: int 
         where a stream would have less than 100 characters.
     chunk : int
         Steps at a time; changes memory and speed, but no figure.
-
-    Returns
-    -------
-    float : bits per character
     """
     streams = held_out_streams(task, as_size(N, "bits_per_character: N"), chunk)
     return evaluate(model, streams, loss=cross_entropy, carry_state=True) / math.log(2)

@@ -27,13 +27,7 @@ from minirnn.training.truncated import TruncatedBatches
 
 
 class NonFiniteError(FloatingPointError):
-    """`fit` met a loss or a gradient that is NaN or infinite.
-
-    Attributes
-    ----------
-    history : History
-        Of the updates before it.
-    """
+    """`fit` met a loss or a gradient that is NaN or infinite; ``history`` is that of the updates before it."""
 
     def __init__(self, message: str, history: History) -> None:
         super().__init__(message)
@@ -136,19 +130,13 @@ def fit(
     NonFiniteError
         At the first loss or gradient that is NaN or inf, naming the update and what `detect_anomaly` shows for it. That
         update is not made; the error's ``history`` has those before it.
-    TypeError, ValueError
-        For arguments out of range, batches that are no pairs, or that gave none; for a task's class or name in place of
-        a task, batches without a loss, or ``batch`` and ``rng`` with batches; for ``carry_state`` with a model that has
-        no state, or that goes back in time.
     DirectoryLockedError, CheckpointError, OSError
         When another run has the directory, no checkpoint in it can be used, or it cannot be written to.
 
-    Notes
-    -----
-    The loop's own cost is a few microseconds an update.
-
     Examples
     --------
+    The loop's own cost is a few microseconds an update.
+
     >>> import minirnn as mr
     >>> from minirnn.training import fit
     >>> task = mr.tasks.AddingTask(T=4)

@@ -22,23 +22,12 @@ _EXPECTED = "fit: held_out must be a batch (x, y), a list of batches, or True wi
 
 
 class HeldOut(NamedTuple):
-    """What is measured, and how often.
-
-    Attributes
-    ----------
-    model : Module
-    source : Source
-        Of what is trained on: it has the loss, whether the state is carried, and the task if there is one.
-    batches : list of Batch
-        Empty: nothing is measured.
-    every : int
-        Updates between two evaluations.
-    """
+    """What is measured, and how often."""
 
     model: Module
-    source: Source
-    batches: list[Batch]
-    every: int
+    source: Source  # of what is trained on: it has the loss, whether the state is carried, and the task if any
+    batches: list[Batch]  # empty: nothing is measured
+    every: int  # updates between two evaluations
 
     def after_update(self, history: History) -> None:
         """Measure if it is time to."""

@@ -19,16 +19,9 @@ from minirnn.storage import write_whole
 
 
 class Evaluation(NamedTuple):
-    """A figure that was measured during training.
+    """A figure that was measured during training."""
 
-    Attributes
-    ----------
-    update : int
-        After how many updates.
-    value : float
-    """
-
-    update: int
+    update: int  # after how many updates
     value: float
 
 
@@ -149,8 +142,7 @@ class History:
         sums = np.concatenate([[0.0], np.cumsum(self._loss)])
         last = np.arange(1, sums.size)
         first = np.maximum(last - window, 0)
-        mean: npt.NDArray[np.float64] = (sums[last] - sums[first]) / (last - first)
-        return mean
+        return (sums[last] - sums[first]) / (last - first)
 
     def chart(self, width: int = 64, height: int = 10, title: str = "training loss") -> str:
         """Draw the loss over the updates as text.
@@ -163,10 +155,6 @@ class History:
             and the values span more than a factor of 5.
         title : str
             Stands above; the place to name the loss and its unit.
-
-        Returns
-        -------
-        str : lines without a final newline
         """
         width, height = as_size(width, "History.chart: width", 2), as_size(height, "History.chart: height", 2)
         if not self.updates:
@@ -182,11 +170,6 @@ class History:
         """Write a table with a line for each update: update, loss, grad_norm, seconds, metrics, evaluations by name.
 
         An evaluation stands in the line of the update after which it was made; elsewhere its cell is empty.
-
-        Raises
-        ------
-        OSError
-            When the path cannot be written; then a file that was there is what it was.
         """
         columns: dict[str, Sequence[Any]] = {"update": range(1, self.updates + 1), "loss": self._loss}
         columns |= {"grad_norm": self._grad_norm, "seconds": self._seconds, **self._metrics}
@@ -200,13 +183,7 @@ class History:
         write_whole(Path(path), text.getvalue().encode(), "History.to_csv")
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw the loss, its running mean and the evaluations over the updates with matplotlib; return the Axes.
-
-        Raises
-        ------
-        ImportError
-            Where matplotlib is not installed.
-        """
+        """Draw the loss, its running mean and the evaluations over the updates with matplotlib; return the Axes."""
         ax = axes_for("History.plot", ax)
         updates = np.arange(1, self.updates + 1)
         ax.plot(updates, self.loss, color="#999999", linewidth=0.5, label="training loss")

@@ -34,16 +34,8 @@ def sample(
     temperature : float
         Below 1 the likely characters become likelier still.
     prompt : str
-        What the model reads first; a newline if empty (or, in a text without one, the text's first character).
-
-    Returns
-    -------
-    str : ``length`` characters, without the prompt
-
-    Raises
-    ------
-    ValueError
-        For a prompt with characters that the task does not know, or a temperature that is not positive.
+        What the model reads first, and what is not returned: of characters that the task knows; a newline if empty
+        (or, in a text without one, the text's first character).
     """
     length = as_size(length, "sample: length")
     temperature = as_positive(temperature, "sample: temperature", "try 1.0")

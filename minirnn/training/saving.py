@@ -49,18 +49,11 @@ class Checkpointing(NamedTuple):
 
 
 class Position(NamedTuple):
-    """Where in the data training stands.
+    """Where in the data training stands."""
 
-    Attributes
-    ----------
-    batches : whole batches that are done
-    pieces : updates made of the next one
-    batch : that one, where some were
-    """
-
-    batches: int = 0
-    pieces: int = 0
-    batch: Batch | None = None
+    batches: int = 0  # whole ones that are done
+    pieces: int = 0  # updates made of the next one
+    batch: Batch | None = None  # that one, where some were
 
 
 class Run(NamedTuple):
@@ -167,9 +160,7 @@ def _checked(how: Any) -> Checkpointing | None:
 
 
 def _plain(batch: Batch | None) -> Any:
-    if batch is None:
-        return None
-    return [np.asarray(batch.x), np.asarray(batch.y), None, batch.is_start]
+    return None if batch is None else [np.asarray(batch.x), np.asarray(batch.y), None, batch.is_start]
 
 
 def of_training(history: History, position: Position, **more: Any) -> dict[str, Any]:

@@ -56,8 +56,7 @@ def steps(every: int, factor: float) -> Schedule:
 
 
 def _steps(every: int, factor: float, update: int) -> float:
-    value: float = factor ** (update // every)
-    return value
+    return factor ** (update // every)
 
 
 def warm_up(updates: int, then: Schedule | None = None) -> Schedule:
@@ -118,12 +117,6 @@ def until_solved(task: Any, name: str = HELD_OUT) -> Callable[[History], bool]:
     name : str
         Of the evaluations that have the figure: those of ``fit(model, task, held_out=True)`` by default. Without any
         training does not end before ``max_updates``.
-
-    Raises
-    ------
-    TypeError
-        For a class, a name, or anything else that is no task.
-
 
     >>> import minirnn as mr
     >>> stop, history = until_solved(mr.tasks.AddingTask()), History()

@@ -18,21 +18,12 @@ _LOSSES = "mr.losses.cross_entropy for class ids or mr.losses.mse for numbers"
 
 
 class Source(NamedTuple):
-    """What to train on.
+    """What to train on."""
 
-    Attributes
-    ----------
-    batches : iterable of (x, y), (x, y, lengths) or (x, y, is_start)
-    task : task, or None for plain batches
-    loss : callable (predictions, y) -> Tensor
-    carry_state : bool
-        As it was given, or what suits the task.
-    """
-
-    batches: Iterable[Any]
-    task: SequenceTask | TextTask | None
+    batches: Iterable[Any]  # of (x, y), (x, y, lengths) or (x, y, is_start)
+    task: SequenceTask | TextTask | None  # None for plain batches
     loss: Loss
-    carry_state: Any
+    carry_state: Any  # as it was given, or what suits the task
 
 
 def source_of(task_or_batches: Any, *, model: Module, loss: Any, batch: Any, rng: Any, carry_state: Any) -> Source:

@@ -17,19 +17,11 @@ from minirnn.training.batches import Batch, Piece, arrays_of, detached, going_ba
 
 
 class Segment(NamedTuple):
-    """Steps that have been read, and the state before them, detached.
+    """Steps that have been read, and the state before them, detached."""
 
-    Attributes
-    ----------
-    begin : int
-        The first step, counted from where the sequence began.
-    x : (L, N, …)
-    state : state, or None where the sequence began
-    """
-
-    begin: int
-    x: Any
-    state: Any
+    begin: int  # the first step, counted from where the sequence began
+    x: Any  # (L, N, …)
+    state: Any  # None where the sequence began
 
 
 class TruncatedBatches:

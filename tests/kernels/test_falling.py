@@ -84,9 +84,9 @@ def test_each_sequence_is_as_it_is_alone(activation, segment, reverse, monkeypat
         x[length:, n] = v[length:, n] = np.nan
     h0, u = rng.standard_normal((2, N, H))
     W_xh, W_hh, _ = weights = rng.standard_normal((D, H)), rng.standard_normal((H, H)) / 2, rng.standard_normal(H)
-    outputs, final, kept = falling.forward(x, h0, weights, activation, order, segment, True)
-    how = activation, order, segment
-    d_x, d_h0, sums = falling.backward(v, u, kept, x.shape, weights, W_xh.T.copy(), *how, (True,) * 3)
+    way = falling.Way(weights, activation, order, segment)
+    outputs, final, kept = falling.forward(x, h0, way, True)
+    d_x, d_h0, sums = falling.backward(v, u, kept, x.shape, way, W_xh.T.copy(), (True,) * 3)
     totals = [np.zeros_like(w) for w in weights]
     for n, length in enumerate(lengths):
         at, row = (slice(length), slice(n, n + 1)), slice(n, n + 1)
@@ -104,6 +104,6 @@ def test_each_sequence_is_as_it_is_alone(activation, segment, reverse, monkeypat
 
 def test_without_backward_nothing_is_kept():
     order, _ = planned(np.array([2, 3]), False)
-    weights = np.ones((1, 4)), np.eye(4), None
-    _, _, kept = falling.forward(np.ones((3, 2, 1)), np.zeros((2, 4)), weights, ACTIVATIONS["tanh"], order, None, False)
+    way = falling.Way((np.ones((1, 4)), np.eye(4), None), ACTIVATIONS["tanh"], order)
+    _, _, kept = falling.forward(np.ones((3, 2, 1)), np.zeros((2, 4)), way, False)
     assert kept is None
