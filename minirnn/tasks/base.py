@@ -161,8 +161,7 @@ def nats(scores: Array, ids: Array) -> Array:
     """Return −ln softmax(scores)[id] for scores (…, C) and ids (…)."""
     shifted = scores - scores.max(axis=-1, keepdims=True)
     of_id = np.take_along_axis(shifted, np.asarray(ids)[..., None], axis=-1)[..., 0]
-    cost: Array = np.log(np.exp(shifted).sum(axis=-1)) - of_id
-    return cost
+    return np.log(np.exp(shifted).sum(axis=-1)) - of_id
 
 
 def one_hot(ids: Array, K: int) -> Floats:

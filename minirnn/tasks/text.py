@@ -154,8 +154,7 @@ class TextTask(Task):
             raise ValueError(
                 f"TextTask.decode: ids must lie between 0 and {last}, got {wrong}: is it another text's id?"
             )
-        text: str = self._codes[array].tobytes().decode("utf-32-le", "surrogatepass")
-        return text
+        return self._codes[array].tobytes().decode("utf-32-le", "surrogatepass")
 
     @cached_property
     def unigram_bits(self) -> float:
