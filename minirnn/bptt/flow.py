@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 
 from minirnn.arguments import Array, as_size, describe
-from minirnn.bptt.credit import Credit
-from minirnn.bptt.limits import fits
+from minirnn.bptt.credit import Credit, angles, lags
 from minirnn.bptt.run import Run, inside, unclipped
 from minirnn.bptt.steps import Back
-from minirnn.bptt.truncation import angles, lags
+from minirnn.bptt.unrolled import fits
 from minirnn.kernels.clip import clipped
 
 FLAT = 0.05

@@ -7,12 +7,10 @@ from typing import Any
 import numpy as np
 
 from minirnn.arguments import Array, as_size
-from minirnn.bptt.credit import added
-from minirnn.bptt.limits import fits
+from minirnn.bptt.credit import added, lags
 from minirnn.bptt.run import Loss, Run, run_of, unclipped
 from minirnn.bptt.steps import Back
-from minirnn.bptt.truncation import lags
-from minirnn.bptt.unrolled import Unrolled
+from minirnn.bptt.unrolled import Unrolled, fits
 from minirnn.layers.module import Module
 
 

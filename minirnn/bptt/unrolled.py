@@ -9,6 +9,17 @@ from minirnn.arguments import Array
 from minirnn.bptt.steps import Back, Steps
 from minirnn.layers.layer import Layer
 
+"""What is refused because it would not fit into memory."""
+
+LARGEST = 1 << 30
+"""Bytes that one array of `minirnn.bptt` may take: 1 GiB."""
+
+
+def fits(size: int, what: str, hint: str) -> None:
+    """Refuse what takes more than `LARGEST` bytes: a MemoryError."""
+    if size > LARGEST:
+        raise MemoryError(f"{what} would take {size:,} bytes, more than {LARGEST:,}: {hint}")
+
 
 class Unrolled:
     """The states of one run, in the order of processing: k = t, or T−1−t in reverse.

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from minirnn.cells.activation import Phi
-from minirnn.cells.cell import Cell
+from minirnn.cells.cell import Cell, Phi
 from minirnn.kernels import simple
 
 

@@ -8,8 +8,7 @@ import numpy as np
 from minirnn.arguments import as_flag, as_number, float_dtype
 from minirnn.autograd.tensor import Tensor
 from minirnn.cells import GRU, LSTM, Cell, Elman, GRUResetBefore
-from minirnn.cells.activation import ActivationName, resolve
-from minirnn.cells.cell import as_cell
+from minirnn.cells.cell import ActivationName, as_cell, resolve
 from minirnn.init import get
 from minirnn.layers.choices import Preset
 from minirnn.layers.layer import Layer

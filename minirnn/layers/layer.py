@@ -9,20 +9,40 @@ import numpy as np
 from minirnn.arguments import Array, as_flag, as_generator, as_probability, as_size, float_dtype, one_of
 from minirnn.autograd.functions import concatenate, stack
 from minirnn.autograd.modes import anomaly
+from minirnn.autograd.op import Op
 from minirnn.autograd.tensor import Tensor, apply_kernel, unary, will_record, wrap
 from minirnn.cells.cell import Cell, next_state, states_of
 from minirnn.cells.pointwise import kernel_of
 from minirnn.init import get, initialise
 from minirnn.kernels import unroll
+from minirnn.kernels.clip import clipped
 from minirnn.kernels.layout import Weights
 from minirnn.layers import threads
 from minirnn.layers.choices import BACKENDS
 from minirnn.layers.door import Door
-from minirnn.layers.message import clip_message
 from minirnn.layers.module import Parameter
 from minirnn.layers.recurrence import RecurrentOutput, State
 from minirnn.layers.sequences import Sequences
 from minirnn.layers.settings import SETTINGS, Settings, as_message_clip, as_remat, filled, segment_length, spelled_out
+
+
+def _same(x: Array, *, largest: float) -> Array:
+    return x
+
+
+def _clipped(g: Any, largest: float) -> Array:
+    if isinstance(g, Tensor):
+        raise RuntimeError(
+            "create_graph: a message that is clipped has no second derivative: leave message_clip out for it, or clip "
+            "the gradients of the parameters with clip_grad_norm instead"
+        )
+    return clipped(g, largest, 1)
+
+
+clip_message = Op(_same, "clip_message", view=True)
+clip_message.derivative(x=_clipped)
+"""H_t as it is, but that no row of dL/dH_t goes back with a norm above ``largest``."""
+
 
 if TYPE_CHECKING:
     from minirnn import counting

@@ -11,8 +11,7 @@ import minirnn as mr
 from minirnn.bptt import Report, doctor, trace
 from minirnn.bptt.diagnosis import EXPLODED, OFF, SATURATED, VANISHED, VERDICTS, judge
 from minirnn.bptt.findings import Finding, number, percent, say
-from minirnn.bptt.measures import CLIP
-from minirnn.bptt.survival import survival
+from minirnn.bptt.measures import CLIP, survival
 
 T, N, D, H = 17, 4, 3, 9
 

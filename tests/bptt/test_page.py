@@ -16,7 +16,7 @@ from bptt_cases import KINDS, LENGTHS, WAYS, D, H, N, T, make
 from error_texts import raises
 
 import minirnn as mr
-from minirnn.bptt.page import numbers, packing
+from minirnn.bptt.page import numbers
 from minirnn.bptt.page.building import SCRIPTS
 
 BIG = 5_000_000  # bytes
@@ -30,7 +30,7 @@ def unpacked(packed):
     if packed["type"] != "i1":
         return values
     scaled = values * unpacked(packed["scale"])[..., None]
-    return np.where(values == packing.NOT_FINITE, np.nan, scaled)
+    return np.where(values == numbers.NOT_FINITE, np.nan, scaled)
 
 
 def page_of(trace, tmp_path, title=None):
@@ -241,16 +241,16 @@ def test_the_weights_are_those_the_trace_was_made_with(tmp_path):
 def test_rounded_values_are_off_by_half_a_step_and_zero_stays_zero():
     a = np.random.default_rng(0).normal(size=(4, 3, 50)) * np.logspace(-200, 200, 12).reshape(4, 3, 1)
     a[1, 2] = 0
-    back = unpacked(packing.rounded(a))
+    back = unpacked(numbers.rounded(a))
     assert (np.abs(back - a) <= np.abs(a).max(axis=-1, keepdims=True) / 254 * (1 + 1e-12)).all()
     assert not back[1, 2].any()
 
 
 def test_nan_and_inf_are_packed_as_what_they_are():
     a = np.array([[1.0, np.nan, -np.inf, np.inf, -4.0]])
-    assert np.array_equal(unpacked(packing.exact(a)), a, equal_nan=True)
-    assert np.array_equal(np.isnan(unpacked(packing.rounded(a))), [[False, True, True, True, False]])
-    assert unpacked(packing.rounded(a))[0, 4] == -4
+    assert np.array_equal(unpacked(numbers.exact(a)), a, equal_nan=True)
+    assert np.array_equal(np.isnan(unpacked(numbers.rounded(a))), [[False, True, True, True, False]])
+    assert unpacked(numbers.rounded(a))[0, 4] == -4
 
 
 # --- size -------------------------------------------------------------------------------------------------------------
@@ -321,7 +321,7 @@ def test_with_clipped_messages_the_page_says_why_there_is_no_credit(tmp_path):
 
 def test_a_matrix_that_would_not_fit_is_left_out(monkeypatch, tmp_path):
     trace = make("elman").trace()
-    monkeypatch.setattr("minirnn.bptt.limits.LARGEST", 100)
+    monkeypatch.setattr("minirnn.bptt.unrolled.LARGEST", 100)
     data = data_of(page_of(trace, tmp_path))
     assert "bytes" in data["credit"]["missing"]
     assert "bytes" in data["singular"]["missing"]

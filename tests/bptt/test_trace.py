@@ -382,7 +382,7 @@ def test_steps_that_are_none(reverse, t, k, kind, message):
 
 def test_what_would_not_fit_is_refused_with_the_bytes(monkeypatch):
     trace = make("elman").trace()
-    monkeypatch.setattr(mr.bptt.limits, "LARGEST", 1000)
+    monkeypatch.setattr(mr.bptt.unrolled, "LARGEST", 1000)
     with raises(
         MemoryError,
         "trace: the gradients of each of T=7 steps would take 2,800 bytes, more than 1,000: their norms are in "
@@ -390,7 +390,7 @@ def test_what_would_not_fit_is_refused_with_the_bytes(monkeypatch):
     ):
         trace.dW_hh_by_step  # noqa: B018
     assert trace.norms_by_step["W_hh"].shape == (T,)
-    monkeypatch.setattr(mr.bptt.limits, "LARGEST", 100)
+    monkeypatch.setattr(mr.bptt.unrolled, "LARGEST", 100)
     with raises(
         MemoryError,
         "trace.jacobian: the Jacobians would take 800 bytes, more than 100: trace a few rows of x alone",

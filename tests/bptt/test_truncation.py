@@ -8,7 +8,7 @@ from bptt_cases import KINDS, LENGTHS, T, make, worst
 from error_texts import raises
 
 import minirnn as mr
-from minirnn.bptt.truncation import angle
+from minirnn.bptt.credit import angle
 
 PAIRS = [(1, 1), (1, 3), (3, 3), (2, 5), (4, 2), (3, 9), (9, 2), (1, 7), (2, 6), (5, 100), (100, 100)]
 

@@ -13,7 +13,7 @@ from test_own_cell import Coupled, Named
 
 import minirnn as mr
 from minirnn.cells import GRU, LSTM, Elman, GRUResetBefore
-from minirnn.cells.activation import BUILT_IN
+from minirnn.cells.cell import BUILT_IN
 from minirnn.cells.pointwise import Pass, linearise
 from minirnn.cells.writing import Text
 

@@ -11,7 +11,7 @@ import typing
 import pytest
 
 from minirnn import init, layers
-from minirnn.cells.activation import ActivationName
+from minirnn.cells.cell import ActivationName
 from minirnn.kernels.cells import ACTIVATIONS
 from minirnn.layers import choices
 

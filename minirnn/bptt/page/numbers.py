@@ -5,19 +5,19 @@ their values rounded to 8 bits where exact ones would take more than `EXACT` byt
 W_hh travels as its norm and a small picture. The page says what was left out.
 """
 
+import base64
 import re
 from typing import Any
 
 import numpy as np
 
 from minirnn.arguments import Array
+from minirnn.bptt.credit import angle, flat, lags
 from minirnn.bptt.diagnosis import doctor
 from minirnn.bptt.equations import equations_of
 from minirnn.bptt.flow import Flow
-from minirnn.bptt.page.packing import exact, flags, rounded
 from minirnn.bptt.places import Entry, Place
 from minirnn.bptt.steps import Back
-from minirnn.bptt.truncation import angle, flat, lags
 
 STEPS = 500
 """The most steps that a page shows."""
@@ -255,3 +255,35 @@ def _styled(text: str, place: Place) -> str:
     for name, shown in WEIGHTS.items():
         text = re.sub(rf"\b{name}(?![a-z])", shown, text)
     return text
+
+
+NOT_FINITE = -128
+"""The code of what is NaN or inf among `rounded` values."""
+
+
+def exact(a: Any) -> dict[str, Any]:
+    """Return an array as little-endian float64: what the page shows are the trace's digits."""
+    return _packed(np.asarray(a, "<f8"), "f8")
+
+
+def flags(a: Any) -> dict[str, Any]:
+    """Return an array of bool, one byte each."""
+    return _packed(np.asarray(a, "u1"), "u1")
+
+
+def rounded(a: Array) -> dict[str, Any]:
+    """Return an array rounded to 8 bits: code · scale, with a scale of its own for each row of the last axis.
+
+    A value is then off by at most 1/254 of the largest of its row; `NOT_FINITE` stands for NaN and inf.
+    """
+    finite = np.isfinite(a)
+    known = np.where(finite, a, 0).astype(np.float64)
+    scale = np.abs(known).max(axis=-1, initial=0) / 127
+    codes = np.divide(known, scale[..., None], out=np.zeros_like(known), where=scale[..., None] > 0)
+    coded = np.where(finite, np.rint(codes).clip(-127, 127), NOT_FINITE).astype("i1")
+    return _packed(coded, "i1") | {"scale": exact(scale)}
+
+
+def _packed(a: Array, kind: str) -> dict[str, Any]:
+    data = base64.b64encode(np.ascontiguousarray(a).tobytes()).decode("ascii")
+    return {"type": kind, "shape": list(a.shape), "data": data}
