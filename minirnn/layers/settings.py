@@ -3,6 +3,7 @@
 import inspect
 import math
 from difflib import get_close_matches
+from textwrap import TextWrapper
 from types import SimpleNamespace
 from typing import Annotated, Any, NamedTuple, TypedDict
 
@@ -108,6 +109,13 @@ def filled(given: Settings, name: str) -> SimpleNamespace:
     return SimpleNamespace(**{key: given.get(key, setting.default) for key, setting in SETTINGS.items()})
 
 
+class _Words(str):
+    """What a signature shows of a type, as it stands."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
+
+
 def spelled_out(make: type) -> None:
     """Write the shared settings into the docstring of a layer and the signature of its ``__init__``.
 
@@ -116,24 +124,14 @@ def spelled_out(make: type) -> None:
     own = inspect.signature(make.__init__)  # type: ignore[misc]
     parameters = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
     parameters += [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=setting.default, annotation=hint.__origin__)
-        for (name, setting), hint in zip(SETTINGS.items(), Settings.__annotations__.values(), strict=True)
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=s.default, annotation=_Words(s.kind))
+        for name, s in SETTINGS.items()
     ]
     make.__init__.__signature__ = own.replace(parameters=parameters)  # type: ignore[misc]
     if make.__doc__ and "    **settings\n" in make.__doc__:
-        make.__doc__ = make.__doc__.replace("    **settings\n", _described())
-
-
-def _described() -> str:
-    import textwrap
-
-    lines = []
-    for name, setting in SETTINGS.items():
-        lines += [
-            f"    {name} : {setting.kind}",
-            *textwrap.wrap(setting.meaning, 120, initial_indent=" " * 8, subsequent_indent=" " * 8),
-        ]
-    return "\n".join(lines) + "\n"
+        wrap = TextWrapper(120, initial_indent=" " * 8, subsequent_indent=" " * 8).fill
+        described = "".join(f"    {name} : {s.kind}\n{wrap(s.meaning)}\n" for name, s in SETTINGS.items())
+        make.__doc__ = make.__doc__.replace("    **settings\n", described)
 
 
 def preset(
