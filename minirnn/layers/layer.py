@@ -6,24 +6,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minirnn.arguments import Array, as_flag, as_generator, as_probability, as_size, float_dtype, one_of
+from minirnn.arguments import Array, as_size
 from minirnn.autograd.functions import concatenate, stack
 from minirnn.autograd.modes import anomaly
 from minirnn.autograd.op import Op
 from minirnn.autograd.tensor import Tensor, apply_kernel, unary, will_record, wrap
 from minirnn.cells.cell import Cell, next_state, states_of
 from minirnn.cells.pointwise import kernel_of
-from minirnn.init import get, initialise
+from minirnn.init import initialise
 from minirnn.kernels import unroll
 from minirnn.kernels.clip import clipped
 from minirnn.kernels.layout import Weights
 from minirnn.layers import threads
-from minirnn.layers.choices import BACKENDS
 from minirnn.layers.door import Door
 from minirnn.layers.module import Parameter
 from minirnn.layers.recurrence import RecurrentOutput, State
 from minirnn.layers.sequences import Sequences
-from minirnn.layers.settings import SETTINGS, Settings, as_message_clip, as_remat, filled, segment_length, spelled_out
+from minirnn.layers.settings import SETTINGS, Settings, filled, segment_length, spelled_out
 
 
 def _same(x: Array, *, largest: float) -> Array:
@@ -53,6 +52,10 @@ IDLE = 6e-5, 200.0
 other, not to measure."""
 
 
+KEPT = "dtype", "backend", "reverse", "batch_first", "learn_initial_state", "recurrent_dropout", "message_clip", "remat"
+"""The settings that a layer has as attributes."""
+
+
 class Layer(Door[State]):
     """A recurrent layer: a cell, its parameters, and the unroll. `RecurrentLayer`, `LSTMLayer`, `GRULayer` are such.
 
@@ -69,6 +72,10 @@ class Layer(Door[State]):
     gates: int = 1
     state_names: tuple[str, ...] = ("h",)
     reverse: bool
+    backend: str
+    recurrent_dropout: float
+    message_clip: float | None
+    remat: bool | int
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -82,28 +89,17 @@ class Layer(Door[State]):
         self.gates, self.state_names = cell.blocks, states_of(cell)
         self.input_size = D = as_size(input_size, f"{name}: input_size")
         self.hidden_size = self.output_size = H = as_size(hidden_size, f"{name}: hidden_size")
-        self.dtype = float_dtype(settings.dtype, f"{name}: dtype")
-        self.backend = one_of(settings.backend, BACKENDS, f"{name}: backend")
-        self.reverse = as_flag(settings.reverse, f"{name}: reverse")
-        self.batch_first = as_flag(settings.batch_first, f"{name}: batch_first")
-        self.recurrent_dropout = as_probability(settings.recurrent_dropout, f"{name}: recurrent_dropout")
-        self.message_clip = as_message_clip(settings.message_clip, name)
-        self.remat = as_remat(settings.remat, self.backend, name)
-        bias = as_flag(settings.bias, f"{name}: bias")
-        learn = as_flag(settings.learn_initial_state, f"{name}: learn_initial_state")
-        of_input, of_recurrent = f"{name}: input_initializer", f"{name}: recurrent_initializer"
-        get(settings.input_initializer, of_input)
-        get(settings.recurrent_initializer, of_recurrent)
-        rng = as_generator(settings.rng)  # all arguments have been checked: a call that is refused draws nothing
+        for key in KEPT:
+            setattr(self, key, getattr(settings, key))
+        of_input, of_recurrent, rng = f"{name}: input_initializer", f"{name}: recurrent_initializer", settings.rng
         G, dtype = self.gates, self.dtype
         self.W_xh = Parameter(initialise(settings.input_initializer, (D, G * H), rng, dtype, of_input, G))
         self.W_hh = Parameter(initialise(settings.recurrent_initializer, (H, G * H), rng, dtype, of_recurrent, G))
-        self.b_h = Parameter(np.zeros(G * H, dtype)) if bias else None
+        self.b_h = Parameter(np.zeros(G * H, dtype)) if settings.bias else None
         if cell.apart:  # the bias of the recurrent side is one of its own, unless it is added to the other right after
-            self.b_hn = Parameter(np.zeros(H, dtype)) if bias and not cell.staged else None
+            self.b_hn = Parameter(np.zeros(H, dtype)) if settings.bias and not cell.staged else None
         self._rng = rng
-        self.learn_initial_state = learn
-        for letter in self.state_names if learn else ():
+        for letter in self.state_names if self.learn_initial_state else ():
             setattr(self, f"{letter}_0", Parameter(np.zeros(H, dtype)))
 
     @property
@@ -359,16 +355,7 @@ class Layer(Door[State]):
 
     def extra_repr(self) -> str:
         """Return the settings shown between the brackets of ``repr``."""
-        names = (
-            "backend",
-            "reverse",
-            "batch_first",
-            "learn_initial_state",
-            "recurrent_dropout",
-            "message_clip",
-            "remat",
-        )
-        values = {name: getattr(self, name) for name in names}
+        values = {name: getattr(self, name) for name in KEPT[1:]}
         shown = [f"{k}={v!r}" for k, v in values.items() if k == "backend" or v != SETTINGS[k].default]
         own = [f"{self.input_size}, {self.hidden_size}", *self._own_repr(), *["bias=False"] * (self.b_h is None)]
         return ", ".join([*own, *shown, f"dtype={self.dtype.name}"])

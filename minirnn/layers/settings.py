@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from collections.abc import Callable
 from difflib import get_close_matches
 from textwrap import TextWrapper
 from types import SimpleNamespace
@@ -10,37 +11,81 @@ from typing import Annotated, Any, NamedTuple, TypedDict
 import numpy as np
 import numpy.typing as npt
 
-from minirnn.arguments import Rng, as_number, describe
-from minirnn.init import Initializer, InitializerName
-from minirnn.layers.choices import Backend
+from minirnn.arguments import (
+    Generator,
+    Rng,
+    as_flag,
+    as_generator,
+    as_number,
+    as_probability,
+    describe,
+    float_dtype,
+    one_of,
+)
+from minirnn.init import Initializer, InitializerName, get
+from minirnn.layers.choices import BACKENDS, Backend
 
 
 class Setting(NamedTuple):
-    """What stands beside the type of a setting: its default, its type in words, and what it means."""
+    """What stands beside the type of a setting.
 
+    Its check, (value, what errors call it) -> value; its default; its type in words; what it means.
+    """
+
+    check: Callable[[Any, str], Any]
     default: Any
     kind: str
     meaning: str
 
 
+def _backend(value: Any, argument: str) -> str:
+    return one_of(value, BACKENDS, argument)
+
+
+def _message_clip(value: Any, argument: str) -> float | None:
+    largest = None if value is None else as_number(value, argument)
+    if largest is not None and largest <= 0:
+        raise ValueError(f"{argument} must be a norm > 0 or None, got {value}: try 1.0")
+    return largest
+
+
+def _remat(value: Any, argument: str) -> bool | int:
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    expected = f"{argument} must be True, False or a number of steps ≥ 1"
+    if not isinstance(value, int | np.integer):
+        raise TypeError(f"{expected}, got {describe(value)}: try True, which keeps √T of T states")
+    if value < 1:
+        raise ValueError(f"{expected}, got {value}: try True, which keeps √T of T states")
+    return int(value)
+
+
+def _rng(value: Any, argument: str) -> Generator:
+    return as_generator(value)
+
+
 class Settings(TypedDict, total=False):
     """What `RecurrentLayer`, `LSTMLayer` and `GRULayer` take beside their sizes and what is their own."""
 
-    bias: Annotated[bool, Setting(True, "bool", "Whether there is b_h; one bias, as in the textbook.")]
+    bias: Annotated[bool, Setting(as_flag, True, "bool", "Whether there is b_h; one bias, as in the textbook.")]
     backend: Annotated[
         Backend,
         Setting(
+            _backend,
             "fused",
             '"fused" or "graph"',
             '"fused" makes the whole unroll one node with a kernel: fast. "graph" records one op for each operation of '
             "the equation at each step: slow, and open to inspection. The numbers are the same.",
         ),
     ]
-    reverse: Annotated[bool, Setting(False, "bool", "Process t = T−1 … 0; outputs stand in time order all the same.")]
-    batch_first: Annotated[bool, Setting(False, "bool", "Take and return (N, T, …) instead of (T, N, …).")]
+    reverse: Annotated[
+        bool, Setting(as_flag, False, "bool", "Process t = T−1 … 0; outputs stand in time order all the same.")
+    ]
+    batch_first: Annotated[bool, Setting(as_flag, False, "bool", "Take and return (N, T, …) instead of (T, N, …).")]
     input_initializer: Annotated[
         InitializerName | Initializer,
         Setting(
+            get,
             "glorot",
             "str or callable (shape, rng) -> array",
             "Of each block of W_xh; see `minirnn.init`. Biases are 0.",
@@ -48,11 +93,12 @@ class Settings(TypedDict, total=False):
     ]
     recurrent_initializer: Annotated[
         InitializerName | Initializer,
-        Setting("orthogonal", "str or callable (shape, rng) -> array", "Of each block of W_hh."),
+        Setting(get, "orthogonal", "str or callable (shape, rng) -> array", "Of each block of W_hh."),
     ]
     learn_initial_state: Annotated[
         bool,
         Setting(
+            as_flag,
             False,
             "bool",
             "Make the state that a sequence starts from, unless one is given, Parameters (H,): h_0, and c_0 of an "
@@ -62,6 +108,7 @@ class Settings(TypedDict, total=False):
     recurrent_dropout: Annotated[
         float,
         Setting(
+            as_probability,
             0.0,
             "float",
             "In training, drop entries of the H_{t-1} that the weights are multiplied with, the same at every step of "
@@ -71,6 +118,7 @@ class Settings(TypedDict, total=False):
     message_clip: Annotated[
         float | None,
         Setting(
+            _message_clip,
             None,
             "float, optional",
             "The largest norm that a row of dL/dH_t may have on its way back, at each step; longer ones are scaled to "
@@ -80,6 +128,7 @@ class Settings(TypedDict, total=False):
     remat: Annotated[
         bool | int,
         Setting(
+            _remat,
             False,
             "bool or int",
             "Keep one state of every so many steps, and run the steps between again in backward, for about one more "
@@ -88,11 +137,16 @@ class Settings(TypedDict, total=False):
     ]
     dtype: Annotated[
         npt.DTypeLike,
-        Setting(np.float32, "numpy.float32 or numpy.float64", "Of the parameters; whatever comes in is cast to it."),
+        Setting(
+            float_dtype,
+            np.float32,
+            "numpy.float32 or numpy.float64",
+            "Of the parameters; whatever comes in is cast to it.",
+        ),
     ]
     rng: Annotated[
         Rng,
-        Setting(None, "numpy.random.Generator, int or None", "Where initial values and masks are drawn from."),
+        Setting(_rng, None, "numpy.random.Generator, int or None", "Where initial values and masks are drawn from."),
     ]
 
 
@@ -100,13 +154,19 @@ SETTINGS: dict[str, Setting] = {name: hint.__metadata__[0] for name, hint in Set
 
 
 def filled(given: Settings, name: str) -> SimpleNamespace:
-    """Return all settings, those given and else the defaults; ``name`` is the layer's."""
+    """Return all settings, checked: those given, and else the defaults. ``name`` is the layer's; nothing is drawn."""
     for key in given:
         if key not in SETTINGS:
             near = get_close_matches(key, SETTINGS, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(SETTINGS)}"
             raise TypeError(f"{name}: got an unexpected keyword argument {key!r}: {hint}")
-    return SimpleNamespace(**{key: given.get(key, setting.default) for key, setting in SETTINGS.items()})
+    values = {key: s.check(given.get(key, s.default), f"{name}: {key}") for key, s in SETTINGS.items()}
+    if values["remat"] and values["backend"] != "fused":
+        raise ValueError(
+            f"{name}: remat needs backend='fused', got {values['backend']!r}, which keeps every op to be looked into: "
+            "leave one of the two out"
+        )
+    return SimpleNamespace(**values)
 
 
 class _Words(str):
@@ -152,32 +212,6 @@ def preset(
     if (input_initializer, recurrent_initializer) != ("glorot", "orthogonal"):
         raise ValueError(f"{name}: init='irnn' sets both initialisers itself: leave them out, or leave init out")
     return "normal", "identity"
-
-
-def as_remat(remat: Any, backend: str, name: str) -> bool | int:
-    """Check the setting of the same name."""
-    if not isinstance(remat, bool | np.bool_):
-        expected = f"{name}: remat must be True, False or a number of steps ≥ 1"
-        if not isinstance(remat, int | np.integer):
-            raise TypeError(f"{expected}, got {describe(remat)}: try True, which keeps √T of T states")
-        if remat < 1:
-            raise ValueError(f"{expected}, got {remat}: try True, which keeps √T of T states")
-    if remat and backend != "fused":
-        raise ValueError(
-            f"{name}: remat needs backend='fused', got {backend!r}, which keeps every op to be looked into: "
-            "leave one of the two out"
-        )
-    return bool(remat) if isinstance(remat, bool | np.bool_) else int(remat)
-
-
-def as_message_clip(largest: Any, name: str) -> float | None:
-    """Check the setting of the same name."""
-    if largest is None:
-        return None
-    value = as_number(largest, f"{name}: message_clip")
-    if value <= 0:
-        raise ValueError(f"{name}: message_clip must be a norm > 0 or None, got {largest}: try 1.0")
-    return value
 
 
 def segment_length(remat: bool | int, T: int) -> int | None:

@@ -39,9 +39,14 @@ def test_a_setting_that_is_not_known_is_refused_with_a_hint(layer):
         layer(3, 4, q=1)
 
 
-def test_what_is_not_given_has_its_default():
-    settings = filled({"reverse": True}, "Layer")
-    assert vars(settings) == {name: s.default for name, s in SETTINGS.items()} | {"reverse": True}
+def test_what_is_not_given_has_its_default_and_all_is_checked():
+    settings = filled({"reverse": True, "rng": 0}, "Layer")
+    for name, setting in SETTINGS.items():
+        if name not in ("reverse", "rng"):
+            assert getattr(settings, name) == setting.check(setting.default, name), name
+    assert settings.reverse is True
+    with raises(ValueError, "Layer: message_clip must be a norm > 0 or None, got -1.0: try 1.0"):
+        filled({"message_clip": -1.0}, "Layer")
 
 
 def test_a_layer_of_ones_own_takes_them_too():
