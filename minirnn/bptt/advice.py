@@ -89,8 +89,10 @@ def _wide_open(f: Figures) -> Iterator[str]:
     """Say how to make a gate keep for about T steps (Tallec & Ollivier 2018), unless it does."""
     bias = math.log(max(f["T"] - 1, 2))
     kept = 1 / (1 + math.exp(-bias))
-    z = ("z", f"{bias:.2g} in the block of z in b_h (columns H to 2H)")
-    gate, start = ("f", f"forget_bias={bias:.2g}") if f["layer"] == "LSTMLayer" else z
+    gate, j = f["kept_by"].replace("{", "{{").replace("}", "}}"), f["kept_at"]
+    columns = f"{'' if j == 1 else j}H" if j else "0"
+    start = f"{bias:.2g} in the block of {gate} in b_h (columns {columns} to {'' if not j else j + 1}H)"
+    start = f"{f['kept_start']}={bias:.2g}" if f["kept_start"] else start
     if f["kept"] < kept:
         yield f"""Let {gate} keep for as long as the sequence lasts: {start}, which is ln(T − 1) for T = {{T:d}}, starts
             it at {kept:.3g} instead of {{kept}} (Tallec & Ollivier 2018)."""

@@ -105,13 +105,14 @@ def doctor(
           ``step_bound``: σ₁ · max φ′, above which no step multiplies a gradient (with recurrent_dropout it has the
           factor ``largest_mask`` too); ``mean_slope``: φ′ on average; ``identity``: whether W_hh = I;
         - ``saturation``: the share of units by gate, see `Trace.saturation`; for ReLU ``off``, the share of steps, rows
-          and units, and ``dead_units``, those that are off throughout; ``kept``: the mean of an LSTM's f, a GRU's z;
+          and units, and ``dead_units``, those that are off throughout; ``kept``: the mean of the gate ``kept_by``,
+          such as an LSTM's f or a GRU's z, whose block is ``kept_at``, and whose bias starts at ``kept_start``;
         - ``parameter_gradient_norm``: √Σ g² over the layer's parameters; ``clip``: the suggested threshold, between
           ``clip_from`` and ``clip_to``; in an exploding layer the ``clip_step_norm`` of ``clip_step``;
         - ``mean_pre_activation``: mean |z_t|, and those of its terms: ``mean_input_term`` of X_t W_xh, ``mean_bias`` of
           b_h, ``mean_recurrent_term`` of the rest; ``largest_input``: max |x_t|;
         - ``not_finite``: the ``pass`` (given, forward, loss, backward), ``what``, ``step`` and ``value`` (NaN, inf) of
-          the first that is computed; ``message_clip``, ``loss``, ``layer``, ``dtype``, ``T``, ``N``, ``H``.
+          the first that is computed; ``message_clip``, ``loss``, ``layer``, ``states``, ``dtype``, ``T``, ``N``, ``H``.
 
         With a history of so many ``updates`` further, "first" and "last" of a tenth of them, norms before clipping:
 

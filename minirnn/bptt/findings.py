@@ -124,7 +124,7 @@ def _left(f: Figures) -> Iterator[str]:
     if f["left"] > 1:
         yield f"The gradient that enters {enters} is {{left}} times as large {{steps_back:steps}} further back."
     else:
-        norm = "norm (in h and c together)" if f["layer"] == "LSTMLayer" else "norm"
+        norm = f"norm (in {' and '.join(f['states'])} together)" if len(f["states"]) > 1 else "norm"
         yield f"""Of the gradient that enters {enters}, {{left:percent}} of the {norm} is left {{steps_back:steps}}
             further back."""
 
@@ -194,7 +194,8 @@ def _radius(f: Figures) -> Iterator[str]:
 
 def _gates(f: Figures) -> Iterator[str]:
     if "kept" in f:
-        gate, path = ("f", "c_t = f ⊙ c_{{t-1}} + …") if f["layer"] == "LSTMLayer" else ("z", "h_t = z ⊙ h_{{t-1}} + …")
+        gate, state = (name.replace("{", "{{").replace("}", "}}") for name in (f["kept_by"], f["states"][-1]))
+        path = f"{state}_t = {gate} ⊙ {state}_{{{{t-1}}}} + …"
         half_life = ", a half-life of {kept:half-life}" if 0 < f["kept"] < 1 else ""
         yield f"""The gate {gate} is {{kept}} on average: by {path} alone that is the factor of a step{half_life}
             (a rule of thumb: the paths through W_hh come on top)."""

@@ -134,6 +134,9 @@ class Cell:
     known_as = ""
     """What `minirnn.counting` calls a cell that other libraries have too."""
 
+    bias_settings: Mapping[str, str] = {}
+    """For gates whose bias has an argument of the layer to start from, which."""
+
     @property
     def labels(self) -> list[str]:
         """What stands in the cell of a drawing."""

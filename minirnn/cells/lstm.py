@@ -11,6 +11,7 @@ class LSTM(Cell):
 
     gates = {"i": "sigmoid", "f": "sigmoid", "g": "tanh", "o": "sigmoid"}
     state_names = ("h", "c")
+    bias_settings = {"f": "forget_bias"}
     known_as = "lstm"
     kernel = Kernel()
 

@@ -126,6 +126,8 @@ def test_slopes_and_saturation_are_known_where_activations_are():
     report = mr.bptt.doctor(trace)
     assert set(report.figures["saturation"]) == {"forget", "g", "out"}
     np.testing.assert_allclose(report.figures["kept"], f.mean(), rtol=1e-12)
+    assert (report.figures["kept_by"], report.figures["kept_at"], report.figures["states"]) == ("forget", 0, ["h", "c"])
+    assert "by c_t = forget ⊙ c_{t-1} + … alone that is the factor of a step" in str(report).replace("\n  ", " ")
 
 
 @pytest.mark.parametrize(
