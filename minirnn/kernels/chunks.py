@@ -33,7 +33,7 @@ def power_of_two(n: int) -> int:
 def each(part: Callable[[int, slice], Any], N: int, parts: int, run: Run | None) -> list[Any]:
     """Call ``part`` with the number of each part and its rows; parts differ by one row at most."""
     if parts == 1 and run is None:
-        return [part(0, slice(0, N))]
+        return [part(0, slice(None))]
     edges = [N * i // parts for i in range(parts + 1)]
     tasks = [partial(part, i, slice(lo, hi)) for i, (lo, hi) in enumerate(pairwise(edges))]
     return [task() for task in tasks] if run is None else run(tasks)

@@ -92,9 +92,10 @@ def forward(
     hs[0] = h0
 
     def part(i: int, rows: slice) -> None:
-        n = rows.stop - rows.start
+        inputs = _of(xs, rows)
+        n = inputs.shape[1]
         work = scratch.take(forward_form(n, D, H), n, D, H, states.dtype)
-        work.run(_of(xs, rows), _of(hs, rows), W_xh, W_hh, b_h, activation)
+        work.run(inputs, _of(hs, rows), W_xh, W_hh, b_h, activation)
         scratch.give(work)
 
     each(part, N, parts, run)
@@ -152,7 +153,8 @@ def backward(
     back = np.ascontiguousarray(W_xh.T) if wanted[0] else None
 
     def part(i: int, rows: slice) -> Sums:
-        n, d_first = rows.stop - rows.start, d_h0[rows]
+        d_first = d_h0[rows]
+        n = len(d_first)
         sums, entering = Sums(_of(xs, rows), _of(d_xs, rows), back, wanted[2:]), _of(gs, rows)
         carried = None if d_final is None else d_final[rows]
         work = scratch.take(backward_form(n, H), n, H, dtype)
@@ -169,7 +171,7 @@ def backward(
 
 def _of(a: Any, rows: slice) -> Any:
     """Return the rows of an array (T, N, …), without a view where they are all; None of None."""
-    return a if a is None or rows.stop - rows.start == a.shape[1] else a[:, rows]
+    return a if a is None or rows.stop is None else a[:, rows]
 
 
 def outputs(states: Array, reverse: bool) -> Array:
