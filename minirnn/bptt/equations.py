@@ -171,7 +171,7 @@ class _Reader:
         formulas: dict[str, str] = {}
         entries = []
         totals[s] = np.asarray(p.carried(s)).reshape(-1, p.trace.H)
-        for edge in self.now.local.into[s]:
+        for edge in self.now.local.to["new", s]:
             source, share = f"{self.letters[edge.source]}_t", totals[edge.source] * edge.slope
             formulas[f"from {source}"] = combined([path for path in within if path.source == f"dL/d{source}"])
             entries.append(self.entry(f"from {source}", share))

@@ -9,6 +9,7 @@ All arrays are in the order of processing, k = 0 … T−1. Shapes: T steps, N r
 and … for any number of gradients.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -127,19 +128,14 @@ class Steps:
                 for e in edges
             ]
 
-        order, into, z, x, q, before = self._local
-        self._local = local = Local(
-            order,
-            {s: turned(e) for s, e in into.items() if e},
-            turned(z),
-            turned(x),
-            turned(q),
-            [turned(e) for e in before],
-        )
-        new, staged = [[e for e in local.z if (e.source < 0) == of_stage] for of_stage in (False, True)]
+        turned_to = {key: turned(edges) for key, edges in self._local.to.items()}
+        self._local = local = Local(self._local.order, defaultdict(list, turned_to))
+        before = [local.to[s] for s in range(len(self.before))]
+        new, staged = [[e for e in local.to["z"] if (e.source < 0) == of_stage] for of_stage in (False, True)]
         self._to_z, self._staged_to_z = new, staged
         self._disjoint = sum(e.columns.stop - e.columns.start for e in new) == self.J
-        self._past = [[e for e in edges if e.source >= 0] for edges in local.before]
+        self._past = [[e for e in edges if e.source >= 0] for edges in before]
+        self._cascade = [s for s in local.order if local.to["new", s]]
         # One factor for everything: the new state is a function of Z_t and nothing else.
         alone = self._disjoint and len(new) == 1 and len(before) == 1 and not any(self._past) and not self.cell.apart
         self._only = new[0].slope if alone and new[0].slope.ndim == 3 else None
@@ -157,7 +153,7 @@ class Steps:
     def keep(self) -> Array | None:
         """The gate by which a cell keeps the last array of its state, (T, N, H); None if there is none."""
         last = len(self.before) - 1
-        return next(e.slope for e in self._local.before[last] if e.source == last) if self.keeper else None
+        return next(e.slope for e in self._local.to[last] if e.source == last) if self.keeper else None
 
     # --- the way back ------------------------------------------------------------------------------------------------
 
@@ -167,11 +163,11 @@ class Steps:
 
     def totals(self, k: Any, d_state: Sequence[Array]) -> Sequence[Array]:
         """Return ∂L/∂ each array of the new state: what it passes on, and what others of them are made of it."""
-        if not self._local.into:
+        if not self._cascade:
             return d_state
         d = list(d_state)
-        for s in self._local.order:
-            for edge in self._local.into.get(s, ()):
+        for s in self._cascade:
+            for edge in self._local.to["new", s]:
                 d[s] = d[s] + d[edge.source] * edge.slope[k]
         return d
 
@@ -194,14 +190,14 @@ class Steps:
         dz_h = dz
         if self.cell.apart:
             dz_h = dz.copy()
-            dz[..., J:], dz_h[..., J:] = _sum(self._local.x, d, k), _sum(self._local.q, d, k)
+            dz[..., J:], dz_h[..., J:] = _sum(self._local.to["x"], d, k), _sum(self._local.to["q"], d, k)
         if self.cell.staged:
             past = self.through(dz_h[..., J:], slice(J, None))
             for edge in self._staged_to_z:
                 _add_share(dz[..., edge.columns], past, edge.slope[k], False)
                 dz_h[..., edge.columns] = dz[..., edge.columns]
-            for s, edges in enumerate(self._local.before):
-                for edge in edges:
+            for s in range(len(d)):
+                for edge in self._local.to[s]:
                     if edge.source < 0:
                         before[s] = before[s] + past * edge.slope[k]
         through = self.through(dz_h[..., :J], slice(J)) if self.cell.staged else self.through(dz_h)
@@ -261,7 +257,7 @@ def _sum(edges: Sequence[Edge], d: Sequence[Array], k: Any) -> Any:
 def _keeper(made: Pass, local: Local) -> str:
     """Return the name of the gate g in s_t = g ⊙ s_{t-1} + …, for the last array s of the state, or ""."""
     last = len(made.new) - 1
-    slopes = [e.slope[:2] for e in local.before[last] if e.source == last]
+    slopes = [e.slope[:2] for e in local.to[last] if e.source == last]
     return next((g for g, v in made.noted("gate").items() if slopes and np.array_equal(slopes[0], v[:2])), "")
 
 
@@ -269,12 +265,7 @@ def _entry_by_entry(made: Pass, local: Local) -> bool:
     """Whether a cell of the user's own does what it should: one random gradient has to come out as the factors say."""
     d = [np.sign(np.random.default_rng(s).normal(size=new.shape)).astype(new.dtype) for s, new in enumerate(made.new)]
     true = made.back(d)["z"]
-    for s in local.order:
-        for edge in local.into[s]:
-            d[s] = d[s] + d[edge.source] * edge.slope
-    found = np.zeros_like(true)
-    for edge in local.z:
-        found[:, edge.columns] += np.tile(d[edge.source], edge.slope.shape[1] // d[0].shape[1]) * edge.slope
+    found = local.back(local.totals(dict(enumerate(d))), true.shape[1]).get("z", 0)
     tolerance = 1e3 * np.finfo(true.dtype).eps
     return bool(np.allclose(found, true, rtol=tolerance, atol=tolerance, equal_nan=True))
 

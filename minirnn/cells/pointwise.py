@@ -3,8 +3,11 @@
 Shapes: R rows, of any steps and rows of the mini-batch; H hidden neurons; G blocks.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import groupby
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -89,36 +92,38 @@ class Pass:
         outputs = [*zip(self.new, d_new, strict=True), *([(self.staged, d_staged)] if self.staged else [])]
         for output, d in outputs:
             if d is not None and output is not None:
-                for key, g in self._gradients(output, d, ()).items():
+                for key, g in self._gradients(output, d, {}).items():
                     total[key] = total[key] + g if key in total else g
         return total
 
-    def slopes(self, output: Tensor, fences: Sequence[Tensor] = ()) -> dict[Any, Array]:
-        """Return ∂output/∂ each input, entry by entry, and each fence; what lies behind a fence is its own affair."""
+    def slopes(self, output: Tensor, fences: Mapping[Any, Any] = MappingProxyType({})) -> dict[Any, Array]:
+        """Return ∂output/∂ each input, entry by entry, by name; what lies behind a fence is its own affair.
+
+        ``fences``: nodes of the tape, and the names under which ∂output/∂ what they make is returned.
+        """
         return self._gradients(output, np.ones_like(output.data), fences)
 
-    def _gradients(self, output: Tensor, d: Array, fences: Sequence[Tensor]) -> dict[Any, Array]:
-        names = {id(tensor): key for key, tensor in self.inputs.items()}
-        if id(output) in names:
-            return {names[id(output)]: d}
+    def _gradients(self, output: Tensor, d: Array, fences: Mapping[Any, Any]) -> dict[Any, Array]:
+        keys: dict[Any, Any] = {**{tensor: key for key, tensor in self.inputs.items()}, **fences}
+        if any(output is tensor for tensor in self.inputs.values()):
+            return {keys[output]: d}
         if output._node is None:
             return {}
-        nodes = {f._node: f for f in fences if f._node is not None and f._node is not output._node}
         found = tape.run(
             output._node,
             d,
             retain_graph=True,
-            capture=nodes,
-            open=lambda node, g: () if node in nodes else node.open(g),
+            capture=fences,
+            open=lambda node, g: () if node in fences else node.open(g),
         )
         for at in found:
-            if at not in nodes and id(at) not in names:
+            if at not in keys:
                 kind = type(self.cell).__name__
                 raise TypeError(
                     f"{kind}.equation reads a Tensor of its own that requires a gradient, of shape {at.shape}, but the "
                     "layer owns the parameters: detach() it, or, to learn it, use backend='graph'"
                 )
-        return {id(nodes[at]) if at in nodes else names[id(at)]: np.asarray(g) for at, g in found.items()}
+        return {keys[at]: np.asarray(g) for at, g in found.items()}
 
 
 class _Named(NamedTuple):
@@ -197,51 +202,56 @@ class Local(NamedTuple):
     ----------
     order : list of int
         The arrays of the new state, each before those that it is made of.
-    into : dict from int to list of Edge
-        To the gradient of an array of the new state, from those that are made of it.
-    z, x, q : list of Edge
-    before : list of lists of Edge
-        To the arrays of the state before.
+    to : dict from key to list of Edge
+        "z", "x" and "q"; 0, 1, … for the arrays of the state before; ("new", s) for an array of the new state from
+        those that are made of it.
     """
 
     order: list[int]
-    into: dict[int, list[Edge]]
-    z: list[Edge]
-    x: list[Edge]
-    q: list[Edge]
-    before: list[list[Edge]]
+    to: defaultdict[Any, list[Edge]]
+
+    def totals(self, d: dict[int, Array], see: Callable[[int, Array, Array], Any] | None = None) -> dict[int, Array]:
+        """Add to the gradients of the new state, by source, what others of them are made of it; return them.
+
+        ``see`` is told of each, with what it was before and after.
+        """
+        for s in self.order:
+            for edge in self.to["new", s] if s in d else ():
+                before, d[s] = d[s], d[s] + d[edge.source] * edge.slope
+                if see is not None:
+                    see(s, before, d[s])
+        return d
+
+    def back(self, d: Mapping[int, Array], J: int) -> dict[Any, Array]:
+        """Return the gradients of the inputs, by key, from `totals`; that of z is (R, J)."""
+        found: dict[Any, Array] = {}
+        for key, edge in ((key, edge) for key, edges in self.to.items() for edge in edges if edge.source in d):
+            share = np.tile(d[edge.source], edge.slope.shape[1] // d[edge.source].shape[1]) * edge.slope
+            if key == "z":
+                found.setdefault(key, np.zeros((len(share), J), share.dtype))[:, edge.columns] += share
+            elif not isinstance(key, tuple):
+                found[key] = found[key] + share if key in found else share
+        return found
 
 
 def linearise(made: Pass) -> Local:
     """Return the factors of one run: ones sent back from each array of the new state, one after the other."""
-    new, H = made.new, made.new[0].shape[1]
-    S = len(new)
-    inner = [s for s in range(S) if new[s]._node is not None and [n._node for n in new].count(new[s]._node) == 1]
-    order = sorted(range(S), key=lambda s: -np.inf if new[s]._node is None else new[s]._node.number)  # type: ignore
-    local = Local(order, {s: [] for s in range(S)}, [], [], [], [[] for _ in range(S)])
-    outputs = [(s, new[s]) for s in order] + ([(-1, made.staged)] if made.staged is not None else [])
+    nodes, local = [new._node for new in made.new], Local([], defaultdict(list))
+    inner = {node: ("new", s) for s, node in enumerate(nodes) if node is not None and nodes.count(node) == 1}
+    local.order.extend(sorted(range(len(nodes)), key=lambda s: getattr(nodes[s], "number", 1)))
+    outputs = [*((s, made.new[s]) for s in local.order), *([(-1, made.staged)] if made.staged is not None else [])]
     for source, output in outputs:
-        fences = [new[s] for s in inner if s != source] if source >= 0 else []
+        fences = {node: key for node, key in inner.items() if source >= 0 and key[1] != source}
         for key, slope in made.slopes(output, fences).items():
-            if key == "z":
-                local.z.extend(_blocks(source, slope, H))
-            elif key in ("x", "q"):
-                getattr(local, key).append(Edge(source, slice(None), slope))
-            elif key in range(S):
-                if slope.any():
-                    local.before[key].append(Edge(source, slice(None), slope))
-            else:
-                to = next(s for s in inner if id(new[s]) == key)
-                local.into[to].append(Edge(source, slice(None), slope))
-    return local._replace(z=sorted(local.z, key=lambda edge: edge.columns.start))
+            columns = _blocks(slope, made.new[0].shape[1]) if key == "z" else [slice(None)] * bool(slope.any())
+            local.to[key] += [Edge(source, at, slope[:, at]) for at in columns]
+    local.to["z"].sort(key=lambda edge: edge.columns.start)
+    return local
 
 
-def _blocks(source: int, slope: Array, H: int) -> Iterator[Edge]:
-    """Yield the blocks of z that have a factor, those side by side together."""
-    has_one = [bool(slope[:, j : j + H].any()) for j in range(0, slope.shape[1], H)] + [False]
-    first = 0
-    for j, there in enumerate(has_one):
-        if not there:
-            if first < j:
-                yield Edge(source, slice(first * H, j * H), slope[:, first * H : j * H])
-            first = j + 1
+def _blocks(slope: Array, H: int) -> Iterator[slice]:
+    """Yield the columns of blocks of z that have a factor, those side by side together."""
+    with_one = [j for j in range(0, slope.shape[1], H) if slope[:, j : j + H].any()]
+    for _, group in groupby(enumerate(with_one), key=lambda pair: pair[1] - pair[0] * H):
+        columns = [j for _, j in group]
+        yield slice(columns[0], columns[-1] + H)

@@ -181,21 +181,12 @@ class Terms:
     def _by_slopes(self, text: Text, d: dict[int, Array]) -> dict[Any, Array]:
         """Go back by the derivatives, as kernels do: the slopes are made first."""
         local = linearise(text.made)
-        for s in local.order:
-            for edge in local.into[s] if s in d else ():
-                name, after = (self.style.state(self.letters[s], at) for at in ("_t", "_{t+1}"))
-                total = d[s] + d[edge.source] * edge.slope
-                d[s] = self.see(f"dL/d{name}", total, {f"what {after} hands back": d[s]}, OF_GRADIENT)
-        found: dict[Any, Array] = {"z": np.zeros_like(text.made.inputs["z"].data)}
-        for edge in local.z:
-            if edge.source in d:
-                found["z"][:, edge.columns] += np.tile(d[edge.source], edge.slope.shape[1] // self.H) * edge.slope
-        for key, edges in [("x", local.x), ("q", local.q), *enumerate(local.before)]:
-            for edge in edges:
-                if edge.source in d:
-                    share = d[edge.source] * edge.slope
-                    found[key] = found[key] + share if key in found else share
-        return found
+
+        def see(s: int, carried: Array, total: Array) -> None:
+            name, after = (self.style.state(self.letters[s], at) for at in ("_t", "_{t+1}"))
+            self.see(f"dL/d{name}", total, {f"what {after} hands back": carried}, OF_GRADIENT)
+
+        return local.back(local.totals(d, see), self.J)
 
     def _op_by_op(self, text: Text, d: dict[int, Array]) -> dict[Any, Array]:
         """Go back by the tape from some arrays of the new state at once, and look at the gradient of every term."""

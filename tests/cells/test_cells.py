@@ -148,17 +148,9 @@ def test_the_factors_of_an_equation_are_its_derivatives_by_central_differences(c
     local = linearise(Pass(cell, z, state, x if sides else None).finish(q if sides else None))
     given = [z, *state, *sides]
     d_out = [rng.normal(size=(6, H)) for _ in new(*given)]
-    d = list(d_out[: cell.states])
-    for s in local.order:
-        for edge in local.into[s]:
-            d[s] = d[s] + d[edge.source] * edge.slope
-    d.append(d_out[-1])  # of what is staged: source −1
-    found = [np.zeros_like(a) for a in given]
-    for edge in local.z:
-        found[0][:, edge.columns] += np.tile(d[edge.source], edge.slope.shape[1] // H) * edge.slope
-    for at, edges in enumerate([*local.before, local.x, local.q][: len(given) - 1], 1):
-        for edge in edges:
-            found[at] += d[edge.source] * edge.slope
+    d = dict(enumerate(d_out[: cell.states])) | ({-1: d_out[-1]} if cell.staged else {})
+    by_key = local.back(local.totals(d), J)
+    found = [by_key.get(key, 0) for key in ("z", *range(cell.states), "x", "q")]
     for at, a in enumerate(given):
         direction = rng.normal(size=a.shape)
         up, down = ([*given[:at], a + sign * 1e-6 * direction, *given[at + 1 :]] for sign in (1, -1))
