@@ -13,8 +13,17 @@ import numpy as np
 
 from minirnn import losses, optim
 from minirnn.checkpoints import CheckpointDirectory, save_checkpoint
-from minirnn.cli.models import add_task, build_model, built_task
-from minirnn.cli.options import check_writable, positive, whole_number
+from minirnn.cli.options import (
+    DEFAULT,
+    NO_PROGRESS,
+    Options,
+    add_task,
+    build_model,
+    built_task,
+    check_writable,
+    number,
+    positive,
+)
 from minirnn.layers import BACKENDS, SequenceModel
 from minirnn.layers.threads import set_num_threads
 from minirnn.tasks import TASKS, Task, TextTask
@@ -29,7 +38,7 @@ SEQUENCES = 1000
 TEMPERATURE = 0.7
 """Of a sample: a little bolder than what was learnt."""
 
-_ABOUT = "Learn to {description}. Solved: {rule}. Source: {source}."
+_ABOUT = "Learn to {task.description}. Solved: {task.rule}. Source: {task.source}."
 _HEADER = "updates  seconds  training  held-out  bits per character"
 _WINDOW = 50  # updates over whose mean the training loss must look solved before held-out data are asked
 _INTERVAL = 200  # updates between two looks at held-out data, where the training loss is no such figure
@@ -48,29 +57,42 @@ def add_command(commands: Any) -> None:
 
 
 def _add(tasks: Any, task: type[Task]) -> None:
-    text = task is TextTask
-    run = train_text if text else train_sequences
-    add = add_task(tasks, task, run, _ABOUT, ("--chunk", "steps an update goes back")).add_argument
-    size, count, default, usual = whole_number(1), whole_number(0), "default: %(default)s", task.defaults
-    add("--backend", choices=BACKENDS, default="fused", help=f"the numbers are the same; {default}")
-    add("--optimizer", choices=tuple(OPTIMIZERS), default="adam", help=default)
-    rate = f"learning rate{', falling to 0' if text else ''}; {default}"
-    add("--lr", type=positive, default=usual.lr, metavar="RATE", help=rate)
-    add("--clip", type=positive, default=usual.clip, metavar="NORM", help=f"largest gradient norm, or inf; {default}")
-    add("--max-updates", type=size, default=usual.max_updates, metavar="K", help=f"updates to make at most; {default}")
-    # One: the products of a step are mostly too small to share, and the numbers are the same on every machine.
-    add("--threads", type=size, default=1, metavar="K", help=f"threads that the layer and BLAS may use; {default}")
-    add("--seed", type=count, default=0, help=f"the same seed and threads give the same numbers; {default}")
-    add("--no-progress", action="store_true", help="no bar (there is none either when stderr is not a terminal)")
-    about = "save there every so often, in the end, and when Ctrl-C or SIGTERM ends the run"
-    add("--checkpoint", type=Path, metavar="DIR", help=about)
-    add("--checkpoint-every", type=size, default=500, metavar="K", help=f"updates between two checkpoints; {default}")
-    about = "save the model there in the end, solved or not: for minirnn eval, sample and inspect"
-    add("--save", type=Path, metavar="PATH", help=about)
-    add("--resume", action="store_true", help="go on from the newest checkpoint in --checkpoint, with the same options")
+    text, usual = task is TextTask, task.defaults
+    rate = f"learning rate{', falling to 0' if text else ''}; {DEFAULT}"
+    norm = f"largest gradient norm, or inf; {DEFAULT}"
+    options: Options = {
+        "--backend": {"choices": BACKENDS, "default": "fused", "help": f"the numbers are the same; {DEFAULT}"},
+        "--optimizer": {"choices": tuple(OPTIMIZERS), "default": "adam", "help": DEFAULT},
+        "--lr": {"type": positive, "default": usual.lr, "metavar": "RATE", "help": rate},
+        "--clip": {"type": positive, "default": usual.clip, "metavar": "NORM", "help": norm},
+        "--max-updates": number("K", "updates to make at most", usual.max_updates),
+        # One: the products of a step are mostly too small to share, and the numbers are the same on every machine.
+        "--threads": number("K", "threads that the layer and BLAS may use", 1),
+        "--seed": number(None, "the same seed and threads give the same numbers", 0, minimum=0),
+        "--no-progress": NO_PROGRESS,
+        "--checkpoint": {
+            "type": Path,
+            "metavar": "DIR",
+            "help": "save there every so often, in the end, and when Ctrl-C or SIGTERM ends the run",
+        },
+        "--checkpoint-every": number("K", "updates between two checkpoints", 500),
+        "--save": {
+            "type": Path,
+            "metavar": "PATH",
+            "help": "save the model there in the end, solved or not: for minirnn eval, sample and inspect",
+        },
+        "--resume": {
+            "action": "store_true",
+            "help": "go on from the newest checkpoint in --checkpoint, with the same options",
+        },
+    }
     if text:
-        add("--evaluate-every", type=size, metavar="K", help="updates between evaluations; default: a tenth of all")
-        add("--sample", type=count, default=400, metavar="L", help=f"characters to write at the end; {default}")
+        options |= {
+            "--evaluate-every": number("K", "updates between evaluations; default: a tenth of all"),
+            "--sample": number("L", "characters to write at the end", 400, minimum=0),
+        }
+    run = train_text if text else train_sequences
+    add_task(tasks, task, run, _ABOUT, ("--chunk", "steps an update goes back"), options)
 
 
 # --- the commands -----------------------------------------------------------------------------------------------------
@@ -160,8 +182,10 @@ def settings_of(arguments: argparse.Namespace, task: Task, model: SequenceModel)
 
 # --- what is saved ----------------------------------------------------------------------------------------------------
 
-FREE = {"version", "run", "task", "no_progress", "max_updates", "sample", "evaluate_every"}
-FREE |= {"checkpoint", "checkpoint_every", "resume", "save"}
+FREE = {
+    *("version", "run", "task", "no_progress", "max_updates", "sample", "evaluate_every"),
+    *("checkpoint", "checkpoint_every", "resume", "save"),
+}
 """What may differ when a run is resumed, and what is no option; it is not saved."""
 TEXT = "text"
 """The setting that says which text was read."""
@@ -170,8 +194,7 @@ TEXT = "text"
 def _saved_settings(arguments: argparse.Namespace, task: Task) -> dict[str, Any]:
     """Return what is saved with the weights, so that minirnn.cli.saved can build task and model again."""
     options = {name: value for name, value in vars(arguments).items() if name not in FREE}
-    text = {TEXT: mark_of(task)} if isinstance(task, TextTask) else {}
-    return {"task": task.name, **options, **text}
+    return {"task": task.name, **options, **({TEXT: mark_of(task)} if isinstance(task, TextTask) else {})}
 
 
 def mark_of(task: TextTask) -> dict[str, str]:
@@ -249,9 +272,8 @@ def _ending(history: History, solved: bool, figures: str, unit: str) -> int:
     """Print the verdict and the loss curve; return the exit status."""
     verdict = "interrupted" if history.interrupted else "solved" if solved else "not solved"
     seconds = history.seconds[-1] if history.updates else 0.0
-    accuracy = ""
-    if "accuracy" in history.metrics:
-        accuracy = f"; training accuracy {100 * history.recent(metric='accuracy'):.1f} %"
+    told = "accuracy" in history.metrics
+    accuracy = f"; training accuracy {100 * history.recent(metric='accuracy'):.1f} %" if told else ""
     print(f"\n{verdict}: {figures}; {history.updates:,} updates in {seconds:.1f} s{accuracy}")
     print(f"\n{history.chart(title=f'training loss, {unit}')}", flush=True)
     return 130 if history.interrupted else 0 if solved else 1
