@@ -4,11 +4,9 @@ x is counted from the middle of the column, y from the middle of the input, and 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from minirnn.drawing.blocks import Block, Both, Box, Cell, Picture, Tower, Weight
-from minirnn.drawing.canvas import Canvas, Point
-from minirnn.drawing.text import SIZE, Piece, fitted, maths, parameter, plain, width
+from minirnn.drawing.canvas import SIZE, Canvas, Piece, Point, fitted, maths, parameter, plain, width
 
 CELL, BOX, PILL = 66, 30, 26
 """Heights."""
@@ -22,23 +20,6 @@ LANE = 15
 _SMALL = SIZE - 2
 
 
-@dataclass(frozen=True)
-class Placed:
-    """A cell or a box, and the y of its middle."""
-
-    block: Cell | Box
-    y: float
-
-
-@dataclass(frozen=True)
-class Link:
-    """A line between blocks; its weight, if it has one, stands beside its end."""
-
-    points: Sequence[Point]
-    weight: Weight | None = None
-    arrow: bool = True
-
-
 class Column:
     """The blocks of one step, placed; ``top`` is the y of the middle of what comes out.
 
@@ -47,19 +28,19 @@ class Column:
 
     def __init__(self, picture: Picture, half: float, head: bool = True) -> None:
         self.half = half
-        self.placed: list[Placed] = []
-        self.links: list[Link] = []
+        self.placed: list[tuple[Cell | Box, float]] = []  # with the y of its middle
+        self.links: list[tuple[list[Point], Weight | None]] = []  # its weight, if it has one, stands beside its end
         self.dots: list[float] = []  # the y of where a line divides
         out = self._put(picture.block, [(0.0, -PILL / 2)])
         if picture.head is not None and head:
             out = self._put(picture.head, out)
         self.top = out[-1][1] - RISE * 0.6 - PILL / 2
-        self.links.append(Link([*out, (0.0, self.top + PILL / 2)]))
+        self.links.append(([*out, (0.0, self.top + PILL / 2)], None))
 
     @property
     def cells(self) -> list[tuple[Cell, float]]:
         """The cells, from the bottom up, each with its y."""
-        return [(p.block, p.y) for p in self.placed if isinstance(p.block, Cell)]
+        return [(block, y) for block, y in self.placed if isinstance(block, Cell)]
 
     def _put(self, block: Block, path: list[Point]) -> list[Point]:
         """Place a block where the path leads to; return where the path from it begins."""
@@ -71,8 +52,8 @@ class Column:
             return self._put_both(block, path)
         height = CELL if isinstance(block, Cell) else BOX
         bottom = path[-1][1] - RISE
-        self.links.append(Link([*path, (0.0, bottom)], block.into))
-        self.placed.append(Placed(block, bottom - height / 2))
+        self.links.append(([*path, (0.0, bottom)], block.into))
+        self.placed.append((block, bottom - height / 2))
         return [(0.0, bottom - height)]
 
     def _put_both(self, block: Both, path: list[Point]) -> list[Point]:
@@ -84,27 +65,25 @@ class Column:
         turn = y - 34
         (_, y), *_ = of_upper = self._put(block.upper, [(0.0, divide), (-lane, divide), (-lane, turn), (0.0, turn)])
         join = y - RISE * 0.6
-        self.placed.append(Placed(Box("concatenate", None, block.size), join - BOX / 2))
-        self.links.append(Link([*of_upper, (0.0, join)]))
+        self.placed.append((Box("concatenate", None, block.size), join - BOX / 2))
         around = [(lane, of_lower[0][1] - 14), (lane, join - BOX / 2), (self.half, join - BOX / 2)]
-        self.links.append(Link([*of_lower, (0.0, around[0][1]), *around]))
+        self.links += [([*of_upper, (0.0, join)], None), ([*of_lower, (0.0, around[0][1]), *around], None)]
         return [(0.0, join - BOX)]
 
     def draw(self, canvas: Canvas, x: float, shapes: bool) -> None:
         """Draw the column around x, the parameters with their shapes or by their names alone."""
-        for link in self.links:
-            points = [(x + dx, y) for dx, y in link.points]
-            canvas.line(points, link.arrow)
-            if link.weight is not None:
-                label = parameter(link.weight.name, link.weight.shape if shapes else None)
+        for points, weight in self.links:
+            canvas.line([(x + dx, y) for dx, y in points])
+            if weight is not None:
+                label = parameter(weight.name, weight.shape if shapes else None)
                 canvas.text(x + 8, points[-1][1] + 20, label, "start")
         for y in self.dots:
             canvas.dot(x, y)
-        for placed in self.placed:
-            if isinstance(placed.block, Cell):
-                _draw_cell(canvas, x, placed.y, 2 * self.half, placed.block, shapes)
+        for block, y in self.placed:
+            if isinstance(block, Cell):
+                _draw_cell(canvas, x, y, 2 * self.half, block, shapes)
             else:
-                draw_box(canvas, x, placed.y, 2 * self.half, placed.block)
+                draw_box(canvas, x, y, 2 * self.half, block)
 
 
 def pill(canvas: Canvas, x: float, y: float, label: str, style: str) -> float:
@@ -118,20 +97,15 @@ def pill(canvas: Canvas, x: float, y: float, label: str, style: str) -> float:
 
 def cell_width(cell: Cell) -> float:
     """Return how wide a cell must be for its biases with their shapes, its gates and its kind."""
-    biases = width(_biases(cell, True), _SMALL)
-    return max(biases, _gates_width(cell.gates), width(plain(cell.kind), _SMALL)) + 16
-
-
-def label_width(weight: Weight) -> float:
-    """Return how much room the label beside a line needs."""
-    return width(parameter(weight.name, weight.shape)) + 8
+    return max(width(_biases(cell, True), _SMALL), _gates_width(cell.gates), width(plain(cell.kind), _SMALL)) + 16
 
 
 def _biases(cell: Cell, shapes: bool) -> list[Piece]:
-    pieces: list[Piece] = []
-    for bias in cell.biases:
-        pieces += [*plain(", " if pieces else "+ "), *parameter(bias.name, bias.shape if shapes else None)]
-    return pieces
+    return [
+        piece
+        for i, bias in enumerate(cell.biases)
+        for piece in (*plain(", " if i else "+ "), *parameter(bias.name, bias.shape if shapes else None))
+    ]
 
 
 def _gates_width(gates: Sequence[str]) -> float:

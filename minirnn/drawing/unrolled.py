@@ -7,9 +7,8 @@ next. Of a long sequence the first steps and the last stand for all.
 from itertools import pairwise
 
 from minirnn.drawing.blocks import Box, Cell, Picture, last
-from minirnn.drawing.canvas import Canvas, Point
-from minirnn.drawing.column import BOX, LANE, PILL, RISE, Column, cell_width, draw_box, label_width, pill
-from minirnn.drawing.text import SIZE, Piece, fitted, maths, parameter, plain
+from minirnn.drawing.canvas import SIZE, Canvas, Piece, Point, fitted, maths, parameter, plain, width
+from minirnn.drawing.column import BOX, LANE, PILL, RISE, Column, cell_width, draw_box, pill
 
 SHOWN = 5
 """Longest sequence whose steps are all drawn."""
@@ -30,24 +29,21 @@ def draw(picture: Picture, T: int) -> str:
     top, left, right = paper.top - 26, paper.left, paper.right
     paper.text(left, top, plain("with its loop"), "start", style="muted")
     many = "1 step" if T == 1 else f"{T:,} steps, the same weights at each"
-    where = across + steps.left
-    paper.text(where, top, plain(f"unrolled through time, T = {many}"), "start", style="muted")
+    paper.text(across + steps.left, top, plain(f"unrolled through time, T = {many}"), "start", style="muted")
     room = max(right, paper.right) - left
     paper.text(left, top - 30, plain(fitted(picture.title, room, SIZE + 1)), "start", SIZE + 1, "strong")
     below = paper.bottom + 30
-    for equation in picture.equations:
-        paper.text(left, below, maths(equation), "start")
-        below += 22
+    for i, equation in enumerate(picture.equations):
+        paper.text(left, below + 22 * i, maths(equation), "start")
     return paper.document(picture.title, _description(picture, T))
 
 
 def _description(picture: Picture, T: int) -> str:
-    cells = Column(picture, _HALF).cells
     parts = [
         f"{cell.kind} with {', '.join(cell.gates)}, H = {cell.size}, going {'back' if cell.reverse else 'forward'} in "
         f"time, its state {', '.join(cell.states)} fed back through {cell.around.name} {cell.around.shape}, its input "
         f"through {cell.into.name} {cell.into.shape}"
-        for cell, _ in cells
+        for cell, _ in Column(picture, _HALF).cells
     ]
     return f"Left: the cell with its loop. Right: unrolled over T = {T} steps. From the bottom up: {'; '.join(parts)}."
 
@@ -67,7 +63,8 @@ def _folded(picture: Picture) -> Canvas:
     narrow = Column(picture, _HALF)
     half = max([_HALF, *(min(cell_width(cell), _WIDEST) / 2 for cell, _ in narrow.cells)])
     if narrow.dots:  # the label of a line stands between it and the line that passes
-        half = max([half, *(label_width(cell.into) for cell, _ in narrow.cells)])
+        labels = [parameter(cell.into.name, cell.into.shape) for cell, _ in narrow.cells]
+        half = max([half, *(width(label) + 8 for label in labels)])
     column = Column(picture, half)
     for cell, y in column.cells:
         _loop(canvas, y, half, cell)
@@ -77,13 +74,10 @@ def _folded(picture: Picture) -> Canvas:
     inputs = "class ids" if picture.size is None else f"D = {picture.size}"
     canvas.text(right + 8, 0, plain(inputs), "start", style="muted")
     right = pill(canvas, 0, column.top, f"{_letter(picture)}_{{{t}}}", "output")
-    canvas.text(right + 8, column.top, plain(_size_out(picture, column)), "start", style="muted")
+    top, _ = column.placed[-1]
+    size = "" if top.size is None else f"{'H' if picture.head is None else 'P'} = {top.size}"
+    canvas.text(right + 8, column.top, plain(size), "start", style="muted")
     return canvas
-
-
-def _size_out(picture: Picture, column: Column) -> str:
-    top = column.placed[-1].block
-    return "" if top.size is None else f"{'H' if picture.head is None else 'P'} = {top.size}"
 
 
 def _loop(canvas: Canvas, y: float, half: float, cell: Cell) -> None:
@@ -139,17 +133,13 @@ class _Unrolled:
             for y in [0.0, Column(self.picture, _HALF, self.picture.every).top, *(y for _, y in self.cells)]:
                 self.canvas.text(x, y, plain("⋯"), size=SIZE + 7)
             return
-        full = self.picture.every or self._is_last(step)
+        ways = last(self.picture.block)  # a head that reads the last step only stands there; of two ways it reads both
+        full = self.picture.every or (len(ways) < 2 and step == (0 if True in ways else self.T - 1))
         column = Column(self.picture, _HALF, full)
         column.draw(self.canvas, x, shapes=False)
         pill(self.canvas, x, 0, f"x_{{{self._name(step)}}}", "input")
-        letter = _letter(self.picture, full)
-        pill(self.canvas, x, column.top, f"{letter}_{{{self._name(step)}}}", "output" if full else "plain")
-
-    def _is_last(self, step: int) -> bool:
-        """Whether a head that reads the last step only stands on this one; of two directions it reads the ends."""
-        ways = last(self.picture.block)
-        return len(ways) < 2 and step == (0 if True in ways else self.T - 1)
+        out = f"{_letter(self.picture, full)}_{{{self._name(step)}}}"
+        pill(self.canvas, x, column.top, out, "output" if full else "plain")
 
     def _head_of_both(self, head: Box) -> None:
         """Draw the head of two directions, above all steps: it reads what each returned at its own last step."""
@@ -174,17 +164,14 @@ class _Unrolled:
         self._arrows(cell, y, (start, self.x[first] - way * _HALF), None, True)
         for a, b in pairwise(order):
             before, after = _HALF if a is not None else _DOTS, _HALF if b is not None else _DOTS
-            self._arrows(cell, y, (self.x[a] + way * before, self.x[b] - way * after), self._source(a, b, way), True)
+            source = a if a is not None else (b or 0) - way  # the step that the arrow comes from
+            self._arrows(cell, y, (self.x[a] + way * before, self.x[b] - way * after), source, True)
         self._arrows(cell, y, (self.x[final] + way * _HALF, end), final, False)
         for x, word in ((start, "initial"), (end, "final")):
             anchor = "end" if (x == start) is (way == 1) else "start"
             out = -6 if anchor == "end" else 6
             self.canvas.text(x + out, y - 8, plain(word), anchor, style="muted")
             self.canvas.text(x + out, y + 8, plain("state"), anchor, style="muted")
-
-    def _source(self, a: int | None, b: int | None, way: int) -> int:
-        """Return the step that the arrow from a to b comes from."""
-        return a if a is not None else (b or 0) - way
 
     def _arrows(self, cell: Cell, y: float, span: Point, source: int | None, goes_on: bool) -> None:
         """Draw what goes from one step to the next: h, and on a line of its own what the state holds beside it."""
