@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 
 from minirnn import textbook
-from minirnn.bench.cells import KINDS, Kind
+from minirnn.bench.cells import KINDS, Kind, Trial, equal
 from minirnn.bench.measure import Spread, markdown, ratio, take_turns
 from minirnn.bench.rows import BOTH_WAYS, Row, Settings, find, plus_minus
 from minirnn.bench.shapes import Shape, three_digits
-from minirnn.bench.trial import Trial, equal
 from minirnn.layers.threads import set_num_threads
 
 DEFAULT = Shape(32, 100, 64, 128)
@@ -54,11 +53,10 @@ def _slow_rungs(trial: Trial) -> dict[str, tuple[Callable[[], Any], int]]:
     N, T, _, H = trial.shape
     rungs: dict[str, tuple[Callable[[], Any], int]] = {}
     loops: list[tuple[str, Callable[..., Any], int]] = [
-        ("neuron by neuron", neuron_by_neuron, N * H),
-        ("instance by instance", by_instance, N),
+        ("instance by instance", functools.partial(row_by_row, trial.kind), N)
     ]
-    if trial.kind is not KINDS["elman"]:
-        loops = [("instance by instance", functools.partial(row_by_row, trial.kind), N)]
+    if trial.kind is KINDS["elman"]:
+        loops = [("neuron by neuron", neuron_by_neuron, N * H), ("instance by instance", by_instance, N)]
     for name, loop, calls in loops:
         steps = min(T, max(1, _CALLS // calls))
         x = trial.inputs[0].data[:steps]

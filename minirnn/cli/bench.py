@@ -10,6 +10,7 @@ from typing import Any
 from minirnn.bench.cells import KINDS
 from minirnn.bench.shapes import Shape, refuse_what_does_not_fit, telling_what_does_not_fit, whole_numbers
 from minirnn.cli.options import DEFAULT, NO_PROGRESS, Options, add_options, check_writable, number, size_of_bar
+from minirnn.drawing.axes import matplotlib_for
 from minirnn.layers.threads import available_cpus, get_num_threads, set_num_threads
 
 SECTIONS = {
@@ -146,7 +147,7 @@ def _check_destinations(arguments: argparse.Namespace) -> None:
     if arguments.plot:
         if arguments.plot.suffix.lower() not in plot.SUFFIXES:
             raise ValueError(f"--plot: expected a file ending in .png or .svg, got {str(arguments.plot)!r}")
-        plot.require_matplotlib()
+        matplotlib_for("--plot:")  # raises where it is not
     check_writable("--json", arguments.json)
     check_writable("--plot", arguments.plot)
 
