@@ -68,22 +68,19 @@ def _slow_rungs(trial: Trial) -> dict[str, tuple[Callable[[], Any], int]]:
 
 def neuron_by_neuron(x: Any, W_xh: Any, W_hh: Any, b_h: Any) -> Any:
     """Unroll by `textbook.neuron_step`: of (T, N, H) outputs each number is a call, in float64."""
-    H = len(b_h)
-    h, outputs = np.zeros((x.shape[1], H)), []
-    weights = [(W_xh[:, j], W_hh[:, j], b_h[j]) for j in range(H)]
-    for x_t in x:
-        rows = zip(x_t, h, strict=True)
-        h = np.array([[textbook.neuron_step(x_n, h_n, *own) for own in weights] for x_n, h_n in rows])
-        outputs.append(h)
-    return np.stack(outputs)
+    neurons = [(W_xh[:, j], W_hh[:, j], b_h[j]) for j in range(len(b_h))]
+    return _unrolled(lambda x_n, h_n: [textbook.neuron_step(x_n, h_n, *own) for own in neurons], x, len(b_h))
 
 
 def by_instance(x: Any, W_xh: Any, W_hh: Any, b_h: Any) -> Any:
     """Unroll by `textbook.layer_step_instance`: of (T, N, H) outputs each (H,) is a call, in float64."""
-    h, outputs = np.zeros((x.shape[1], len(b_h))), []
+    return _unrolled(lambda x_n, h_n: textbook.layer_step_instance(x_n, h_n, W_xh, W_hh, b_h), x, len(b_h))
+
+
+def _unrolled(step: Callable[[Any, Any], Any], x: Any, H: int) -> Any:
+    h, outputs = np.zeros((x.shape[1], H)), []
     for x_t in x:
-        rows = zip(x_t, h, strict=True)
-        h = np.stack([textbook.layer_step_instance(x_n, h_n, W_xh, W_hh, b_h) for x_n, h_n in rows])
+        h = np.array([step(x_n, h_n) for x_n, h_n in zip(x_t, h, strict=True)])
         outputs.append(h)
     return np.stack(outputs)
 
@@ -97,9 +94,11 @@ def row_by_row(kind: Kind, x: Any, *weights: Any) -> Any:
 
 def note(kind: Kind) -> str:
     """Return what the tables show."""
-    slow = "first two are textbook.neuron_step and textbook.layer_step_instance"
-    if kind is not KINDS["elman"]:
-        slow = f"first is textbook.{'lstm' if kind is KINDS['lstm'] else 'gru'}_step, a row at a time"
+    slow = (
+        "first two are textbook.neuron_step and textbook.layer_step_instance"
+        if kind is KINDS["elman"]
+        else f"first is textbook.{'lstm' if kind is KINDS['lstm'] else 'gru'}_step, a row at a time"
+    )
     return (
         f"{kind.name} in several ways. Each gave the textbook's numbers before it was timed. "
         "× is how many times as fast it is as the line before. "

@@ -20,19 +20,19 @@ SECTIONS = {
     "memory": "memory against T, with and without activation checkpointing",
 }
 
-# --- the command line -------------------------------------------------------------------------------------------------
-
-
-def add_command(commands: Any) -> None:
-    """Add ``bench`` to the command line."""
-    about = """\
+_ABOUT = """\
 Measure a layer on this machine, in about a minute. Before anything is timed,
 its results are held against the textbook's.
 
 sections:
 """
+
+# --- the command line -------------------------------------------------------------------------------------------------
+
+
+def add_command(commands: Any) -> None:
+    """Add ``bench`` to the command line."""
     layers = ", ".join(f"{cell}: {kind.name}" for cell, kind in KINDS.items())
-    several = {"action": "append", "default": []}
     options: Options = {
         "sections": {
             "nargs": "*",
@@ -42,13 +42,15 @@ sections:
         },
         "--cell": {"choices": tuple(KINDS), "default": "elman", "help": f"the layer: {layers}; {DEFAULT}"},
         "--shape": {
-            **several,
+            "action": "append",
+            "default": [],
             "type": _shape,
             "metavar": "N,T,D,H",
             "help": "rows, steps, inputs, hidden neurons; may be repeated. scaling and memory vary the sizes around it",
         },
         "--sweep": {
-            **several,
+            "action": "append",
+            "default": [],
             "type": _sweep,
             "metavar": "T=SIZE,SIZE,…",
             "help": "the sizes of T (or N, D, H) for scaling and memory",
@@ -64,7 +66,7 @@ sections:
     parser = commands.add_parser(
         "bench",
         help="measure speed and memory",
-        description=about + "\n".join(f"  {name:8} {what}" for name, what in SECTIONS.items()),
+        description=_ABOUT + "\n".join(f"  {name:8} {what}" for name, what in SECTIONS.items()),
         epilog="example: minirnn bench ladder grid --shape 32,100,64,128 --json today.json",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -88,8 +90,9 @@ def _sweep(text: str) -> tuple[str, list[int]]:
     letter, _, numbers = text.partition("=")
     sizes = sorted(set(whole_numbers(numbers)))
     if letter not in Shape._fields or len(sizes) < 2:
-        expected = "one of N, T, D, H and at least two sizes ≥ 1, such as T=100,1000,10000"
-        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"expected one of N, T, D, H and at least two sizes ≥ 1, such as T=100,1000,10000, got {text!r}"
+        )
     return letter, sizes
 
 
@@ -131,8 +134,10 @@ def _plan(arguments: argparse.Namespace) -> dict[str, tuple[ModuleType, list[lis
     for letter in sweeps:
         takers = ["scaling", "memory"] if letter == "T" else ["scaling"]
         if not set(takers) & set(sections):
-            expected = f"--sweep: sizes of {letter} are for {' and '.join(takers)}"
-            raise ValueError(f"{expected}, got them with {' and '.join(sections)}: try --shape")
+            raise ValueError(
+                f"--sweep: sizes of {letter} are for {' and '.join(takers)}, got them with {' and '.join(sections)}: "
+                "try --shape"
+            )
     jobs = {name: (modules[name], modules[name].plan(shapes, sweeps)) for name in sections}
     for module, planned in jobs.values():
         for job in planned:

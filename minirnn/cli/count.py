@@ -17,7 +17,12 @@ _NAMES = {"elman": "Elman layer", "lstm": "LSTM layer", "gru": "GRU layer"}
 
 def add_command(commands: Any) -> None:
     """Add ``count`` to the command line."""
-    about = "Count the parameters of a recurrent layer and its head: shapes in both conventions, formula, total."
+    parser = commands.add_parser(
+        "count",
+        help="count parameters",
+        description="Count the parameters of a recurrent layer and its head: shapes in both conventions, formula, "
+        "total.",
+    )
     options: Options = {
         "--inputs": {"type": int, "required": True, "metavar": "M", "help": "number of inputs, D elsewhere"},
         "--hidden": {"type": int, "required": True, "metavar": "N", "help": "number of hidden neurons, H elsewhere"},
@@ -26,7 +31,7 @@ def add_command(commands: Any) -> None:
         "--cell": {"choices": tuple(_EQUATIONS), "default": "elman", "help": DEFAULT},
         "--json": AS_JSON,
     }
-    add_options(commands.add_parser("count", help="count parameters", description=about), options, run=run)
+    add_options(parser, options, run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -18,17 +18,18 @@ from minirnn.training.evaluation import figure_of, predicted
 
 def add_command(commands: Any) -> None:
     """Add ``eval`` to the command line."""
-    about = (
-        "Measure a saved model on held-out data: the figure that minirnn train printed at the end, unless told "
-        "otherwise. Exit status: 0 solved, 1 not solved, 2 an error."
+    parser = commands.add_parser(
+        "eval",
+        help="measure a saved model",
+        description="Measure a saved model on held-out data: the figure that minirnn train printed at the end, unless "
+        "told otherwise. Exit status: 0 solved, 1 not solved, 2 an error.",
+        epilog="example: minirnn eval model.npz --steps-in-time 100, of a model that was trained with 50",
     )
-    example = "example: minirnn eval model.npz --steps-in-time 100, of a model that was trained with 50"
     options = {
         "--sequences": number("N", f"how many to measure it on; default: {SEQUENCES}"),
         "--seed": number(None, "of the held-out data; default: that of its training", minimum=0),
         "--json": AS_JSON,
     }
-    parser = commands.add_parser("eval", help="measure a saved model", description=about, epilog=example)
     add_options(parser, SAVED | STEPS | options, run=run)
 
 

@@ -57,22 +57,22 @@ _DESTINATIONS: Options = {
 
 def add_command(commands: Any) -> None:
     """Add ``inspect``, the tasks and the saved models to the command line."""
-    about = "See inside back-propagation through time: how much of the gradient reaches each step, and why."
-    example = (
-        "examples: minirnn inspect adding --steps-in-time 50 --init glorot, and then --init irnn; minirnn inspect "
-        "model.npz, which minirnn train adding --save model.npz wrote"
+    parser = commands.add_parser(
+        "inspect",
+        help="see how gradients flow back through time",
+        description="See inside back-propagation through time: how much of the gradient reaches each step, and why.",
+        epilog="examples: minirnn inspect adding --steps-in-time 50 --init glorot, and then --init irnn; minirnn "
+        "inspect model.npz, which minirnn train adding --save model.npz wrote",
     )
-    help = "see how gradients flow back through time"
-    parser = commands.add_parser("inspect", help=help, description=about, epilog=example)
     tasks = parser.add_subparsers(metavar="TASK", required=True, title="an untrained model of a TASK, or a saved one")
     options = {"--seed": number(None, "the same seed gives the same numbers", 0, minimum=0)} | _DESTINATIONS
     for task in TASKS.values():
         add_task(tasks, task, run, _ABOUT, ("--steps-in-time", "length T of what is read"), options)
-    about = "a model that was saved by minirnn train --save or --checkpoint"
     options = {
         "--batch": number("N", "sequences in the mini-batch; default: that of its training"),
         "--seed": number(None, "of the mini-batch; default: that of its training, and so its first", minimum=0),
     }
+    about = "a model that was saved by minirnn train --save or --checkpoint"
     saved = tasks.add_parser(_SAVED, help=about, description=_ABOUT_SAVED, prog=parser.prog)
     add_options(saved, SAVED | STEPS | options | _DESTINATIONS, run=run_saved)
 
@@ -82,8 +82,8 @@ def with_path_named(words: Sequence[str]) -> Sequence[str]:
     command, word = words[:2] if len(words) > 1 else ("", "")
     if command != "inspect" or word in (*TASKS, _SAVED) or word.startswith("-"):
         return words
-    is_path = Path(word).exists() or word.endswith(".npz") or Path(word).name != word
-    return [command, _SAVED, *words[1:]] if is_path else words
+    path = Path(word)
+    return [command, _SAVED, *words[1:]] if path.exists() or path.name != word or word.endswith(".npz") else words
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
@@ -176,5 +176,13 @@ def _chart(norms: np.ndarray[Any, np.dtype[np.float64]]) -> str:
         return f"{what}: not finite at any of {norms.size} steps"
     if not norms[np.isfinite(norms)].any():
         return f"{what}: exactly 0 at all {norms.size} steps"
-    last = f"t = {norms.size - 1}"
-    return curve(norms, WIDTH, HEIGHT, what, ends=("t = 0", last), unit="steps", logarithmic=True, decades=DECADES)
+    return curve(
+        norms,
+        WIDTH,
+        HEIGHT,
+        what,
+        ends=("t = 0", f"t = {norms.size - 1}"),
+        unit="steps",
+        logarithmic=True,
+        decades=DECADES,
+    )

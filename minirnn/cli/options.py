@@ -61,8 +61,12 @@ def whole_number(minimum: int) -> Callable[[str], int]:
 
 def number(metavar: str | None, what: str, default: int | None = None, minimum: int = 1) -> dict[str, Any]:
     """Return an option that is a whole number; its help names the default, if there is one."""
-    told = what if default is None else f"{what}; {DEFAULT}"
-    return {"type": whole_number(minimum), "default": default, "metavar": metavar, "help": told}
+    return {
+        "type": whole_number(minimum),
+        "default": default,
+        "metavar": metavar,
+        "help": what if default is None else f"{what}; {DEFAULT}",
+    }
 
 
 def positive(text: str) -> float:
@@ -92,8 +96,10 @@ def check_writable(option: str, path: Path | None) -> None:
             tempfile.TemporaryFile(dir=path.parent).close()
     except OSError as error:
         fault = (error.strerror or str(error)).lower()
-        hint = "try a file in a directory that exists and may be written to"
-        raise ValueError(f"{option}: expected a file that can be written, got {str(path)!r}: {fault}: {hint}") from None
+        raise ValueError(
+            f"{option}: expected a file that can be written, got {str(path)!r}: {fault}: try a file in a directory "
+            "that exists and may be written to"
+        ) from None
 
 
 def add_task(
@@ -183,5 +189,6 @@ def line_on(arguments: argparse.Namespace, model: SequenceModel) -> str:
     layer = model.recurrent
     activation = f", {layer.activation.name}" if isinstance(layer, RecurrentLayer) else ""
     sizes = f"D = {layer.input_size}, H = {layer.output_size}"
-    kind = f"{type(layer).__name__}, {sizes}{activation}, init {init_of(arguments)}"
-    return f"{kind}; {model.count_params():,} parameters"
+    return (
+        f"{type(layer).__name__}, {sizes}{activation}, init {init_of(arguments)}; {model.count_params():,} parameters"
+    )

@@ -16,8 +16,12 @@ from minirnn.training import sample
 
 def add_command(commands: Any) -> None:
     """Add ``sample`` to the command line."""
-    about = "Let a saved model of text write: the sample of minirnn train text, unless told otherwise."
-    example = "example: minirnn sample model.npz --prompt 'The ' --temperature 0.5"
+    parser = commands.add_parser(
+        "sample",
+        help="let a saved model write text",
+        description="Let a saved model of text write: the sample of minirnn train text, unless told otherwise.",
+        epilog="example: minirnn sample model.npz --prompt 'The ' --temperature 0.5",
+    )
     options = {
         "--length": number("L", "characters to write", 400),
         "--temperature": {
@@ -29,7 +33,6 @@ def add_command(commands: Any) -> None:
         "--prompt": {"default": "", "metavar": "TEXT", "help": "what the model reads first, and goes on from"},
         "--seed": number(None, "of what is drawn; default: that of its training", minimum=0),
     }
-    parser = commands.add_parser("sample", help="let a saved model write text", description=about, epilog=example)
     add_options(parser, SAVED | options, run=run)
 
 

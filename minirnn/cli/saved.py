@@ -183,8 +183,10 @@ def _task(checkpoint: Checkpoint, arguments: argparse.Namespace, T: int | None) 
             raise _Misused(f"--steps-in-time: {error}") if T is not None else error from None
     mark = checkpoint.settings.get(TEXT)
     if not isinstance(mark, Mapping) or not isinstance(mark.get("vocabulary"), str):
-        again = "go on with its run by --checkpoint DIR --resume --save PATH"
-        raise _Refused(f"does not say which characters it knows, as an earlier minirnn saved it: {again}")
+        raise _Refused(
+            "does not say which characters it knows, as an earlier minirnn saved it: go on with its run by "
+            "--checkpoint DIR --resume --save PATH"
+        )
     if arguments.file is not None and not Path(arguments.file).is_file():
         raise FileNotFoundError(
             f"{str(checkpoint.path)!r} was trained on the text {arguments.file!r}, which is not there: say where it is "

@@ -11,13 +11,20 @@ from minirnn.tasks import TASKS
 COLUMNS = 100
 """What everything fits into."""
 
-_FIELDS = ("name", "description", "source", "rule", "metric", "baseline", "kind", "inputs", "readout", "needs")
+_FIELDS = (
+    *("name", "description", "source", "rule", "metric", "baseline"),
+    *("kind", "inputs", "readout", "needs", "input_size", "output_size"),
+)
 
 
 def add_command(commands: Any) -> None:
     """Add ``tasks`` to the command line."""
-    about = "List the tasks: what is to be learnt, the baseline of a predictor that remembers nothing, and the rule."
-    parser = commands.add_parser("tasks", help="list the tasks", description=about)
+    parser = commands.add_parser(
+        "tasks",
+        help="list the tasks",
+        description="List the tasks: what is to be learnt, the baseline of a predictor that remembers nothing, and the "
+        "rule.",
+    )
     add_options(parser, {"--json": AS_JSON}, run=run)
 
 
@@ -30,8 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _record(task: Any) -> dict[str, Any]:
-    sizes = {"input_size": task.input_size, "output_size": task.output_size}
-    return {name: getattr(task, name) for name in _FIELDS} | sizes | {"defaults": task.defaults._asdict()}
+    return {name: getattr(task, name) for name in _FIELDS} | {"defaults": task.defaults._asdict()}
 
 
 def _table(tasks: list[Any]) -> str:

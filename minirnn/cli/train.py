@@ -48,9 +48,13 @@ _INTERVAL = 200  # updates between two looks at held-out data, where the trainin
 
 def add_command(commands: Any) -> None:
     """Add ``train`` and its tasks to the command line."""
-    about = "Train a recurrent layer on a task. Exit status: 0 solved, 1 not solved, 2 an error, 130 interrupted."
-    epilog = "minirnn tasks lists the tasks, with what counts as solved"
-    parser = commands.add_parser("train", help="train a recurrent layer on a task", description=about, epilog=epilog)
+    parser = commands.add_parser(
+        "train",
+        help="train a recurrent layer on a task",
+        description="Train a recurrent layer on a task. Exit status: 0 solved, 1 not solved, 2 an error, 130 "
+        "interrupted.",
+        epilog="minirnn tasks lists the tasks, with what counts as solved",
+    )
     tasks = parser.add_subparsers(metavar="TASK", required=True)
     for task in TASKS.values():
         _add(tasks, task)
@@ -59,12 +63,16 @@ def add_command(commands: Any) -> None:
 def _add(tasks: Any, task: type[Task]) -> None:
     text, usual = task is TextTask, task.defaults
     rate = f"learning rate{', falling to 0' if text else ''}; {DEFAULT}"
-    norm = f"largest gradient norm, or inf; {DEFAULT}"
     options: Options = {
         "--backend": {"choices": BACKENDS, "default": "fused", "help": f"the numbers are the same; {DEFAULT}"},
         "--optimizer": {"choices": tuple(OPTIMIZERS), "default": "adam", "help": DEFAULT},
         "--lr": {"type": positive, "default": usual.lr, "metavar": "RATE", "help": rate},
-        "--clip": {"type": positive, "default": usual.clip, "metavar": "NORM", "help": norm},
+        "--clip": {
+            "type": positive,
+            "default": usual.clip,
+            "metavar": "NORM",
+            "help": f"largest gradient norm, or inf; {DEFAULT}",
+        },
         "--max-updates": number("K", "updates to make at most", usual.max_updates),
         # One: the products of a step are mostly too small to share, and the numbers are the same on every machine.
         "--threads": number("K", "threads that the layer and BLAS may use", 1),
@@ -142,7 +150,7 @@ def train_text(arguments: argparse.Namespace) -> int:
 
     def report(history: History) -> None:
         history.record(HELD_OUT, bits_per_character(model, task))
-        _write(_row(history, interval))
+        _print_row(history, interval)
 
     def at_the_end(history: History) -> None:
         if history.updates == arguments.max_updates and history.updates % interval:
@@ -152,9 +160,15 @@ def train_text(arguments: argparse.Namespace) -> int:
     sizes = f"{task.train_ids.size:,} characters to train on and {task.held_out_ids.size:,} held out"
     print(f"\ntext, {sizes}, {task.input_size} different\nto be solved: {task.rule}\n")
     print(f"{_HEADER}; {_baselines(task)}", flush=True)
-    callbacks = [every(interval, report), at_the_end]
-    settings |= {"loss": losses.cross_entropy, "schedule": schedules.linear(arguments.max_updates)}
-    history = fit(model, streams, carry_state=True, callbacks=callbacks, **settings)
+    history = fit(
+        model,
+        streams,
+        loss=losses.cross_entropy,
+        schedule=schedules.linear(arguments.max_updates),
+        carry_state=True,
+        callbacks=[every(interval, report), at_the_end],
+        **settings,
+    )
     _save_model(arguments, task, model, settings["optimizer"], history)
     bits, measured = math.nan, "not measured yet"
     if HELD_OUT in history.evaluations:
@@ -217,9 +231,13 @@ def _save_model(
     if not history.updates:
         print(f"\nnot saved, because no update was made: {arguments.save}", flush=True)
         return
-    learnt = of_training(history, Position(history.updates))  # a batch is an update here
-    settings = _saved_settings(arguments, task)
-    save_checkpoint(arguments.save, model=model, optimizer=optimizer, settings=settings, **learnt)
+    save_checkpoint(
+        arguments.save,
+        model=model,
+        optimizer=optimizer,
+        settings=_saved_settings(arguments, task),
+        **of_training(history, Position(history.updates)),  # a batch is an update here
+    )
     print(f"\nsaved after {counted(history.updates, 'update')}: {arguments.save}", flush=True)
 
 
@@ -272,27 +290,24 @@ def _ending(history: History, solved: bool, figures: str, unit: str) -> int:
     """Print the verdict and the loss curve; return the exit status."""
     verdict = "interrupted" if history.interrupted else "solved" if solved else "not solved"
     seconds = history.seconds[-1] if history.updates else 0.0
-    told = "accuracy" in history.metrics
-    accuracy = f"; training accuracy {100 * history.recent(metric='accuracy'):.1f} %" if told else ""
+    accuracy = (
+        f"; training accuracy {100 * history.recent(metric='accuracy'):.1f} %" if "accuracy" in history.metrics else ""
+    )
     print(f"\n{verdict}: {figures}; {history.updates:,} updates in {seconds:.1f} s{accuracy}")
     print(f"\n{history.chart(title=f'training loss, {unit}')}", flush=True)
     return 130 if history.interrupted else 0 if solved else 1
 
 
-def _row(history: History, window: int) -> str:
+def _print_row(history: History, window: int) -> None:
+    """Print a line of the table above the bar, if there is one."""
+    from tqdm import tqdm  # here, not above: `minirnn count` does not need it
+
     training = history.recent(window) / math.log(2)
     held_out = history.evaluations[HELD_OUT][-1].value
-    return f"{history.updates:7,}  {history.seconds[-1]:7.1f}  {training:8.3f}  {held_out:8.3f}"
+    tqdm.write(f"{history.updates:7,}  {history.seconds[-1]:7.1f}  {training:8.3f}  {held_out:8.3f}", file=sys.stdout)
+    sys.stdout.flush()
 
 
 def shown(text: str) -> str:
     """Return a text for the terminal: indented, without control characters."""
     return textwrap.indent("".join(c if c.isprintable() or c == "\n" else "·" for c in text), "    ")
-
-
-def _write(line: str) -> None:
-    """Print a line above the bar, if there is one."""
-    from tqdm import tqdm  # here, not above: `minirnn count` does not need it
-
-    tqdm.write(line, file=sys.stdout)
-    sys.stdout.flush()

@@ -137,16 +137,20 @@ class Canvas:
     def box(self, x: float, y: float, w: float, h: float, style: str, radius: float = 6) -> None:
         """Draw a box around its centre (x, y)."""
         self._reach((x - w / 2, y - h / 2), (x + w / 2, y + h / 2))
-        place = f'x="{_n(x - w / 2)}" y="{_n(y - h / 2)}" width="{_n(w)}" height="{_n(h)}"'
-        self.elements.append(f'<rect class="{style}" {place} rx="{_n(radius)}"/>')
+        self.elements.append(
+            f'<rect class="{style}" x="{_n(x - w / 2)}" y="{_n(y - h / 2)}" width="{_n(w)}" height="{_n(h)}" '
+            f'rx="{_n(radius)}"/>'
+        )
 
     def text(self, x: float, y: float, text: Text, anchor: str = "middle", size: float = SIZE, style: str = "") -> None:
         """Write one line; y is the middle of its letters, x its ``start``, ``middle`` or ``end``."""
         w = width(text, size)
         left = x - {"start": 0.0, "middle": w / 2, "end": w}[anchor]
         self._reach((left, y - size * 0.6), (left + w, y + size * 0.6))
-        place = f'x="{_n(x)}" y="{_n(y + size * 0.36)}" font-size="{_n(size)}" text-anchor="{anchor}"'
-        self.elements.append(f"<text{_class(style)} {place}>{_spans(text, size)}</text>")
+        self.elements.append(
+            f'<text{_class(style)} x="{_n(x)}" y="{_n(y + size * 0.36)}" font-size="{_n(size)}" '
+            f'text-anchor="{anchor}">{_spans(text, size)}</text>'
+        )
 
     def line(self, points: Sequence[Point]) -> None:
         """Draw a line with rounded corners through the points, with a head at the last."""

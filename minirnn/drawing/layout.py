@@ -89,8 +89,7 @@ def _columns(ways: Sequence[Sequence[Sequence[Spot]]], level: Sequence[int]) -> 
     """Return the spots of each level, as a walk from box 0 finds them, and each spot's neighbours left and right."""
     columns: list[list[Spot]] = [[] for _ in range(max(level) + 1)]
     neighbours: Neighbours = {}
-    todo = [0]
-    seen = {0}
+    todo, seen = [0], {0}
     while todo:
         v = todo.pop()
         for way in ways[v] or [[(v, level[v])]]:
