@@ -1,11 +1,24 @@
-"""The layers that are measured, by the name of their cell, and what the textbook says of each."""
+"""What is timed: a layer that reads two inputs in turn, its three passes apart, held against the textbook first.
 
+`KINDS` are the layers by the name of their cell, with what the textbook says of each.
+"""
+
+import itertools
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from minirnn import textbook
+from minirnn.autograd.modes import no_grad
+from minirnn.autograd.tensor import Tensor
+from minirnn.bench.shapes import CHECKED, Shape
 from minirnn.layers import GRULayer, LSTMLayer, RecurrentLayer
+from minirnn.optim import Adam, clip_grad_norm
+
+TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
+"""The largest error, as a part of the largest entry: what rounding leaves after `CHECKED` steps, and a margin."""
 
 
 class Kind(NamedTuple):
@@ -48,3 +61,111 @@ KINDS = {
     ),
     "gru": Kind(GRULayer, ("W_xh", "W_hh", "b_h", "b_hn"), textbook.unroll_gru, textbook.unroll_gru_backward),
 }
+
+
+class UnequalResultsError(ArithmeticError):
+    """A contestant does not compute what the textbook does, so it is not timed."""
+
+
+class Trial:
+    """A layer, two inputs (T, N, D) in turn, and the gradient (T, N, H) of its outputs; the same at every call.
+
+    `forward`, `backward` and `update`, in this order, are one step of a training whose loss costs nothing.
+
+    Parameters
+    ----------
+    shape : Shape
+    dtype : "float32" or "float64"
+    cell : a name of `KINDS`
+    settings : those of the layer
+    """
+
+    def __init__(self, shape: Shape, dtype: str, cell: str = "elman", **settings: Any) -> None:
+        N, T, D, H = shape
+        rng = np.random.default_rng(N)
+
+        def draw(*sizes: int) -> Any:
+            return rng.standard_normal(sizes, np.dtype(dtype).type)
+
+        self.shape, self.dtype, self.kind = shape, dtype, KINDS[cell]
+        self.layer = self.kind.layer(D, H, dtype=dtype, rng=rng, **settings)
+        for bias in self.layer.parameters()[2:]:
+            bias.data = 0.1 * draw(*bias.shape)
+        self.inputs = [Tensor(draw(T, N, D), requires_grad=True) for _ in range(2)]
+        self.gradient = draw(T, N, H)
+        self._in_turn = itertools.cycle(self.inputs)
+        self._outputs: Tensor | None = None
+        self._adam = Adam(self.layer.parameters(), lr=1e-4)
+
+    @property
+    def weights(self) -> list[Any]:
+        """Return W_xh (D, G·H), W_hh (H, G·H), b_h (G·H,), and of a GRU b_hn (H,)."""
+        return [p.data for p in self.layer.parameters()]
+
+    def infer(self) -> Any:
+        """Go forward, and keep nothing for a gradient; return the outputs."""
+        with no_grad():
+            return self.layer(next(self._in_turn)).outputs.data
+
+    def forward(self) -> None:
+        """Go forward, and keep what `backward` needs."""
+        x = next(self._in_turn)
+        x.grad = None
+        self._outputs = self.layer(x).outputs
+
+    def backward(self) -> None:
+        """Go back to the gradients of the input and of every Parameter; each `forward` allows one."""
+        assert self._outputs is not None, "backward comes after forward"
+        outputs, self._outputs = self._outputs, None
+        outputs.backward(self.gradient)
+
+    def both_ways(self) -> None:
+        """Go forward and back."""
+        self.layer.zero_grad()
+        self.forward()
+        self.backward()
+
+    def update(self) -> None:
+        """Clip the gradients, make a step of Adam, and clear them; each `backward` allows one."""
+        clip_grad_norm(self.layer.parameters(), 1.0)
+        self._adam.step()
+        self._adam.zero_grad()
+
+    def check(self, name: str) -> None:
+        """Hold outputs and all gradients against the textbook's, on both inputs, over `CHECKED` steps at most.
+
+        Raises
+        ------
+        UnequalResultsError
+            Naming the contestant, what differs and by how much.
+        """
+        gradient, states = self.gradient[:CHECKED], self._zeros()
+        for whole in self.inputs:
+            x = Tensor(whole.data[:CHECKED], requires_grad=True)
+            self.layer.zero_grad()
+            outputs = self.layer(x).outputs
+            outputs.backward(gradient)
+            expected = self.kind.gradients(x.data, *states, *self.weights, gradient)
+            equal(name, "outputs", outputs.data, self.by_the_book(x.data), self.dtype)
+            equal(name, "gradient of x", x.grad, expected[0], self.dtype)
+            for p, want in zip(self.layer.parameters(), expected[1 + len(states) :], strict=True):
+                equal(name, f"gradient of {p.name}", p.grad, want, self.dtype)
+        self.layer.zero_grad()
+
+    def by_the_book(self, x: Any) -> Any:
+        """Return the textbook's outputs for x, in float64."""
+        return self.kind.outputs(x, *self._zeros(), *self.weights)
+
+    def _zeros(self) -> list[Any]:
+        return [np.zeros((self.shape.N, self.shape.H)) for _ in self.kind.states]
+
+
+def equal(name: str, what: str, got: Any, expected: Any, dtype: str) -> None:
+    """Raise UnequalResultsError unless ``got`` is what the textbook gives, but for what rounding leaves of it."""
+    scale = np.abs(expected).max() or 1.0
+    error = np.abs(got - expected).max() / scale if np.shape(got) == expected.shape else np.inf
+    if not error <= TOLERANCE[dtype]:
+        raise UnequalResultsError(
+            f"bench: {name}: {what} must be the textbook's, to {TOLERANCE[dtype]:.0e} of the largest entry in {dtype}, "
+            f"got a difference of {error:.0e}: it is not timed; please report this, with the command"
+        )

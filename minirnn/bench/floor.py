@@ -30,13 +30,7 @@ def floor(N: int, T: int, D: int, H: int, dtype: DTypeLike, rng: np.random.Gener
     Backward's is dZ_{t+1}·W_hhᵀ step by step; then, for all steps at once, the elementwise product with the
     activation's derivative, dX = dZ·W_xhᵀ, dW_xh = Xᵀ·dZ and dW_hh = H_{t-1}ᵀ·dZ.
     """
-    work = _Floor(N, T, D, H, dtype, rng, gates)
-
-    def run() -> None:
-        work.forward()
-        work.backward()
-
-    return run
+    return _Floor(N, T, D, H, dtype, rng, gates).both_ways
 
 
 class _Floor:
@@ -71,6 +65,10 @@ class _Floor:
         for dot, after in self.steps:
             dot(W, after)
         np.tanh(z, z)
+
+    def both_ways(self) -> None:
+        self.forward()
+        self.backward()
 
     def backward(self) -> None:
         da, W = self.da, self.W_back

@@ -5,12 +5,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from minirnn.bench.cells import KINDS, Kind
+from minirnn.bench.cells import KINDS, Kind, Trial
 from minirnn.bench.floor import floor, forward_floor
 from minirnn.bench.measure import Times, markdown, ratio, spread, take_turns
 from minirnn.bench.rows import BOTH_WAYS, Row, Settings, seconds_text, text
 from minirnn.bench.shapes import Shape, three_digits
-from minirnn.bench.trial import Trial
 from minirnn.layers.threads import set_num_threads
 
 DEFAULTS = [
@@ -38,8 +37,7 @@ def measure(job: Sequence[Shape], settings: Settings) -> list[Row]:
     (shape,) = job
     set_num_threads(settings.threads)
     rng = np.random.default_rng(0)
-    trial = Trial(shape, settings.dtype, settings.cell)
-    gates = settings.kind.gates
+    trial, gates = Trial(shape, settings.dtype, settings.cell), settings.kind.gates
     start = time.perf_counter()
     trial.both_ways()
     first = time.perf_counter() - start  # before the check, which would leave nothing cold; told only if that is passed
@@ -90,9 +88,8 @@ def report(jobs: Sequence[Sequence[Row]]) -> str:
                 *(f"{times:.2f}" for times in times_the_floor(rows).values()),
             ]
         )
-    heads = ("N,T,D,H", *_PASSES)
     more = ("N,T,D,H", "GFLOP/s fwd", "bwd", "seq/s", "× floor fwd", BOTH_WAYS)
-    return f"{markdown(heads, times)}\n\n{markdown(more, rates)}"
+    return f"{markdown(('N,T,D,H', *_PASSES), times)}\n\n{markdown(more, rates)}"
 
 
 def times_the_floor(rows: Sequence[Row]) -> dict[str, float]:

@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 
 from minirnn import textbook
-from minirnn.bench.cells import KINDS, Kind
+from minirnn.bench.cells import KINDS, Kind, Trial, equal
 from minirnn.bench.measure import Spread, markdown, ratio, take_turns
 from minirnn.bench.rows import BOTH_WAYS, Row, Settings, find, plus_minus
 from minirnn.bench.shapes import Shape, three_digits
-from minirnn.bench.trial import Trial, equal
 from minirnn.layers.threads import set_num_threads
 
 DEFAULT = Shape(32, 100, 64, 128)
@@ -54,11 +53,10 @@ def _slow_rungs(trial: Trial) -> dict[str, tuple[Callable[[], Any], int]]:
     N, T, _, H = trial.shape
     rungs: dict[str, tuple[Callable[[], Any], int]] = {}
     loops: list[tuple[str, Callable[..., Any], int]] = [
-        ("neuron by neuron", neuron_by_neuron, N * H),
-        ("instance by instance", by_instance, N),
+        ("instance by instance", functools.partial(row_by_row, trial.kind), N)
     ]
-    if trial.kind is not KINDS["elman"]:
-        loops = [("instance by instance", functools.partial(row_by_row, trial.kind), N)]
+    if trial.kind is KINDS["elman"]:
+        loops = [("neuron by neuron", neuron_by_neuron, N * H), ("instance by instance", by_instance, N)]
     for name, loop, calls in loops:
         steps = min(T, max(1, _CALLS // calls))
         x = trial.inputs[0].data[:steps]
@@ -70,22 +68,19 @@ def _slow_rungs(trial: Trial) -> dict[str, tuple[Callable[[], Any], int]]:
 
 def neuron_by_neuron(x: Any, W_xh: Any, W_hh: Any, b_h: Any) -> Any:
     """Unroll by `textbook.neuron_step`: of (T, N, H) outputs each number is a call, in float64."""
-    H = len(b_h)
-    h, outputs = np.zeros((x.shape[1], H)), []
-    weights = [(W_xh[:, j], W_hh[:, j], b_h[j]) for j in range(H)]
-    for x_t in x:
-        rows = zip(x_t, h, strict=True)
-        h = np.array([[textbook.neuron_step(x_n, h_n, *own) for own in weights] for x_n, h_n in rows])
-        outputs.append(h)
-    return np.stack(outputs)
+    neurons = [(W_xh[:, j], W_hh[:, j], b_h[j]) for j in range(len(b_h))]
+    return _unrolled(lambda x_n, h_n: [textbook.neuron_step(x_n, h_n, *own) for own in neurons], x, len(b_h))
 
 
 def by_instance(x: Any, W_xh: Any, W_hh: Any, b_h: Any) -> Any:
     """Unroll by `textbook.layer_step_instance`: of (T, N, H) outputs each (H,) is a call, in float64."""
-    h, outputs = np.zeros((x.shape[1], len(b_h))), []
+    return _unrolled(lambda x_n, h_n: textbook.layer_step_instance(x_n, h_n, W_xh, W_hh, b_h), x, len(b_h))
+
+
+def _unrolled(step: Callable[[Any, Any], Any], x: Any, H: int) -> Any:
+    h, outputs = np.zeros((x.shape[1], H)), []
     for x_t in x:
-        rows = zip(x_t, h, strict=True)
-        h = np.stack([textbook.layer_step_instance(x_n, h_n, W_xh, W_hh, b_h) for x_n, h_n in rows])
+        h = np.array([step(x_n, h_n) for x_n, h_n in zip(x_t, h, strict=True)])
         outputs.append(h)
     return np.stack(outputs)
 
@@ -99,9 +94,11 @@ def row_by_row(kind: Kind, x: Any, *weights: Any) -> Any:
 
 def note(kind: Kind) -> str:
     """Return what the tables show."""
-    slow = "first two are textbook.neuron_step and textbook.layer_step_instance"
-    if kind is not KINDS["elman"]:
-        slow = f"first is textbook.{'lstm' if kind is KINDS['lstm'] else 'gru'}_step, a row at a time"
+    slow = (
+        "first two are textbook.neuron_step and textbook.layer_step_instance"
+        if kind is KINDS["elman"]
+        else f"first is textbook.{'lstm' if kind is KINDS['lstm'] else 'gru'}_step, a row at a time"
+    )
     return (
         f"{kind.name} in several ways. Each gave the textbook's numbers before it was timed. "
         "× is how many times as fast it is as the line before. "

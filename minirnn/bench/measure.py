@@ -156,10 +156,8 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 def write_json(path: Path, measured: Any) -> None:
     """Write what was measured, times in seconds and all; a file that was there stays whole until the new one is."""
-    text = json.dumps(measured, indent=1, ensure_ascii=False) + "\n"
-    if path.exists() and not path.is_file():  # /dev/stdout is written to, not replaced
-        path.write_text(text, "utf-8")
-        return
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, "utf-8")
-    part.replace(path)
+    device = path.exists() and not path.is_file()  # /dev/stdout is written to, not replaced
+    part = path if device else path.with_name(f".{path.name}.part")
+    part.write_text(json.dumps(measured, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    if not device:
+        part.replace(path)

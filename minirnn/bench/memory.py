@@ -7,11 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from minirnn.bench.cells import Kind
+from minirnn.bench.cells import Kind, Trial
 from minirnn.bench.measure import markdown
 from minirnn.bench.rows import Row, Settings, text
 from minirnn.bench.shapes import Shape
-from minirnn.bench.trial import Trial
 from minirnn.layers.threads import set_num_threads
 
 DEFAULT, LENGTHS = Shape(16, 1, 10, 64), (100, 400, 1_600, 6_400)

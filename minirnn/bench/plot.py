@@ -14,15 +14,9 @@ Jobs = Sequence[Sequence[Row]]
 SUFFIXES = (".png", ".svg")
 
 
-def require_matplotlib() -> None:
-    """Raise ImportError, saying what to install, where matplotlib is not."""
-    matplotlib_for("--plot:")
-
-
 def plot(path: Path, sections: Mapping[str, Jobs], title: str) -> None:
     """Draw the sections that were measured into a PNG or SVG file."""
-    columns = min(2, len(sections))
-    lines = -(-len(sections) // columns)
+    columns, lines = min(2, len(sections)), -(-len(sections) // 2)
     figure = matplotlib_for("--plot:").figure.Figure(figsize=(6.4 * columns, 4.4 * lines), layout="constrained")
     figure.suptitle(title, fontsize=10)
     panels = figure.subplots(lines, columns, squeeze=False).flat
@@ -49,13 +43,12 @@ def _ladder(panel: Any, jobs: Jobs) -> None:
 
 
 def _grid(panel: Any, jobs: Jobs) -> None:
-    labels = [str(rows[0].shape) for rows in jobs]
     for what, offset in (("forward", -0.2), (BOTH_WAYS, 0.2)):
         ratios = [times_the_floor(rows)[what] for rows in jobs]
         panel.barh([i + offset for i in range(len(jobs))], ratios, height=0.4, label=what)
     panel.axvline(1.0, color="black", linewidth=1)
     panel.set(title="grid: time against the floor", xlabel="× floor")
-    panel.set_yticks(range(len(labels)), labels)
+    panel.set_yticks(range(len(jobs)), [str(rows[0].shape) for rows in jobs])
     panel.invert_yaxis()
     panel.legend()
 

@@ -106,8 +106,10 @@ def load(path: Path) -> tuple[dict[str, str], list[Row]]:
         fault = "its content is something else"
     except ValueError as error:
         fault = str(error)
-    expected = "--compare: expected a file that minirnn bench wrote"
-    raise ValueError(f"{expected}, got {str(path)!r}: {fault}: try minirnn bench --json FILE first")
+    raise ValueError(
+        f"--compare: expected a file that minirnn bench wrote, got {str(path)!r}: {fault}: try minirnn bench --json "
+        "FILE first"
+    )
 
 
 def _row(shape: Mapping[str, int], values: Times, **names: str) -> Row:

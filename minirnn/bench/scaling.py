@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from minirnn.bench.cells import Kind
+from minirnn.bench.cells import Kind, Trial
 from minirnn.bench.measure import markdown, take_turns
 from minirnn.bench.rows import BOTH_WAYS, Row, Settings, seconds_text, text
 from minirnn.bench.shapes import Shape
-from minirnn.bench.trial import Trial
 from minirnn.layers.threads import set_num_threads
 
 DEFAULTS = {
@@ -51,8 +50,8 @@ def measure(job: Sequence[Shape], settings: Settings) -> list[Row]:
             contestants[shape]()
 
     times = take_turns(contestants, before=before, **settings.turns_within(_SECONDS))
-    contestant = f"against {varied(job)}"
-    return [Row("scaling", contestant, BOTH_WAYS, shape, "s", own, settings.cell) for shape, own in times.items()]
+    against = f"against {varied(job)}"
+    return [Row("scaling", against, BOTH_WAYS, shape, "s", own, settings.cell) for shape, own in times.items()]
 
 
 def note(kind: Kind) -> str:

@@ -98,8 +98,10 @@ def telling_what_does_not_fit(shapes: Sequence[Shape], dtype: str) -> Iterator[N
 
 def _does_not_fit(shapes: Sequence[Shape], dtype: str, fault: str) -> str:
     largest = max(shapes, key=lambda shape: shape.bytes_needed(1))
-    hint = "try fewer steps (T), fewer rows (N)" + (" or --dtype float32" if dtype == "float64" else "")
-    return f"bench: the shape N,T,D,H = {largest} must fit in memory in {dtype}: {fault}: {hint}"
+    return (
+        f"bench: the shape N,T,D,H = {largest} must fit in memory in {dtype}: {fault}: try fewer steps (T), fewer rows "
+        f"(N){' or --dtype float32' if dtype == 'float64' else ''}"
+    )
 
 
 def bytes_text(number: float) -> str:

@@ -49,8 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         argv = sys.argv[1:] if argv is None else argv
         if "reproduce" in argv[:1]:
-            now = f"from a checkout, python -m benchmarks papers {' '.join(argv[1:])}"
-            raise UsageError(f"reproduce: the papers' experiments stand beside the benchmarks now: {now}")
+            raise UsageError(
+                "reproduce: the papers' experiments stand beside the benchmarks now: from a checkout, python -m "
+                f"benchmarks papers {' '.join(argv[1:])}"
+            )
         arguments = _parser().parse_args(inspect.with_path_named(argv))
         status: int = arguments.run(arguments)
         sys.stdout.flush()

@@ -9,7 +9,8 @@ from typing import Any
 
 from minirnn.bench.cells import KINDS
 from minirnn.bench.shapes import Shape, refuse_what_does_not_fit, telling_what_does_not_fit, whole_numbers
-from minirnn.cli.options import check_writable, size_of_bar, whole_number
+from minirnn.cli.options import DEFAULT, NO_PROGRESS, Options, add_options, check_writable, number, size_of_bar
+from minirnn.drawing.axes import matplotlib_for
 from minirnn.layers.threads import available_cpus, get_num_threads, set_num_threads
 
 SECTIONS = {
@@ -19,57 +20,57 @@ SECTIONS = {
     "memory": "memory against T, with and without activation checkpointing",
 }
 
-# --- the command line -------------------------------------------------------------------------------------------------
-
-
-def add_command(commands: Any) -> None:
-    """Add ``bench`` to the command line."""
-    about = """\
+_ABOUT = """\
 Measure a layer on this machine, in about a minute. Before anything is timed,
 its results are held against the textbook's.
 
 sections:
 """
-    parser: argparse.ArgumentParser = commands.add_parser(
+
+# --- the command line -------------------------------------------------------------------------------------------------
+
+
+def add_command(commands: Any) -> None:
+    """Add ``bench`` to the command line."""
+    layers = ", ".join(f"{cell}: {kind.name}" for cell, kind in KINDS.items())
+    options: Options = {
+        "sections": {
+            "nargs": "*",
+            "type": _section,
+            "metavar": "SECTION",
+            "help": "what to measure; default: all four",
+        },
+        "--cell": {"choices": tuple(KINDS), "default": "elman", "help": f"the layer: {layers}; {DEFAULT}"},
+        "--shape": {
+            "action": "append",
+            "default": [],
+            "type": _shape,
+            "metavar": "N,T,D,H",
+            "help": "rows, steps, inputs, hidden neurons; may be repeated. scaling and memory vary the sizes around it",
+        },
+        "--sweep": {
+            "action": "append",
+            "default": [],
+            "type": _sweep,
+            "metavar": "T=SIZE,SIZE,…",
+            "help": "the sizes of T (or N, D, H) for scaling and memory",
+        },
+        "--dtype": {"choices": ("float32", "float64"), "default": "float32", "help": DEFAULT},
+        "--threads": number("K", "threads that the layer and BLAS may use; default: the CPUs that may be used"),
+        "--turns": number("K", "how often each is timed; default: what a minute allows", minimum=2),
+        "--json": {"type": Path, "metavar": "FILE", "help": "write all measurements there"},
+        "--compare": {"type": Path, "metavar": "OLD.json", "help": "hold this run against a file written by --json"},
+        "--plot": {"type": Path, "metavar": "FILE", "help": "draw a picture, .png or .svg; needs matplotlib"},
+        "--no-progress": NO_PROGRESS,
+    }
+    parser = commands.add_parser(
         "bench",
         help="measure speed and memory",
-        description=about + "\n".join(f"  {name:8} {what}" for name, what in SECTIONS.items()),
+        description=_ABOUT + "\n".join(f"  {name:8} {what}" for name, what in SECTIONS.items()),
         epilog="example: minirnn bench ladder grid --shape 32,100,64,128 --json today.json",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add = parser.add_argument
-    add("sections", nargs="*", type=_section, metavar="SECTION", help="what to measure; default: all four")
-    layers = ", ".join(f"{cell}: {kind.name}" for cell, kind in KINDS.items())
-    add("--cell", choices=tuple(KINDS), default="elman", help=f"the layer: {layers}; default: %(default)s")
-    add(
-        "--shape",
-        action="append",
-        default=[],
-        type=_shape,
-        metavar="N,T,D,H",
-        help="rows, steps, inputs, hidden neurons; may be repeated. scaling and memory vary the sizes around it",
-    )
-    add(
-        "--sweep",
-        action="append",
-        default=[],
-        type=_sweep,
-        metavar="T=SIZE,SIZE,…",
-        help="the sizes of T (or N, D, H) for scaling and memory",
-    )
-    add("--dtype", choices=("float32", "float64"), default="float32", help="default: %(default)s")
-    add(
-        "--threads",
-        type=whole_number(1),
-        metavar="K",
-        help="threads that the layer and BLAS may use; default: the CPUs that may be used",
-    )
-    add("--turns", type=whole_number(2), metavar="K", help="how often each is timed; default: what a minute allows")
-    add("--json", type=Path, metavar="FILE", help="write all measurements there")
-    add("--compare", type=Path, metavar="OLD.json", help="hold this run against a file written by --json")
-    add("--plot", type=Path, metavar="FILE", help="draw a picture, .png or .svg; needs matplotlib")
-    add("--no-progress", action="store_true", help="no bar (there is none either when stderr is not a terminal)")
-    parser.set_defaults(run=run)
+    add_options(parser, options, run=run)
 
 
 def _section(text: str) -> str:
@@ -89,8 +90,9 @@ def _sweep(text: str) -> tuple[str, list[int]]:
     letter, _, numbers = text.partition("=")
     sizes = sorted(set(whole_numbers(numbers)))
     if letter not in Shape._fields or len(sizes) < 2:
-        expected = "one of N, T, D, H and at least two sizes ≥ 1, such as T=100,1000,10000"
-        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"expected one of N, T, D, H and at least two sizes ≥ 1, such as T=100,1000,10000, got {text!r}"
+        )
     return letter, sizes
 
 
@@ -132,8 +134,10 @@ def _plan(arguments: argparse.Namespace) -> dict[str, tuple[ModuleType, list[lis
     for letter in sweeps:
         takers = ["scaling", "memory"] if letter == "T" else ["scaling"]
         if not set(takers) & set(sections):
-            expected = f"--sweep: sizes of {letter} are for {' and '.join(takers)}"
-            raise ValueError(f"{expected}, got them with {' and '.join(sections)}: try --shape")
+            raise ValueError(
+                f"--sweep: sizes of {letter} are for {' and '.join(takers)}, got them with {' and '.join(sections)}: "
+                "try --shape"
+            )
     jobs = {name: (modules[name], modules[name].plan(shapes, sweeps)) for name in sections}
     for module, planned in jobs.values():
         for job in planned:
@@ -148,7 +152,7 @@ def _check_destinations(arguments: argparse.Namespace) -> None:
     if arguments.plot:
         if arguments.plot.suffix.lower() not in plot.SUFFIXES:
             raise ValueError(f"--plot: expected a file ending in .png or .svg, got {str(arguments.plot)!r}")
-        plot.require_matplotlib()
+        matplotlib_for("--plot:")  # raises where it is not
     check_writable("--json", arguments.json)
     check_writable("--plot", arguments.plot)
 
@@ -156,11 +160,15 @@ def _check_destinations(arguments: argparse.Namespace) -> None:
 def _header(settings: Any) -> dict[str, str]:
     from minirnn.bench import measure
 
-    described = {"minirnn": str(measure.version_of("minirnn")), **measure.machine()}
     threads, usable = settings.threads, available_cpus()
     few = f", on {usable} CPU{'s' * (usable > 1)}: such times mean little" if threads > usable else ""
-    described |= {"threads": f"{threads}, for the layer and for BLAS{few}", "dtype": settings.dtype}
-    return described | {"layer": f"{settings.kind.name} (--cell {settings.cell})"}
+    return {
+        "minirnn": str(measure.version_of("minirnn")),
+        **measure.machine(),
+        "threads": f"{threads}, for the layer and for BLAS{few}",
+        "dtype": settings.dtype,
+        "layer": f"{settings.kind.name} (--cell {settings.cell})",
+    }
 
 
 def _measure(
@@ -169,11 +177,10 @@ def _measure(
     """Measure section by section, each printed when it is done; return the rows of every job of every section."""
     from tqdm import tqdm
 
-    measured: dict[str, list[list[Any]]] = {}
+    measured: dict[str, list[list[Any]]] = {name: [] for name in jobs}
     total = sum(len(planned) for _, planned in jobs.values())
     with tqdm(total=total, disable=None if progress else True, leave=False, mininterval=0, **size_of_bar()) as bar:
         for name, (module, planned) in jobs.items():
-            measured[name] = []
             for job in planned:
                 bar.set_description(f"{name} {job[-1]}")
                 with telling_what_does_not_fit(job, settings.dtype):

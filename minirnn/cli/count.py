@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 from minirnn import counting
+from minirnn.cli.options import AS_JSON, DEFAULT, Options, add_options
 
 _EQUATIONS = {
     "elman": "H_t = φ(X_t W_xh + H_{t-1} W_hh{b_h})",
@@ -16,21 +17,27 @@ _NAMES = {"elman": "Elman layer", "lstm": "LSTM layer", "gru": "GRU layer"}
 
 def add_command(commands: Any) -> None:
     """Add ``count`` to the command line."""
-    about = "Count the parameters of a recurrent layer and its head: shapes in both conventions, formula, total."
-    parser: argparse.ArgumentParser = commands.add_parser("count", help="count parameters", description=about)
-    parser.add_argument("--inputs", type=int, required=True, metavar="M", help="number of inputs, D elsewhere")
-    parser.add_argument("--hidden", type=int, required=True, metavar="N", help="number of hidden neurons, H elsewhere")
-    parser.add_argument("--outputs", type=int, metavar="P", help="number of outputs; left out: no head")
-    parser.add_argument("--no-bias", action="store_true", help="without biases, in the layer and in the head")
-    parser.add_argument("--cell", choices=tuple(_EQUATIONS), default="elman", help="default: %(default)s")
-    parser.add_argument("--json", action="store_true", help="print everything as JSON instead")
-    parser.set_defaults(run=run)
+    parser = commands.add_parser(
+        "count",
+        help="count parameters",
+        description="Count the parameters of a recurrent layer and its head: shapes in both conventions, formula, "
+        "total.",
+    )
+    options: Options = {
+        "--inputs": {"type": int, "required": True, "metavar": "M", "help": "number of inputs, D elsewhere"},
+        "--hidden": {"type": int, "required": True, "metavar": "N", "help": "number of hidden neurons, H elsewhere"},
+        "--outputs": {"type": int, "metavar": "P", "help": "number of outputs; left out: no head"},
+        "--no-bias": {"action": "store_true", "help": "without biases, in the layer and in the head"},
+        "--cell": {"choices": tuple(_EQUATIONS), "default": "elman", "help": DEFAULT},
+        "--json": AS_JSON,
+    }
+    add_options(parser, options, run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the count; return 0."""
-    of = getattr(counting, arguments.cell)
-    count = of(arguments.inputs, arguments.hidden, arguments.outputs, bias=not arguments.no_bias)
+    sizes = arguments.inputs, arguments.hidden, arguments.outputs
+    count = getattr(counting, arguments.cell)(*sizes, bias=not arguments.no_bias)
     print(json.dumps(count.to_dict(), indent=2) if arguments.json else report(count))
     return 0
 
@@ -42,7 +49,6 @@ def report(count: counting.ParameterCount) -> str:
         ("row vectors, x W, as minirnn stores them: (inputs, outputs)", count.shapes),
     )
     answers = [f"{label}\n  {', '.join(f'{name} {shape}' for name, shape in shapes.items())}" for label, shapes in both]
-    elsewhere = [f"  {line}" for line in count.reconciliation()]
     return "\n".join(
         [
             _title(count),
@@ -56,7 +62,7 @@ def report(count: counting.ParameterCount) -> str:
             *count.notes,
             "",
             f"Other libraries count for the same recurrent layer, which has {count.recurrent} here:",
-            *elsewhere,
+            *(f"  {line}" for line in count.reconciliation()),
         ]
     )
 

@@ -6,10 +6,9 @@ import math
 import textwrap
 from typing import Any
 
-from minirnn.cli.models import COLUMNS, line_on
-from minirnn.cli.options import whole_number
-from minirnn.cli.saved import Saved, add_saved, is_its_text, load
-from minirnn.cli.train import SEQUENCES, counted, verdict_on
+from minirnn.cli.options import AS_JSON, COLUMNS, add_options, line_on, number
+from minirnn.cli.saved import SAVED, STEPS, Saved, is_its_text, load
+from minirnn.cli.train import SEQUENCES, counted, option_of, verdict_on
 from minirnn.layers.threads import set_num_threads
 from minirnn.tasks import TextTask
 from minirnn.training import accuracy, bits_per_character
@@ -19,18 +18,19 @@ from minirnn.training.evaluation import figure_of, predicted
 
 def add_command(commands: Any) -> None:
     """Add ``eval`` to the command line."""
-    about = (
-        "Measure a saved model on held-out data: the figure that minirnn train printed at the end, unless told "
-        "otherwise. Exit status: 0 solved, 1 not solved, 2 an error."
+    parser = commands.add_parser(
+        "eval",
+        help="measure a saved model",
+        description="Measure a saved model on held-out data: the figure that minirnn train printed at the end, unless "
+        "told otherwise. Exit status: 0 solved, 1 not solved, 2 an error.",
+        epilog="example: minirnn eval model.npz --steps-in-time 100, of a model that was trained with 50",
     )
-    example = "example: minirnn eval model.npz --steps-in-time 100, of a model that was trained with 50"
-    parser = commands.add_parser("eval", help="measure a saved model", description=about, epilog=example)
-    add_saved(parser, length="length T of the sequences; default: that of its training")
-    add = parser.add_argument
-    add("--sequences", type=whole_number(1), metavar="N", help=f"how many to measure it on; default: {SEQUENCES}")
-    add("--seed", type=whole_number(0), help="of the held-out data; default: that of its training")
-    add("--json", action="store_true", help="print everything as JSON instead")
-    parser.set_defaults(run=run)
+    options = {
+        "--sequences": number("N", f"how many to measure it on; default: {SEQUENCES}"),
+        "--seed": number(None, "of the held-out data; default: that of its training", minimum=0),
+        "--json": AS_JSON,
+    }
+    add_options(parser, SAVED | STEPS | options, run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -44,25 +44,23 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _on_text(saved: Saved, arguments: argparse.Namespace) -> dict[str, Any]:
-    for option, given in (
-        ("--sequences", arguments.sequences),
-        ("--seed", arguments.seed),
-        ("--steps-in-time", arguments.steps_in_time),
-    ):
-        if given is not None:
+    for name in ("sequences", "seed", "steps_in_time"):
+        if getattr(arguments, name) is not None:
             raise ValueError(
-                f"{option}: expected a task of sequences with it, got text, whose held-out part is read whole: leave "
-                "it out"
+                f"{option_of(name)}: expected a task of sequences with it, got text, whose held-out part is read "
+                "whole: leave it out"
             )
     task: TextTask = saved.task
-    bits = bits_per_character(saved.model, task)
-    return {"figure": bits, "unigram": task.unigram_bits, "same_text": is_its_text(saved)}
+    return {
+        "figure": bits_per_character(saved.model, task),
+        "unigram": task.unigram_bits,
+        "same_text": is_its_text(saved),
+    }
 
 
 def _on_sequences(saved: Saved, arguments: argparse.Namespace) -> dict[str, Any]:
-    task, N = saved.task, arguments.sequences or SEQUENCES
-    seed = saved.arguments.seed if arguments.seed is None else arguments.seed
-    held_out = task.evaluation_batch(N, seed)
+    task, seed = saved.task, saved.arguments.seed if arguments.seed is None else arguments.seed
+    held_out = task.evaluation_batch(arguments.sequences or SEQUENCES, seed)
     predictions, piece = predicted(saved.model, held_out, "eval")
     measured = {"sequences": len(held_out[0][0]), "seed": seed, "figure": figure_of(task, predictions, piece)}
     if task.kind == "classification":
@@ -75,25 +73,36 @@ def _on_sequences(saved: Saved, arguments: argparse.Namespace) -> dict[str, Any]
 
 def _json(saved: Saved, measured: dict[str, Any], solved: bool) -> str:
     task = saved.task
-    head = {"path": str(saved.checkpoint.path), "task": task.name, "T": getattr(task, "T", None)}
-    head |= {"layer": repr(saved.model.recurrent), "parameters": saved.model.count_params()}
-    head |= {"updates": saved.history.updates, "metric": task.metric, "baseline": task.baseline, "rule": task.rule}
+    head = {
+        "path": str(saved.checkpoint.path),
+        "task": task.name,
+        "T": getattr(task, "T", None),
+        "layer": repr(saved.model.recurrent),
+        "parameters": saved.model.count_params(),
+        "updates": saved.history.updates,
+        "metric": task.metric,
+        "baseline": task.baseline,
+        "rule": task.rule,
+    }
     plain = {n: None if isinstance(v, float) and not math.isfinite(v) else v for n, v in measured.items()}
     return json.dumps(head | plain | {"solved": solved}, indent=1, ensure_ascii=False, allow_nan=False)
 
 
 def _text(saved: Saved, measured: dict[str, Any], solved: bool) -> str:
     task = saved.task
-    model = f"{line_on(saved.arguments, saved.model)}, {saved.after}"
     verdict = f"{'solved' if solved else 'not solved'}: {verdict_on(task, measured['figure'])}"
     if "sequences" in measured:
         verdict += f"; {counted(measured['sequences'], 'sequence')}, seed {measured['seed']}"
-    parts = [f"{task.name}{_length(saved)}: {task.description}", model, "", verdict]
-    if "accuracy" in measured:
-        parts.append(f"accuracy: {measured['accuracy']:.4f} of the targets right")
-    parts.append(f"to be solved: {task.rule}")
-    if not measured.get("same_text", True):
-        parts.append("note: this is not the text that it was trained on, though its characters are the same")
+    other = "note: this is not the text that it was trained on, though its characters are the same"
+    parts = [
+        f"{task.name}{_length(saved)}: {task.description}",
+        f"{line_on(saved.arguments, saved.model)}, {saved.after}",
+        "",
+        verdict,
+        *([f"accuracy: {measured['accuracy']:.4f} of the targets right"] if "accuracy" in measured else []),
+        f"to be solved: {task.rule}",
+        *([] if measured.get("same_text", True) else [other]),
+    ]
     return "\n".join(textwrap.fill(part, COLUMNS, subsequent_indent="  ") for part in parts)
 
 

@@ -15,9 +15,18 @@ import numpy as np
 from minirnn import losses
 from minirnn.autograd.tensor import Tensor
 from minirnn.bptt import Report, doctor, trace
-from minirnn.cli.models import COLUMNS, add_task, build_model, built_task, line_on
-from minirnn.cli.options import check_writable, whole_number
-from minirnn.cli.saved import add_saved, load
+from minirnn.cli.options import (
+    COLUMNS,
+    Options,
+    add_options,
+    add_task,
+    build_model,
+    built_task,
+    check_writable,
+    line_on,
+    number,
+)
+from minirnn.cli.saved import SAVED, STEPS, load
 from minirnn.drawing.charts import curve
 from minirnn.layers import SequenceModel
 from minirnn.tasks import TASKS, Task, TextTask
@@ -29,8 +38,8 @@ DECADES = 2.0
 """What the chart's axis spans at least: a gradient that loses a third should look flat."""
 
 _ABOUT = (
-    "Build an untrained model for a task ({description}), send the gradient of one mini-batch back through time, and "
-    "show what is left of it at each step, what is wrong, and what to try."
+    "Build an untrained model for a task ({task.description}), send the gradient of one mini-batch back through time, "
+    "and show what is left of it at each step, what is wrong, and what to try."
 )
 _ABOUT_SAVED = (
     "Send the gradient of one mini-batch back through a saved model, and show what is left of it at each step, what is "
@@ -38,44 +47,34 @@ _ABOUT_SAVED = (
 )
 _SAVED = "PATH"
 """The word that stands, among the tasks, for the path of any saved model."""
-
+_DESTINATIONS: Options = {
+    "--json": {"action": "store_true", "help": "print the report as JSON"},
+    "--html": {"type": Path, "metavar": "PATH", "help": "write a page to explore the trace with, in a browser"},
+}
 
 # --- the command line -------------------------------------------------------------------------------------------------
 
 
 def add_command(commands: Any) -> None:
     """Add ``inspect``, the tasks and the saved models to the command line."""
-    about = "See inside back-propagation through time: how much of the gradient reaches each step, and why."
-    example = (
-        "examples: minirnn inspect adding --steps-in-time 50 --init glorot, and then --init irnn; minirnn inspect "
-        "model.npz, which minirnn train adding --save model.npz wrote"
+    parser = commands.add_parser(
+        "inspect",
+        help="see how gradients flow back through time",
+        description="See inside back-propagation through time: how much of the gradient reaches each step, and why.",
+        epilog="examples: minirnn inspect adding --steps-in-time 50 --init glorot, and then --init irnn; minirnn "
+        "inspect model.npz, which minirnn train adding --save model.npz wrote",
     )
-    help = "see how gradients flow back through time"
-    parser = commands.add_parser("inspect", help=help, description=about, epilog=example)
     tasks = parser.add_subparsers(metavar="TASK", required=True, title="an untrained model of a TASK, or a saved one")
-    seed = "the same seed gives the same numbers; default: %(default)s"
+    options = {"--seed": number(None, "the same seed gives the same numbers", 0, minimum=0)} | _DESTINATIONS
     for task in TASKS.values():
-        own = add_task(tasks, task, run, _ABOUT, ("--steps-in-time", "length T of what is read"))
-        own.add_argument("--seed", type=whole_number(0), default=0, help=seed)
-        _add_destinations(own)
+        add_task(tasks, task, run, _ABOUT, ("--steps-in-time", "length T of what is read"), options)
+    options = {
+        "--batch": number("N", "sequences in the mini-batch; default: that of its training"),
+        "--seed": number(None, "of the mini-batch; default: that of its training, and so its first", minimum=0),
+    }
     about = "a model that was saved by minirnn train --save or --checkpoint"
-    _add_saved(tasks.add_parser(_SAVED, help=about, description=_ABOUT_SAVED, prog=parser.prog))
-
-
-def _add_saved(parser: argparse.ArgumentParser) -> None:
-    add_saved(parser, length="length T of the sequences; default: that of its training")
-    add, default = parser.add_argument, "default: that of its training"
-    add("--batch", type=whole_number(1), metavar="N", help=f"sequences in the mini-batch; {default}")
-    add("--seed", type=whole_number(0), help=f"of the mini-batch; {default}, and so its first")
-    _add_destinations(parser)
-    parser.set_defaults(run=run_saved)
-
-
-def _add_destinations(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print the report as JSON")
-    parser.add_argument(
-        "--html", type=Path, metavar="PATH", help="write a page to explore the trace with, in a browser"
-    )
+    saved = tasks.add_parser(_SAVED, help=about, description=_ABOUT_SAVED, prog=parser.prog)
+    add_options(saved, SAVED | STEPS | options | _DESTINATIONS, run=run_saved)
 
 
 def with_path_named(words: Sequence[str]) -> Sequence[str]:
@@ -83,8 +82,8 @@ def with_path_named(words: Sequence[str]) -> Sequence[str]:
     command, word = words[:2] if len(words) > 1 else ("", "")
     if command != "inspect" or word in (*TASKS, _SAVED) or word.startswith("-"):
         return words
-    is_path = Path(word).exists() or word.endswith(".npz") or Path(word).name != word
-    return [command, _SAVED, *words[1:]] if is_path else words
+    path = Path(word)
+    return [command, _SAVED, *words[1:]] if path.exists() or path.name != word or word.endswith(".npz") else words
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
@@ -95,8 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_writable("--html", arguments.html)
     for_model, for_data = np.random.default_rng(arguments.seed).spawn(2)  # as ``minirnn train`` does
     task = built_task(arguments)
-    batch = _batch(task, arguments, for_data)
-    return _examine(arguments, task, build_model(arguments, task, for_model), batch)
+    return _examine(arguments, task, _batch(task, arguments, for_data), build_model(arguments, task, for_model))
 
 
 def run_saved(arguments: argparse.Namespace) -> int:
@@ -109,15 +107,14 @@ def run_saved(arguments: argparse.Namespace) -> int:
     its.steps_in_time = getattr(its, "chunk", None)
     its.json, its.html = arguments.json, arguments.html
     _, for_data = np.random.default_rng(its.seed).spawn(2)
-    batch = _batch(saved.task, its, for_data)
-    return _examine(its, saved.task, saved.model, batch, saved.history, saved.after)
+    return _examine(its, saved.task, _batch(saved.task, its, for_data), saved.model, saved.history, saved.after)
 
 
 def _examine(
     arguments: argparse.Namespace,
     task: Any,
-    model: SequenceModel,
     batch: tuple[Any, Any, Any],
+    model: SequenceModel,
     history: History | None = None,
     state: str = "untrained",
 ) -> int:
@@ -168,8 +165,7 @@ def _text(arguments: argparse.Namespace, task: Task, model: SequenceModel, repor
         str(report),
     ]
     if arguments.html:
-        size = arguments.html.stat().st_size / 1e6
-        parts += ["", f"Page: {arguments.html} ({size:.2f} MB)"]
+        parts += ["", f"Page: {arguments.html} ({arguments.html.stat().st_size / 1e6:.2f} MB)"]
     return "\n".join(parts)
 
 
@@ -180,5 +176,13 @@ def _chart(norms: np.ndarray[Any, np.dtype[np.float64]]) -> str:
         return f"{what}: not finite at any of {norms.size} steps"
     if not norms[np.isfinite(norms)].any():
         return f"{what}: exactly 0 at all {norms.size} steps"
-    ends = ("t = 0", f"t = {norms.size - 1}")
-    return curve(norms, WIDTH, HEIGHT, what, ends=ends, unit="steps", logarithmic=True, decades=DECADES)
+    return curve(
+        norms,
+        WIDTH,
+        HEIGHT,
+        what,
+        ends=("t = 0", f"t = {norms.size - 1}"),
+        unit="steps",
+        logarithmic=True,
+        decades=DECADES,
+    )

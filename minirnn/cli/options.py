@@ -1,11 +1,47 @@
-"""What the options of several commands have in common."""
+"""What the commands share: options, and the tasks' models, which options shape."""
 
 import argparse
 import math
 import shutil
 import tempfile
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minirnn.init import PRESETS
+from minirnn.kernels.cells import ACTIVATIONS
+from minirnn.layers import GRULayer, LSTMLayer, RecurrentLayer, SequenceModel
+from minirnn.layers.layer import Layer
+from minirnn.layers.plain import Embedding, Linear
+from minirnn.tasks import Task, TextTask
+from minirnn.training.sources import CHUNK
+
+Options = dict[str, dict[str, Any]]
+"""Each option by its flag, with what argparse is told of it."""
+AS_JSON: dict[str, Any] = {"action": "store_true", "help": "print everything as JSON instead"}
+NO_PROGRESS: dict[str, Any] = {
+    "action": "store_true",
+    "help": "no bar (there is none either when stderr is not a terminal)",
+}
+DEFAULT = "default: %(default)s"
+GATED: dict[str, type[LSTMLayer] | type[GRULayer]] = {"lstm": LSTMLayer, "gru": GRULayer}
+"""The cells besides Elman's, as options name them."""
+GATED_INIT = "orthogonal"
+"""The initialiser of their W_hh where a task would be an IRNN."""
+COLUMNS = 80
+"""What is printed about a model fits into."""
+
+# --- options ----------------------------------------------------------------------------------------------------------
+
+
+def add_options(parser: argparse.ArgumentParser, options: Options, **defaults: Any) -> None:
+    """Add options to a parser, and what it sets besides."""
+    for flag, settings in options.items():
+        parser.add_argument(flag, **settings)
+    parser.set_defaults(**defaults)
 
 
 def whole_number(minimum: int) -> Callable[[str], int]:
@@ -21,6 +57,16 @@ def whole_number(minimum: int) -> Callable[[str], int]:
         return number
 
     return read
+
+
+def number(metavar: str | None, what: str, default: int | None = None, minimum: int = 1) -> dict[str, Any]:
+    """Return an option that is a whole number; its help names the default, if there is one."""
+    return {
+        "type": whole_number(minimum),
+        "default": default,
+        "metavar": metavar,
+        "help": what if default is None else f"{what}; {DEFAULT}",
+    }
 
 
 def positive(text: str) -> float:
@@ -50,5 +96,99 @@ def check_writable(option: str, path: Path | None) -> None:
             tempfile.TemporaryFile(dir=path.parent).close()
     except OSError as error:
         fault = (error.strerror or str(error)).lower()
-        hint = "try a file in a directory that exists and may be written to"
-        raise ValueError(f"{option}: expected a file that can be written, got {str(path)!r}: {fault}: {hint}") from None
+        raise ValueError(
+            f"{option}: expected a file that can be written, got {str(path)!r}: {fault}: try a file in a directory "
+            "that exists and may be written to"
+        ) from None
+
+
+def add_task(
+    tasks: Any,
+    task: type[Task],
+    run: Callable[[argparse.Namespace], int],
+    about: str,
+    length: tuple[str, str],
+    others: Options,
+) -> None:
+    """Add a task to a command, with what shapes the task and its model, and other options.
+
+    There is an option for each whole number that the task is made with: ``--steps-in-time`` for its T. ``about`` may
+    speak of the {task}; ``length`` is the option that says how many steps of a text are read, and what it does.
+    """
+    usual, options = task.defaults, Options()
+    for name, size in _sizes_of(task).items():
+        option, letter, what = ("--steps-in-time", "T", "length T") if name == "T" else (f"--{name}", "K", name)
+        options[option] = {**number(letter, what, size), "dest": f"task_{name}"}
+    if task is TextTask:
+        options |= {
+            "--file": {"metavar": "PATH", "help": "a UTF-8 text file; default: the standard library's own prose"},
+            "--embedding": number("D", "size of a character's vector", 64),
+            length[0]: number("T", length[1], CHUNK),
+        }
+    start = f"{usual.init} for {usual.cell}, else {GATED_INIT}" if usual.init == "irnn" else usual.init
+    phi = usual.activation or "relu for --init irnn, else tanh"
+    options |= {
+        "--hidden": number("H", "hidden neurons", usual.hidden),
+        "--batch": number("N", "sequences side by side in an update", usual.batch),
+        "--cell": {"choices": ("elman", *GATED), "default": usual.cell, "help": f"the layer; {DEFAULT}"},
+        "--init": {"choices": ("irnn", *PRESETS), "help": f"irnn, or the initialiser of W_hh; default: {start}"},
+        "--activation": {"choices": tuple(ACTIVATIONS), "help": f"φ of elman; default: {phi}"},
+    }
+    parser = tasks.add_parser(task.name, help=task.description, description=about.format(task=task))
+    add_options(parser, {**options, **others}, run=run, task=task, backend="fused")
+
+
+def built_task(arguments: argparse.Namespace) -> Any:
+    """Build the task with what its options give."""
+    given = {name: getattr(arguments, f"task_{name}") for name in _sizes_of(arguments.task)}
+    return arguments.task(**given, **({"path": arguments.file} if hasattr(arguments, "file") else {}))
+
+
+def _sizes_of(task: type[Task]) -> dict[str, int]:
+    parameters = signature(task).parameters.values()
+    return {p.name: p.default for p in parameters if isinstance(p.default, int) and not isinstance(p.default, bool)}
+
+
+# --- models -----------------------------------------------------------------------------------------------------------
+
+
+def build_model(arguments: argparse.Namespace, task: Task, rng: np.random.Generator) -> SequenceModel:
+    """Build the model of a task: an embedding where the task has ids, the layer, and a linear head."""
+    ids = task.inputs == "ids"
+    embedding = Embedding(task.input_size, arguments.embedding, rng=rng) if ids else None
+    layer = build_layer(arguments, arguments.embedding if ids else task.input_size, rng)
+    head = Linear(arguments.hidden, task.output_size, rng=rng)
+    return SequenceModel(layer, head, readout=task.readout, embedding=embedding)
+
+
+def build_layer(arguments: argparse.Namespace, D: int, rng: np.random.Generator) -> Layer:
+    """Build the recurrent layer that the options describe."""
+    settings: dict[str, Any] = {"backend": arguments.backend, "rng": rng}
+    hidden, init = arguments.hidden, init_of(arguments)
+    if arguments.cell != "elman":
+        if arguments.init == "irnn" or arguments.activation:
+            option = "--activation" if arguments.activation else "--init irnn"
+            raise ValueError(
+                f"{option}: expected --cell elman with it, got --cell {arguments.cell}: leave one of them out"
+            )
+        return GATED[arguments.cell](D, hidden, **settings, recurrent_initializer=init)  # type: ignore[arg-type]
+    start: dict[str, Any] = {"init": "irnn"} if init == "irnn" else {"recurrent_initializer": init}
+    usual = None if arguments.init else arguments.task.defaults.activation
+    activation: Any = arguments.activation or usual or ("relu" if init == "irnn" else "tanh")
+    return RecurrentLayer(D, hidden, activation=activation, **settings, **start)
+
+
+def init_of(arguments: argparse.Namespace) -> str:
+    """Return the initialiser of W_hh that the options ask for; an IRNN has no gates."""
+    usual = arguments.task.defaults
+    return arguments.init or (usual.init if arguments.cell == usual.cell or usual.init != "irnn" else GATED_INIT)
+
+
+def line_on(arguments: argparse.Namespace, model: SequenceModel) -> str:
+    """Return what a model is, in a line."""
+    layer = model.recurrent
+    activation = f", {layer.activation.name}" if isinstance(layer, RecurrentLayer) else ""
+    sizes = f"D = {layer.input_size}, H = {layer.output_size}"
+    return (
+        f"{type(layer).__name__}, {sizes}{activation}, init {init_of(arguments)}; {model.count_params():,} parameters"
+    )

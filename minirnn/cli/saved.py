@@ -13,8 +13,7 @@ import numpy as np
 
 from minirnn.checkpoints import Checkpoint, CheckpointDirectory, CheckpointError, load_checkpoint
 from minirnn.cli import train
-from minirnn.cli.models import build_model, built_task
-from minirnn.cli.options import whole_number
+from minirnn.cli.options import Options, build_model, built_task, number
 from minirnn.cli.train import FREE, TEXT, counted, mark_of, option_of
 from minirnn.layers import SequenceModel
 from minirnn.storage import read
@@ -22,8 +21,18 @@ from minirnn.tasks import TASKS, TextTask
 from minirnn.training.history import History
 from minirnn.training.saving import history_of
 
-PATH = "what minirnn train --save wrote, a checkpoint, or a directory of checkpoints, of which the newest is taken"
-"""What the commands that read a saved model say of their argument."""
+SAVED: Options = {
+    "path": {
+        "type": Path,
+        "metavar": "PATH",
+        "help": "what minirnn train --save wrote, a checkpoint, or a directory of checkpoints, of which the newest is "
+        "taken",
+    },
+    "--file": {"metavar": "PATH", "help": "where the text is now that a model of text was trained on"},
+}
+"""Of the commands that read a saved model."""
+STEPS: Options = {"--steps-in-time": number("T", "length T of the sequences; default: that of its training")}
+"""Of those that can use another length."""
 _SAVE = "minirnn train … --save PATH"
 # Which of the weights has the size that an option says, and on which axis.
 _SIZES = (("hidden", "recurrent.W_hh", 0), ("hidden", "head.weight", 0), ("embedding", "embedding.weight", 1))
@@ -42,15 +51,6 @@ class Saved(NamedTuple):
     def after(self) -> str:
         """How far it was trained, in words."""
         return f"after {counted(self.history.updates, 'update')}"
-
-
-def add_saved(parser: argparse.ArgumentParser, *, length: str | None = None) -> None:
-    """Add the model's path, where its text is now, and, if the command can use one, another length."""
-    add = parser.add_argument
-    add("path", type=Path, metavar="PATH", help=PATH)
-    add("--file", metavar="PATH", help="where the text is now that a model of text was trained on")
-    if length:
-        add("--steps-in-time", type=whole_number(1), metavar="T", help=length)
 
 
 def load(path: Path, *, file: str | None = None, T: int | None = None) -> Saved:
@@ -183,8 +183,10 @@ def _task(checkpoint: Checkpoint, arguments: argparse.Namespace, T: int | None) 
             raise _Misused(f"--steps-in-time: {error}") if T is not None else error from None
     mark = checkpoint.settings.get(TEXT)
     if not isinstance(mark, Mapping) or not isinstance(mark.get("vocabulary"), str):
-        again = "go on with its run by --checkpoint DIR --resume --save PATH"
-        raise _Refused(f"does not say which characters it knows, as an earlier minirnn saved it: {again}")
+        raise _Refused(
+            "does not say which characters it knows, as an earlier minirnn saved it: go on with its run by "
+            "--checkpoint DIR --resume --save PATH"
+        )
     if arguments.file is not None and not Path(arguments.file).is_file():
         raise FileNotFoundError(
             f"{str(checkpoint.path)!r} was trained on the text {arguments.file!r}, which is not there: say where it is "

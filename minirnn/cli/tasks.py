@@ -5,37 +5,39 @@ import json
 import textwrap
 from typing import Any
 
-from minirnn.tasks import TASKS, Task
+from minirnn.cli.options import AS_JSON, add_options
+from minirnn.tasks import TASKS
 
 COLUMNS = 100
 """What everything fits into."""
 
-_FIELDS = ("name", "description", "source", "rule", "metric", "baseline", "kind", "inputs", "readout", "needs")
+_FIELDS = (
+    *("name", "description", "source", "rule", "metric", "baseline"),
+    *("kind", "inputs", "readout", "needs", "input_size", "output_size"),
+)
 
 
 def add_command(commands: Any) -> None:
     """Add ``tasks`` to the command line."""
-    about = "List the tasks: what is to be learnt, the baseline of a predictor that remembers nothing, and the rule."
-    parser: argparse.ArgumentParser = commands.add_parser("tasks", help="list the tasks", description=about)
-    parser.add_argument("--json", action="store_true", help="print everything as JSON instead")
-    parser.set_defaults(run=run)
+    parser = commands.add_parser(
+        "tasks",
+        help="list the tasks",
+        description="List the tasks: what is to be learnt, the baseline of a predictor that remembers nothing, and the "
+        "rule.",
+    )
+    add_options(parser, {"--json": AS_JSON}, run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the list; return 0."""
-    tasks = [_readable(task) for task in TASKS.values()]
+    # The class of a task that needs a package, which may not be there, tells the baseline; else it takes a task.
+    tasks: list[Any] = [task() if task.needs is None else task for task in TASKS.values()]
     print(json.dumps([_record(task) for task in tasks], indent=2) if arguments.json else _table(tasks))
     return 0
 
 
-def _readable(task: type[Task]) -> Any:
-    """Return what tells the baseline: the class of a task that needs a package, which may not be there, else a task."""
-    return task() if task.needs is None else task
-
-
 def _record(task: Any) -> dict[str, Any]:
-    sizes = {"input_size": task.input_size, "output_size": task.output_size}
-    return {name: getattr(task, name) for name in _FIELDS} | sizes | {"defaults": task.defaults._asdict()}
+    return {name: getattr(task, name) for name in _FIELDS} | {"defaults": task.defaults._asdict()}
 
 
 def _table(tasks: list[Any]) -> str:
@@ -50,8 +52,7 @@ def _lines(task: Any, width: int) -> list[str]:
         f"baseline: {task.baseline:.4g}, {task.metric}",
         f"solved:   {task.rule}",
         f"source:   {task.source}",
+        *([f'needs:    {task.needs}, of the extra "data"'] if task.needs else []),
     ]
-    if task.needs:
-        parts.append(f'needs:    {task.needs}, of the extra "data"')
     beside = [line for part in parts for line in textwrap.wrap(part, COLUMNS - width - 2, subsequent_indent=" " * 10)]
     return [f"{name:{width}}  {line}" for name, line in zip([task.name] + [""] * len(beside), beside, strict=False)]

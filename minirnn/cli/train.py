@@ -13,8 +13,17 @@ import numpy as np
 
 from minirnn import losses, optim
 from minirnn.checkpoints import CheckpointDirectory, save_checkpoint
-from minirnn.cli.models import add_task, build_model, built_task
-from minirnn.cli.options import check_writable, positive, whole_number
+from minirnn.cli.options import (
+    DEFAULT,
+    NO_PROGRESS,
+    Options,
+    add_task,
+    build_model,
+    built_task,
+    check_writable,
+    number,
+    positive,
+)
 from minirnn.layers import BACKENDS, SequenceModel
 from minirnn.layers.threads import set_num_threads
 from minirnn.tasks import TASKS, Task, TextTask
@@ -29,7 +38,7 @@ SEQUENCES = 1000
 TEMPERATURE = 0.7
 """Of a sample: a little bolder than what was learnt."""
 
-_ABOUT = "Learn to {description}. Solved: {rule}. Source: {source}."
+_ABOUT = "Learn to {task.description}. Solved: {task.rule}. Source: {task.source}."
 _HEADER = "updates  seconds  training  held-out  bits per character"
 _WINDOW = 50  # updates over whose mean the training loss must look solved before held-out data are asked
 _INTERVAL = 200  # updates between two looks at held-out data, where the training loss is no such figure
@@ -39,38 +48,59 @@ _INTERVAL = 200  # updates between two looks at held-out data, where the trainin
 
 def add_command(commands: Any) -> None:
     """Add ``train`` and its tasks to the command line."""
-    about = "Train a recurrent layer on a task. Exit status: 0 solved, 1 not solved, 2 an error, 130 interrupted."
-    epilog = "minirnn tasks lists the tasks, with what counts as solved"
-    parser = commands.add_parser("train", help="train a recurrent layer on a task", description=about, epilog=epilog)
+    parser = commands.add_parser(
+        "train",
+        help="train a recurrent layer on a task",
+        description="Train a recurrent layer on a task. Exit status: 0 solved, 1 not solved, 2 an error, 130 "
+        "interrupted.",
+        epilog="minirnn tasks lists the tasks, with what counts as solved",
+    )
     tasks = parser.add_subparsers(metavar="TASK", required=True)
     for task in TASKS.values():
         _add(tasks, task)
 
 
 def _add(tasks: Any, task: type[Task]) -> None:
-    text = task is TextTask
-    run = train_text if text else train_sequences
-    add = add_task(tasks, task, run, _ABOUT, ("--chunk", "steps an update goes back")).add_argument
-    size, count, default, usual = whole_number(1), whole_number(0), "default: %(default)s", task.defaults
-    add("--backend", choices=BACKENDS, default="fused", help=f"the numbers are the same; {default}")
-    add("--optimizer", choices=tuple(OPTIMIZERS), default="adam", help=default)
-    rate = f"learning rate{', falling to 0' if text else ''}; {default}"
-    add("--lr", type=positive, default=usual.lr, metavar="RATE", help=rate)
-    add("--clip", type=positive, default=usual.clip, metavar="NORM", help=f"largest gradient norm, or inf; {default}")
-    add("--max-updates", type=size, default=usual.max_updates, metavar="K", help=f"updates to make at most; {default}")
-    # One: the products of a step are mostly too small to share, and the numbers are the same on every machine.
-    add("--threads", type=size, default=1, metavar="K", help=f"threads that the layer and BLAS may use; {default}")
-    add("--seed", type=count, default=0, help=f"the same seed and threads give the same numbers; {default}")
-    add("--no-progress", action="store_true", help="no bar (there is none either when stderr is not a terminal)")
-    about = "save there every so often, in the end, and when Ctrl-C or SIGTERM ends the run"
-    add("--checkpoint", type=Path, metavar="DIR", help=about)
-    add("--checkpoint-every", type=size, default=500, metavar="K", help=f"updates between two checkpoints; {default}")
-    about = "save the model there in the end, solved or not: for minirnn eval, sample and inspect"
-    add("--save", type=Path, metavar="PATH", help=about)
-    add("--resume", action="store_true", help="go on from the newest checkpoint in --checkpoint, with the same options")
+    text, usual = task is TextTask, task.defaults
+    rate = f"learning rate{', falling to 0' if text else ''}; {DEFAULT}"
+    options: Options = {
+        "--backend": {"choices": BACKENDS, "default": "fused", "help": f"the numbers are the same; {DEFAULT}"},
+        "--optimizer": {"choices": tuple(OPTIMIZERS), "default": "adam", "help": DEFAULT},
+        "--lr": {"type": positive, "default": usual.lr, "metavar": "RATE", "help": rate},
+        "--clip": {
+            "type": positive,
+            "default": usual.clip,
+            "metavar": "NORM",
+            "help": f"largest gradient norm, or inf; {DEFAULT}",
+        },
+        "--max-updates": number("K", "updates to make at most", usual.max_updates),
+        # One: the products of a step are mostly too small to share, and the numbers are the same on every machine.
+        "--threads": number("K", "threads that the layer and BLAS may use", 1),
+        "--seed": number(None, "the same seed and threads give the same numbers", 0, minimum=0),
+        "--no-progress": NO_PROGRESS,
+        "--checkpoint": {
+            "type": Path,
+            "metavar": "DIR",
+            "help": "save there every so often, in the end, and when Ctrl-C or SIGTERM ends the run",
+        },
+        "--checkpoint-every": number("K", "updates between two checkpoints", 500),
+        "--save": {
+            "type": Path,
+            "metavar": "PATH",
+            "help": "save the model there in the end, solved or not: for minirnn eval, sample and inspect",
+        },
+        "--resume": {
+            "action": "store_true",
+            "help": "go on from the newest checkpoint in --checkpoint, with the same options",
+        },
+    }
     if text:
-        add("--evaluate-every", type=size, metavar="K", help="updates between evaluations; default: a tenth of all")
-        add("--sample", type=count, default=400, metavar="L", help=f"characters to write at the end; {default}")
+        options |= {
+            "--evaluate-every": number("K", "updates between evaluations; default: a tenth of all"),
+            "--sample": number("L", "characters to write at the end", 400, minimum=0),
+        }
+    run = train_text if text else train_sequences
+    add_task(tasks, task, run, _ABOUT, ("--chunk", "steps an update goes back"), options)
 
 
 # --- the commands -----------------------------------------------------------------------------------------------------
@@ -120,7 +150,7 @@ def train_text(arguments: argparse.Namespace) -> int:
 
     def report(history: History) -> None:
         history.record(HELD_OUT, bits_per_character(model, task))
-        _write(_row(history, interval))
+        _print_row(history, interval)
 
     def at_the_end(history: History) -> None:
         if history.updates == arguments.max_updates and history.updates % interval:
@@ -130,9 +160,15 @@ def train_text(arguments: argparse.Namespace) -> int:
     sizes = f"{task.train_ids.size:,} characters to train on and {task.held_out_ids.size:,} held out"
     print(f"\ntext, {sizes}, {task.input_size} different\nto be solved: {task.rule}\n")
     print(f"{_HEADER}; {_baselines(task)}", flush=True)
-    callbacks = [every(interval, report), at_the_end]
-    settings |= {"loss": losses.cross_entropy, "schedule": schedules.linear(arguments.max_updates)}
-    history = fit(model, streams, carry_state=True, callbacks=callbacks, **settings)
+    history = fit(
+        model,
+        streams,
+        loss=losses.cross_entropy,
+        schedule=schedules.linear(arguments.max_updates),
+        carry_state=True,
+        callbacks=[every(interval, report), at_the_end],
+        **settings,
+    )
     _save_model(arguments, task, model, settings["optimizer"], history)
     bits, measured = math.nan, "not measured yet"
     if HELD_OUT in history.evaluations:
@@ -160,8 +196,10 @@ def settings_of(arguments: argparse.Namespace, task: Task, model: SequenceModel)
 
 # --- what is saved ----------------------------------------------------------------------------------------------------
 
-FREE = {"version", "run", "task", "no_progress", "max_updates", "sample", "evaluate_every"}
-FREE |= {"checkpoint", "checkpoint_every", "resume", "save"}
+FREE = {
+    *("version", "run", "task", "no_progress", "max_updates", "sample", "evaluate_every"),
+    *("checkpoint", "checkpoint_every", "resume", "save"),
+}
 """What may differ when a run is resumed, and what is no option; it is not saved."""
 TEXT = "text"
 """The setting that says which text was read."""
@@ -170,8 +208,7 @@ TEXT = "text"
 def _saved_settings(arguments: argparse.Namespace, task: Task) -> dict[str, Any]:
     """Return what is saved with the weights, so that minirnn.cli.saved can build task and model again."""
     options = {name: value for name, value in vars(arguments).items() if name not in FREE}
-    text = {TEXT: mark_of(task)} if isinstance(task, TextTask) else {}
-    return {"task": task.name, **options, **text}
+    return {"task": task.name, **options, **({TEXT: mark_of(task)} if isinstance(task, TextTask) else {})}
 
 
 def mark_of(task: TextTask) -> dict[str, str]:
@@ -194,9 +231,13 @@ def _save_model(
     if not history.updates:
         print(f"\nnot saved, because no update was made: {arguments.save}", flush=True)
         return
-    learnt = of_training(history, Position(history.updates))  # a batch is an update here
-    settings = _saved_settings(arguments, task)
-    save_checkpoint(arguments.save, model=model, optimizer=optimizer, settings=settings, **learnt)
+    save_checkpoint(
+        arguments.save,
+        model=model,
+        optimizer=optimizer,
+        settings=_saved_settings(arguments, task),
+        **of_training(history, Position(history.updates)),  # a batch is an update here
+    )
     print(f"\nsaved after {counted(history.updates, 'update')}: {arguments.save}", flush=True)
 
 
@@ -249,28 +290,24 @@ def _ending(history: History, solved: bool, figures: str, unit: str) -> int:
     """Print the verdict and the loss curve; return the exit status."""
     verdict = "interrupted" if history.interrupted else "solved" if solved else "not solved"
     seconds = history.seconds[-1] if history.updates else 0.0
-    accuracy = ""
-    if "accuracy" in history.metrics:
-        accuracy = f"; training accuracy {100 * history.recent(metric='accuracy'):.1f} %"
+    accuracy = (
+        f"; training accuracy {100 * history.recent(metric='accuracy'):.1f} %" if "accuracy" in history.metrics else ""
+    )
     print(f"\n{verdict}: {figures}; {history.updates:,} updates in {seconds:.1f} s{accuracy}")
     print(f"\n{history.chart(title=f'training loss, {unit}')}", flush=True)
     return 130 if history.interrupted else 0 if solved else 1
 
 
-def _row(history: History, window: int) -> str:
+def _print_row(history: History, window: int) -> None:
+    """Print a line of the table above the bar, if there is one."""
+    from tqdm import tqdm  # here, not above: `minirnn count` does not need it
+
     training = history.recent(window) / math.log(2)
     held_out = history.evaluations[HELD_OUT][-1].value
-    return f"{history.updates:7,}  {history.seconds[-1]:7.1f}  {training:8.3f}  {held_out:8.3f}"
+    tqdm.write(f"{history.updates:7,}  {history.seconds[-1]:7.1f}  {training:8.3f}  {held_out:8.3f}", file=sys.stdout)
+    sys.stdout.flush()
 
 
 def shown(text: str) -> str:
     """Return a text for the terminal: indented, without control characters."""
     return textwrap.indent("".join(c if c.isprintable() or c == "\n" else "·" for c in text), "    ")
-
-
-def _write(line: str) -> None:
-    """Print a line above the bar, if there is one."""
-    from tqdm import tqdm  # here, not above: `minirnn count` does not need it
-
-    tqdm.write(line, file=sys.stdout)
-    sys.stdout.flush()

@@ -8,8 +8,9 @@ def matplotlib_for(caller: str) -> Any:
     try:
         import matplotlib.figure  # here, not above: it is no need of the package
     except ImportError:
-        needed = f"{caller} needs matplotlib, which is not installed"
-        raise ImportError(f'{needed}: try pip install "minirnn[plot]"') from None
+        raise ImportError(
+            f'{caller} needs matplotlib, which is not installed: try pip install "minirnn[plot]"'
+        ) from None
     return matplotlib
 
 

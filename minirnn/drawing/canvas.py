@@ -1,4 +1,4 @@
-"""The paper: boxes, arrows and text as SVG, and the room that they take.
+"""The paper: boxes, arrows and text as SVG, and the room that they take, as far as that is known without the font.
 
 A drawing stands by itself: no font, script or picture is fetched. It carries no ids and every rule of its style begins
 with its class, so that any number of drawings can stand on a page. It brings its own background, in a light and a dark
@@ -10,10 +10,17 @@ import math
 import re
 from collections.abc import Sequence
 from html import escape
-
-from minirnn.drawing.text import SIZE, Text, width
+from typing import NamedTuple
 
 Point = tuple[float, float]
+SIZE = 13.0
+"""Height of the letters, in pixels."""
+
+_SUBSCRIPT = 0.75
+_INDEXED = re.compile(r"([A-Za-z]\w*?)_\{([^}]*)\}")
+# Widths in parts of the size, from DejaVu Sans, which is wider than most: a text may come out shorter, not longer.
+_NARROW, _WIDE = frozenset("iljI.,:;'|! "), frozenset("mwMW@%…⋯⊙")
+
 
 _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _MARGIN, _HEAD = 18, 8  # around the drawing, and the length of an arrow's head
@@ -49,6 +56,76 @@ _DARK = {
 }
 
 
+# --- text -------------------------------------------------------------------------------------------------------------
+
+
+class Piece(NamedTuple):
+    """A part of a text in one style."""
+
+    text: str
+    subscript: bool = False
+    weight: bool = False
+    """Whether it names a parameter."""
+
+
+Text = Sequence[Piece]
+
+
+def plain(text: str) -> Text:
+    """Return a text as it stands."""
+    return [Piece(text)]
+
+
+def maths(formula: str) -> Text:
+    """Return a formula, ``h_{t−1} W_{hh}``, with subscripts; W and b are parameters.
+
+    >>> maths("x W_{xh}")
+    [Piece(text='x ', subscript=False, weight=False), Piece(text='W', subscript=False, weight=True), \
+Piece(text='xh', subscript=True, weight=True)]
+    """
+    first, *rest = _INDEXED.split(formula)
+    pieces = [Piece(first)]
+    for letter, subscript, after in zip(rest[::3], rest[1::3], rest[2::3], strict=True):
+        pieces += [Piece(letter, False, letter in "Wb"), Piece(subscript, True, letter in "Wb"), Piece(after)]
+    return [piece for piece in pieces if piece.text]
+
+
+def parameter(name: str, shape: tuple[int, ...] | None = None) -> Text:
+    """Return the name of a parameter, ``W_xh``, and its shape if it is given."""
+    letter, _, subscript = name.partition("_")
+    pieces = [Piece(letter, False, True)] + [Piece(subscript, True, True)] * bool(subscript)
+    return pieces if shape is None else [*pieces, Piece(f" {shape}")]
+
+
+def width(text: Text, size: float = SIZE) -> float:
+    """Return about how wide a text is, in pixels; rather too much than too little."""
+    return sum(_em(c) * (_SUBSCRIPT if piece.subscript else 1) for piece in text for c in piece.text) * size
+
+
+def _em(character: str) -> float:
+    if character in _NARROW:
+        return 0.36
+    if character in _WIDE:
+        return 1.0
+    return 0.72 if character.isupper() else 1.05 if ord(character) > 0x2E80 else 0.65
+
+
+def fitted(text: str, room: float, size: float = SIZE) -> str:
+    """Return a text cut off, with an ellipsis, to fit into so many pixels.
+
+    >>> fitted("AVeryLongNameOfACell", 88)
+    'AVeryLon…'
+    """
+    if width(plain(text), size) <= room:
+        return text
+    while text and width(plain(text + "…"), size) > room:
+        text = text[:-1]
+    return text + "…"
+
+
+# --- the paper --------------------------------------------------------------------------------------------------------
+
+
 class Canvas:
     """What has been drawn so far, and the rectangle that it fills, in pixels; y grows downwards."""
 
@@ -60,24 +137,27 @@ class Canvas:
     def box(self, x: float, y: float, w: float, h: float, style: str, radius: float = 6) -> None:
         """Draw a box around its centre (x, y)."""
         self._reach((x - w / 2, y - h / 2), (x + w / 2, y + h / 2))
-        place = f'x="{_n(x - w / 2)}" y="{_n(y - h / 2)}" width="{_n(w)}" height="{_n(h)}"'
-        self.elements.append(f'<rect class="{style}" {place} rx="{_n(radius)}"/>')
+        self.elements.append(
+            f'<rect class="{style}" x="{_n(x - w / 2)}" y="{_n(y - h / 2)}" width="{_n(w)}" height="{_n(h)}" '
+            f'rx="{_n(radius)}"/>'
+        )
 
     def text(self, x: float, y: float, text: Text, anchor: str = "middle", size: float = SIZE, style: str = "") -> None:
         """Write one line; y is the middle of its letters, x its ``start``, ``middle`` or ``end``."""
         w = width(text, size)
         left = x - {"start": 0.0, "middle": w / 2, "end": w}[anchor]
         self._reach((left, y - size * 0.6), (left + w, y + size * 0.6))
-        place = f'x="{_n(x)}" y="{_n(y + size * 0.36)}" font-size="{_n(size)}" text-anchor="{anchor}"'
-        self.elements.append(f"<text{_class(style)} {place}>{_spans(text, size)}</text>")
+        self.elements.append(
+            f'<text{_class(style)} x="{_n(x)}" y="{_n(y + size * 0.36)}" font-size="{_n(size)}" '
+            f'text-anchor="{anchor}">{_spans(text, size)}</text>'
+        )
 
-    def line(self, points: Sequence[Point], arrow: bool = True) -> None:
+    def line(self, points: Sequence[Point]) -> None:
         """Draw a line with rounded corners through the points, with a head at the last."""
         self._reach(*points)
-        end = _towards(points[-1], points[-2], _HEAD - 1) if arrow else points[-1]
+        end = _towards(points[-1], points[-2], _HEAD - 1)
         self.elements.append(f'<path class="line" d="{_rounded([*points[:-1], end])}"/>')
-        if arrow:
-            self._head(points[-2], points[-1])
+        self._head(points[-2], points[-1])
 
     def curve(self, points: Sequence[Point]) -> None:
         """Draw a line that leaves and reaches every point horizontally, with a head at the last."""
@@ -104,7 +184,6 @@ class Canvas:
         w, h = self.right - self.left + 2 * _MARGIN, self.bottom - self.top + 2 * _MARGIN
         x, y = self.left - _MARGIN, self.top - _MARGIN
         size = f'width="{_n(w)}" height="{_n(h)}" viewBox="{_n(x)} {_n(y)} {_n(w)} {_n(h)}"'
-        paper = f'<rect class="paper" x="{_n(x)}" y="{_n(y)}" width="{_n(w)}" height="{_n(h)}" rx="8"/>'
         name = _escaped(title)
         return "\n".join(
             [
@@ -112,7 +191,7 @@ class Canvas:
                 f"<title>{name}</title>",
                 f"<desc>{_escaped(description)}</desc>",
                 f"<style>{_style()}</style>",
-                paper,
+                f'<rect class="paper" x="{_n(x)}" y="{_n(y)}" width="{_n(w)}" height="{_n(h)}" rx="8"/>',
                 *self.elements,
                 "</svg>",
             ]
@@ -130,10 +209,8 @@ class Canvas:
 
 
 def _style() -> str:
-    rules = [f".{_ROOT}{{max-width:100%;height:auto}}"]
-    rules += [f".{_ROOT} {selector}{{{rule}}}" for selector, rule in _LIGHT.items()]
-    dark = "".join(f".{_ROOT} {selector}{{{rule}}}" for selector, rule in _DARK.items())
-    return "".join(rules) + f"@media (prefers-color-scheme:dark){{{dark}}}"
+    light, dark = ("".join(f".{_ROOT} {at}{{{rule}}}" for at, rule in rules.items()) for rules in (_LIGHT, _DARK))
+    return f".{_ROOT}{{max-width:100%;height:auto}}{light}@media (prefers-color-scheme:dark){{{dark}}}"
 
 
 def _spans(text: Text, size: float) -> str:

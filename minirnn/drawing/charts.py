@@ -37,8 +37,7 @@ def curve(
     first, last = ends
     gap = max(rows.size - len(first), len(last) + 1)
     foot = f"{'':{margin}} └{'─' * rows.size}\n{'':{margin}}  {first}{last:>{gap}}"
-    title += f"{' (logarithmic)' if logarithmic else ''}{share}"
-    return "\n".join([title, *reversed(drawn), foot])
+    return "\n".join([f"{title}{' (logarithmic)' if logarithmic else ''}{share}", *reversed(drawn), foot])
 
 
 def means(values: Values, width: int) -> Values:
@@ -64,10 +63,11 @@ def _logarithmic(columns: Values, height: int, decades: float) -> tuple[Values, 
     low, high = float(logs.min()), float(logs.max())
     low = min(low, high - decades * np.log(10))
     span = high - low or 1.0
-    rows = [first, (first + height) // 2, height - 1]
-    labels = {row: f"{np.exp(low + span * (row - first) / (height - 1 - first)):.3g}" for row in rows}
-    safe = np.log(np.where(columns > 0, columns, 1))
-    scaled = first + (safe - low) / span * (height - 1 - first)
+    labels = {
+        row: f"{np.exp(low + span * (row - first) / (height - 1 - first)):.3g}"
+        for row in (first, (first + height) // 2, height - 1)
+    }
+    scaled = first + (np.log(np.where(columns > 0, columns, 1)) - low) / span * (height - 1 - first)
     scaled = np.where(np.isfinite(columns), np.where(zeros, 0, scaled), np.nan)
     return scaled, labels | ({0: "0"} if zeros.any() else {})
 

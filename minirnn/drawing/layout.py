@@ -5,9 +5,9 @@ neighbours, sweep by sweep, and then moved as near to that mean as the others le
 A line over several levels passes the boxes between through a place of its own, which all lines of one box share.
 """
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from minirnn.drawing.canvas import Point
 
@@ -22,18 +22,13 @@ Neighbours = dict[Spot, tuple[dict[Spot, float], dict[Spot, float]]]
 −½ at its top, ½ at its bottom."""
 
 
-@dataclass(frozen=True)
-class Layout:
-    """The middle of each box, and for each box and each of its inputs the line between, ends included."""
-
-    places: list[Point]
-    lines: list[list[list[Point]]]
-
-
-def layered(inputs: Sequence[Sequence[int]], sizes: Sequence[tuple[float, float]]) -> Layout:
+def layered(
+    inputs: Sequence[Sequence[int]], sizes: Sequence[tuple[float, float]]
+) -> tuple[list[Point], list[list[list[Point]]]]:
     """Lay out an acyclic graph: for each box the numbers of those it reads, in order, and its (width, height).
 
-    Box 0 reads the others, directly or through others.
+    Box 0 reads the others, directly or through others. Returned are the middle of each box, and for each box and each
+    of its inputs the line between, ends included.
     """
     level = levels(inputs)
     ways = [[_way(u, v, level) for u in inputs[v]] for v in range(len(inputs))]
@@ -46,7 +41,7 @@ def layered(inputs: Sequence[Sequence[int]], sizes: Sequence[tuple[float, float]
     lines = [
         [_line(way, k, len(ways[v]), sizes, x, wide, y) for k, way in enumerate(ways[v])] for v in range(len(inputs))
     ]
-    return Layout(places, lines)
+    return places, lines
 
 
 def levels(inputs: Sequence[Sequence[int]]) -> list[int]:
@@ -55,10 +50,7 @@ def levels(inputs: Sequence[Sequence[int]]) -> list[int]:
     >>> levels([[1, 2], [2], []])
     [0, 1, 2]
     """
-    waiting, level, ready = [0] * len(inputs), [0] * len(inputs), [0]
-    for read in inputs:
-        for u in read:
-            waiting[u] += 1
+    waiting, level, ready = Counter(u for read in inputs for u in read), [0] * len(inputs), [0]
     while ready:
         v = ready.pop()
         for u in inputs[v]:
@@ -77,9 +69,8 @@ def spread(wanted: Sequence[float], heights: Sequence[float]) -> list[float]:
     >>> spread([0.0, 0.0, 50.0], [10.0, 10.0, 10.0])
     [-5.0, 5.0, 50.0]
     """
-    offsets, blocks = [0.0], list[list[float]]()  # a block: the sum of what is wanted, and how many want it
-    for above, below in pairwise(heights):
-        offsets.append(offsets[-1] + (above + below) / 2)
+    offsets = [*accumulate(((above + below) / 2 for above, below in pairwise(heights)), initial=0.0)]
+    blocks = list[list[float]]()  # of each the sum of what is wanted, and how many want it
     for want, offset in zip(wanted, offsets, strict=False):
         blocks.append([want - offset, 1])
         while len(blocks) > 1 and blocks[-2][0] / blocks[-2][1] > blocks[-1][0] / blocks[-1][1]:
@@ -98,8 +89,7 @@ def _columns(ways: Sequence[Sequence[Sequence[Spot]]], level: Sequence[int]) -> 
     """Return the spots of each level, as a walk from box 0 finds them, and each spot's neighbours left and right."""
     columns: list[list[Spot]] = [[] for _ in range(max(level) + 1)]
     neighbours: Neighbours = {}
-    todo = [0]
-    seen = {0}
+    todo, seen = [0], {0}
     while todo:
         v = todo.pop()
         for way in ways[v] or [[(v, level[v])]]:
@@ -112,8 +102,8 @@ def _columns(ways: Sequence[Sequence[Sequence[Spot]]], level: Sequence[int]) -> 
                 port = _port(k, len(ways[v])) if right == way[-1] else 0.0
                 neighbours[left][1].setdefault(right, port)
                 neighbours[right][0].setdefault(left, port)
-        new = [way[0][0] for way in reversed(ways[v])]
-        todo += [u for i, u in enumerate(new) if u not in seen and u not in new[:i]]
+        new = [u for u in dict.fromkeys(way[0][0] for way in reversed(ways[v])) if u not in seen]
+        todo += new
         seen.update(new)
     return columns, neighbours
 

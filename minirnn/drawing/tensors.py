@@ -1,9 +1,24 @@
-"""The graph below a Tensor, drawn: knows of Tensors and nodes what it reads of them, and imports neither."""
+"""The graph below a Tensor: a box for each op, leaf and constant, with arrows from what it reads.
 
-from dataclasses import replace
-from typing import Any
+Knows of Tensors and nodes what it reads of them, and imports neither.
+"""
 
-from minirnn.drawing import graph
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from minirnn.drawing.canvas import SIZE, Canvas, fitted, plain, width
+from minirnn.drawing.layout import layered
+
+_ROOM, _SMALL, _PORT = 220, SIZE - 2, 9  # widest text, size of the second line, pixels between lines into a box
+
+
+class Seen(NamedTuple):
+    """What is drawn of one thing."""
+
+    name: str  # the first line in its box
+    remark: str  # the second, which may be empty
+    style: str  # "input", "plain", "output" or "constant"
+    inputs: Sequence[Any] = ()  # the things that it reads
 
 
 def draw(tensor: Any, most: int) -> str:
@@ -15,7 +30,7 @@ def draw(tensor: Any, most: int) -> str:
         If there are more than ``most`` boxes.
     """
     root = tensor if tensor._node is None else tensor._node.box()
-    seen, inputs = graph.walk(root, _look)
+    seen, inputs = _walk(root)
     if len(seen) > most:
         raise ValueError(
             f"Tensor.to_svg: max_nodes must be at least the {len(seen)} boxes of this graph, got {most}: try a "
@@ -23,20 +38,68 @@ def draw(tensor: Any, most: int) -> str:
             f"max_nodes={len(seen)}"
         )
     if root is not tensor:
-        seen[0] = replace(seen[0], remark=f"{tensor.shape} {tensor.dtype}", style="output")
-    return graph.draw(seen, inputs, f"The graph of {tensor._label()}")
+        seen[0] = seen[0]._replace(remark=f"{tensor.shape} {tensor.dtype}", style="output")
+    return _document(seen, inputs, f"The graph of {tensor._label()}")
 
 
-def _look(thing: Any) -> graph.Seen:
+def _walk(root: Any) -> tuple[list[Seen], list[list[int]]]:
+    """Return everything that ``root`` is made of, itself first, and for each the numbers of its inputs.
+
+    Things are told apart by identity. There is no recursion, however deep the graph.
+    """
+    things, seen, inputs = [root], list[Seen](), list[list[int]]()
+    number = {id(root): 0}
+    for thing in things:  # grows as it goes
+        what = _look(thing)
+        seen.append(what)
+        inputs.append([])
+        for read in what.inputs:
+            if id(read) not in number:
+                things.append(read)
+            inputs[-1].append(number.setdefault(id(read), len(number)))
+    return seen, inputs
+
+
+def _document(seen: Sequence[Seen], inputs: Sequence[Sequence[int]], title: str) -> str:
+    """Draw what `_walk` has found as one SVG document, from left to right."""
+    sizes = [_size(what, len(read)) for what, read in zip(seen, inputs, strict=True)]
+    (places, lines), canvas = layered(inputs, sizes), Canvas()
+    for own in lines:
+        for line in own:
+            canvas.curve(line)
+    for what, (x, y), (w, h) in zip(seen, places, sizes, strict=True):
+        canvas.box(x, y, w, h, what.style, h / 2 if what.style in ("input", "constant") else 6)
+        canvas.text(x, y - 8 * bool(what.remark), plain(fitted(what.name, _ROOM)))
+        if what.remark:
+            canvas.text(x, y + 9, plain(fitted(what.remark, _ROOM, _SMALL)), size=_SMALL, style="muted")
+    canvas.text(canvas.left, canvas.top - 22, plain(title), "start", SIZE + 1, "strong")
+    return canvas.document(title, _description(seen, inputs))
+
+
+def _size(what: Seen, inputs: int) -> tuple[float, float]:
+    wide = max(width(plain(fitted(what.name, _ROOM))), width(plain(fitted(what.remark, _ROOM, _SMALL)), _SMALL))
+    return max(wide + 22, 48), max(44 if what.remark else 30, (inputs + 1) * _PORT)
+
+
+def _description(seen: Sequence[Seen], inputs: Sequence[Sequence[int]]) -> str:
+    said = [
+        f"{what.name} of {', '.join(seen[u].name for u in read)}"
+        for what, read in zip(seen, inputs, strict=True)
+        if read
+    ]
+    return f"{len(seen)} boxes, from what is given on the left to the result on the right. {'; '.join(said)}"
+
+
+def _look(thing: Any) -> Seen:
     """Return what is drawn of a node, of a leaf, or of a constant of which nothing is known but that it is one."""
     if hasattr(thing, "edges"):
         if thing.edges is None:
-            return graph.Seen(thing.op.name, "used up by backward()", "constant")
-        return graph.Seen(thing.op.name, "", "plain", [_drawn(x) for x in thing.inputs()])
+            return Seen(thing.op.name, "used up by backward()", "constant")
+        return Seen(thing.op.name, "", "plain", [_drawn(x) for x in thing.inputs()])
     if not hasattr(thing, "requires_grad"):
-        return graph.Seen("constant", "", "constant")
+        return Seen("constant", "", "constant")
     name = getattr(thing, "name", "") or ("leaf" if thing.requires_grad else "constant")
-    return graph.Seen(name, f"{thing.shape} {thing.dtype}", "input" if thing.requires_grad else "constant")
+    return Seen(name, f"{thing.shape} {thing.dtype}", "input" if thing.requires_grad else "constant")
 
 
 def _drawn(read: Any) -> Any:

@@ -4,12 +4,22 @@ The two panels draw the same `Column`: once with loops, and once for each step w
 next. Of a long sequence the first steps and the last stand for all.
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
 
-from minirnn.drawing.blocks import Box, Cell, Picture, last
-from minirnn.drawing.canvas import Canvas, Point
-from minirnn.drawing.column import BOX, LANE, PILL, RISE, Column, cell_width, draw_box, label_width, pill
-from minirnn.drawing.text import SIZE, Piece, fitted, maths, parameter, plain
+from minirnn.drawing.blocks import Block, Both, Box, Cell, Picture, Tower, Weight, last
+from minirnn.drawing.canvas import SIZE, Canvas, Piece, Point, fitted, maths, parameter, plain, width
+
+CELL, BOX, PILL = 66, 30, 26
+"""Heights."""
+
+RISE = 46
+"""How long the line into a block is; its label stands beside it."""
+
+LANE = 15
+"""How far from a cell a line passes it."""
+
+_SMALL = SIZE - 2
 
 SHOWN = 5
 """Longest sequence whose steps are all drawn."""
@@ -30,24 +40,21 @@ def draw(picture: Picture, T: int) -> str:
     top, left, right = paper.top - 26, paper.left, paper.right
     paper.text(left, top, plain("with its loop"), "start", style="muted")
     many = "1 step" if T == 1 else f"{T:,} steps, the same weights at each"
-    where = across + steps.left
-    paper.text(where, top, plain(f"unrolled through time, T = {many}"), "start", style="muted")
+    paper.text(across + steps.left, top, plain(f"unrolled through time, T = {many}"), "start", style="muted")
     room = max(right, paper.right) - left
     paper.text(left, top - 30, plain(fitted(picture.title, room, SIZE + 1)), "start", SIZE + 1, "strong")
     below = paper.bottom + 30
-    for equation in picture.equations:
-        paper.text(left, below, maths(equation), "start")
-        below += 22
+    for i, equation in enumerate(picture.equations):
+        paper.text(left, below + 22 * i, maths(equation), "start")
     return paper.document(picture.title, _description(picture, T))
 
 
 def _description(picture: Picture, T: int) -> str:
-    cells = Column(picture, _HALF).cells
     parts = [
         f"{cell.kind} with {', '.join(cell.gates)}, H = {cell.size}, going {'back' if cell.reverse else 'forward'} in "
         f"time, its state {', '.join(cell.states)} fed back through {cell.around.name} {cell.around.shape}, its input "
         f"through {cell.into.name} {cell.into.shape}"
-        for cell, _ in cells
+        for cell, _ in Column(picture, _HALF).cells
     ]
     return f"Left: the cell with its loop. Right: unrolled over T = {T} steps. From the bottom up: {'; '.join(parts)}."
 
@@ -67,7 +74,8 @@ def _folded(picture: Picture) -> Canvas:
     narrow = Column(picture, _HALF)
     half = max([_HALF, *(min(cell_width(cell), _WIDEST) / 2 for cell, _ in narrow.cells)])
     if narrow.dots:  # the label of a line stands between it and the line that passes
-        half = max([half, *(label_width(cell.into) for cell, _ in narrow.cells)])
+        labels = [parameter(cell.into.name, cell.into.shape) for cell, _ in narrow.cells]
+        half = max([half, *(width(label) + 8 for label in labels)])
     column = Column(picture, half)
     for cell, y in column.cells:
         _loop(canvas, y, half, cell)
@@ -77,13 +85,10 @@ def _folded(picture: Picture) -> Canvas:
     inputs = "class ids" if picture.size is None else f"D = {picture.size}"
     canvas.text(right + 8, 0, plain(inputs), "start", style="muted")
     right = pill(canvas, 0, column.top, f"{_letter(picture)}_{{{t}}}", "output")
-    canvas.text(right + 8, column.top, plain(_size_out(picture, column)), "start", style="muted")
+    top, _ = column.placed[-1]
+    size = "" if top.size is None else f"{'H' if picture.head is None else 'P'} = {top.size}"
+    canvas.text(right + 8, column.top, plain(size), "start", style="muted")
     return canvas
-
-
-def _size_out(picture: Picture, column: Column) -> str:
-    top = column.placed[-1].block
-    return "" if top.size is None else f"{'H' if picture.head is None else 'P'} = {top.size}"
 
 
 def _loop(canvas: Canvas, y: float, half: float, cell: Cell) -> None:
@@ -139,17 +144,13 @@ class _Unrolled:
             for y in [0.0, Column(self.picture, _HALF, self.picture.every).top, *(y for _, y in self.cells)]:
                 self.canvas.text(x, y, plain("⋯"), size=SIZE + 7)
             return
-        full = self.picture.every or self._is_last(step)
+        ways = last(self.picture.block)  # a head that reads the last step only stands there; of two ways it reads both
+        full = self.picture.every or (len(ways) < 2 and step == (0 if True in ways else self.T - 1))
         column = Column(self.picture, _HALF, full)
         column.draw(self.canvas, x, shapes=False)
         pill(self.canvas, x, 0, f"x_{{{self._name(step)}}}", "input")
-        letter = _letter(self.picture, full)
-        pill(self.canvas, x, column.top, f"{letter}_{{{self._name(step)}}}", "output" if full else "plain")
-
-    def _is_last(self, step: int) -> bool:
-        """Whether a head that reads the last step only stands on this one; of two directions it reads the ends."""
-        ways = last(self.picture.block)
-        return len(ways) < 2 and step == (0 if True in ways else self.T - 1)
+        out = f"{_letter(self.picture, full)}_{{{self._name(step)}}}"
+        pill(self.canvas, x, column.top, out, "output" if full else "plain")
 
     def _head_of_both(self, head: Box) -> None:
         """Draw the head of two directions, above all steps: it reads what each returned at its own last step."""
@@ -167,24 +168,20 @@ class _Unrolled:
 
     def _state(self, cell: Cell, y: float) -> None:
         """Draw the arrows between the steps of one cell, in the order in which they are processed."""
-        order = self.steps[::-1] if cell.reverse else self.steps
         way = -1 if cell.reverse else 1
         first, final = (self.T - 1, 0) if cell.reverse else (0, self.T - 1)
         start, end = self.x[first] - way * self.end, self.x[final] + way * self.end
         self._arrows(cell, y, (start, self.x[first] - way * _HALF), None, True)
-        for a, b in pairwise(order):
+        for a, b in pairwise(self.steps[::way]):
             before, after = _HALF if a is not None else _DOTS, _HALF if b is not None else _DOTS
-            self._arrows(cell, y, (self.x[a] + way * before, self.x[b] - way * after), self._source(a, b, way), True)
+            source = a if a is not None else (b or 0) - way  # the step that the arrow comes from
+            self._arrows(cell, y, (self.x[a] + way * before, self.x[b] - way * after), source, True)
         self._arrows(cell, y, (self.x[final] + way * _HALF, end), final, False)
         for x, word in ((start, "initial"), (end, "final")):
             anchor = "end" if (x == start) is (way == 1) else "start"
             out = -6 if anchor == "end" else 6
             self.canvas.text(x + out, y - 8, plain(word), anchor, style="muted")
             self.canvas.text(x + out, y + 8, plain("state"), anchor, style="muted")
-
-    def _source(self, a: int | None, b: int | None, way: int) -> int:
-        """Return the step that the arrow from a to b comes from."""
-        return a if a is not None else (b or 0) - way
 
     def _arrows(self, cell: Cell, y: float, span: Point, source: int | None, goes_on: bool) -> None:
         """Draw what goes from one step to the next: h, and on a line of its own what the state holds beside it."""
@@ -199,3 +196,122 @@ class _Unrolled:
             self.canvas.line([(start, y + _OTHER), (end, y + _OTHER)])
             if source is not None:
                 self.canvas.text(middle, y + _OTHER + 13, _others(others, self._name(source)))
+
+
+# --- one step ---------------------------------------------------------------------------------------------------------
+# x is counted from the middle of the column, y from the middle of the input, and upwards it falls.
+
+
+class Column:
+    """The blocks of one step, placed; ``top`` is the y of the middle of what comes out.
+
+    ``half`` is half the width of a cell, and ``head`` says whether the head is part of it.
+    """
+
+    def __init__(self, picture: Picture, half: float, head: bool = True) -> None:
+        self.half = half
+        self.placed: list[tuple[Cell | Box, float]] = []  # with the y of its middle
+        self.links: list[tuple[list[Point], Weight | None]] = []  # its weight, if it has one, stands beside its end
+        self.dots: list[float] = []  # the y of where a line divides
+        out = self._put(picture.block, [(0.0, -PILL / 2)])
+        if picture.head is not None and head:
+            out = self._put(picture.head, out)
+        self.top = out[-1][1] - RISE * 0.6 - PILL / 2
+        self.links.append(([*out, (0.0, self.top + PILL / 2)], None))
+
+    @property
+    def cells(self) -> list[tuple[Cell, float]]:
+        """The cells, from the bottom up, each with its y."""
+        return [(block, y) for block, y in self.placed if isinstance(block, Cell)]
+
+    def _put(self, block: Block, path: list[Point]) -> list[Point]:
+        """Place a block where the path leads to; return where the path from it begins."""
+        if isinstance(block, Tower):
+            for one in block.blocks:
+                path = self._put(one, path)
+            return path
+        if isinstance(block, Both):
+            return self._put_both(block, path)
+        height = CELL if isinstance(block, Cell) else BOX
+        bottom = path[-1][1] - RISE
+        self.links.append(([*path, (0.0, bottom)], block.into))
+        self.placed.append((block, bottom - height / 2))
+        return [(0.0, bottom - height)]
+
+    def _put_both(self, block: Both, path: list[Point]) -> list[Point]:
+        """Place two blocks: the input passes the lower one on the left, its output the upper one on the right."""
+        lane = self.half + LANE
+        divide = path[-1][1] - 12
+        self.dots.append(divide)
+        (_, y), *_ = of_lower = self._put(block.lower, [*path, (0.0, divide)])
+        turn = y - 34
+        (_, y), *_ = of_upper = self._put(block.upper, [(0.0, divide), (-lane, divide), (-lane, turn), (0.0, turn)])
+        join = y - RISE * 0.6
+        self.placed.append((Box("concatenate", None, block.size), join - BOX / 2))
+        around = [(lane, of_lower[0][1] - 14), (lane, join - BOX / 2), (self.half, join - BOX / 2)]
+        self.links += [([*of_upper, (0.0, join)], None), ([*of_lower, (0.0, around[0][1]), *around], None)]
+        return [(0.0, join - BOX)]
+
+    def draw(self, canvas: Canvas, x: float, shapes: bool) -> None:
+        """Draw the column around x, the parameters with their shapes or by their names alone."""
+        for points, weight in self.links:
+            canvas.line([(x + dx, y) for dx, y in points])
+            if weight is not None:
+                label = parameter(weight.name, weight.shape if shapes else None)
+                canvas.text(x + 8, points[-1][1] + 20, label, "start")
+        for y in self.dots:
+            canvas.dot(x, y)
+        for block, y in self.placed:
+            if isinstance(block, Cell):
+                _draw_cell(canvas, x, y, 2 * self.half, block, shapes)
+            else:
+                draw_box(canvas, x, y, 2 * self.half, block)
+
+
+def pill(canvas: Canvas, x: float, y: float, label: str, style: str) -> float:
+    """Draw what goes in at the bottom or comes out at the top; return where it ends on the right."""
+    text = maths(label)
+    wide = max(width(text) + 18, 40)
+    canvas.box(x, y, wide, PILL, style, PILL / 2)
+    canvas.text(x, y, text)
+    return x + wide / 2
+
+
+def cell_width(cell: Cell) -> float:
+    """Return how wide a cell must be for its biases with their shapes, its gates and its kind."""
+    return max(width(_biases(cell, True), _SMALL), _gates_width(cell.gates), width(plain(cell.kind), _SMALL)) + 16
+
+
+def _biases(cell: Cell, shapes: bool) -> list[Piece]:
+    return [
+        piece
+        for i, bias in enumerate(cell.biases)
+        for piece in (*plain(", " if i else "+ "), *parameter(bias.name, bias.shape if shapes else None))
+    ]
+
+
+def _gates_width(gates: Sequence[str]) -> float:
+    return sum(max(width(plain(gate)) + 10, 19) + 3 for gate in gates) - 3
+
+
+def _draw_cell(canvas: Canvas, x: float, y: float, w: float, cell: Cell, shapes: bool) -> None:
+    canvas.box(x, y, w, CELL, "cell")
+    lines = ([cell.kind] if shapes else []), _biases(cell, shapes)
+    middle = y + (8 if lines[0] and not lines[1] else -8 if lines[1] and not lines[0] else 0)
+    for kind in lines[0]:
+        canvas.text(x, y - 22, plain(fitted(kind, w - 10, _SMALL)), size=_SMALL, style="muted")
+    gates = [fitted(gate, w - 22) for gate in cell.gates]
+    left = x - _gates_width(gates) / 2
+    for gate in gates:
+        wide = max(width(plain(gate)) + 10, 19)
+        canvas.box(left + wide / 2, middle, wide, 20, "gate", 4)
+        canvas.text(left + wide / 2, middle, plain(gate))
+        left += wide + 3
+    if lines[1]:
+        canvas.text(x, y + 21, lines[1], size=_SMALL)
+
+
+def draw_box(canvas: Canvas, x: float, y: float, w: float, box: Box) -> None:
+    """Draw a box that has no state around (x, y)."""
+    canvas.box(x, y, w, BOX, "plain")
+    canvas.text(x, y, plain(fitted(box.kind, w - 8, _SMALL)), size=_SMALL)

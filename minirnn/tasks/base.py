@@ -100,8 +100,7 @@ class Task:
         if self.kind == "regression":
             return float(((predictions - y)[counting] ** 2).mean())
         scores = predictions[counting]
-        right = (scores.argmax(axis=-1) == y[counting]) & ~np.isnan(scores).any(axis=-1)
-        return float(1 - right.mean())
+        return float(1 - ((scores.argmax(axis=-1) == y[counting]) & ~np.isnan(scores).any(axis=-1)).mean())
 
     def _keep(self, **attributes: Any) -> None:
         """Set attributes, arrays and tuples of arrays among them, which cannot be overwritten."""
@@ -153,8 +152,7 @@ class SequenceTask(Task, ABC):
         return self._draw_held_out(as_size(N, f"{caller}: N"), as_size(seed, f"{caller}: seed", 0))
 
     def _draw_held_out(self, N: int, seed: int) -> Batch:
-        sequence = np.random.SeedSequence(seed, spawn_key=(_HELD_OUT,))
-        return self._draw(N, np.random.default_rng(sequence))
+        return self._draw(N, np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_HELD_OUT,))))
 
 
 def nats(scores: Array, ids: Array) -> Array:

@@ -195,9 +195,11 @@ class VowelsTask(RecordedTask):
     input_size, output_size, baseline, goal = 12, 9, 282 / 370, 0.05
 
     def __init__(self) -> None:
-        packages = ("sktime", "aeon")  # they ship the same two files at the same place
-        folder = package_folder(packages, "VowelsTask", self.needs) / "datasets" / "data" / "JapaneseVowels"
-        parts = [read_ts(folder / f"JapaneseVowels_{part}.ts") for part in ("TRAIN", "TEST")]
+        # Both packages ship the same two files at the same place.
+        package = package_folder(("sktime", "aeon"), "VowelsTask", self.needs)
+        parts = [
+            read_ts(package / f"datasets/data/JapaneseVowels/JapaneseVowels_{part}.ts") for part in ("TRAIN", "TEST")
+        ]
         steps = [np.concatenate(sequences) for sequences, _ in parts]
         mean, deviation = steps[0].mean(axis=0), steps[0].std(axis=0)
         self._part(*(pad((each - mean) / deviation, *part) for each, part in zip(steps, parts, strict=True)))
@@ -209,8 +211,7 @@ def read_ts(path: Path) -> tuple[list[Array], Ids]:
     After the line ``@data`` a line is a sequence: its channels are separated by colons, the last field is the class,
     counted from 1, and the steps of a channel are separated by commas.
     """
-    lines = path.read_text(encoding="utf-8").split("@data", 1)[1].split()
-    fields = [line.split(":") for line in lines]
+    fields = [line.split(":") for line in path.read_text(encoding="utf-8").split("@data", 1)[1].split()]
     sequences = [np.array([channel.split(",") for channel in channels], float).T for *channels, _ in fields]
     return sequences, np.array([int(number) - 1 for *_, number in fields])
 

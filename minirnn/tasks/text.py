@@ -118,8 +118,10 @@ class TextTask(Task):
         self._keep(train_ids=ids[:train_size], held_out_ids=ids[train_size:])
 
     def __repr__(self) -> str:
-        sizes = f"{self.train_ids.size:,} to train on, {self.held_out_ids.size:,} held out"
-        return f"<TextTask: {sizes}, {len(self.vocabulary)} different characters>"
+        return (
+            f"<TextTask: {self.train_ids.size:,} to train on, {self.held_out_ids.size:,} held out, "
+            f"{len(self.vocabulary)} different characters>"
+        )
 
     def encode(self, text: str) -> Ids:
         """Turn a str of T characters into an int64 array (T,) of ids; ValueError for unknown ones."""
@@ -283,9 +285,8 @@ def _prose() -> str:
     try:
         from pydoc_data.topics import topics  # here, not above: some small Pythons come without it
     except ImportError as error:
-        hint = "try text= or path="
         raise ModuleNotFoundError(
-            f"TextTask: this Python has no pydoc_data.topics, the default text: {hint}"
+            "TextTask: this Python has no pydoc_data.topics, the default text: try text= or path="
         ) from error
     return "\n".join(topics[name] for name in sorted(topics))
 
@@ -302,8 +303,10 @@ def _read(path: str | os.PathLike[str]) -> str:
     try:
         data = file.read_bytes()
     except FileNotFoundError:
-        hint = f"check the spelling; the working directory is {str(Path.cwd())!r}"
-        raise FileNotFoundError(f"{expected}, got {str(file)!r}, which does not exist: {hint}") from None
+        raise FileNotFoundError(
+            f"{expected}, got {str(file)!r}, which does not exist: check the spelling; the working directory is "
+            f"{str(Path.cwd())!r}"
+        ) from None
     if not data:
         raise ValueError(f"{expected}, got {str(file)!r}, which is empty: try another file")
     convert = 'if it is text, try text=open(path, encoding="…").read()'
@@ -312,10 +315,9 @@ def _read(path: str | os.PathLike[str]) -> str:
             f"{expected}, got {str(file)!r}, which is binary (a NUL byte at offset {data.index(0)}): {convert}"
         )
     try:
-        text = data.decode("utf-8-sig")
+        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{expected}, got {str(file)!r}, which is not UTF-8 (byte 0x{data[error.start]:02x} at offset "
             f"{error.start}): {convert}"
         ) from error
-    return text.replace("\r\n", "\n").replace("\r", "\n")

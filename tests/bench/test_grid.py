@@ -1,10 +1,9 @@
 import pytest
 
 from minirnn.bench import grid
-from minirnn.bench.cells import KINDS
+from minirnn.bench.cells import KINDS, Trial, UnequalResultsError
 from minirnn.bench.rows import Row, Settings
 from minirnn.bench.shapes import Shape
-from minirnn.bench.trial import Trial, UnequalResultsError
 from minirnn.layers import threads
 
 SHAPE = Shape(3, 5, 2, 4)

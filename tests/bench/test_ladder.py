@@ -4,10 +4,9 @@ from numpy.testing import assert_allclose
 
 from minirnn import textbook
 from minirnn.bench import ladder
-from minirnn.bench.cells import KINDS
+from minirnn.bench.cells import KINDS, Trial, UnequalResultsError
 from minirnn.bench.rows import Row, Settings
 from minirnn.bench.shapes import Shape
-from minirnn.bench.trial import Trial, UnequalResultsError
 from minirnn.layers import threads
 
 SHAPE = Shape(3, 5, 2, 4)

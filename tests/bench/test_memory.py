@@ -3,9 +3,9 @@ import tracemalloc
 import pytest
 
 from minirnn.bench import memory
+from minirnn.bench.cells import Trial, UnequalResultsError
 from minirnn.bench.rows import Row, Settings
 from minirnn.bench.shapes import Shape
-from minirnn.bench.trial import Trial, UnequalResultsError
 
 SHAPE = Shape(4, 60, 3, 16)
 KEYS = [

@@ -35,4 +35,4 @@ def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     message = '--plot: needs matplotlib, which is not installed: try pip install "minirnn[plot]"'
     with raises(ImportError, message):
-        plot.require_matplotlib()
+        plot.plot("picture.png", {"grid": []}, "")

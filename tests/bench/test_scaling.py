@@ -1,10 +1,9 @@
 import pytest
 
 from minirnn.bench import scaling
-from minirnn.bench.cells import KINDS
+from minirnn.bench.cells import KINDS, Trial, UnequalResultsError
 from minirnn.bench.rows import Row, Settings
 from minirnn.bench.shapes import Shape
-from minirnn.bench.trial import Trial, UnequalResultsError
 
 JOB = [Shape(1, T, 3, 4) for T in (2, 4, 8)]
 

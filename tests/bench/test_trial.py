@@ -3,10 +3,9 @@ import pytest
 from error_texts import raises
 
 from minirnn import textbook
-from minirnn.bench import trial as trial_module
-from minirnn.bench.cells import KINDS
+from minirnn.bench import cells as trial_module
+from minirnn.bench.cells import KINDS, Trial, UnequalResultsError, equal
 from minirnn.bench.shapes import Shape
-from minirnn.bench.trial import Trial, UnequalResultsError, equal
 from minirnn.layers import RecurrentLayer, RecurrentOutput
 
 SHAPE = Shape(3, 5, 4, 6)

@@ -8,7 +8,7 @@ import pytest
 from terminal import run_on_a_terminal
 
 from minirnn.bench import measure, shapes
-from minirnn.bench.trial import Trial
+from minirnn.bench.cells import Trial
 from minirnn.cli import bench, main
 from minirnn.layers import RecurrentLayer, threads
 

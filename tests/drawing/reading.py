@@ -4,7 +4,7 @@ import re
 import xml.etree.ElementTree as ET
 from itertools import pairwise
 
-from minirnn.drawing.text import plain, width
+from minirnn.drawing.canvas import plain, width
 
 SVG = "{http://www.w3.org/2000/svg}"
 

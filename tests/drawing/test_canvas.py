@@ -3,8 +3,7 @@ import re
 import pytest
 from drawing.reading import SVG, parsed, texts, viewbox
 
-from minirnn.drawing.canvas import Canvas
-from minirnn.drawing.text import maths, plain
+from minirnn.drawing.canvas import Canvas, maths, plain
 
 NASTY = [
     "<script>alert(1)</script>",

@@ -38,24 +38,24 @@ def test_spread_leaves_no_overlap_and_is_the_least_squares_answer(wanted):
 @pytest.mark.parametrize("graph", [DIAMOND, SKIPPING, [[1] * 3, []], [[i + 1, 30] for i in range(30)] + [[]]])
 def test_boxes_keep_apart_and_lines_go_from_left_to_right(graph):
     sizes = [(60.0 + 7 * (i % 3), 40.0) for i in range(len(graph))]
-    layout = layered(graph, sizes)
-    for i, ((x, y), (w, h)) in enumerate(zip(layout.places, sizes, strict=True)):
-        for (u, v), (a, b) in list(zip(layout.places, sizes, strict=True))[i + 1 :]:
+    places, lines = layered(graph, sizes)
+    for i, ((x, y), (w, h)) in enumerate(zip(places, sizes, strict=True)):
+        for (u, v), (a, b) in list(zip(places, sizes, strict=True))[i + 1 :]:
             assert abs(x - u) >= (w + a) / 2 or abs(y - v) >= (h + b) / 2
-    for box, lines in enumerate(layout.lines):
-        assert len(lines) == len(graph[box])
-        for read, line in zip(graph[box], lines, strict=True):
+    for box, own in enumerate(lines):
+        assert len(own) == len(graph[box])
+        for read, line in zip(graph[box], own, strict=True):
             assert all(b[0] >= a[0] for a, b in pairwise(line))
-            assert line[0] == (layout.places[read][0] + sizes[read][0] / 2, layout.places[read][1])
-            assert line[-1][0] == layout.places[box][0] - sizes[box][0] / 2
-        ends = [line[-1][1] for line in lines]
+            assert line[0] == (places[read][0] + sizes[read][0] / 2, places[read][1])
+            assert line[-1][0] == places[box][0] - sizes[box][0] / 2
+        ends = [line[-1][1] for line in own]
         assert ends == sorted(set(ends)), "inputs enter in their order, each at a height of its own"
 
 
 def test_a_line_passes_no_box_between():
-    layout = layered(SKIPPING, [(60.0, 40.0)] * 5)
-    line = layout.lines[0][1]
-    for x, y in layout.places[1:3]:
+    places, lines = layered(SKIPPING, [(60.0, 40.0)] * 5)
+    line = lines[0][1]
+    for x, y in places[1:3]:
         heights = [v for u, v in line if abs(u - x) <= 31]
         assert heights
         assert all(abs(v - y) > 20 for v in heights)
@@ -63,7 +63,7 @@ def test_a_line_passes_no_box_between():
 
 def test_lines_that_need_not_cross_do_not():
     """Two chains into one box, found in the wrong order."""
-    layout = layered([[1, 2], [3], [4], [], []], [(60.0, 40.0)] * 5)
-    y = [place[1] for place in layout.places]
+    places, _ = layered([[1, 2], [3], [4], [], []], [(60.0, 40.0)] * 5)
+    y = [place[1] for place in places]
     assert y[1] < y[2]
     assert y[3] < y[4]

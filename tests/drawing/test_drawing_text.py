@@ -1,6 +1,6 @@
 import pytest
 
-from minirnn.drawing.text import Piece, fitted, maths, parameter, plain, width
+from minirnn.drawing.canvas import Piece, fitted, maths, parameter, plain, width
 
 
 def test_subscripts_and_parameters():
