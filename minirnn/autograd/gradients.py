@@ -53,7 +53,6 @@ def _accumulate(totals: dict[Any, Any], seed: Array) -> None:
     """Add each leaf's total to its ``grad``: the only thing a pass changes, and it comes last."""
     seen = {id(seed)}
     ready = []
-    watched = anomaly()
     for receiver, g in totals.items():
         tensor = receiver if isinstance(receiver, Tensor) else RETAINED[receiver]()
         if tensor is None:
@@ -65,7 +64,7 @@ def _accumulate(totals: dict[Any, Any], seed: Array) -> None:
         if g.base is not None or id(g) in seen:
             g = g.copy()  # each owns its grad: rules may hand the same array, or views of it, to several inputs
         seen.add(id(g))
-        if watched:
+        if anomaly():
             check_finite(g, f"the gradient of {tensor._label()}", "look at the ops that it goes into")
         ready.append((tensor, g))
     with _ACCUMULATE:
@@ -186,12 +185,11 @@ def _check(g: Any, node: Node) -> None:
     """Look at a gradient of a pass within `detect_anomaly`."""
     if isinstance(node, OutputNode):
         return  # its kernel's node is next, and gets this gradient with those of the other outputs
-    of_its_own = getattr(node.op, "check_gradients", None)
-    if of_its_own is not None:
-        of_its_own(g)
-        return
-    for part in g.values() if isinstance(g, dict) else (g,):
-        check_finite(np.asarray(part), f"the gradient of the output of {node.op.name}", "look at what follows it")
+    if hasattr(node.op, "check_gradients"):
+        node.op.check_gradients(g)
+    else:
+        for part in g.values() if isinstance(g, dict) else (g,):
+            check_finite(np.asarray(part), f"the gradient of the output of {node.op.name}", "look at what follows it")
 
 
 # --- recorded passes (create_graph) ----------------------------------------------------------------------------------
@@ -203,23 +201,19 @@ def _open_recorded(node: Node, g: Any) -> Iterable[Any]:
         return edges_with(_rerun(node, g))
     if type(node) is not Node:
         return node.open(g)
-    edges = []
-    for j, edge in enumerate(node.edges):
-        if edge is not None:
-            receiver, vjp, saved = edge
-            roles = node.op.rules[0 if node.op.variadic else j].roles
-            edges.append((receiver, vjp, [_in_the_graph(node, v, role) for v, role in zip(saved, roles, strict=True)]))
-    return edges
+    rules = node.op.rules * (len(node.edges) if node.op.variadic else 1)
+    return [
+        (edge[0], edge[1], [_in_the_graph(node, v, role) for v, role in zip(edge[2], rule.roles, strict=True)])
+        for edge, rule in zip(node.edges, rules, strict=True)
+        if edge is not None
+    ]
 
 
 def _in_the_graph(node: Node, value: Any, role: int | None) -> Any:
-    """Give a saved value its place in the graph back."""
-    if role is None:
+    """Give a saved value its place in the graph back; what is no input that wants a gradient is a constant."""
+    if role is None or (role != OUTPUT and node.edges[role] is None):
         return value
-    if role == OUTPUT:
-        return wrap(value, node)
-    edge = node.edges[role]
-    return value if edge is None else _at(edge[0], value)
+    return _at(node if role == OUTPUT else node.edges[role][0], value)
 
 
 def _at(receiver: Any, value: Array) -> "Tensor":
@@ -230,15 +224,11 @@ def _rerun(node: KernelNode, received: Any) -> list[tuple[Any, Any]]:
     """Go through a kernel by way of its ops: run them again, and back through them."""
     receivers, _, _, rerun, arrays = node.edges
     # Identities fence the rerun off: gradients stop at them, so each input gets its own share and no more.
-    inputs: list[Tensor | None] = []
-    fences: dict[Any, Any] = {}
-    for receiver, array in zip(receivers, arrays, strict=True):
-        if receiver is None:
-            inputs.append(None if array is None else wrap(array))
-        else:
-            fence = unary(ops.identity, _at(receiver, array))
-            fences[fence._node] = receiver
-            inputs.append(fence)
+    inputs: list[Any] = [
+        unary(ops.identity, _at(receiver, array)) if receiver is not None else None if array is None else wrap(array)
+        for receiver, array in zip(receivers, arrays, strict=True)
+    ]
+    fences = {x._node: receiver for x, receiver in zip(inputs, receivers, strict=True) if receiver is not None}
     outputs = rerun(*inputs)
     totals: dict[Any, Any] = {}
     for i, g in received.items():

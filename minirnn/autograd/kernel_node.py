@@ -55,13 +55,11 @@ class KernelNode(Node):
     def open(self, g: "Received") -> Iterable[Any]:
         """Run the kernel's backward on the gradients of its outputs; the edges only hand its results on."""
         receivers, wanted, backward, _, _ = self.edges
-        gradients = backward(g, wanted)
-        return edges_with(zip(receivers, gradients, strict=True))
+        return edges_with(zip(receivers, backward(g, wanted), strict=True))
 
     def inputs(self) -> list[Any]:
         """Return what each input is that there is: a node, a leaf, or a constant."""
-        receivers, _, _, _, arrays = self.edges
-        pairs = zip(receivers, arrays, strict=True)
+        pairs = zip(self.edges[0], self.edges[4], strict=True)
         return [wrap(array) if receiver is None else receiver for receiver, array in pairs if array is not None]
 
     def receivers(self) -> list[Any]:
@@ -84,11 +82,7 @@ class OutputNode(Node):
 
 def edges_with(pairs: Iterable[tuple[Any, Any]]) -> list[Any]:
     """Return edges for gradients that are known already, given with their receivers."""
-    return [(receiver, _known, (gi,)) for receiver, gi in pairs if receiver is not None and gi is not None]
-
-
-def _known(_: Any, gi: Any) -> Any:
-    return gi
+    return [(receiver, lambda _, gi: gi, (gi,)) for receiver, gi in pairs if receiver is not None and gi is not None]
 
 
 class Received(dict[int, Any]):

@@ -68,10 +68,8 @@ def _parameters(function: Callable[..., Any]) -> tuple[tuple[str, ...], tuple[st
 def _expression(name: str) -> str:
     if name == "xs_ends":
         return "_ends(xs, axis)"
-    for suffix in ("shape", "dtype"):
-        if name.endswith("_" + suffix):
-            return f"{name.removesuffix('_' + suffix)}.{suffix}"
-    return name
+    of, _, attribute = name.rpartition("_")
+    return f"{of}.{attribute}" if of and attribute in ("shape", "dtype") else name
 
 
 def _ends(xs: Sequence[Array], axis: int) -> list[int]:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from minirnn.arguments import as_array
 from minirnn.autograd.modes import ANOMALY, MODE, OBSERVE, OBSERVER, RECORD, check_finite
 from minirnn.autograd.op import Op
-from minirnn.autograd.operands import alike
 from minirnn.autograd.tape import Node
 
 if TYPE_CHECKING:  # it is made of what stands here, and comes here when it is ready: the last lines of tensor.py
@@ -61,12 +61,7 @@ def receiver_of(x: Any) -> Any:
 
 def guards_of(inputs: Iterable[Any]) -> "tuple[tuple[Tensor, int], ...] | None":
     """Return the leaves whose memory the inputs show, with the version of their data."""
-    guards: tuple[tuple[Tensor, int], ...] = ()
-    for x in inputs:
-        leaf = leaf_behind(x)
-        if leaf is not None:
-            guards += ((leaf, leaf._version),)
-    return guards or None
+    return tuple([(leaf, leaf._version) for x in inputs if (leaf := leaf_behind(x)) is not None]) or None
 
 
 def leaf_behind(x: Any) -> "Tensor | None":
@@ -115,14 +110,12 @@ def unary(op: Op, x: Any, **settings: Any) -> "Tensor":
         y = op.forward(data, **settings)
     except ValueError as error:
         raise _misfit(op, (data,), error) from None
-    receiver: Any = x._node
-    if receiver is None and x._requires_grad:
-        receiver = x
+    receiver: Any = x._node or (x if x._requires_grad else None)
     node = None
     if receiver is not None:
         rule = op.rules[0]
-        guards = guards_of((x,)) if rule.reads else None
-        node = Node(op, ((receiver, rule.vjp, rule.save(y, data, **settings)),), guards)
+        edge = receiver, rule.vjp, rule.save(y, data, **settings)
+        node = Node(op, (edge,), guards_of((x,)) if rule.reads else None)
     return wrap(y, node, x if op.view else None)
 
 
@@ -156,3 +149,52 @@ def binary(op: Op, a: Any, b: Any) -> "Tensor":
     elif a_edge is None:
         return wrap(y)
     return wrap(y, Node(op, (a_edge, b_edge), guards_of([(a, b)[j] for j in read]) if read else None))
+
+
+# --- what may stand beside a Tensor, and how both come to one dtype ---------------------------------------------------
+
+
+def alike(a: Any, b: Any) -> tuple[Any, Any]:
+    """Bring two operands, one a Tensor at least, to one dtype: a Tensor's wins over a number's, a wider one wins.
+
+    Two NotImplemented come back for what cannot be an operand.
+    """
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        if a.ndim == 0 < b.ndim and b.dtype.kind == "f":
+            return a.astype(b.dtype), b
+        if b.ndim == 0 < a.ndim and a.dtype.kind == "f":
+            return a, b.astype(a.dtype)
+        dtype = common_dtype(a.dtype, b.dtype)
+        return a.astype(dtype), b.astype(dtype)
+    if isinstance(a, Tensor):
+        return _with_constant(a, b)
+    b, a = _with_constant(b, a)
+    return a, b
+
+
+def _with_constant(t: "Tensor", c: Any) -> tuple[Any, Any]:
+    if isinstance(c, (int, float)):  # a bool is an int; numpy gives them the array's dtype by itself
+        return t, float(c) if type(c) is np.float64 else c  # np.float64 is a float, but would widen float32
+    if isinstance(c, np.ndarray):
+        c = np.asarray(c)  # np.matrix has its own idea of a product
+        if c.dtype is t._data.dtype:
+            return t, c
+    elif isinstance(c, list | tuple):
+        c = as_array(c if t.dtype.kind == "f" else np.asarray(c), "operand", t.dtype)
+    elif not isinstance(c, np.generic):
+        return NotImplemented, NotImplemented
+    if c.dtype.kind not in "biuf":
+        raise TypeError(f"operand must be an array of numbers, got dtype {c.dtype}")
+    if c.ndim == 0:
+        return t, c.item()  # a number: numpy lets the array's dtype stand
+    dtype = c.dtype if t.ndim == 0 and c.dtype.kind == "f" else common_dtype(t.dtype, c.dtype)
+    return t.astype(dtype), c.astype(dtype, copy=False)
+
+
+def common_dtype(a: np.dtype[Any], b: np.dtype[Any]) -> np.dtype[Any]:
+    """Numpy's promotion, but that integers and bools never widen a float."""
+    if a.kind == "f" != b.kind:
+        return a
+    if b.kind == "f" != a.kind:
+        return b
+    return np.result_type(a, b)

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from minirnn.autograd.indexed import IndexedGradient, scatter_add
+from minirnn.autograd.shapes import IndexedGradient, scatter_add
 
 _numbers = itertools.count(0, -1)  # falling, so that the newest node is the smallest in a heap
 
@@ -80,7 +80,7 @@ def run(
     only: Set[Any] | None = None,
     capture: Iterable[Any] = (),
     open: Callable[[Node, Any], Iterable[Any]] | None = None,
-    add_at: Callable[..., Any] = scatter_add,
+    add_at: Callable[..., Any] = scatter_add.forward,
     check: Callable[[Any, Node], None] | None = None,
 ) -> dict[Any, Any]:
     """Send ``gradient``, that of the node or leaf ``root``, back; return the total that each leaf received.
@@ -154,7 +154,10 @@ def call_hooks(hooks: Sequence[Callable[[Any], Any]], g: Any) -> Any:
     """Give the gradient to each hook in turn; what a hook returns, unless None, takes its place."""
     is_array = isinstance(g, np.ndarray | np.generic)
     for hook in tuple(hooks):
-        replacement = hook(_read_only_copy(g) if is_array else g)
+        shown = np.array(g) if is_array else g
+        if is_array:
+            shown.flags.writeable = False  # arrays are shared between receivers
+        replacement = hook(shown)
         if replacement is not None:
             if getattr(replacement, "shape", None) != g.shape:
                 raise ValueError(
@@ -163,13 +166,6 @@ def call_hooks(hooks: Sequence[Callable[[Any], Any]], g: Any) -> Any:
                 )
             g = np.array(replacement, dtype=g.dtype) if is_array else replacement.astype(g.dtype)
     return g
-
-
-def _read_only_copy(g: Any) -> Any:
-    """Return what a hook may see and keep: arrays are shared between receivers, so it must not write into them."""
-    copy = np.array(g)
-    copy.flags.writeable = False
-    return copy
 
 
 def freed(node: Node) -> str:

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 
 from minirnn.arguments import Array, as_array, as_size
-from minirnn.autograd import functions, gradients, numpy_protocol, operands, ops, record, shapes
+from minirnn.autograd import functions, gradients, ops, record, shapes
 from minirnn.autograd.kernel_node import apply_kernel, will_record
 from minirnn.autograd.op import Op
-from minirnn.autograd.operands import plain_index
 from minirnn.autograd.record import apply, binary, leaf_behind, receiver_of, unary, wrap
 from minirnn.autograd.tape import FreedGraphError, Node
 
@@ -210,8 +209,8 @@ class Tensor:
     def __reduce__(self) -> Any:
         if self._node is not None:
             raise TypeError("Tensor: only leaves can be copied or pickled, and this has a graph behind it; detach() it")
-        state = {"_grad": self._grad, "_hooks": self._hooks and list(self._hooks)}
-        return _remade, (type(self), self._data, self._requires_grad), (None, state)
+        state = None, {"_grad": self._grad, "_hooks": self._hooks and list(self._hooks)}
+        return _remade, (type(self), self._data, self._requires_grad), state
 
     # --- going back --------------------------------------------------------------------------------------------------
 
@@ -226,12 +225,9 @@ class Tensor:
             raise RuntimeError(
                 "register_hook: this Tensor does not require a gradient, so the hook would never be called"
             )
-        holder: Any = self if self._node is None else self._node
-        slot = "_hooks" if self._node is None else "hooks"
-        hooks = getattr(holder, slot)
-        if hooks is None:
-            hooks = []
-            setattr(holder, slot, hooks)
+        holder, slot = (self, "_hooks") if self._node is None else (self._node, "hooks")
+        hooks = getattr(holder, slot) or []
+        setattr(holder, slot, hooks)
         hooks.append(hook)
         left = [hook]
 
@@ -294,10 +290,10 @@ class Tensor:
         return unary(ops.neg, self)
 
     def __getitem__(self, index: Any) -> "Tensor":
-        return unary(shapes.getitem, self, index=plain_index(index))
+        return unary(shapes.getitem, self, index=_plain(index))
 
-    __array_ufunc__ = numpy_protocol.array_ufunc
-    __array_function__ = numpy_protocol.array_function
+    __array_ufunc__ = functions.array_ufunc
+    __array_function__ = functions.array_function
 
     # Comparisons are constants, so they are plain arrays of bools.
     __lt__ = _comparison(np.less)
@@ -339,6 +335,15 @@ def _unpacked(arguments: tuple[Any, ...]) -> tuple[int, ...]:
     return tuple(arguments[0]) if len(arguments) == 1 and isinstance(arguments[0], tuple | list) else arguments
 
 
+def _plain(index: Any) -> Any:
+    """Return an index without Tensors and lists in it."""
+    if isinstance(index, tuple):
+        return tuple(_plain(i) for i in index)
+    if isinstance(index, Tensor):
+        return index._data
+    return np.asarray(index, None if index else int) if isinstance(index, list) else index
+
+
 def _remade(kind: Callable[..., Tensor], data: Array, *more: Any) -> Tensor:
     """Make the copy of a leaf, with a dtype that is numpy's own object again: ops ask for it by identity."""
     plain = np.dtype(data.dtype.type)
@@ -346,5 +351,5 @@ def _remade(kind: Callable[..., Tensor], data: Array, *more: Any) -> Tensor:
 
 
 # A Tensor is made of what stands there, and what stands there makes Tensors in turn.
-for _module in (operands, record, functions, gradients, numpy_protocol):
+for _module in (record, functions, gradients):
     vars(_module)["Tensor"] = Tensor
