@@ -166,8 +166,7 @@ def class_ids(ids: Any, classes: int, argument: str) -> npt.NDArray[np.integer[A
     array = np.asarray(ids)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{argument} must be integers 0 … {classes - 1}, got {describe(array)}: try ids.astype(int)")
-    outside = (array < 0) | (array >= classes)
-    if outside.any():
+    if (outside := (array < 0) | (array >= classes)).any():
         at = tuple(int(i) for i in np.argwhere(outside)[0])
         raise IndexError(f"{argument} must be integers 0 … {classes - 1}, got {array[at]} at {list(at)}")
     return array
@@ -186,8 +185,10 @@ def as_array(data: Any, argument: str, dtype: npt.DTypeLike = np.float32) -> Arr
     try:
         array = np.asarray(data)
     except ValueError:
-        hint = "its parts differ in length, so pad them to one length"
-        raise TypeError(f"{argument} must be an array of numbers, got a ragged list: {hint}") from None
+        raise TypeError(
+            f"{argument} must be an array of numbers, got a ragged list: "
+            "its parts differ in length, so pad them to one length"
+        ) from None
     if array.dtype.kind not in "biuf":
         raise TypeError(
             f"{argument} must be an array of numbers (bool, int or float), got {type(data).__name__} of dtype "

@@ -26,8 +26,6 @@ from typing import Any
 
 Shape = tuple[int, ...]
 
-TABLE_HEADER = ("name", "shape (row convention)", "shape (column convention)", "formula", "count")
-
 NOTES = (
     "The count does not depend on the length T of the sequence: every step uses the same arrays.",
     "The count does not depend on the activation φ: sigmoid, tanh and ReLU have no parameters.",
@@ -110,14 +108,12 @@ class ParameterCount:
     def elsewhere(self) -> dict[str, int]:
         """What "torch", "keras" and "onnx" count for the recurrent layer; `reconciliation` says why."""
         blocks = self.blocks * self.n
-        weights = blocks * (self.m + self.n)
         biases = {"torch": 2, "keras": 2 if self.reset_after else 1, "onnx": 2}
-        return {library: weights + self.bias * number * blocks for library, number in biases.items()}
+        return {library: blocks * (self.m + self.n + self.bias * number) for library, number in biases.items()}
 
     def table(self) -> str:
         """Return a text table of the arrays (name, shape in both conventions, formula, count) with the total below."""
-        rows = [(t.name, t.shape, t.shape_column, f"{t.formula} = {t.numbers}", t.count) for t in self.terms]
-        return render_table(rows, TABLE_HEADER, total=("total", "", "", "", self.total))
+        return table(self.terms)
 
     def reconciliation(self) -> list[str]:
         """Return a line each on what torch, Keras and ONNX count for the same recurrent layer, and why.
@@ -138,21 +134,18 @@ class ParameterCount:
         """
         if not self.cell:
             return []
-        before = 1 if self.reset_after else 0
         torch, keras, onnx = {
             "elman": ("torch nn.RNN", "Keras SimpleRNN", "ONNX RNN"),
             "lstm": ("torch nn.LSTM", "Keras LSTM", "ONNX LSTM"),
             "gru": (
                 "torch nn.GRU",
                 f"Keras GRU(reset_after={self.reset_after})",
-                f"ONNX GRU(linear_before_reset={before})",
+                f"ONNX GRU(linear_before_reset={int(bool(self.reset_after))})",
             ),
         }[self.cell]
         size = self.blocks * self.n
-        if self.reset_after:
-            act = f"; of the second, only b_hn ({self.n},) cannot be folded into the first"
-        else:
-            act = ", which are added up and act as one"
+        folded = f"; of the second, only b_hn ({self.n},) cannot be folded into the first"
+        act = folded if self.reset_after else ", which are added up and act as one"
         if self.bias:
             why = {
                 torch: f"two biases, b_ih ({size},) and b_hh ({size},){act}",
@@ -163,11 +156,11 @@ class ParameterCount:
             why = {torch: "bias=False", keras: "use_bias=False", onnx: "its input B is optional and left out"}
         if self.reset_after is False:
             why[torch] = "but this is another cell, the one with reset_after=True; torch has no other"
-        lines = []
-        for (name, reason), count in zip(why.items(), self.elsewhere.values(), strict=True):
-            more = count - self.recurrent
-            equation = f"{count} = {self.recurrent} + {more}" if more else f"{count}, the same"
-            lines.append(f"{name}: {equation}: {reason}.")
+        own = self.recurrent
+        lines = [
+            f"{name}: {f'{count} = {own} + {count - own}' if count != own else f'{count}, the same'}: {reason}."
+            for (name, reason), count in zip(why.items(), self.elsewhere.values(), strict=True)
+        ]
         return lines + ([f"The head counts {self.head} everywhere."] if self.head else [])
 
     def to_dict(self) -> dict[str, Any]:
@@ -249,6 +242,13 @@ def layer(cell: str, blocks: int, m: int, n: int, bias: bool, reset_after: bool 
     return _count(cell, blocks, m, n, None, bias, reset_after)
 
 
+def table(terms: Iterable[Term]) -> str:
+    """Return a text table of arrays (name, shape in both conventions, formula, count) with the total below."""
+    rows = [(t.name, t.shape, t.shape_column, f"{t.formula} = {t.numbers}", t.count) for t in terms]
+    header = ("name", "shape (row convention)", "shape (column convention)", "formula", "count")
+    return render_table(rows, header, total=("total", "", "", "", sum(row[-1] for row in rows)))
+
+
 def render_table(
     rows: Iterable[Sequence[object]], header: Sequence[str], *, total: Sequence[object] | None = None
 ) -> str:
@@ -274,10 +274,8 @@ def render_table(
     numeric = [all(isinstance(cell, int) for cell in column[1:]) and len(column) > 1 for column in columns]
 
     def line(cells: Sequence[object]) -> str:
-        aligned = [
-            f"{c!s:>{w}}" if right else f"{c!s:<{w}}" for c, w, right in zip(cells, widths, numeric, strict=True)
-        ]
-        return "  ".join(aligned).rstrip()
+        columns = zip(cells, widths, numeric, strict=True)
+        return "  ".join(f"{c!s:>{w}}" if right else f"{c!s:<{w}}" for c, w, right in columns).rstrip()
 
     rule = "  ".join("-" * width for width in widths)
     return "\n".join([line(header), rule, *map(line, body), *([rule, *map(line, last)] if last else [])])
@@ -310,9 +308,8 @@ def _count(
 
 def _term(name: str, shape: Shape, *factors: tuple[str, int]) -> Term:
     """Return the term whose count is the product of the factors."""
-    formula = "·".join(symbol for symbol, _ in factors)
-    numbers = "·".join(str(value) for _, value in factors)
-    return Term(name, shape, shape[::-1], formula, numbers, math.prod(value for _, value in factors))
+    symbols, values = zip(*factors, strict=True)
+    return Term(name, shape, shape[::-1], "·".join(symbols), "·".join(map(str, values)), math.prod(values))
 
 
 def _size(where: str, name: str, meaning: str, value: int) -> int:

@@ -278,8 +278,7 @@ def _only_without_derivative(func: Any, method: str, args: Any, kwargs: Any) -> 
             return value.data
         return type(value)(plain(v) for v in value) if type(value) in (list, tuple) else value
 
-    call = getattr(func, method) if method else func
-    result = call(*plain(args), **{k: plain(v) for k, v in kwargs.items()})
+    result = (getattr(func, method) if method else func)(*plain(args), **{k: plain(v) for k, v in kwargs.items()})
     differentiable = MODE.get() & RECORD and any(t.requires_grad for t in tensors) and _holds_floats(result)
     if differentiable and func.__name__ not in ("zeros_like", "ones_like", "empty_like"):
         module = getattr(func, "__module__", "numpy").replace("numpy", "np", 1)

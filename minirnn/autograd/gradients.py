@@ -46,11 +46,6 @@ def backward(self: "Tensor", gradient: Any = None, *, retain_graph: bool = False
     root, seed = _start(self, gradient, "backward")
     retained = [node for ref in RETAINED.keyrefs() if (node := ref()) is not None] if RETAINED else []
     totals = tape.run(root, seed, retain_graph=retain_graph, capture=retained, check=_check if anomaly() else None)
-    _accumulate(totals, seed)
-
-
-def _accumulate(totals: dict[Any, Any], seed: Array) -> None:
-    """Add each leaf's total to its ``grad``: the only thing a pass changes, and it comes last."""
     seen = {id(seed)}
     ready = []
     for receiver, g in totals.items():
@@ -67,7 +62,7 @@ def _accumulate(totals: dict[Any, Any], seed: Array) -> None:
         if anomaly():
             check_finite(g, f"the gradient of {tensor._label()}", "look at the ops that it goes into")
         ready.append((tensor, g))
-    with _ACCUMULATE:
+    with _ACCUMULATE:  # the only thing a pass changes, and it comes last
         for tensor, g in ready:
             tensor._grad = g if tensor._grad is None else tensor._grad + g
 
@@ -174,7 +169,7 @@ def between(root: Any, targets: Iterable[Any]) -> set[Any]:
             reachable.update(new)
             todo += new
     useful = reachable & targets
-    nodes = [node for node in reachable if isinstance(node, Node) and node.number < oldest]
+    nodes = (node for node in reachable if isinstance(node, Node) and node.number < oldest)
     for node in sorted(nodes, key=lambda node: -node.number):  # oldest first: inputs before what uses them
         if any(receiver in useful for receiver in node.receivers()):
             useful.add(node)

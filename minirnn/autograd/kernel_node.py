@@ -37,8 +37,8 @@ def apply_kernel(
     wanted = tuple([receiver is not None for receiver in receivers])
     if True not in wanted:
         return tuple([wrap(y) for y in outputs])
-    arrays = [None if x is None else x._data for x in inputs]
-    node = KernelNode(op, (receivers, wanted, backward, rerun, arrays), guards_of(inputs))
+    edges = receivers, wanted, backward, rerun, [None if x is None else x._data for x in inputs]
+    node = KernelNode(op, edges, guards_of(inputs))
     return tuple([wrap(y, OutputNode(node, i)) for i, y in enumerate(outputs)])
 
 
@@ -89,6 +89,5 @@ class Received(dict[int, Any]):
     """The gradients that a kernel's outputs have received, by index; an output that received none is absent."""
 
     def __add__(self, other: "Received") -> "Received":
-        for i, g in other.items():
-            self[i] = self[i] + g if i in self else g
+        self.update({i: self[i] + g if i in self else g for i, g in other.items()})
         return self

@@ -120,8 +120,8 @@ class Op:
         names = ("xs",) if self.variadic else self.inputs
         if unknown := rules.keys() - set(names):
             raise TypeError(f"{self.name}: a derivative for {', '.join(unknown)}, which is no input of it")
-        made = {name: Rule(vjp, self.inputs, self.settings, self.variadic) for name, vjp in rules.items()}
-        self.rules: tuple[Any, ...] = tuple(made.get(name) for name in names)
+        about = self.inputs, self.settings, self.variadic
+        self.rules: tuple[Any, ...] = tuple(Rule(rules[name], *about) if name in rules else None for name in names)
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"

@@ -262,8 +262,9 @@ def sum_(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Any:
 
 
 def _shared_equally(g: Any, x_shape: tuple[int, ...], axis: Axis, keepdims: bool) -> Any:
-    shared = spread(restore(g, x_shape, axis, keepdims), x_shape)
-    return shared * (1.0 / math.prod(x_shape[a] for a in axes_of(axis, len(x_shape))))
+    return spread(restore(g, x_shape, axis, keepdims), x_shape) * (
+        1.0 / math.prod(x_shape[a] for a in axes_of(axis, len(x_shape)))
+    )
 
 
 @op(x=_shared_equally)
@@ -274,8 +275,7 @@ def mean(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Any:
 
 def _to_the_extreme(g: Any, x: Any, y: Any, axis: Axis, keepdims: bool) -> Any:
     hits = (x == restore(y, x.shape, axis, keepdims)) | (x != x)  # where y is NaN, it came from the NaNs
-    share = (hits / hits.sum(axis=axis, keepdims=True)).astype(g.dtype)
-    return restore(g, x.shape, axis, keepdims) * share
+    return restore(g, x.shape, axis, keepdims) * (hits / hits.sum(axis=axis, keepdims=True)).astype(g.dtype)
 
 
 @op(x=_to_the_extreme)
@@ -335,8 +335,7 @@ def _softmax_less_one_hot(g: Any, logits: Any, ids: Array) -> Any:
 def cross_entropy(logits: Array, *, ids: Array) -> Any:
     """−ln softmax(logits)[id] in nats, (…, C) and ids (…,) → (…,); derivative g·(softmax(logits) − one_hot(id))."""
     z = logits - _shift(logits, -1)
-    picked = np.take_along_axis(z, ids[..., None], axis=-1)[..., 0]
-    return np.log(np.exp(z).sum(axis=-1)) - picked
+    return np.log(np.exp(z).sum(axis=-1)) - np.take_along_axis(z, ids[..., None], axis=-1)[..., 0]
 
 
 @op(logits=lambda g, logits, target: g * (0.5 * (1.0 + np.tanh(0.5 * logits)) - target))

@@ -92,8 +92,7 @@ def wrap(data: Any, node: Node | None = None, shown: Any = None) -> "Tensor":
 
 
 def _misfit(op: Op, arrays: Sequence[Any], error: ValueError) -> ValueError:
-    shapes = ", ".join(str(np.shape(a)) for a in arrays)
-    return ValueError(f"{op.name}: inputs of shapes {shapes} do not fit: {error}")
+    return ValueError(f"{op.name}: inputs of shapes {', '.join(str(np.shape(a)) for a in arrays)} do not fit: {error}")
 
 
 # --- the same for one and for two inputs, since most ops of a long graph come this way -------------------------------
@@ -114,8 +113,8 @@ def unary(op: Op, x: Any, **settings: Any) -> "Tensor":
     node = None
     if receiver is not None:
         rule = op.rules[0]
-        edge = receiver, rule.vjp, rule.save(y, data, **settings)
-        node = Node(op, (edge,), guards_of((x,)) if rule.reads else None)
+        edges = ((receiver, rule.vjp, rule.save(y, data, **settings)),)
+        node = Node(op, edges, guards_of((x,)) if rule.reads else None)
     return wrap(y, node, x if op.view else None)
 
 
@@ -166,10 +165,7 @@ def alike(a: Any, b: Any) -> tuple[Any, Any]:
             return a, b.astype(a.dtype)
         dtype = common_dtype(a.dtype, b.dtype)
         return a.astype(dtype), b.astype(dtype)
-    if isinstance(a, Tensor):
-        return _with_constant(a, b)
-    b, a = _with_constant(b, a)
-    return a, b
+    return _with_constant(a, b) if isinstance(a, Tensor) else _with_constant(b, a)[::-1]
 
 
 def _with_constant(t: "Tensor", c: Any) -> tuple[Any, Any]:

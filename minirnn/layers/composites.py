@@ -69,17 +69,15 @@ class Bidirectional(Recurrence[BidirectionalState[Forward, Backward]], Generic[F
         for (argument, layer), reverse in zip(layers.items(), (False, True), strict=True):
             _check_recurrence(layer, f"{self.name}: {argument}")
             if layer.reverse is not reverse:
-                ways, of_layers = f"{_WAYS[reverse]}, and it goes {_WAYS[layer.reverse]}", any(layer.children())
                 raise ValueError(
-                    f"{self.name}: {argument} ({layer.name}) must go {ways}: make it "
-                    f"{'of layers ' * of_layers}with reverse={reverse}"
+                    f"{self.name}: {argument} ({layer.name}) must go {_WAYS[reverse]}, and it goes "
+                    f"{_WAYS[layer.reverse]}: make it {'of layers ' * any(layer.children())}with reverse={reverse}"
                 )
         _check_common(self.name, layers, ("input_size", "dtype", "batch_first"))
         self.input_size = forward_layer.input_size
         self.output_size = forward_layer.output_size + backward_layer.output_size
         self.dtype, self.batch_first = forward_layer.dtype, forward_layer.batch_first
-        self.forward_layer = forward_layer
-        self.backward_layer = backward_layer
+        self.forward_layer, self.backward_layer = forward_layer, backward_layer
 
     def forward(
         self, x: Any, initial_state: Any = None, lengths: Any = None, *, reset: Any = None
@@ -96,8 +94,8 @@ class Bidirectional(Recurrence[BidirectionalState[Forward, Backward]], Generic[F
                 forward = self.forward_layer(x, of_forward, lengths, reset=reset)
             with _noted(self, "backward_layer", self.backward_layer):
                 backward = self.backward_layer(x, of_backward, lengths, reset=reset)
-        final_state = BidirectionalState(forward.final_state, backward.final_state)
-        return RecurrentOutput(concatenate([forward.outputs, backward.outputs], axis=-1), final_state)
+        outputs = concatenate([forward.outputs, backward.outputs], axis=-1)
+        return RecurrentOutput(outputs, BidirectionalState(forward.final_state, backward.final_state))
 
     def step(self, x_t: Any, state: Any = None) -> Any:
         """Refuse: there is no single step."""
@@ -169,7 +167,6 @@ class Stacked(Recurrence[tuple[Any, ...]]):
             raise ValueError(f"{self.name}: dropout={p} would do nothing: it acts between layers, and there is one")
         if not p and rng is not None:
             raise ValueError(f"{self.name}: rng would do nothing without dropout: leave it out, or set dropout")
-        between = Dropout(p, rng) if p else None
         self.input_size, self.output_size = layers[0].input_size, layers[-1].output_size
         self.dtype, self.batch_first = layers[0].dtype, layers[0].batch_first
         ways = {layer.reverse for layer in layers}
@@ -177,7 +174,7 @@ class Stacked(Recurrence[tuple[Any, ...]]):
         for i, layer in enumerate(layers):
             setattr(self, str(i), layer)
         self._count = len(layers)
-        self.dropout = between
+        self.dropout = Dropout(p, rng) if p else None
 
     @property
     def layers(self) -> tuple[Recurrence, ...]:
@@ -207,15 +204,13 @@ class Stacked(Recurrence[tuple[Any, ...]]):
         own for each layer in turn.
         """
         if self.reverse is None:
-            ways = ", ".join(_WAYS[layer.reverse] for layer in self.layers)
             raise TypeError(
-                f"{self.name}: there is no step, because its layers do not all go one way through time, but {ways}: "
-                "call it on the sequence"
+                f"{self.name}: there is no step, because its layers do not all go one way through time, but "
+                f"{', '.join(_WAYS[layer.reverse] for layer in self.layers)}: call it on the sequence"
             )
         following = []
-        states = self._states(state, "state")
         with _draws_only_if_done(self):
-            for i, (layer, before) in enumerate(zip(self.layers, states, strict=True)):
+            for i, (layer, before) in enumerate(zip(self.layers, self._states(state, "state"), strict=True)):
                 stepping: Any = layer
                 with _noted(self, f"layers[{i}]", layer):
                     x_t = x_t if not i or self.dropout is None else self.dropout(x_t)
@@ -260,18 +255,18 @@ def _check_common(name: str, layers: dict[str, Recurrence], attributes: Sequence
         for attribute in attributes:
             a, b = getattr(one, attribute), getattr(other, attribute)
             if a != b:
-                value = f"numpy.{a}" if attribute == "dtype" else a
                 raise ValueError(
                     f"{name}: {first} ({one.name}) has {attribute}={a} and {argument} ({other.name}) {b}: "
-                    f"make both with {attribute}={value}"
+                    f"make both with {attribute}={'numpy.' * (attribute == 'dtype')}{a}"
                 )
 
 
 def _check_stack(layers: Any, name: str) -> None:
     """Say which layer does not fit on the one below."""
     if not isinstance(layers, list | tuple):
-        hint = f"try {name}([layer, …])"
-        raise TypeError(f"{name}: layers must be a list or tuple of recurrent layers, got {_kind(layers)}: {hint}")
+        raise TypeError(
+            f"{name}: layers must be a list or tuple of recurrent layers, got {_kind(layers)}: try {name}([layer, …])"
+        )
     if not layers:
         raise ValueError(f"{name}: layers must hold at least one recurrent layer, got none")
     named = {f"layers[{i}]": layer for i, layer in enumerate(layers)}
@@ -331,8 +326,8 @@ class _noted:  # a class, since it is entered for every layer of every call: a g
 @contextmanager
 def _draws_only_if_done(module: Module) -> Iterator[None]:
     """Put all Generators back if a call is refused when some layers have run: it changes nothing then."""
-    generators = {rng for _, rng in module.named_generators()} if module.training else ()
-    before = [(rng, rng.bit_generator.state) for rng in generators]
+    drawn_from = {rng for _, rng in module.named_generators() if module.training}
+    before = [(rng, rng.bit_generator.state) for rng in drawn_from]
     try:
         yield
     except BaseException:

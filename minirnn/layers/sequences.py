@@ -34,25 +34,21 @@ class Sequences(NamedTuple):
         found = []
         for k in range(int(self.length.max())):
             now = order[: int((self.length > k).sum())]
-            time = self.start[now] + (self.length[now] - 1 - k if self.reverse else k)
-            found.append((now, time, self.row[now]))
+            found.append((now, self.start[now] + (self.length[now] - 1 - k if self.reverse else k), self.row[now]))
         return found
 
     def packed(self, worth: float, segment: int | None) -> lanes.Lanes:
         """Return them in lanes; see `minirnn.kernels.lanes.pack`."""
-        return lanes.pack(self._first(), self.length, self._stride, self.T * self.N, worth, segment=segment)
+        return lanes.pack(*self._places(), self.T * self.N, worth, segment=segment)
 
     def falling(self) -> falling.Falling:
         """Return them by falling length; see `minirnn.kernels.falling.plan`."""
-        return falling.plan(self._first(), self.length, self._stride)
+        return falling.plan(*self._places())
 
-    @property
-    def _stride(self) -> int:
-        return -self.N if self.reverse else self.N
-
-    def _first(self) -> Array:
-        """Return the row of x (T·N, D) that each reads first."""
-        return (self.start + (self.length - 1 if self.reverse else 0)) * self.N + self.row
+    def _places(self) -> tuple[Array, Array, int]:
+        """Return the row of x (T·N, D) that each reads first, how many it reads, and how far it is to the next one."""
+        first = (self.start + (self.length - 1 if self.reverse else 0)) * self.N + self.row
+        return first, self.length, -self.N if self.reverse else self.N
 
     def valid(self) -> Array:
         """Return (T, N) of bool: where any sequence is."""
