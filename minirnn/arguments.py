@@ -156,8 +156,10 @@ def as_lengths(lengths: Any, T: int, N: int, argument: str) -> npt.NDArray[np.in
         )
     if array.min() < 1 or array.max() > T:
         bad = int(np.flatnonzero((array < 1) | (array > T))[0])
-        hint = "leave empty rows out" if array[bad] < 1 else "they count steps"
-        raise ValueError(f"{argument} must lie between 1 and T={T}, got {array[bad]} for row {bad}: {hint}")
+        raise ValueError(
+            f"{argument} must lie between 1 and T={T}, got {array[bad]} for row {bad}: "
+            + ("leave empty rows out" if array[bad] < 1 else "they count steps")
+        )
     return array.astype(np.intp)
 
 
@@ -176,7 +178,6 @@ def as_array(data: Any, argument: str, dtype: npt.DTypeLike = np.float32) -> Arr
     """Return an array of numbers: lists and Python numbers in ``dtype``, arrays (and Tensors) in their own."""
     if type(data) is np.ndarray and data.dtype.kind in "biuf":
         return data
-    own_dtype = hasattr(data, "__array__")
     if isinstance(data, list | tuple) and any(hasattr(kind, "requires_grad") for kind in set(map(type, data))):
         raise TypeError(
             f"{argument} must be one array or Tensor, got a {type(data).__name__} that holds Tensors: "
@@ -194,4 +195,4 @@ def as_array(data: Any, argument: str, dtype: npt.DTypeLike = np.float32) -> Arr
             f"{argument} must be an array of numbers (bool, int or float), got {type(data).__name__} of dtype "
             f"{array.dtype}: try np.asarray(data, dtype=float)"
         )
-    return array if own_dtype or array.dtype.kind == "b" else array.astype(dtype)
+    return array if hasattr(data, "__array__") or array.dtype.kind == "b" else array.astype(dtype)

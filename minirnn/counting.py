@@ -22,7 +22,7 @@ import math
 import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 Shape = tuple[int, ...]
 
@@ -99,10 +99,8 @@ class ParameterCount:
         """The sum in numbers, as in 20·10 + 20·20 + 20 + 5·20 + 5."""
         return " + ".join(term.numbers for term in self.terms)
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What the count does *not* depend on, and why: T and φ."""
-        return NOTES
+    notes: ClassVar[tuple[str, ...]] = NOTES
+    """What the count does *not* depend on, and why: T and φ."""
 
     @property
     def elsewhere(self) -> dict[str, int]:
@@ -199,7 +197,7 @@ def elman(m: int, n: int, p: int | None = None, *, bias: bool = True) -> Paramet
     >>> count.shapes_column
     {'W_xh': (20, 10), 'W_hh': (20, 20), 'W_hy': (5, 20)}
     """
-    return _count("elman", 1, m, n, p, bias, None)
+    return layer("elman", 1, m, n, bias, None, p)
 
 
 def lstm(m: int, n: int, p: int | None = None, *, bias: bool = True) -> ParameterCount:
@@ -211,7 +209,7 @@ def lstm(m: int, n: int, p: int | None = None, *, bias: bool = True) -> Paramete
     >>> lstm(10, 20).total, lstm(10, 20).formula
     (2480, '4·n·m + 4·n·n + 4·n')
     """
-    return _count("lstm", 4, m, n, p, bias, None)
+    return layer("lstm", 4, m, n, bias, None, p)
 
 
 def gru(m: int, n: int, p: int | None = None, *, bias: bool = True, reset_after: bool = True) -> ParameterCount:
@@ -231,22 +229,45 @@ def gru(m: int, n: int, p: int | None = None, *, bias: bool = True, reset_after:
     >>> gru(10, 20, reset_after=False).total
     1860
     """
-    return _count("gru", 3, m, n, p, bias, reset_after)
+    return layer("gru", 3, m, n, bias, reset_after, p)
 
 
-def layer(cell: str, blocks: int, m: int, n: int, bias: bool, reset_after: bool | None) -> ParameterCount:
+def layer(
+    cell: str, blocks: int, m: int, n: int, bias: bool, reset_after: bool | None, p: int | None = None
+) -> ParameterCount:
     """Count a recurrent layer of any cell, with G blocks: G·H(D+H+1), and + H with ``reset_after``.
 
     ``cell`` is "elman", "lstm" or "gru", which other libraries have too, or "".
     """
-    return _count(cell, blocks, m, n, None, bias, reset_after)
+    m = _size(cell, "m", "inputs", m)
+    n = _size(cell, "n", "hidden neurons", n)
+    side_by_side = [(str(blocks), blocks)] if blocks > 1 else []
+    terms = [
+        _term("W_xh", (m, blocks * n), *side_by_side, ("n", n), ("m", m)),
+        _term("W_hh", (n, blocks * n), *side_by_side, ("n", n), ("n", n)),
+    ]
+    if bias:
+        terms.append(_term("b_h", (blocks * n,), *side_by_side, ("n", n)))
+    if bias and reset_after:
+        terms.append(_term("b_hn", (n,), ("n", n)))
+    if p is not None:
+        p = _size(cell, "p", "output neurons", p)
+        terms.append(_term("W_hy", (n, p), ("p", p), ("n", n)))
+        if bias:
+            terms.append(_term("b_y", (p,), ("p", p)))
+    return ParameterCount(
+        cell, m, n, p, bool(bias), None if reset_after is None else bool(reset_after), tuple(terms), blocks
+    )
 
 
 def table(terms: Iterable[Term]) -> str:
     """Return a text table of arrays (name, shape in both conventions, formula, count) with the total below."""
     rows = [(t.name, t.shape, t.shape_column, f"{t.formula} = {t.numbers}", t.count) for t in terms]
-    header = ("name", "shape (row convention)", "shape (column convention)", "formula", "count")
-    return render_table(rows, header, total=("total", "", "", "", sum(row[-1] for row in rows)))
+    return render_table(
+        rows,
+        ("name", "shape (row convention)", "shape (column convention)", "formula", "count"),
+        total=("total", "", "", "", sum(row[-1] for row in rows)),
+    )
 
 
 def render_table(
@@ -281,33 +302,8 @@ def render_table(
     return "\n".join([line(header), rule, *map(line, body), *([rule, *map(line, last)] if last else [])])
 
 
-def _count(
-    cell: str, blocks: int, m: int, n: int, p: int | None, bias: bool, reset_after: bool | None
-) -> ParameterCount:
-    """Put the terms together; a factor is a (symbol, value) pair."""
-    m = _size(cell, "m", "inputs", m)
-    n = _size(cell, "n", "hidden neurons", n)
-    side_by_side = [(str(blocks), blocks)] if blocks > 1 else []
-    terms = [
-        _term("W_xh", (m, blocks * n), *side_by_side, ("n", n), ("m", m)),
-        _term("W_hh", (n, blocks * n), *side_by_side, ("n", n), ("n", n)),
-    ]
-    if bias:
-        terms.append(_term("b_h", (blocks * n,), *side_by_side, ("n", n)))
-    if bias and reset_after:
-        terms.append(_term("b_hn", (n,), ("n", n)))
-    if p is not None:
-        p = _size(cell, "p", "output neurons", p)
-        terms.append(_term("W_hy", (n, p), ("p", p), ("n", n)))
-        if bias:
-            terms.append(_term("b_y", (p,), ("p", p)))
-    return ParameterCount(
-        cell, m, n, p, bool(bias), None if reset_after is None else bool(reset_after), tuple(terms), blocks
-    )
-
-
 def _term(name: str, shape: Shape, *factors: tuple[str, int]) -> Term:
-    """Return the term whose count is the product of the factors."""
+    """Return the term whose count is the product of the factors, (symbol, value) pairs."""
     symbols, values = zip(*factors, strict=True)
     return Term(name, shape, shape[::-1], "·".join(symbols), "·".join(map(str, values)), math.prod(values))
 

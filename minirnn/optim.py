@@ -328,8 +328,7 @@ def _parameters(params: Iterable[Tensor], name: str) -> list[Tensor]:
 
 def _with_gradient(parameters: list[Tensor], name: str) -> list[Tensor]:
     """Return those that have a gradient; RuntimeError if none has, since then backward was forgotten."""
-    having = [p for p in parameters if p.grad is not None]
-    if not having:
+    if not (having := [p for p in parameters if p.grad is not None]):
         raise RuntimeError(f"{name}: no Parameter has a gradient: call loss.backward() first")
     return having
 

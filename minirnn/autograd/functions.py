@@ -254,8 +254,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 
 def array_ufunc(self: "Tensor", ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
     """Tensor's ``__array_ufunc__``."""
-    op = UFUNCS.get(ufunc)
-    if op is not None and method == "__call__" and not kwargs:
+    if (op := UFUNCS.get(ufunc)) is not None and method == "__call__" and not kwargs:
         return binary(op, *inputs) if len(inputs) == 2 else unary(op, inputs[0])
     if kwargs.get("out") is not None or method == "at":
         raise TypeError(f"np.{ufunc.__name__}: a Tensor cannot be written into an array; write a = a + t, not a += t")

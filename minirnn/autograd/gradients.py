@@ -10,10 +10,9 @@ import numpy as np
 
 from minirnn.arguments import Array, as_array
 from minirnn.autograd import ops, shapes, tape
-from minirnn.autograd.kernel_node import KernelNode, OutputNode, edges_with
 from minirnn.autograd.modes import MODE, RECORD, anomaly, check_finite
 from minirnn.autograd.op import OUTPUT
-from minirnn.autograd.record import apply, receiver_of, unary, wrap
+from minirnn.autograd.record import KernelNode, OutputNode, apply, edges_with, receiver_of, unary, wrap
 from minirnn.autograd.tape import Node
 
 if TYPE_CHECKING:
@@ -134,8 +133,7 @@ def _result(g: Any, x: "Tensor", i: int) -> "Tensor":
 
 def _start(output: "Tensor", gradient: Any, caller: str) -> tuple[Any, Array]:
     """Return the node, or leaf, where a pass from ``output`` starts, and the gradient that enters: given, or 1."""
-    root = receiver_of(output)
-    if root is None:
+    if (root := receiver_of(output)) is None:
         raise RuntimeError(
             f"{caller}: nothing was recorded for this Tensor: no input of its computation has requires_grad=True, "
             "or it ran under no_grad()"
@@ -227,8 +225,7 @@ def _rerun(node: KernelNode, received: Any) -> list[tuple[Any, Any]]:
     outputs = rerun(*inputs)
     totals: dict[Any, Any] = {}
     for i, g in received.items():
-        root = outputs[i]._node
-        if root is not None:
+        if (root := outputs[i]._node) is not None:
             for fence, gi in _run_recorded(root, g, only=between(root, fences), capture=fences).items():
                 totals[fence] = totals[fence] + gi if fence in totals else gi
     return [(receiver, totals[fence]) for fence, receiver in fences.items() if fence in totals]

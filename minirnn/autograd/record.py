@@ -3,12 +3,12 @@
 `apply` is the idea; `unary` and `binary`, at the end, are the same without the loops.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minirnn.arguments import as_array
+from minirnn.arguments import Array, as_array
 from minirnn.autograd.modes import ANOMALY, MODE, OBSERVE, OBSERVER, RECORD, check_finite
 from minirnn.autograd.op import Op
 from minirnn.autograd.tape import Node
@@ -61,7 +61,11 @@ def receiver_of(x: Any) -> Any:
 
 def guards_of(inputs: Iterable[Any]) -> "tuple[tuple[Tensor, int], ...] | None":
     """Return the leaves whose memory the inputs show, with the version of their data."""
-    return tuple([(leaf, leaf._version) for x in inputs if (leaf := leaf_behind(x)) is not None]) or None
+    guards: tuple[tuple[Tensor, int], ...] = ()
+    for x in inputs:
+        if (leaf := leaf_behind(x)) is not None:
+            guards += ((leaf, leaf._version),)
+    return guards or None
 
 
 def leaf_behind(x: Any) -> "Tensor | None":
@@ -84,10 +88,8 @@ def wrap(data: Any, node: Node | None = None, shown: Any = None) -> "Tensor":
     t._grad = None
     t._version = 0
     t._hooks = None
-    if shown is not None:
-        leaf = leaf_behind(shown)
-        if leaf is not None and np.may_share_memory(data, leaf._data):
-            t._base = leaf
+    if shown is not None and (leaf := leaf_behind(shown)) is not None and np.may_share_memory(data, leaf._data):
+        t._base = leaf
     return t
 
 
@@ -137,17 +139,99 @@ def binary(op: Op, a: Any, b: Any) -> "Tensor":
     a_rule, b_rule = op.rules
     a_edge = b_edge = None
     read: tuple[int, ...] = ()
-    receiver = receiver_of(a)
-    if receiver is not None:
+    if (receiver := receiver_of(a)) is not None:
         a_edge = (receiver, a_rule.vjp, a_rule.save(y, da, db))
         read = a_rule.reads
-    receiver = receiver_of(b)
-    if receiver is not None:
+    if (receiver := receiver_of(b)) is not None:
         b_edge = (receiver, b_rule.vjp, b_rule.save(y, da, db))
         read += b_rule.reads
     elif a_edge is None:
         return wrap(y)
     return wrap(y, Node(op, (a_edge, b_edge), guards_of([(a, b)[j] for j in read]) if read else None))
+
+
+# --- a whole kernel as one node: several inputs, several outputs, one backward function on plain arrays ------------
+
+
+def apply_kernel(
+    op: Any,
+    inputs: Sequence[Any],
+    outputs: Sequence[Array],
+    backward: Callable[..., Sequence[Any]],
+    rerun: "Callable[..., Sequence[Tensor]]",
+) -> "tuple[Tensor, ...]":
+    """Record a whole kernel as one node.
+
+    Parameters
+    ----------
+    op : object with a ``name``
+    inputs : Tensors or None
+    outputs : arrays
+        What the kernel's forward returned; each becomes a Tensor.
+    backward : callable (received, wanted) -> sequence
+        ``received`` maps an output's index to its gradient (absent: none); ``wanted`` says which inputs want one.
+        Returns a gradient, or None, for each input, newly made.
+    rerun : callable (*inputs) -> Tensors
+        The same outputs made of ops; what ``create_graph`` differentiates.
+    """
+    receivers = [receiver_of(x) for x in inputs] if MODE.get() & RECORD else []
+    wanted = tuple([receiver is not None for receiver in receivers])
+    if True not in wanted:
+        return tuple([wrap(y) for y in outputs])
+    edges = receivers, wanted, backward, rerun, [None if x is None else x._data for x in inputs]
+    node = KernelNode(op, edges, guards_of(inputs))
+    return tuple([wrap(y, OutputNode(node, i)) for i, y in enumerate(outputs)])
+
+
+def will_record(inputs: Sequence[Any]) -> bool:
+    """Whether a node made of these inputs, Tensors or None, would be recorded."""
+    return bool(MODE.get() & RECORD) and any(receiver_of(x) is not None for x in inputs)
+
+
+class KernelNode(Node):
+    """The kernel; its ``edges`` are ``(receivers, wanted, backward, rerun, arrays)``, as in `apply_kernel`."""
+
+    __slots__ = ()
+
+    def open(self, g: "Received") -> Iterable[Any]:
+        """Run the kernel's backward on the gradients of its outputs; the edges only hand its results on."""
+        receivers, wanted, backward, _, _ = self.edges
+        return edges_with(zip(receivers, backward(g, wanted), strict=True))
+
+    def inputs(self) -> list[Any]:
+        """Return what each input is that there is: a node, a leaf, or a constant."""
+        pairs = zip(self.edges[0], self.edges[4], strict=True)
+        return [wrap(array) if receiver is None else receiver for receiver, array in pairs if array is not None]
+
+    def receivers(self) -> list[Any]:
+        """Return where the gradients of the kernel's inputs go."""
+        return [receiver for receiver in self.edges[0] if receiver is not None]
+
+
+class OutputNode(Node):
+    """One output of a kernel; hands its gradient to the kernel's node under its index."""
+
+    __slots__ = ()
+
+    def __init__(self, kernel: KernelNode, index: int) -> None:
+        super().__init__(kernel.op, ((kernel, lambda g: Received({index: g}), ()),), None)
+
+    def box(self) -> Node:
+        """Return the kernel, unless it has been used up."""
+        return self if self.edges is None else self.edges[0][0]
+
+
+def edges_with(pairs: Iterable[tuple[Any, Any]]) -> list[Any]:
+    """Return edges for gradients that are known already, given with their receivers."""
+    return [(receiver, lambda _, gi: gi, (gi,)) for receiver, gi in pairs if receiver is not None and gi is not None]
+
+
+class Received(dict[int, Any]):
+    """The gradients that a kernel's outputs have received, by index; an output that received none is absent."""
+
+    def __add__(self, other: "Received") -> "Received":
+        self.update({i: self[i] + g if i in self else g for i, g in other.items()})
+        return self
 
 
 # --- what may stand beside a Tensor, and how both come to one dtype ---------------------------------------------------

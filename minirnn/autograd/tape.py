@@ -120,8 +120,9 @@ def run(
         edges = node.edges
         if edges is None:
             raise FreedGraphError(freed(node))
-        if node.guards is not None:
-            _check_guards(node)
+        for leaf, version in node.guards or ():
+            if leaf._version != version:
+                raise ChangedParameterError(_changed(node, leaf, version))
         if check is not None:
             check(g, node)
         if open is not None:
@@ -157,8 +158,7 @@ def call_hooks(hooks: Sequence[Callable[[Any], Any]], g: Any) -> Any:
         shown = np.array(g) if is_array else g
         if is_array:
             shown.flags.writeable = False  # arrays are shared between receivers
-        replacement = hook(shown)
-        if replacement is not None:
+        if (replacement := hook(shown)) is not None:
             if getattr(replacement, "shape", None) != g.shape:
                 raise ValueError(
                     f"register_hook: the hook must return None or a gradient of shape {g.shape}, "
@@ -177,11 +177,10 @@ def freed(node: Node) -> str:
     )
 
 
-def _check_guards(node: Node) -> None:
-    for leaf, version in node.guards:
-        if leaf._version != version:
-            raise ChangedParameterError(
-                f"backward: {leaf._label()} was changed after the forward pass: '{node.op.name}' used version "
-                f"{version} of its data and it is now at version {leaf._version}. "
-                "Call backward() before the optimiser's step, or run the forward pass again"
-            )
+def _changed(node: Node, leaf: Any, version: int) -> str:
+    """Return the text of a `ChangedParameterError`."""
+    return (
+        f"backward: {leaf._label()} was changed after the forward pass: '{node.op.name}' used version "
+        f"{version} of its data and it is now at version {leaf._version}. "
+        "Call backward() before the optimiser's step, or run the forward pass again"
+    )

@@ -8,9 +8,8 @@ import numpy as np
 
 from minirnn.arguments import Array, as_array, as_size
 from minirnn.autograd import functions, gradients, ops, record, shapes
-from minirnn.autograd.kernel_node import apply_kernel, will_record
 from minirnn.autograd.op import Op
-from minirnn.autograd.record import apply, binary, leaf_behind, receiver_of, unary, wrap
+from minirnn.autograd.record import apply, apply_kernel, binary, leaf_behind, receiver_of, unary, will_record, wrap
 from minirnn.autograd.tape import FreedGraphError, Node
 
 __all__ = ["Tensor", "apply", "apply_kernel", "binary", "receiver_of", "unary", "will_record", "wrap"]
@@ -18,21 +17,11 @@ __all__ = ["Tensor", "apply", "apply_kernel", "binary", "receiver_of", "unary", 
 
 def _operators(op: Op) -> tuple[Callable[[Any, Any], "Tensor"], Callable[[Any, Any], "Tensor"]]:
     """Return what stands for an op between two operands: called by the left one, and by the right one."""
-
-    def operator(self: Any, other: Any) -> "Tensor":
-        return binary(op, self, other)
-
-    def reflected(self: Any, other: Any) -> "Tensor":
-        return binary(op, other, self)
-
-    return operator, reflected
+    return lambda self, other: binary(op, self, other), lambda self, other: binary(op, other, self)
 
 
 def _comparison(ufunc: Any) -> Callable[[Any, Any], Any]:
-    def compare(self: Any, other: Any) -> Any:
-        return ufunc(self._data, np.asarray(other))
-
-    return compare
+    return lambda self, other: ufunc(self._data, np.asarray(other))
 
 
 class Tensor:

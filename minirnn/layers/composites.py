@@ -161,7 +161,24 @@ class Stacked(Recurrence[tuple[Any, ...]]):
         rng: Rng = None,
     ) -> None:
         super().__init__()
-        _check_stack(layers, self.name)
+        if not isinstance(layers, list | tuple):
+            raise TypeError(
+                f"{self.name}: layers must be a list or tuple of recurrent layers, got {_kind(layers)}: "
+                f"try {self.name}([layer, …])"
+            )
+        if not layers:
+            raise ValueError(f"{self.name}: layers must hold at least one recurrent layer, got none")
+        named = {f"layers[{i}]": layer for i, layer in enumerate(layers)}
+        for argument, layer in named.items():
+            _check_recurrence(layer, f"{self.name}: {argument}")
+        for i, (below, above) in enumerate(pairwise(layers)):
+            if below.output_size != above.input_size:
+                raise ValueError(
+                    f"{self.name}: layers[{i}] ({below.name}) returns output_size={below.output_size} and "
+                    f"layers[{i + 1}] ({above.name}) reads input_size={above.input_size}: "
+                    f"make layers[{i + 1}] with input_size={below.output_size}"
+                )
+        _check_common(self.name, named, ("dtype", "batch_first"))
         p = as_probability(dropout, f"{self.name}: dropout")
         if p and len(layers) == 1:
             raise ValueError(f"{self.name}: dropout={p} would do nothing: it acts between layers, and there is one")
@@ -169,8 +186,7 @@ class Stacked(Recurrence[tuple[Any, ...]]):
             raise ValueError(f"{self.name}: rng would do nothing without dropout: leave it out, or set dropout")
         self.input_size, self.output_size = layers[0].input_size, layers[-1].output_size
         self.dtype, self.batch_first = layers[0].dtype, layers[0].batch_first
-        ways = {layer.reverse for layer in layers}
-        self.reverse = ways.pop() if len(ways) == 1 else None
+        self.reverse = layers[0].reverse if len({layer.reverse for layer in layers}) == 1 else None
         for i, layer in enumerate(layers):
             setattr(self, str(i), layer)
         self._count = len(layers)
@@ -261,27 +277,6 @@ def _check_common(name: str, layers: dict[str, Recurrence], attributes: Sequence
                 )
 
 
-def _check_stack(layers: Any, name: str) -> None:
-    """Say which layer does not fit on the one below."""
-    if not isinstance(layers, list | tuple):
-        raise TypeError(
-            f"{name}: layers must be a list or tuple of recurrent layers, got {_kind(layers)}: try {name}([layer, …])"
-        )
-    if not layers:
-        raise ValueError(f"{name}: layers must hold at least one recurrent layer, got none")
-    named = {f"layers[{i}]": layer for i, layer in enumerate(layers)}
-    for argument, layer in named.items():
-        _check_recurrence(layer, f"{name}: {argument}")
-    for i, (below, above) in enumerate(pairwise(layers)):
-        if below.output_size != above.input_size:
-            raise ValueError(
-                f"{name}: layers[{i}] ({below.name}) returns output_size={below.output_size} and layers[{i + 1}] "
-                f"({above.name}) reads input_size={above.input_size}: make layers[{i + 1}] with "
-                f"input_size={below.output_size}"
-            )
-    _check_common(name, named, ("dtype", "batch_first"))
-
-
 def _entries(states: Any, count: int, argument: str, expected: str, optional: bool) -> Sequence[Any]:
     """Return ``count`` states, each None if there are none."""
     if states is None and optional:
@@ -291,8 +286,8 @@ def _entries(states: Any, count: int, argument: str, expected: str, optional: bo
     if isinstance(states, RecurrentOutput):
         raise TypeError(f"{expected}, got a RecurrentOutput: pass its final_state")
     if not isinstance(states, list | tuple):
-        hint = f"try tuple({argument.split()[-1]})" if np.ndim(states) == 3 else hint
-        raise TypeError(f"{expected}, got {_kind(states)}: {hint}")
+        try_it = f"try tuple({argument.split()[-1]})"
+        raise TypeError(f"{expected}, got {_kind(states)}: {try_it if np.ndim(states) == 3 else hint}")
     if len(states) != count:
         raise ValueError(f"{expected}, got a {type(states).__name__} of {len(states)}: {hint}")
     return states
@@ -326,7 +321,7 @@ class _noted:  # a class, since it is entered for every layer of every call: a g
 @contextmanager
 def _draws_only_if_done(module: Module) -> Iterator[None]:
     """Put all Generators back if a call is refused when some layers have run: it changes nothing then."""
-    drawn_from = {rng for _, rng in module.named_generators() if module.training}
+    drawn_from = {rng for _, rng in module.named_generators()} if module.training else ()
     before = [(rng, rng.bit_generator.state) for rng in drawn_from]
     try:
         yield

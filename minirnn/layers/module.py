@@ -251,6 +251,5 @@ class Module:
 def _term(name: str, parameter: Parameter) -> "counting.Term":
     from minirnn.counting import Term
 
-    shape = parameter.shape
-    formula, numbers = "in·out" if len(shape) == 2 else "out", "·".join(map(str, shape)) or "1"
-    return Term(name, shape, shape[::-1], formula, numbers, parameter.size)
+    shape, formula = parameter.shape, "in·out" if parameter.ndim == 2 else "out"
+    return Term(name, shape, shape[::-1], formula, "·".join(map(str, shape)) or "1", parameter.size)

@@ -120,8 +120,11 @@ class SequenceModel(Module, Generic[State]):
         from minirnn.drawing import blocks, unrolled
 
         weight = getattr(self.head, "weight", None)
-        drawn = None if weight is None else blocks.Weight("weight", weight.shape)
-        head = blocks.Box(type(self.head).__name__, drawn, getattr(self.head, "out_features", None))
+        head = blocks.Box(
+            type(self.head).__name__,
+            None if weight is None else blocks.Weight("weight", weight.shape),
+            getattr(self.head, "out_features", None),
+        )
         block = self.recurrent._block()
         if self.embedding is not None:
             block = blocks.Tower([blocks.Box(type(self.embedding).__name__), block])

@@ -1,5 +1,6 @@
 """Where the sequences of a mini-batch lie: rows of unequal lengths, and resets within them."""
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,17 +26,15 @@ class Sequences(NamedTuple):
         """Whether sequence n is row n, and starts from the state given."""
         return len(self.row) == self.N and bool(self.given.all())
 
-    def steps(self) -> list[tuple[Array, Array, Array]]:
-        """Return for each step in the order of processing which sequences have it, and their steps in time and rows.
+    def steps(self) -> Iterator[tuple[Array, Array, Array]]:
+        """Yield for each step in the order of processing which sequences have it, and their steps in time and rows.
 
         The sequences are in the order of falling length, so that each step has the first few of them.
         """
         order = np.argsort(-self.length, kind="stable")
-        found = []
         for k in range(int(self.length.max())):
             now = order[: int((self.length > k).sum())]
-            found.append((now, self.start[now] + (self.length[now] - 1 - k if self.reverse else k), self.row[now]))
-        return found
+            yield now, self.start[now] + (self.length[now] - 1 - k if self.reverse else k), self.row[now]
 
     def packed(self, worth: float, segment: int | None) -> lanes.Lanes:
         """Return them in lanes; see `minirnn.kernels.lanes.pack`."""
@@ -78,9 +77,7 @@ def find(T: int, N: int, lengths: Any, reset: Any, batch_first: bool, reverse: b
     end[after - 1] = ends
     earliest, latest = after - count, after - 1
     given = np.zeros(len(row), bool)
-    given[latest if reverse else earliest] = True
-    if not reverse:
-        given[earliest[fresh]] = False
+    given[latest if reverse else earliest] = reverse or ~fresh
     return Sequences(T, N, row, start, end - start, given, earliest if reverse else latest, reverse)
 
 

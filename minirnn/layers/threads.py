@@ -146,8 +146,7 @@ def can_split() -> bool:
     """Whether threads of ours would have BLAS at one thread: held there, or there already."""
     if _controlled():
         return True
-    libraries = _blas()
-    if libraries:
+    if libraries := _blas():
         return all(library.get_num_threads() == 1 for library in libraries)
     return any(os.environ.get(v) == "1" for v in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"))
 
@@ -213,8 +212,7 @@ def at_once(tasks: Sequence[Callable[[], Any]]) -> list[Any]:
     An error in any of them is raised when all have ended: none still writes anywhere then.
     """
     with _one_blas_thread():
-        rest = tasks[1:]
-        others = [_pool(len(rest)).submit(contextvars.copy_context().run, task) for task in rest]
+        others = [_pool(len(tasks) - 1).submit(contextvars.copy_context().run, task) for task in tasks[1:]]
         try:
             first = tasks[0]()
         finally:
