@@ -156,8 +156,10 @@ def as_lengths(lengths: Any, T: int, N: int, argument: str) -> npt.NDArray[np.in
         )
     if array.min() < 1 or array.max() > T:
         bad = int(np.flatnonzero((array < 1) | (array > T))[0])
-        hint = "leave empty rows out" if array[bad] < 1 else "they count steps"
-        raise ValueError(f"{argument} must lie between 1 and T={T}, got {array[bad]} for row {bad}: {hint}")
+        raise ValueError(
+            f"{argument} must lie between 1 and T={T}, got {array[bad]} for row {bad}: "
+            + ("leave empty rows out" if array[bad] < 1 else "they count steps")
+        )
     return array.astype(np.intp)
 
 
@@ -166,8 +168,7 @@ def class_ids(ids: Any, classes: int, argument: str) -> npt.NDArray[np.integer[A
     array = np.asarray(ids)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{argument} must be integers 0 … {classes - 1}, got {describe(array)}: try ids.astype(int)")
-    outside = (array < 0) | (array >= classes)
-    if outside.any():
+    if (outside := (array < 0) | (array >= classes)).any():
         at = tuple(int(i) for i in np.argwhere(outside)[0])
         raise IndexError(f"{argument} must be integers 0 … {classes - 1}, got {array[at]} at {list(at)}")
     return array
@@ -177,7 +178,6 @@ def as_array(data: Any, argument: str, dtype: npt.DTypeLike = np.float32) -> Arr
     """Return an array of numbers: lists and Python numbers in ``dtype``, arrays (and Tensors) in their own."""
     if type(data) is np.ndarray and data.dtype.kind in "biuf":
         return data
-    own_dtype = hasattr(data, "__array__")
     if isinstance(data, list | tuple) and any(hasattr(kind, "requires_grad") for kind in set(map(type, data))):
         raise TypeError(
             f"{argument} must be one array or Tensor, got a {type(data).__name__} that holds Tensors: "
@@ -186,11 +186,13 @@ def as_array(data: Any, argument: str, dtype: npt.DTypeLike = np.float32) -> Arr
     try:
         array = np.asarray(data)
     except ValueError:
-        hint = "its parts differ in length, so pad them to one length"
-        raise TypeError(f"{argument} must be an array of numbers, got a ragged list: {hint}") from None
+        raise TypeError(
+            f"{argument} must be an array of numbers, got a ragged list: "
+            "its parts differ in length, so pad them to one length"
+        ) from None
     if array.dtype.kind not in "biuf":
         raise TypeError(
             f"{argument} must be an array of numbers (bool, int or float), got {type(data).__name__} of dtype "
             f"{array.dtype}: try np.asarray(data, dtype=float)"
         )
-    return array if own_dtype or array.dtype.kind == "b" else array.astype(dtype)
+    return array if hasattr(data, "__array__") or array.dtype.kind == "b" else array.astype(dtype)

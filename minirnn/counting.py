@@ -22,11 +22,9 @@ import math
 import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 Shape = tuple[int, ...]
-
-TABLE_HEADER = ("name", "shape (row convention)", "shape (column convention)", "formula", "count")
 
 NOTES = (
     "The count does not depend on the length T of the sequence: every step uses the same arrays.",
@@ -101,23 +99,19 @@ class ParameterCount:
         """The sum in numbers, as in 20·10 + 20·20 + 20 + 5·20 + 5."""
         return " + ".join(term.numbers for term in self.terms)
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What the count does *not* depend on, and why: T and φ."""
-        return NOTES
+    notes: ClassVar[tuple[str, ...]] = NOTES
+    """What the count does *not* depend on, and why: T and φ."""
 
     @property
     def elsewhere(self) -> dict[str, int]:
         """What "torch", "keras" and "onnx" count for the recurrent layer; `reconciliation` says why."""
         blocks = self.blocks * self.n
-        weights = blocks * (self.m + self.n)
         biases = {"torch": 2, "keras": 2 if self.reset_after else 1, "onnx": 2}
-        return {library: weights + self.bias * number * blocks for library, number in biases.items()}
+        return {library: blocks * (self.m + self.n + self.bias * number) for library, number in biases.items()}
 
     def table(self) -> str:
         """Return a text table of the arrays (name, shape in both conventions, formula, count) with the total below."""
-        rows = [(t.name, t.shape, t.shape_column, f"{t.formula} = {t.numbers}", t.count) for t in self.terms]
-        return render_table(rows, TABLE_HEADER, total=("total", "", "", "", self.total))
+        return table(self.terms)
 
     def reconciliation(self) -> list[str]:
         """Return a line each on what torch, Keras and ONNX count for the same recurrent layer, and why.
@@ -138,21 +132,18 @@ class ParameterCount:
         """
         if not self.cell:
             return []
-        before = 1 if self.reset_after else 0
         torch, keras, onnx = {
             "elman": ("torch nn.RNN", "Keras SimpleRNN", "ONNX RNN"),
             "lstm": ("torch nn.LSTM", "Keras LSTM", "ONNX LSTM"),
             "gru": (
                 "torch nn.GRU",
                 f"Keras GRU(reset_after={self.reset_after})",
-                f"ONNX GRU(linear_before_reset={before})",
+                f"ONNX GRU(linear_before_reset={int(bool(self.reset_after))})",
             ),
         }[self.cell]
         size = self.blocks * self.n
-        if self.reset_after:
-            act = f"; of the second, only b_hn ({self.n},) cannot be folded into the first"
-        else:
-            act = ", which are added up and act as one"
+        folded = f"; of the second, only b_hn ({self.n},) cannot be folded into the first"
+        act = folded if self.reset_after else ", which are added up and act as one"
         if self.bias:
             why = {
                 torch: f"two biases, b_ih ({size},) and b_hh ({size},){act}",
@@ -163,11 +154,11 @@ class ParameterCount:
             why = {torch: "bias=False", keras: "use_bias=False", onnx: "its input B is optional and left out"}
         if self.reset_after is False:
             why[torch] = "but this is another cell, the one with reset_after=True; torch has no other"
-        lines = []
-        for (name, reason), count in zip(why.items(), self.elsewhere.values(), strict=True):
-            more = count - self.recurrent
-            equation = f"{count} = {self.recurrent} + {more}" if more else f"{count}, the same"
-            lines.append(f"{name}: {equation}: {reason}.")
+        own = self.recurrent
+        lines = [
+            f"{name}: {f'{count} = {own} + {count - own}' if count != own else f'{count}, the same'}: {reason}."
+            for (name, reason), count in zip(why.items(), self.elsewhere.values(), strict=True)
+        ]
         return lines + ([f"The head counts {self.head} everywhere."] if self.head else [])
 
     def to_dict(self) -> dict[str, Any]:
@@ -206,7 +197,7 @@ def elman(m: int, n: int, p: int | None = None, *, bias: bool = True) -> Paramet
     >>> count.shapes_column
     {'W_xh': (20, 10), 'W_hh': (20, 20), 'W_hy': (5, 20)}
     """
-    return _count("elman", 1, m, n, p, bias, None)
+    return layer("elman", 1, m, n, bias, None, p)
 
 
 def lstm(m: int, n: int, p: int | None = None, *, bias: bool = True) -> ParameterCount:
@@ -218,7 +209,7 @@ def lstm(m: int, n: int, p: int | None = None, *, bias: bool = True) -> Paramete
     >>> lstm(10, 20).total, lstm(10, 20).formula
     (2480, '4·n·m + 4·n·n + 4·n')
     """
-    return _count("lstm", 4, m, n, p, bias, None)
+    return layer("lstm", 4, m, n, bias, None, p)
 
 
 def gru(m: int, n: int, p: int | None = None, *, bias: bool = True, reset_after: bool = True) -> ParameterCount:
@@ -238,15 +229,45 @@ def gru(m: int, n: int, p: int | None = None, *, bias: bool = True, reset_after:
     >>> gru(10, 20, reset_after=False).total
     1860
     """
-    return _count("gru", 3, m, n, p, bias, reset_after)
+    return layer("gru", 3, m, n, bias, reset_after, p)
 
 
-def layer(cell: str, blocks: int, m: int, n: int, bias: bool, reset_after: bool | None) -> ParameterCount:
+def layer(
+    cell: str, blocks: int, m: int, n: int, bias: bool, reset_after: bool | None, p: int | None = None
+) -> ParameterCount:
     """Count a recurrent layer of any cell, with G blocks: G·H(D+H+1), and + H with ``reset_after``.
 
     ``cell`` is "elman", "lstm" or "gru", which other libraries have too, or "".
     """
-    return _count(cell, blocks, m, n, None, bias, reset_after)
+    m = _size(cell, "m", "inputs", m)
+    n = _size(cell, "n", "hidden neurons", n)
+    side_by_side = [(str(blocks), blocks)] if blocks > 1 else []
+    terms = [
+        _term("W_xh", (m, blocks * n), *side_by_side, ("n", n), ("m", m)),
+        _term("W_hh", (n, blocks * n), *side_by_side, ("n", n), ("n", n)),
+    ]
+    if bias:
+        terms.append(_term("b_h", (blocks * n,), *side_by_side, ("n", n)))
+    if bias and reset_after:
+        terms.append(_term("b_hn", (n,), ("n", n)))
+    if p is not None:
+        p = _size(cell, "p", "output neurons", p)
+        terms.append(_term("W_hy", (n, p), ("p", p), ("n", n)))
+        if bias:
+            terms.append(_term("b_y", (p,), ("p", p)))
+    return ParameterCount(
+        cell, m, n, p, bool(bias), None if reset_after is None else bool(reset_after), tuple(terms), blocks
+    )
+
+
+def table(terms: Iterable[Term]) -> str:
+    """Return a text table of arrays (name, shape in both conventions, formula, count) with the total below."""
+    rows = [(t.name, t.shape, t.shape_column, f"{t.formula} = {t.numbers}", t.count) for t in terms]
+    return render_table(
+        rows,
+        ("name", "shape (row convention)", "shape (column convention)", "formula", "count"),
+        total=("total", "", "", "", sum(row[-1] for row in rows)),
+    )
 
 
 def render_table(
@@ -274,45 +295,17 @@ def render_table(
     numeric = [all(isinstance(cell, int) for cell in column[1:]) and len(column) > 1 for column in columns]
 
     def line(cells: Sequence[object]) -> str:
-        aligned = [
-            f"{c!s:>{w}}" if right else f"{c!s:<{w}}" for c, w, right in zip(cells, widths, numeric, strict=True)
-        ]
-        return "  ".join(aligned).rstrip()
+        columns = zip(cells, widths, numeric, strict=True)
+        return "  ".join(f"{c!s:>{w}}" if right else f"{c!s:<{w}}" for c, w, right in columns).rstrip()
 
     rule = "  ".join("-" * width for width in widths)
     return "\n".join([line(header), rule, *map(line, body), *([rule, *map(line, last)] if last else [])])
 
 
-def _count(
-    cell: str, blocks: int, m: int, n: int, p: int | None, bias: bool, reset_after: bool | None
-) -> ParameterCount:
-    """Put the terms together; a factor is a (symbol, value) pair."""
-    m = _size(cell, "m", "inputs", m)
-    n = _size(cell, "n", "hidden neurons", n)
-    side_by_side = [(str(blocks), blocks)] if blocks > 1 else []
-    terms = [
-        _term("W_xh", (m, blocks * n), *side_by_side, ("n", n), ("m", m)),
-        _term("W_hh", (n, blocks * n), *side_by_side, ("n", n), ("n", n)),
-    ]
-    if bias:
-        terms.append(_term("b_h", (blocks * n,), *side_by_side, ("n", n)))
-    if bias and reset_after:
-        terms.append(_term("b_hn", (n,), ("n", n)))
-    if p is not None:
-        p = _size(cell, "p", "output neurons", p)
-        terms.append(_term("W_hy", (n, p), ("p", p), ("n", n)))
-        if bias:
-            terms.append(_term("b_y", (p,), ("p", p)))
-    return ParameterCount(
-        cell, m, n, p, bool(bias), None if reset_after is None else bool(reset_after), tuple(terms), blocks
-    )
-
-
 def _term(name: str, shape: Shape, *factors: tuple[str, int]) -> Term:
-    """Return the term whose count is the product of the factors."""
-    formula = "·".join(symbol for symbol, _ in factors)
-    numbers = "·".join(str(value) for _, value in factors)
-    return Term(name, shape, shape[::-1], formula, numbers, math.prod(value for _, value in factors))
+    """Return the term whose count is the product of the factors, (symbol, value) pairs."""
+    symbols, values = zip(*factors, strict=True)
+    return Term(name, shape, shape[::-1], "·".join(symbols), "·".join(map(str, values)), math.prod(values))
 
 
 def _size(where: str, name: str, meaning: str, value: int) -> int:

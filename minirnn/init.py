@@ -64,8 +64,7 @@ def glorot_uniform(shape: Shape, rng: Generator) -> Array:
     Source: Glorot & Bengio 2010, "Understanding the difficulty of training deep feedforward neural networks",
     equation 16.
     """
-    inputs, outputs = _matrix(shape, "glorot_uniform")
-    limit = math.sqrt(6.0 / (inputs + outputs))
+    limit = math.sqrt(6.0 / sum(_matrix(shape, "glorot_uniform")))
     return rng.uniform(-limit, limit, shape)
 
 
@@ -113,8 +112,8 @@ def ones(shape: Shape, rng: Generator) -> Array:
 
 def constant(value: float) -> Callable[[Shape, Generator], Array]:
     """Make the initialiser W_ij = ``value``, in any shape."""
-    fill = _number(value, "constant: value", "try constant(0.1); for an array try lambda shape, rng: array")
-    return Made(_constant, fill)
+    hint = "try constant(0.1); for an array try lambda shape, rng: array"
+    return Made(_constant, _number(value, "constant: value", hint))
 
 
 def _constant(value: float, shape: Shape, rng: Generator) -> Array:
@@ -182,8 +181,8 @@ def spectral(radius: float) -> Callable[[Shape, Generator], Array]:
 
 
 def _spectral(radius: float, shape: Shape, rng: Generator) -> Array:
-    H = _square(shape, "spectral")
-    A = rng.standard_normal((H, H))
+    _square(shape, "spectral")
+    A = rng.standard_normal(shape)
     largest = float(np.abs(np.linalg.eigvals(A)).max())
     if largest == 0:
         raise ValueError("spectral: rng must draw a matrix with an eigenvalue other than 0: try a numpy Generator")
@@ -216,8 +215,10 @@ def get(initializer: str | Initializer, argument: str = "initializer") -> Initia
             )
         return PRESETS[initializer]
     if not callable(initializer):
-        hint = "for a number try constant(number), for an array try lambda shape, rng: array"
-        raise TypeError(f"{expected}, got {describe(initializer)}: {hint}")
+        raise TypeError(
+            f"{expected}, got {describe(initializer)}: "
+            "for a number try constant(number), for an array try lambda shape, rng: array"
+        )
     return initializer
 
 
@@ -245,8 +246,7 @@ def initialise(
     if shape[-1] % blocks:
         raise ValueError(f"{argument}: shape must have a last axis that is a multiple of blocks={blocks}, got {shape}")
     block = (*shape[:-1], shape[-1] // blocks)
-    parts = [_checked(function(block, rng), block, dtype, argument) for _ in range(blocks)]
-    return np.concatenate(parts, axis=-1)
+    return np.concatenate([_checked(function(block, rng), block, dtype, argument) for _ in range(blocks)], axis=-1)
 
 
 def _checked(given: npt.ArrayLike, shape: Shape, dtype: npt.DTypeLike, argument: str) -> npt.NDArray[np.floating]:
@@ -255,16 +255,20 @@ def _checked(given: npt.ArrayLike, shape: Shape, dtype: npt.DTypeLike, argument:
     except ValueError:  # a ragged list
         value = np.asarray(None)
     if value.dtype.kind not in "fiu":
-        hint = "try returning rng.normal(0, 0.1, shape)"
-        raise TypeError(f"{argument} must give an array of real numbers, got {describe(given)}: {hint}")
+        raise TypeError(
+            f"{argument} must give an array of real numbers, got {describe(given)}: "
+            "try returning rng.normal(0, 0.1, shape)"
+        )
     if value.shape != shape:
-        hint = "use the shape it is called with; a layer with gates asks for one gate at a time"
-        raise ValueError(f"{argument} must give an array of shape {shape}, got {value.shape}: {hint}")
+        raise ValueError(
+            f"{argument} must give an array of shape {shape}, got {value.shape}: "
+            "use the shape it is called with; a layer with gates asks for one gate at a time"
+        )
     with np.errstate(over="ignore"):  # the check below reports it, with the argument's name
         cast: npt.NDArray[np.floating] = value.astype(dtype)
-    finite = np.isfinite(cast)
-    if not finite.all():
+    if not (finite := np.isfinite(cast)).all():
         at = tuple(map(int, np.argwhere(~finite)[0]))
-        hint = "try a smaller scale"
-        raise ValueError(f"{argument} must give values finite in {cast.dtype}, got {value[at]} at index {at}: {hint}")
+        raise ValueError(
+            f"{argument} must give values finite in {cast.dtype}, got {value[at]} at index {at}: try a smaller scale"
+        )
     return cast

@@ -51,8 +51,8 @@ def cross_entropy(logits: Any, ids: Any, *, lengths: Any = None) -> Tensor:
     mask = _mask(lengths, array.shape, "cross_entropy")
     if mask is not None:
         array, logits = np.where(mask, array, 0), where(mask[..., None], logits, 0.0)
-    nats = apply(ops.cross_entropy, logits, ids=class_ids(array, logits.shape[-1], "cross_entropy: ids"))
-    return _mean(nats, mask)
+    array = class_ids(array, logits.shape[-1], "cross_entropy: ids")
+    return _mean(apply(ops.cross_entropy, logits, ids=array), mask)
 
 
 def binary_cross_entropy(logits: Any, targets: Any, *, lengths: Any = None) -> Tensor:
@@ -71,8 +71,7 @@ def binary_cross_entropy(logits: Any, targets: Any, *, lengths: Any = None) -> T
     mask = _mask(lengths, target.shape, "binary_cross_entropy")
     if mask is not None:
         target, logits = np.where(mask, target, 0), where(mask, logits, 0.0)
-    outside = ~((target >= 0) & (target <= 1))  # NaN is outside too
-    if outside.any():
+    if (outside := ~((target >= 0) & (target <= 1))).any():  # NaN is outside too
         at = [int(i) for i in np.argwhere(outside)[0]]
         raise ValueError(
             f"binary_cross_entropy: targets must lie between 0 and 1, got {target[tuple(at)]} at {at}: "
@@ -99,17 +98,11 @@ def _mask(lengths: Any, shape: tuple[int, ...], name: str) -> Array | None:
     """Return which of the targets (T, N, …) count, in their shape; None if all do."""
     if lengths is None:
         return None
-    valid = valid_steps(lengths, shape, f"{name}: lengths")
-    return np.broadcast_to(valid.reshape(valid.shape + (1,) * (len(shape) - 2)), shape)
-
-
-def valid_steps(lengths: Any, shape: tuple[int, ...], argument: str) -> Array:
-    """Return the (T, N) mask of steps t < lengths[n], for targets of the shape given."""
     if len(shape) < 2:
-        raise ValueError(f"{argument} can mask targets of shape (T, N, …) only, got {shape}: leave it out")
+        raise ValueError(f"{name}: lengths can mask targets of shape (T, N, …) only, got {shape}: leave it out")
     T, N = shape[:2]
-    array = as_lengths(lengths, T, N, argument)
-    return np.arange(T)[:, None] < array
+    valid = np.arange(T)[:, None] < as_lengths(lengths, T, N, f"{name}: lengths")
+    return np.broadcast_to(valid.reshape(T, N, *(1,) * (len(shape) - 2)), shape)
 
 
 def _same_shape(predictions: Tensor, targets: Any, name: str) -> None:

@@ -94,8 +94,13 @@ class Optimizer:
             raise TypeError(f"{self.name}.load_state_dict: state must be a dict of state_dict, got {describe(state)}")
         faults = _unlike(state, self.state_dict())
         if not faults:
-            like, faults = self._with(state["settings"])
-            faults = faults or _misfits(state, like.state_dict())
+            try:
+                like = type(self)(self.params, **{**state["settings"], "lr": 1.0})
+                like.lr = state["settings"]["lr"]  # which a schedule may have set to 0
+            except (TypeError, ValueError) as error:
+                faults = [str(error)]
+            else:
+                faults = _misfits(state, like.state_dict())
         if faults:
             raise ValueError(
                 f"{self.name}.load_state_dict: nothing was loaded, because of entries that do not fit:\n  "
@@ -107,15 +112,6 @@ class Optimizer:
             setattr(self, name, [array.copy() for array in state["memory"][name]])
         for name in self._counts:
             setattr(self, name, list(state["counts"][name]))
-
-    def _with(self, settings: Mapping[str, Any]) -> tuple["Optimizer", list[str]]:
-        """Return an optimiser of the same Parameters with these settings, or say what is wrong with them."""
-        try:
-            like = type(self)(self.params, **{**settings, "lr": 1.0})
-            like.lr = settings["lr"]  # which a schedule may have set to 0
-        except (TypeError, ValueError) as error:
-            return self, [str(error)]
-        return like, []
 
 
 class SGD(Optimizer):
@@ -215,8 +211,7 @@ class Adam(Optimizer):
 
     def _change(self, i: int, g: Array) -> Array:
         (b1, b2), m, v = self.betas, self.first[i], self.second[i]
-        self.steps[i] += 1
-        k = self.steps[i]
+        self.steps[i] = k = self.steps[i] + 1
         change = np.multiply(g, 1 - b1, out=np.empty_like(v))  # with out= an array even for a Parameter of shape ()
         m *= b1
         m += change
@@ -285,25 +280,21 @@ def _unlike(state: Mapping[str, Any], mine: Mapping[str, Any]) -> list[str]:
 def _misfits(state: Mapping[str, Any], like: Mapping[str, Any]) -> list[str]:
     """Say what of a state has another number, shape or dtype than in one with its settings."""
     faults = []
-    for name, expected in like["memory"].items():
-        arrays = state["memory"][name]
-        if not isinstance(arrays, list) or len(arrays) != len(expected):
-            faults.append(f"{name}: must be a list of {len(expected)} arrays, got {_length(arrays)}")
-            continue
-        for i, (array, e) in enumerate(zip(arrays, expected, strict=True)):
-            if not isinstance(array, np.ndarray) or array.shape != e.shape or array.dtype != e.dtype:
-                faults.append(f"{name}[{i}]: must have shape {e.shape} and dtype {e.dtype}, got {describe(array)}")
-    for name, expected in like["counts"].items():
-        counts = state["counts"][name]
-        if not isinstance(counts, list) or len(counts) != len(expected):
-            faults.append(f"{name}: must be a list of {len(expected)} ints ≥ 0, got {_length(counts)}")
-        elif any(type(count) is not int or count < 0 for count in counts):
-            faults.append(f"{name}: must be a list of {len(expected)} ints ≥ 0, got {describe(counts)}")
+    for name, expected in {**like["memory"], **like["counts"]}.items():
+        of_arrays = name in like["memory"]
+        given = state["memory" if of_arrays else "counts"][name]
+        must = f"{name}: must be a list of {len(expected)} {'arrays' if of_arrays else 'ints ≥ 0'}"
+        if not isinstance(given, list) or len(given) != len(expected):
+            faults.append(f"{must}, got {len(given) if isinstance(given, list) else describe(given)}")
+        elif of_arrays:
+            faults += [
+                f"{name}[{i}]: must have shape {e.shape} and dtype {e.dtype}, got {describe(array)}"
+                for i, (array, e) in enumerate(zip(given, expected, strict=True))
+                if not isinstance(array, np.ndarray) or array.shape != e.shape or array.dtype != e.dtype
+            ]
+        elif any(type(count) is not int or count < 0 for count in given):
+            faults.append(f"{must}, got {describe(given)}")
     return faults
-
-
-def _length(value: Any) -> str:
-    return str(len(value)) if isinstance(value, list) else describe(value)
 
 
 def _norm(g: Any) -> float:
@@ -325,8 +316,7 @@ def _parameters(params: Iterable[Tensor], name: str) -> list[Tensor]:
         raise TypeError(
             f"{name}: params must be a list of Parameters, got a {type(params).__name__}; pass .parameters()"
         )
-    parameters = list(params)
-    for i, p in enumerate(parameters):
+    for i, p in enumerate(parameters := list(params)):
         if not isinstance(p, Tensor):
             raise TypeError(f"{name}: params[{i}] must be a Parameter, got {type(p).__name__}")
     if len({id(p) for p in parameters}) != len(parameters):
@@ -338,8 +328,7 @@ def _parameters(params: Iterable[Tensor], name: str) -> list[Tensor]:
 
 def _with_gradient(parameters: list[Tensor], name: str) -> list[Tensor]:
     """Return those that have a gradient; RuntimeError if none has, since then backward was forgotten."""
-    having = [p for p in parameters if p.grad is not None]
-    if not having:
+    if not (having := [p for p in parameters if p.grad is not None]):
         raise RuntimeError(f"{name}: no Parameter has a gradient: call loss.backward() first")
     return having
 

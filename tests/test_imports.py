@@ -178,8 +178,7 @@ def test_what_works_on_arrays_knows_no_tensor(module):
 
 # A Tensor is made of all that stands before it; gradcheck is on its own.
 CORE = [
-    "op", "indexed", "tape", "modes", "operands", "record", "shapes", "ops", "functions", "kernel_node", "gradients",
-    "numpy_protocol", "tensor", "gradcheck",
+    "op", "shapes", "tape", "modes", "record", "ops", "functions", "gradients", "tensor", "gradcheck",
 ]  # fmt: skip
 
 

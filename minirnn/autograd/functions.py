@@ -1,4 +1,4 @@
-"""The ops as functions of the package: ``mr.tanh(x)``, ``mr.where(condition, a, b)`` and the rest.
+"""The ops as functions of the package: ``mr.tanh(x)``, ``mr.where(condition, a, b)`` and the rest; numpy's own ones.
 
 Each takes Tensors, arrays or numbers and returns a Tensor. Most are methods of Tensor too, and numpy's own functions of
 the same names (``np.tanh``, ``np.where``) lead here when they are given a Tensor. Equations and derivatives stand in
@@ -6,6 +6,7 @@ ops.py and shapes.py.
 """
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 from operator import index
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,9 @@ import numpy as np
 
 from minirnn.arguments import as_array, describe
 from minirnn.autograd import ops, shapes
-from minirnn.autograd.op import Axis, Op
-from minirnn.autograd.operands import all_alike, as_tensor, pair
-from minirnn.autograd.record import apply, binary, unary, wrap
+from minirnn.autograd.modes import MODE, RECORD
+from minirnn.autograd.op import REGISTRY, Axis, Op
+from minirnn.autograd.record import alike, apply, binary, common_dtype, unary, wrap
 
 if TYPE_CHECKING:
     from minirnn.autograd.tensor import Tensor
@@ -27,21 +28,20 @@ def _of_one(op: Op) -> "Callable[[Any], Tensor]":
     def function(x: Any) -> "Tensor":
         return unary(op, x)
 
-    _name(function, op)
-    return function
+    return _named(op, function)
 
 
 def _of_two(op: Op) -> "Callable[[Any, Any], Tensor]":
     def function(a: Any, b: Any) -> "Tensor":
-        return binary(op, *pair(a, b, op.name))
+        return binary(op, *_pair(a, b, op.name))
 
-    _name(function, op)
-    return function
+    return _named(op, function)
 
 
-def _name(function: Callable[..., Any], op: Op) -> None:
+def _named(op: Op, function: Any) -> Any:
     function.__name__ = function.__qualname__ = op.name
     function.__doc__ = op.forward.__doc__
+    return function
 
 
 abs = _of_one(ops.abs_)
@@ -60,7 +60,7 @@ minimum = _of_two(ops.minimum)
 
 def where(condition: Any, a: Any, b: Any) -> "Tensor":
     """Entries of ``a`` where the condition holds, else of ``b``; all three broadcast."""
-    return apply(ops.where, np.asarray(condition, dtype=bool), *pair(a, b, "where"))
+    return apply(ops.where, np.asarray(condition, dtype=bool), *_pair(a, b, "where"))
 
 
 def clip(x: Any, low: Any = None, high: Any = None) -> "Tensor":
@@ -82,7 +82,7 @@ def _bound(value: Any, name: str) -> Any:
 
 def astype(x: Any, dtype: Any) -> "Tensor":
     """Cast to another dtype; the gradient is cast back. Integers and bools carry none: a constant."""
-    x, dtype = as_tensor(x), np.dtype(dtype)
+    x, dtype = _tensor(x), np.dtype(dtype)
     if x.dtype == dtype:
         return x
     if dtype.kind != "f":
@@ -168,33 +168,30 @@ def flip(x: Any, axis: Axis = None) -> "Tensor":
 
 def concatenate(tensors: Sequence[Any], axis: int = 0) -> "Tensor":
     """Tensors joined along an existing axis."""
-    return apply(shapes.concatenate, *all_alike(tensors, "concatenate"), axis=index(axis))
+    return apply(shapes.concatenate, *_all_alike(tensors, "concatenate"), axis=index(axis))
 
 
 def stack(tensors: Sequence[Any], axis: int = 0) -> "Tensor":
     """Tensors of one shape joined along a new axis."""
-    return apply(shapes.stack, *all_alike(tensors, "stack"), axis=index(axis))
+    return apply(shapes.stack, *_all_alike(tensors, "stack"), axis=index(axis))
 
 
 def unbind(x: Any, axis: int = 0) -> "tuple[Tensor, ...]":
     """All slices along an axis: ``unbind(x)[t]`` is ``x[t]``."""
-    x = as_tensor(x)
+    x = _tensor(x)
     before = _before(x, axis, "unbind")
     return tuple(x[(*before, i)] for i in range(x.shape[axis]))
 
 
 def split(x: Any, indices_or_sections: int | Sequence[int], axis: int = 0) -> "tuple[Tensor, ...]":
     """Parts along an axis, as `numpy.split`: a number of equal parts, or the places to cut at."""
-    x = as_tensor(x)
+    x, cuts = _tensor(x), indices_or_sections
     before = _before(x, axis, "split")
     size = x.shape[axis]
-    if isinstance(indices_or_sections, int | np.integer):
-        if indices_or_sections < 1 or size % indices_or_sections:
-            raise ValueError(f"split: {indices_or_sections} parts do not divide axis {axis} of length {size} evenly")
-        step = size // indices_or_sections
-        cuts = list(range(step, size, step))
-    else:
-        cuts = list(indices_or_sections)
+    if isinstance(cuts, int | np.integer):
+        if cuts < 1 or size % cuts:
+            raise ValueError(f"split: {cuts} parts do not divide axis {axis} of length {size} evenly")
+        cuts = range(size // cuts, size, size // cuts)
     return tuple(x[(*before, slice(a, b))] for a, b in zip([0, *cuts], [*cuts, size], strict=True))
 
 
@@ -206,3 +203,93 @@ def _before(x: "Tensor", axis: int, name: str) -> tuple[slice, ...]:
 
 
 __all__ = [n for n, f in globals().items() if getattr(f, "__module__", "") == __name__ and not n.startswith("_")]
+
+# --- what they take --------------------------------------------------------------------------------------------------
+
+
+def _pair(a: Any, b: Any, name: str) -> tuple[Any, Any]:
+    """Bring two operands, of which neither need be a Tensor, to one dtype; at least one comes back as a Tensor."""
+    if not isinstance(a, Tensor) and not isinstance(b, Tensor):
+        if hasattr(b, "__array__") and not hasattr(a, "__array__"):
+            b = Tensor(as_array(b, f"{name}: b"))
+        else:
+            a = Tensor(as_array(a, f"{name}: a"))
+    a, b = alike(a, b)
+    if a is NotImplemented:
+        raise TypeError(f"{name}: both operands must be Tensors, arrays, lists or numbers")
+    return a, b
+
+
+def _tensor(x: Any) -> "Tensor":
+    """Return ``x`` if it is a Tensor, else a constant made of it."""
+    return x if isinstance(x, Tensor) else Tensor(x)
+
+
+def _all_alike(tensors: Sequence[Any], name: str) -> "list[Tensor]":
+    """Bring what is to be joined to one dtype, as Tensors."""
+    if isinstance(tensors, Tensor) or not len(tensors):
+        raise TypeError(f"{name}: expected a sequence of Tensors, not empty, got {type(tensors).__name__}")
+    dtypes = [t.dtype for t in tensors if hasattr(t, "dtype")]
+    dtype = reduce(common_dtype, dtypes) if dtypes else np.dtype(np.float32)
+    if dtype.kind != "f" and len(dtypes) < len(tensors):
+        dtype = np.dtype(np.float32)  # lists are floats
+    return [
+        (t if isinstance(t, Tensor) else Tensor(as_array(t, f"{name}: tensors[{i}]", dtype))).astype(dtype)
+        for i, t in enumerate(tensors)
+    ]
+
+
+# --- numpy's own functions on Tensors: each leads to the op of its name, or is refused where a gradient would be lost -
+
+UFUNCS: dict[Any, Op] = {op.ufunc: op for op in REGISTRY.values() if op.ufunc is not None}
+"""numpy's ufuncs that work on Tensors, ``ndarray + Tensor`` and its like included."""
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    name: globals()[name]
+    for name in __all__
+    if not isinstance(getattr(np, name, np.add), np.ufunc)  # add stands for what numpy does not have
+} | {"amax": max, "amin": min, "unstack": unbind}
+"""numpy's other functions that work on Tensors, by name."""
+
+
+def array_ufunc(self: "Tensor", ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+    """Tensor's ``__array_ufunc__``."""
+    if (op := UFUNCS.get(ufunc)) is not None and method == "__call__" and not kwargs:
+        return binary(op, *inputs) if len(inputs) == 2 else unary(op, inputs[0])
+    if kwargs.get("out") is not None or method == "at":
+        raise TypeError(f"np.{ufunc.__name__}: a Tensor cannot be written into an array; write a = a + t, not a += t")
+    return _only_without_derivative(ufunc, method, inputs, kwargs)
+
+
+def array_function(self: "Tensor", func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+    """Tensor's ``__array_function__``."""
+    function = FUNCTIONS.get(func.__name__)
+    return function(*args, **kwargs) if function is not None else _only_without_derivative(func, "", args, kwargs)
+
+
+def _only_without_derivative(func: Any, method: str, args: Any, kwargs: Any) -> Any:
+    """Call a numpy function that has no op on the plain arrays, if nothing differentiable is lost by it."""
+    tensors: list[Tensor] = []
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            tensors.append(value)
+            return value.data
+        return type(value)(plain(v) for v in value) if type(value) in (list, tuple) else value
+
+    result = (getattr(func, method) if method else func)(*plain(args), **{k: plain(v) for k, v in kwargs.items()})
+    differentiable = MODE.get() & RECORD and any(t.requires_grad for t in tensors) and _holds_floats(result)
+    if differentiable and func.__name__ not in ("zeros_like", "ones_like", "empty_like"):
+        module = getattr(func, "__module__", "numpy").replace("numpy", "np", 1)
+        name = f"{module}.{func.__name__}" + (f".{method}" if method not in ("", "__call__") else "")
+        raise TypeError(
+            f"{name}: no derivative is known for it. Use one of minirnn's functions (mr.tanh, mr.sum, …), "
+            "or t.detach() or t.numpy() if no gradient should flow"
+        )
+    return result
+
+
+def _holds_floats(result: Any) -> bool:
+    if isinstance(result, tuple | list):
+        return any(map(_holds_floats, result))
+    return isinstance(result, float) or getattr(getattr(result, "dtype", None), "kind", "") == "f"

@@ -62,17 +62,14 @@ def gradcheck(
     """
     tensors = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     checked = _to_check(tensors, names)
-    outputs = list(_tensors_in(f(*tensors)))
+    outputs = _tensors_in(f(*tensors))
     if not outputs:
         raise TypeError("gradcheck: f must return a Tensor, or a tuple, list or dict of Tensors")
     rng = np.random.default_rng(0)
     weights = [rng.choice([-1.0, 1.0], y.shape) * rng.uniform(0.5, 1.5, y.shape) for y in outputs]
 
     def projected(outputs: Iterable[Tensor]) -> Any:
-        total: Any = 0.0
-        for y, v in zip(outputs, weights, strict=True):
-            total = total + (y * v).sum()
-        return total
+        return sum(((y * v).sum() for y, v in zip(outputs, weights, strict=True)), start=0.0)
 
     def value() -> float:
         return float(projected(_tensors_in(f(*tensors))))  # recorded, since f may call grad itself
@@ -111,14 +108,11 @@ def _to_check(tensors: Sequence[Any], names: Sequence[str] | None) -> list[tuple
     return checked
 
 
-def _tensors_in(result: Any) -> Iterable[Tensor]:
+def _tensors_in(result: Any) -> list[Tensor]:
     if isinstance(result, Tensor):
-        yield result
-    elif isinstance(result, dict):
-        yield from _tensors_in(list(result.values()))
-    elif isinstance(result, tuple | list):
-        for item in result:
-            yield from _tensors_in(item)
+        return [result]
+    items = result.values() if isinstance(result, dict) else result if isinstance(result, tuple | list) else ()
+    return [tensor for item in items for tensor in _tensors_in(item)]
 
 
 def _central_difference(value: Callable[[], float], tensor: Tensor, eps: float) -> Array:
@@ -144,9 +138,8 @@ def _compare(name: str, analytic: Array, numerical: Array, atol: float, rtol: fl
     if not wrong.any():
         return
     worst = np.unravel_index(int(np.argmax(np.where(wrong, np.nan_to_num(error, nan=np.inf), -1.0))), error.shape)
-    entry = [int(i) for i in worst]
     raise GradcheckError(
-        f"gradcheck: the gradient of {name} is wrong at {entry}: backward gives {analytic[worst]:.10g}, "
+        f"gradcheck: the gradient of {name} is wrong at {[*map(int, worst)]}: backward gives {analytic[worst]:.10g}, "
         f"the central difference {numerical[worst]:.10g} ({int(wrong.sum())} of {wrong.size} entries differ by more "
         f"than {atol:g} + {rtol:g}·|value|)"
     )

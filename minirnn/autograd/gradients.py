@@ -10,10 +10,9 @@ import numpy as np
 
 from minirnn.arguments import Array, as_array
 from minirnn.autograd import ops, shapes, tape
-from minirnn.autograd.kernel_node import KernelNode, OutputNode, edges_with
 from minirnn.autograd.modes import MODE, RECORD, anomaly, check_finite
 from minirnn.autograd.op import OUTPUT
-from minirnn.autograd.record import apply, receiver_of, unary, wrap
+from minirnn.autograd.record import KernelNode, OutputNode, apply, edges_with, receiver_of, unary, wrap
 from minirnn.autograd.tape import Node
 
 if TYPE_CHECKING:
@@ -46,14 +45,8 @@ def backward(self: "Tensor", gradient: Any = None, *, retain_graph: bool = False
     root, seed = _start(self, gradient, "backward")
     retained = [node for ref in RETAINED.keyrefs() if (node := ref()) is not None] if RETAINED else []
     totals = tape.run(root, seed, retain_graph=retain_graph, capture=retained, check=_check if anomaly() else None)
-    _accumulate(totals, seed)
-
-
-def _accumulate(totals: dict[Any, Any], seed: Array) -> None:
-    """Add each leaf's total to its ``grad``: the only thing a pass changes, and it comes last."""
     seen = {id(seed)}
     ready = []
-    watched = anomaly()
     for receiver, g in totals.items():
         tensor = receiver if isinstance(receiver, Tensor) else RETAINED[receiver]()
         if tensor is None:
@@ -65,10 +58,10 @@ def _accumulate(totals: dict[Any, Any], seed: Array) -> None:
         if g.base is not None or id(g) in seen:
             g = g.copy()  # each owns its grad: rules may hand the same array, or views of it, to several inputs
         seen.add(id(g))
-        if watched:
+        if anomaly():
             check_finite(g, f"the gradient of {tensor._label()}", "look at the ops that it goes into")
         ready.append((tensor, g))
-    with _ACCUMULATE:
+    with _ACCUMULATE:  # the only thing a pass changes, and it comes last
         for tensor, g in ready:
             tensor._grad = g if tensor._grad is None else tensor._grad + g
 
@@ -140,8 +133,7 @@ def _result(g: Any, x: "Tensor", i: int) -> "Tensor":
 
 def _start(output: "Tensor", gradient: Any, caller: str) -> tuple[Any, Array]:
     """Return the node, or leaf, where a pass from ``output`` starts, and the gradient that enters: given, or 1."""
-    root = receiver_of(output)
-    if root is None:
+    if (root := receiver_of(output)) is None:
         raise RuntimeError(
             f"{caller}: nothing was recorded for this Tensor: no input of its computation has requires_grad=True, "
             "or it ran under no_grad()"
@@ -175,7 +167,7 @@ def between(root: Any, targets: Iterable[Any]) -> set[Any]:
             reachable.update(new)
             todo += new
     useful = reachable & targets
-    nodes = [node for node in reachable if isinstance(node, Node) and node.number < oldest]
+    nodes = (node for node in reachable if isinstance(node, Node) and node.number < oldest)
     for node in sorted(nodes, key=lambda node: -node.number):  # oldest first: inputs before what uses them
         if any(receiver in useful for receiver in node.receivers()):
             useful.add(node)
@@ -186,12 +178,11 @@ def _check(g: Any, node: Node) -> None:
     """Look at a gradient of a pass within `detect_anomaly`."""
     if isinstance(node, OutputNode):
         return  # its kernel's node is next, and gets this gradient with those of the other outputs
-    of_its_own = getattr(node.op, "check_gradients", None)
-    if of_its_own is not None:
-        of_its_own(g)
-        return
-    for part in g.values() if isinstance(g, dict) else (g,):
-        check_finite(np.asarray(part), f"the gradient of the output of {node.op.name}", "look at what follows it")
+    if hasattr(node.op, "check_gradients"):
+        node.op.check_gradients(g)
+    else:
+        for part in g.values() if isinstance(g, dict) else (g,):
+            check_finite(np.asarray(part), f"the gradient of the output of {node.op.name}", "look at what follows it")
 
 
 # --- recorded passes (create_graph) ----------------------------------------------------------------------------------
@@ -203,23 +194,19 @@ def _open_recorded(node: Node, g: Any) -> Iterable[Any]:
         return edges_with(_rerun(node, g))
     if type(node) is not Node:
         return node.open(g)
-    edges = []
-    for j, edge in enumerate(node.edges):
-        if edge is not None:
-            receiver, vjp, saved = edge
-            roles = node.op.rules[0 if node.op.variadic else j].roles
-            edges.append((receiver, vjp, [_in_the_graph(node, v, role) for v, role in zip(saved, roles, strict=True)]))
-    return edges
+    rules = node.op.rules * (len(node.edges) if node.op.variadic else 1)
+    return [
+        (edge[0], edge[1], [_in_the_graph(node, v, role) for v, role in zip(edge[2], rule.roles, strict=True)])
+        for edge, rule in zip(node.edges, rules, strict=True)
+        if edge is not None
+    ]
 
 
 def _in_the_graph(node: Node, value: Any, role: int | None) -> Any:
-    """Give a saved value its place in the graph back."""
-    if role is None:
+    """Give a saved value its place in the graph back; what is no input that wants a gradient is a constant."""
+    if role is None or (role != OUTPUT and node.edges[role] is None):
         return value
-    if role == OUTPUT:
-        return wrap(value, node)
-    edge = node.edges[role]
-    return value if edge is None else _at(edge[0], value)
+    return _at(node if role == OUTPUT else node.edges[role][0], value)
 
 
 def _at(receiver: Any, value: Array) -> "Tensor":
@@ -230,20 +217,15 @@ def _rerun(node: KernelNode, received: Any) -> list[tuple[Any, Any]]:
     """Go through a kernel by way of its ops: run them again, and back through them."""
     receivers, _, _, rerun, arrays = node.edges
     # Identities fence the rerun off: gradients stop at them, so each input gets its own share and no more.
-    inputs: list[Tensor | None] = []
-    fences: dict[Any, Any] = {}
-    for receiver, array in zip(receivers, arrays, strict=True):
-        if receiver is None:
-            inputs.append(None if array is None else wrap(array))
-        else:
-            fence = unary(ops.identity, _at(receiver, array))
-            fences[fence._node] = receiver
-            inputs.append(fence)
+    inputs: list[Any] = [
+        unary(ops.identity, _at(receiver, array)) if receiver is not None else None if array is None else wrap(array)
+        for receiver, array in zip(receivers, arrays, strict=True)
+    ]
+    fences = {x._node: receiver for x, receiver in zip(inputs, receivers, strict=True) if receiver is not None}
     outputs = rerun(*inputs)
     totals: dict[Any, Any] = {}
     for i, g in received.items():
-        root = outputs[i]._node
-        if root is not None:
+        if (root := outputs[i]._node) is not None:
             for fence, gi in _run_recorded(root, g, only=between(root, fences), capture=fences).items():
                 totals[fence] = totals[fence] + gi if fence in totals else gi
     return [(receiver, totals[fence]) for fence, receiver in fences.items() if fence in totals]

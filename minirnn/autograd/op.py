@@ -68,10 +68,8 @@ def _parameters(function: Callable[..., Any]) -> tuple[tuple[str, ...], tuple[st
 def _expression(name: str) -> str:
     if name == "xs_ends":
         return "_ends(xs, axis)"
-    for suffix in ("shape", "dtype"):
-        if name.endswith("_" + suffix):
-            return f"{name.removesuffix('_' + suffix)}.{suffix}"
-    return name
+    of, _, attribute = name.rpartition("_")
+    return f"{of}.{attribute}" if of and attribute in ("shape", "dtype") else name
 
 
 def _ends(xs: Sequence[Array], axis: int) -> list[int]:
@@ -122,8 +120,8 @@ class Op:
         names = ("xs",) if self.variadic else self.inputs
         if unknown := rules.keys() - set(names):
             raise TypeError(f"{self.name}: a derivative for {', '.join(unknown)}, which is no input of it")
-        made = {name: Rule(vjp, self.inputs, self.settings, self.variadic) for name, vjp in rules.items()}
-        self.rules: tuple[Any, ...] = tuple(made.get(name) for name in names)
+        about = self.inputs, self.settings, self.variadic
+        self.rules: tuple[Any, ...] = tuple(Rule(rules[name], *about) if name in rules else None for name in names)
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"

@@ -240,12 +240,10 @@ def where(condition: Array, a: Array, b: Array) -> Array:
     return np.where(condition, a, b)
 
 
-def _within(x: Any, low: Any, high: Any) -> Any:
-    return (x >= (-np.inf if low is None else low)) & (x <= (np.inf if high is None else high))
-
-
 @op(
-    x=lambda g, x, low, high: g * _within(x, low, high),
+    x=lambda g, x, low, high: (
+        g * ((x >= (-np.inf if low is None else low)) & (x <= (np.inf if high is None else high)))
+    ),
     symbol="clip({x}, {low}, {high})",
     slopes={"x": "[{low} ≤ {x} ≤ {high}]"},
 )
@@ -264,8 +262,9 @@ def sum_(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Any:
 
 
 def _shared_equally(g: Any, x_shape: tuple[int, ...], axis: Axis, keepdims: bool) -> Any:
-    count = math.prod(x_shape[a] for a in axes_of(axis, len(x_shape)))
-    return spread(restore(g, x_shape, axis, keepdims), x_shape) * (1.0 / count)
+    return spread(restore(g, x_shape, axis, keepdims), x_shape) * (
+        1.0 / math.prod(x_shape[a] for a in axes_of(axis, len(x_shape)))
+    )
 
 
 @op(x=_shared_equally)
@@ -276,8 +275,7 @@ def mean(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Any:
 
 def _to_the_extreme(g: Any, x: Any, y: Any, axis: Axis, keepdims: bool) -> Any:
     hits = (x == restore(y, x.shape, axis, keepdims)) | (x != x)  # where y is NaN, it came from the NaNs
-    share = (hits / hits.sum(axis=axis, keepdims=True)).astype(g.dtype)
-    return restore(g, x.shape, axis, keepdims) * share
+    return restore(g, x.shape, axis, keepdims) * (hits / hits.sum(axis=axis, keepdims=True)).astype(g.dtype)
 
 
 @op(x=_to_the_extreme)
@@ -298,11 +296,11 @@ def _shift(x: Any, axis: Axis) -> Array:
     return np.where(np.isfinite(peak), peak, 0).astype(peak.dtype)
 
 
-def _softmax_at(g: Any, x: Any, y: Any, axis: Axis, keepdims: bool) -> Any:
-    return restore(g, x.shape, axis, keepdims) * np.exp(x - restore(y, x.shape, axis, keepdims))
-
-
-@op(x=_softmax_at)
+@op(
+    x=lambda g, x, y, axis, keepdims: (
+        restore(g, x.shape, axis, keepdims) * np.exp(x - restore(y, x.shape, axis, keepdims))
+    )
+)
 def logsumexp(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Array:
     """Ln Σ exp(x) over all axes, or those given, without overflow; derivative softmax(x)."""
     shift = _shift(x, axis)
@@ -310,15 +308,11 @@ def logsumexp(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Array:
     return y if keepdims else np.squeeze(y, axis)
 
 
-def _softmax(x: Any, axis: int) -> Any:
-    e = np.exp(x - _shift(x, axis))
-    return e / e.sum(axis=axis, keepdims=True)
-
-
 @op(x=lambda g, y, axis: y * (g - (g * y).sum(axis=axis, keepdims=True)))
 def softmax(x: Array, *, axis: int = -1) -> Any:
     """exp(x) / Σ exp(x) along one axis; derivative y·(g − Σ g·y)."""
-    return _softmax(x, axis)
+    e = np.exp(x - _shift(x, axis))
+    return e / e.sum(axis=axis, keepdims=True)
 
 
 @op(x=lambda g, y, axis: g - np.exp(y) * g.sum(axis=axis, keepdims=True))
@@ -334,15 +328,14 @@ def log_softmax(x: Array, *, axis: int = -1) -> Any:
 def _softmax_less_one_hot(g: Any, logits: Any, ids: Array) -> Any:
     one_hot = np.zeros(logits.shape, logits.dtype)
     np.put_along_axis(one_hot, ids[..., None], 1, axis=-1)
-    return g.reshape((*g.shape, 1)) * (_softmax(logits, -1) - one_hot)
+    return g.reshape((*g.shape, 1)) * (softmax.forward(logits) - one_hot)
 
 
 @op(logits=_softmax_less_one_hot)
 def cross_entropy(logits: Array, *, ids: Array) -> Any:
     """−ln softmax(logits)[id] in nats, (…, C) and ids (…,) → (…,); derivative g·(softmax(logits) − one_hot(id))."""
     z = logits - _shift(logits, -1)
-    picked = np.take_along_axis(z, ids[..., None], axis=-1)[..., 0]
-    return np.log(np.exp(z).sum(axis=-1)) - picked
+    return np.log(np.exp(z).sum(axis=-1)) - np.take_along_axis(z, ids[..., None], axis=-1)[..., 0]
 
 
 @op(logits=lambda g, logits, target: g * (0.5 * (1.0 + np.tanh(0.5 * logits)) - target))

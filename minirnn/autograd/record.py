@@ -3,14 +3,14 @@
 `apply` is the idea; `unary` and `binary`, at the end, are the same without the loops.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from minirnn.arguments import Array, as_array
 from minirnn.autograd.modes import ANOMALY, MODE, OBSERVE, OBSERVER, RECORD, check_finite
 from minirnn.autograd.op import Op
-from minirnn.autograd.operands import alike
 from minirnn.autograd.tape import Node
 
 if TYPE_CHECKING:  # it is made of what stands here, and comes here when it is ready: the last lines of tensor.py
@@ -63,8 +63,7 @@ def guards_of(inputs: Iterable[Any]) -> "tuple[tuple[Tensor, int], ...] | None":
     """Return the leaves whose memory the inputs show, with the version of their data."""
     guards: tuple[tuple[Tensor, int], ...] = ()
     for x in inputs:
-        leaf = leaf_behind(x)
-        if leaf is not None:
+        if (leaf := leaf_behind(x)) is not None:
             guards += ((leaf, leaf._version),)
     return guards or None
 
@@ -89,16 +88,13 @@ def wrap(data: Any, node: Node | None = None, shown: Any = None) -> "Tensor":
     t._grad = None
     t._version = 0
     t._hooks = None
-    if shown is not None:
-        leaf = leaf_behind(shown)
-        if leaf is not None and np.may_share_memory(data, leaf._data):
-            t._base = leaf
+    if shown is not None and (leaf := leaf_behind(shown)) is not None and np.may_share_memory(data, leaf._data):
+        t._base = leaf
     return t
 
 
 def _misfit(op: Op, arrays: Sequence[Any], error: ValueError) -> ValueError:
-    shapes = ", ".join(str(np.shape(a)) for a in arrays)
-    return ValueError(f"{op.name}: inputs of shapes {shapes} do not fit: {error}")
+    return ValueError(f"{op.name}: inputs of shapes {', '.join(str(np.shape(a)) for a in arrays)} do not fit: {error}")
 
 
 # --- the same for one and for two inputs, since most ops of a long graph come this way -------------------------------
@@ -115,14 +111,12 @@ def unary(op: Op, x: Any, **settings: Any) -> "Tensor":
         y = op.forward(data, **settings)
     except ValueError as error:
         raise _misfit(op, (data,), error) from None
-    receiver: Any = x._node
-    if receiver is None and x._requires_grad:
-        receiver = x
+    receiver: Any = x._node or (x if x._requires_grad else None)
     node = None
     if receiver is not None:
         rule = op.rules[0]
-        guards = guards_of((x,)) if rule.reads else None
-        node = Node(op, ((receiver, rule.vjp, rule.save(y, data, **settings)),), guards)
+        edges = ((receiver, rule.vjp, rule.save(y, data, **settings)),)
+        node = Node(op, edges, guards_of((x,)) if rule.reads else None)
     return wrap(y, node, x if op.view else None)
 
 
@@ -145,14 +139,142 @@ def binary(op: Op, a: Any, b: Any) -> "Tensor":
     a_rule, b_rule = op.rules
     a_edge = b_edge = None
     read: tuple[int, ...] = ()
-    receiver = receiver_of(a)
-    if receiver is not None:
+    if (receiver := receiver_of(a)) is not None:
         a_edge = (receiver, a_rule.vjp, a_rule.save(y, da, db))
         read = a_rule.reads
-    receiver = receiver_of(b)
-    if receiver is not None:
+    if (receiver := receiver_of(b)) is not None:
         b_edge = (receiver, b_rule.vjp, b_rule.save(y, da, db))
         read += b_rule.reads
     elif a_edge is None:
         return wrap(y)
     return wrap(y, Node(op, (a_edge, b_edge), guards_of([(a, b)[j] for j in read]) if read else None))
+
+
+# --- a whole kernel as one node: several inputs, several outputs, one backward function on plain arrays ------------
+
+
+def apply_kernel(
+    op: Any,
+    inputs: Sequence[Any],
+    outputs: Sequence[Array],
+    backward: Callable[..., Sequence[Any]],
+    rerun: "Callable[..., Sequence[Tensor]]",
+) -> "tuple[Tensor, ...]":
+    """Record a whole kernel as one node.
+
+    Parameters
+    ----------
+    op : object with a ``name``
+    inputs : Tensors or None
+    outputs : arrays
+        What the kernel's forward returned; each becomes a Tensor.
+    backward : callable (received, wanted) -> sequence
+        ``received`` maps an output's index to its gradient (absent: none); ``wanted`` says which inputs want one.
+        Returns a gradient, or None, for each input, newly made.
+    rerun : callable (*inputs) -> Tensors
+        The same outputs made of ops; what ``create_graph`` differentiates.
+    """
+    receivers = [receiver_of(x) for x in inputs] if MODE.get() & RECORD else []
+    wanted = tuple([receiver is not None for receiver in receivers])
+    if True not in wanted:
+        return tuple([wrap(y) for y in outputs])
+    edges = receivers, wanted, backward, rerun, [None if x is None else x._data for x in inputs]
+    node = KernelNode(op, edges, guards_of(inputs))
+    return tuple([wrap(y, OutputNode(node, i)) for i, y in enumerate(outputs)])
+
+
+def will_record(inputs: Sequence[Any]) -> bool:
+    """Whether a node made of these inputs, Tensors or None, would be recorded."""
+    return bool(MODE.get() & RECORD) and any(receiver_of(x) is not None for x in inputs)
+
+
+class KernelNode(Node):
+    """The kernel; its ``edges`` are ``(receivers, wanted, backward, rerun, arrays)``, as in `apply_kernel`."""
+
+    __slots__ = ()
+
+    def open(self, g: "Received") -> Iterable[Any]:
+        """Run the kernel's backward on the gradients of its outputs; the edges only hand its results on."""
+        receivers, wanted, backward, _, _ = self.edges
+        return edges_with(zip(receivers, backward(g, wanted), strict=True))
+
+    def inputs(self) -> list[Any]:
+        """Return what each input is that there is: a node, a leaf, or a constant."""
+        pairs = zip(self.edges[0], self.edges[4], strict=True)
+        return [wrap(array) if receiver is None else receiver for receiver, array in pairs if array is not None]
+
+    def receivers(self) -> list[Any]:
+        """Return where the gradients of the kernel's inputs go."""
+        return [receiver for receiver in self.edges[0] if receiver is not None]
+
+
+class OutputNode(Node):
+    """One output of a kernel; hands its gradient to the kernel's node under its index."""
+
+    __slots__ = ()
+
+    def __init__(self, kernel: KernelNode, index: int) -> None:
+        super().__init__(kernel.op, ((kernel, lambda g: Received({index: g}), ()),), None)
+
+    def box(self) -> Node:
+        """Return the kernel, unless it has been used up."""
+        return self if self.edges is None else self.edges[0][0]
+
+
+def edges_with(pairs: Iterable[tuple[Any, Any]]) -> list[Any]:
+    """Return edges for gradients that are known already, given with their receivers."""
+    return [(receiver, lambda _, gi: gi, (gi,)) for receiver, gi in pairs if receiver is not None and gi is not None]
+
+
+class Received(dict[int, Any]):
+    """The gradients that a kernel's outputs have received, by index; an output that received none is absent."""
+
+    def __add__(self, other: "Received") -> "Received":
+        self.update({i: self[i] + g if i in self else g for i, g in other.items()})
+        return self
+
+
+# --- what may stand beside a Tensor, and how both come to one dtype ---------------------------------------------------
+
+
+def alike(a: Any, b: Any) -> tuple[Any, Any]:
+    """Bring two operands, one a Tensor at least, to one dtype: a Tensor's wins over a number's, a wider one wins.
+
+    Two NotImplemented come back for what cannot be an operand.
+    """
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        if a.ndim == 0 < b.ndim and b.dtype.kind == "f":
+            return a.astype(b.dtype), b
+        if b.ndim == 0 < a.ndim and a.dtype.kind == "f":
+            return a, b.astype(a.dtype)
+        dtype = common_dtype(a.dtype, b.dtype)
+        return a.astype(dtype), b.astype(dtype)
+    return _with_constant(a, b) if isinstance(a, Tensor) else _with_constant(b, a)[::-1]
+
+
+def _with_constant(t: "Tensor", c: Any) -> tuple[Any, Any]:
+    if isinstance(c, (int, float)):  # a bool is an int; numpy gives them the array's dtype by itself
+        return t, float(c) if type(c) is np.float64 else c  # np.float64 is a float, but would widen float32
+    if isinstance(c, np.ndarray):
+        c = np.asarray(c)  # np.matrix has its own idea of a product
+        if c.dtype is t._data.dtype:
+            return t, c
+    elif isinstance(c, list | tuple):
+        c = as_array(c if t.dtype.kind == "f" else np.asarray(c), "operand", t.dtype)
+    elif not isinstance(c, np.generic):
+        return NotImplemented, NotImplemented
+    if c.dtype.kind not in "biuf":
+        raise TypeError(f"operand must be an array of numbers, got dtype {c.dtype}")
+    if c.ndim == 0:
+        return t, c.item()  # a number: numpy lets the array's dtype stand
+    dtype = c.dtype if t.ndim == 0 and c.dtype.kind == "f" else common_dtype(t.dtype, c.dtype)
+    return t.astype(dtype), c.astype(dtype, copy=False)
+
+
+def common_dtype(a: np.dtype[Any], b: np.dtype[Any]) -> np.dtype[Any]:
+    """Numpy's promotion, but that integers and bools never widen a float."""
+    if a.kind == "f" != b.kind:
+        return a
+    if b.kind == "f" != a.kind:
+        return b
+    return np.result_type(a, b)

@@ -1,12 +1,11 @@
 """The ops that move entries about, each with its rules; first what broadcasting does to a gradient."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from minirnn.arguments import Array
-from minirnn.autograd import indexed
-from minirnn.autograd.indexed import IndexedGradient
 from minirnn.autograd.op import Axis, op
 
 # --- broadcasting, for rules: array or Tensor alike ------------------------------------------------------------------
@@ -20,10 +19,9 @@ def sum_to(g: Any, shape: tuple[int, ...]) -> Any:
         return g.reshape(shape) if g.shape[0] == 1 else np.add.reduce(g) if type(g) is np.ndarray else g.sum(axis=0)
     added = g.ndim - len(shape)
     stretched = tuple(i + added for i, n in enumerate(shape) if n == 1 and g.shape[i + added] != 1)
-    axes = tuple(range(added)) + stretched
     if not stretched and all(g.shape[i] == 1 for i in range(added)):
         return g.reshape(shape)
-    return g.sum(axis=axes).reshape(shape)
+    return g.sum(axis=(*range(added), *stretched)).reshape(shape)
 
 
 def spread(g: Any, shape: tuple[int, ...]) -> Any:
@@ -57,11 +55,10 @@ def reshape(x: Array, *, shape: tuple[int, ...]) -> Array:
     return x.reshape(shape)
 
 
-def _transposed_back(g: Any, axes: tuple[int, ...] | None) -> Any:
-    return g.transpose(None if axes is None else tuple(int(i) for i in np.argsort([a % g.ndim for a in axes])))
-
-
-@op(x=_transposed_back, view=True)
+@op(
+    x=lambda g, axes: g.transpose(axes and tuple(int(i) for i in np.argsort([a % g.ndim for a in axes]))),
+    view=True,
+)
 def transpose(x: Array, *, axes: tuple[int, ...] | None = None) -> Array:
     """Permute the axes; without ``axes``, reverse them."""
     return x.transpose(axes)
@@ -91,18 +88,13 @@ def broadcast_to(x: Array, *, shape: tuple[int, ...]) -> Array:
     return np.broadcast_to(x, shape)
 
 
-def _flipped(g: Any, axis: Axis) -> Any:
-    axes = axes_of(axis, g.ndim)
-    return g[tuple(slice(None, None, -1 if i in axes else 1) for i in range(g.ndim))]
-
-
-@op(x=_flipped, view=True)
+@op(x=lambda g, axis: np.flip(g, axis), view=True)
 def flip(x: Array, *, axis: Axis = None) -> Array:
     """Reverse the order along all axes, or those given."""
     return np.flip(x, axis)
 
 
-# --- joining and indexing --------------------------------------------------------------------------------------------
+# --- joining ---------------------------------------------------------------------------------------------------------
 
 
 @op(xs=lambda g, i, xs_ends, axis: g[(slice(None),) * (axis % g.ndim) + (slice(xs_ends[i], xs_ends[i + 1]),)])
@@ -117,6 +109,43 @@ def stack(*xs: Array, axis: int = 0) -> Array:
     return np.stack(xs, axis=axis)
 
 
+# --- indexing, whose gradient is kept small until it has to be dense --------------------------------------------------
+
+
+class IndexedGradient:
+    """The gradient of ``x[index]`` with respect to x: zero everywhere but at ``index``, where it is ``g``.
+
+    Writing every such gradient into zeros of its own would make a loop over ``x[t]`` quadratic in T. Those of one x
+    are therefore only collected when they meet; `to_dense` writes them all into one buffer. One belongs to the backward
+    pass that made it, which is why ``+`` may extend it in place.
+    """
+
+    __slots__ = ("indices", "pieces", "rest", "shape")
+    __array_ufunc__ = None  # ndarray + IndexedGradient asks IndexedGradient
+
+    def __init__(self, g: Any, index: Any, shape: tuple[int, ...]) -> None:
+        self.pieces = [g]
+        self.indices = [index]
+        self.shape = shape
+        self.rest: Any = None
+
+    def __add__(self, other: Any) -> "IndexedGradient":
+        if isinstance(other, IndexedGradient):
+            self.pieces += other.pieces
+            self.indices += other.indices
+            other = other.rest
+        if other is not None:
+            self.rest = other if self.rest is None else self.rest + other
+        return self
+
+    __radd__ = __add__
+
+    def to_dense(self, add_at: Callable[..., Any]) -> Any:
+        """Return the whole gradient; ``add_at`` is what `scatter_add` does, or under ``create_graph`` the op itself."""
+        dense = add_at(*self.pieces, indices=self.indices, shape=self.shape)
+        return dense if self.rest is None else dense + self.rest
+
+
 @op(x=lambda g, index, x_shape: IndexedGradient(g, index, x_shape), view=True)
 def getitem(x: Array, *, index: Any) -> Any:
     """``x[index]`` with numpy's indexing; repeated indices add up in the gradient."""
@@ -126,4 +155,29 @@ def getitem(x: Array, *, index: Any) -> Any:
 @op(xs=lambda g, i, indices: g[indices[i]])
 def scatter_add(*xs: Array, indices: list[Any], shape: tuple[int, ...]) -> Array:
     """Zeros of the shape given with every ``xs[i]`` added at ``indices[i]``: the gradient of indexing, as an op."""
-    return indexed.scatter_add(*xs, indices=indices, shape=shape)
+    buffer = np.zeros(shape, xs[0].dtype)
+    for x, index in zip(xs, indices, strict=True):
+        if is_basic(index):
+            buffer[index] += x
+        elif isinstance(index, np.ndarray) and index.dtype.kind in "iu" and index.size:
+            _add_rows(buffer, index, x)
+        else:
+            np.add.at(buffer, index, x)
+    return buffer
+
+
+def is_basic(index: Any) -> bool:
+    """Whether an index has no arrays in it, so that no entry is met twice."""
+    return all(
+        i is None or i is Ellipsis or isinstance(i, slice | int | np.integer)
+        for i in (index if isinstance(index, tuple) else (index,))
+    )
+
+
+def _add_rows(buffer: Array, ids: Array, rows: Array) -> None:
+    """``buffer[ids] += rows`` with repeated ids adding up: rows of one id are summed before they are written."""
+    ids, rows = ids.ravel().astype(np.intp) % len(buffer), rows.reshape(ids.size, *buffer.shape[1:])
+    order = np.argsort(ids, kind="stable")
+    ids = ids[order]
+    starts = np.flatnonzero(np.diff(ids, prepend=-1))
+    buffer[ids[starts]] += np.add.reduceat(rows[order], starts, axis=0)

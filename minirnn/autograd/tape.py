@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from minirnn.autograd.indexed import IndexedGradient, scatter_add
+from minirnn.autograd.shapes import IndexedGradient, scatter_add
 
 _numbers = itertools.count(0, -1)  # falling, so that the newest node is the smallest in a heap
 
@@ -80,7 +80,7 @@ def run(
     only: Set[Any] | None = None,
     capture: Iterable[Any] = (),
     open: Callable[[Node, Any], Iterable[Any]] | None = None,
-    add_at: Callable[..., Any] = scatter_add,
+    add_at: Callable[..., Any] = scatter_add.forward,
     check: Callable[[Any, Node], None] | None = None,
 ) -> dict[Any, Any]:
     """Send ``gradient``, that of the node or leaf ``root``, back; return the total that each leaf received.
@@ -120,8 +120,9 @@ def run(
         edges = node.edges
         if edges is None:
             raise FreedGraphError(freed(node))
-        if node.guards is not None:
-            _check_guards(node)
+        for leaf, version in node.guards or ():
+            if leaf._version != version:
+                raise ChangedParameterError(_changed(node, leaf, version))
         if check is not None:
             check(g, node)
         if open is not None:
@@ -154,8 +155,10 @@ def call_hooks(hooks: Sequence[Callable[[Any], Any]], g: Any) -> Any:
     """Give the gradient to each hook in turn; what a hook returns, unless None, takes its place."""
     is_array = isinstance(g, np.ndarray | np.generic)
     for hook in tuple(hooks):
-        replacement = hook(_read_only_copy(g) if is_array else g)
-        if replacement is not None:
+        shown = np.array(g) if is_array else g
+        if is_array:
+            shown.flags.writeable = False  # arrays are shared between receivers
+        if (replacement := hook(shown)) is not None:
             if getattr(replacement, "shape", None) != g.shape:
                 raise ValueError(
                     f"register_hook: the hook must return None or a gradient of shape {g.shape}, "
@@ -163,13 +166,6 @@ def call_hooks(hooks: Sequence[Callable[[Any], Any]], g: Any) -> Any:
                 )
             g = np.array(replacement, dtype=g.dtype) if is_array else replacement.astype(g.dtype)
     return g
-
-
-def _read_only_copy(g: Any) -> Any:
-    """Return what a hook may see and keep: arrays are shared between receivers, so it must not write into them."""
-    copy = np.array(g)
-    copy.flags.writeable = False
-    return copy
 
 
 def freed(node: Node) -> str:
@@ -181,11 +177,10 @@ def freed(node: Node) -> str:
     )
 
 
-def _check_guards(node: Node) -> None:
-    for leaf, version in node.guards:
-        if leaf._version != version:
-            raise ChangedParameterError(
-                f"backward: {leaf._label()} was changed after the forward pass: '{node.op.name}' used version "
-                f"{version} of its data and it is now at version {leaf._version}. "
-                "Call backward() before the optimiser's step, or run the forward pass again"
-            )
+def _changed(node: Node, leaf: Any, version: int) -> str:
+    """Return the text of a `ChangedParameterError`."""
+    return (
+        f"backward: {leaf._label()} was changed after the forward pass: '{node.op.name}' used version "
+        f"{version} of its data and it is now at version {leaf._version}. "
+        "Call backward() before the optimiser's step, or run the forward pass again"
+    )

@@ -7,11 +7,9 @@ from typing import Any
 import numpy as np
 
 from minirnn.arguments import Array, as_array, as_size
-from minirnn.autograd import functions, gradients, numpy_protocol, operands, ops, record, shapes
-from minirnn.autograd.kernel_node import apply_kernel, will_record
+from minirnn.autograd import functions, gradients, ops, record, shapes
 from minirnn.autograd.op import Op
-from minirnn.autograd.operands import plain_index
-from minirnn.autograd.record import apply, binary, leaf_behind, receiver_of, unary, wrap
+from minirnn.autograd.record import apply, apply_kernel, binary, leaf_behind, receiver_of, unary, will_record, wrap
 from minirnn.autograd.tape import FreedGraphError, Node
 
 __all__ = ["Tensor", "apply", "apply_kernel", "binary", "receiver_of", "unary", "will_record", "wrap"]
@@ -19,21 +17,11 @@ __all__ = ["Tensor", "apply", "apply_kernel", "binary", "receiver_of", "unary", 
 
 def _operators(op: Op) -> tuple[Callable[[Any, Any], "Tensor"], Callable[[Any, Any], "Tensor"]]:
     """Return what stands for an op between two operands: called by the left one, and by the right one."""
-
-    def operator(self: Any, other: Any) -> "Tensor":
-        return binary(op, self, other)
-
-    def reflected(self: Any, other: Any) -> "Tensor":
-        return binary(op, other, self)
-
-    return operator, reflected
+    return lambda self, other: binary(op, self, other), lambda self, other: binary(op, other, self)
 
 
 def _comparison(ufunc: Any) -> Callable[[Any, Any], Any]:
-    def compare(self: Any, other: Any) -> Any:
-        return ufunc(self._data, np.asarray(other))
-
-    return compare
+    return lambda self, other: ufunc(self._data, np.asarray(other))
 
 
 class Tensor:
@@ -210,8 +198,8 @@ class Tensor:
     def __reduce__(self) -> Any:
         if self._node is not None:
             raise TypeError("Tensor: only leaves can be copied or pickled, and this has a graph behind it; detach() it")
-        state = {"_grad": self._grad, "_hooks": self._hooks and list(self._hooks)}
-        return _remade, (type(self), self._data, self._requires_grad), (None, state)
+        slots = {"_grad": self._grad, "_hooks": self._hooks and list(self._hooks)}
+        return _remade, (type(self), self._data, self._requires_grad), (None, slots)
 
     # --- going back --------------------------------------------------------------------------------------------------
 
@@ -226,12 +214,9 @@ class Tensor:
             raise RuntimeError(
                 "register_hook: this Tensor does not require a gradient, so the hook would never be called"
             )
-        holder: Any = self if self._node is None else self._node
-        slot = "_hooks" if self._node is None else "hooks"
-        hooks = getattr(holder, slot)
-        if hooks is None:
-            hooks = []
-            setattr(holder, slot, hooks)
+        holder, slot = (self, "_hooks") if self._node is None else (self._node, "hooks")
+        hooks = getattr(holder, slot) or []
+        setattr(holder, slot, hooks)
         hooks.append(hook)
         left = [hook]
 
@@ -294,10 +279,10 @@ class Tensor:
         return unary(ops.neg, self)
 
     def __getitem__(self, index: Any) -> "Tensor":
-        return unary(shapes.getitem, self, index=plain_index(index))
+        return unary(shapes.getitem, self, index=_plain(index))
 
-    __array_ufunc__ = numpy_protocol.array_ufunc
-    __array_function__ = numpy_protocol.array_function
+    __array_ufunc__ = functions.array_ufunc
+    __array_function__ = functions.array_function
 
     # Comparisons are constants, so they are plain arrays of bools.
     __lt__ = _comparison(np.less)
@@ -339,6 +324,15 @@ def _unpacked(arguments: tuple[Any, ...]) -> tuple[int, ...]:
     return tuple(arguments[0]) if len(arguments) == 1 and isinstance(arguments[0], tuple | list) else arguments
 
 
+def _plain(index: Any) -> Any:
+    """Return an index without Tensors and lists in it."""
+    if isinstance(index, tuple):
+        return tuple(_plain(i) for i in index)
+    if isinstance(index, Tensor):
+        return index._data
+    return np.asarray(index, None if index else int) if isinstance(index, list) else index
+
+
 def _remade(kind: Callable[..., Tensor], data: Array, *more: Any) -> Tensor:
     """Make the copy of a leaf, with a dtype that is numpy's own object again: ops ask for it by identity."""
     plain = np.dtype(data.dtype.type)
@@ -346,5 +340,5 @@ def _remade(kind: Callable[..., Tensor], data: Array, *more: Any) -> Tensor:
 
 
 # A Tensor is made of what stands there, and what stands there makes Tensors in turn.
-for _module in (operands, record, functions, gradients, numpy_protocol):
+for _module in (record, functions, gradients):
     vars(_module)["Tensor"] = Tensor

@@ -69,17 +69,15 @@ class Bidirectional(Recurrence[BidirectionalState[Forward, Backward]], Generic[F
         for (argument, layer), reverse in zip(layers.items(), (False, True), strict=True):
             _check_recurrence(layer, f"{self.name}: {argument}")
             if layer.reverse is not reverse:
-                ways, of_layers = f"{_WAYS[reverse]}, and it goes {_WAYS[layer.reverse]}", any(layer.children())
                 raise ValueError(
-                    f"{self.name}: {argument} ({layer.name}) must go {ways}: make it "
-                    f"{'of layers ' * of_layers}with reverse={reverse}"
+                    f"{self.name}: {argument} ({layer.name}) must go {_WAYS[reverse]}, and it goes "
+                    f"{_WAYS[layer.reverse]}: make it {'of layers ' * any(layer.children())}with reverse={reverse}"
                 )
         _check_common(self.name, layers, ("input_size", "dtype", "batch_first"))
         self.input_size = forward_layer.input_size
         self.output_size = forward_layer.output_size + backward_layer.output_size
         self.dtype, self.batch_first = forward_layer.dtype, forward_layer.batch_first
-        self.forward_layer = forward_layer
-        self.backward_layer = backward_layer
+        self.forward_layer, self.backward_layer = forward_layer, backward_layer
 
     def forward(
         self, x: Any, initial_state: Any = None, lengths: Any = None, *, reset: Any = None
@@ -96,8 +94,8 @@ class Bidirectional(Recurrence[BidirectionalState[Forward, Backward]], Generic[F
                 forward = self.forward_layer(x, of_forward, lengths, reset=reset)
             with _noted(self, "backward_layer", self.backward_layer):
                 backward = self.backward_layer(x, of_backward, lengths, reset=reset)
-        final_state = BidirectionalState(forward.final_state, backward.final_state)
-        return RecurrentOutput(concatenate([forward.outputs, backward.outputs], axis=-1), final_state)
+        outputs = concatenate([forward.outputs, backward.outputs], axis=-1)
+        return RecurrentOutput(outputs, BidirectionalState(forward.final_state, backward.final_state))
 
     def step(self, x_t: Any, state: Any = None) -> Any:
         """Refuse: there is no single step."""
@@ -163,21 +161,36 @@ class Stacked(Recurrence[tuple[Any, ...]]):
         rng: Rng = None,
     ) -> None:
         super().__init__()
-        _check_stack(layers, self.name)
+        if not isinstance(layers, list | tuple):
+            raise TypeError(
+                f"{self.name}: layers must be a list or tuple of recurrent layers, got {_kind(layers)}: "
+                f"try {self.name}([layer, …])"
+            )
+        if not layers:
+            raise ValueError(f"{self.name}: layers must hold at least one recurrent layer, got none")
+        named = {f"layers[{i}]": layer for i, layer in enumerate(layers)}
+        for argument, layer in named.items():
+            _check_recurrence(layer, f"{self.name}: {argument}")
+        for i, (below, above) in enumerate(pairwise(layers)):
+            if below.output_size != above.input_size:
+                raise ValueError(
+                    f"{self.name}: layers[{i}] ({below.name}) returns output_size={below.output_size} and "
+                    f"layers[{i + 1}] ({above.name}) reads input_size={above.input_size}: "
+                    f"make layers[{i + 1}] with input_size={below.output_size}"
+                )
+        _check_common(self.name, named, ("dtype", "batch_first"))
         p = as_probability(dropout, f"{self.name}: dropout")
         if p and len(layers) == 1:
             raise ValueError(f"{self.name}: dropout={p} would do nothing: it acts between layers, and there is one")
         if not p and rng is not None:
             raise ValueError(f"{self.name}: rng would do nothing without dropout: leave it out, or set dropout")
-        between = Dropout(p, rng) if p else None
         self.input_size, self.output_size = layers[0].input_size, layers[-1].output_size
         self.dtype, self.batch_first = layers[0].dtype, layers[0].batch_first
-        ways = {layer.reverse for layer in layers}
-        self.reverse = ways.pop() if len(ways) == 1 else None
+        self.reverse = layers[0].reverse if len({layer.reverse for layer in layers}) == 1 else None
         for i, layer in enumerate(layers):
             setattr(self, str(i), layer)
         self._count = len(layers)
-        self.dropout = between
+        self.dropout = Dropout(p, rng) if p else None
 
     @property
     def layers(self) -> tuple[Recurrence, ...]:
@@ -207,15 +220,13 @@ class Stacked(Recurrence[tuple[Any, ...]]):
         own for each layer in turn.
         """
         if self.reverse is None:
-            ways = ", ".join(_WAYS[layer.reverse] for layer in self.layers)
             raise TypeError(
-                f"{self.name}: there is no step, because its layers do not all go one way through time, but {ways}: "
-                "call it on the sequence"
+                f"{self.name}: there is no step, because its layers do not all go one way through time, but "
+                f"{', '.join(_WAYS[layer.reverse] for layer in self.layers)}: call it on the sequence"
             )
         following = []
-        states = self._states(state, "state")
         with _draws_only_if_done(self):
-            for i, (layer, before) in enumerate(zip(self.layers, states, strict=True)):
+            for i, (layer, before) in enumerate(zip(self.layers, self._states(state, "state"), strict=True)):
                 stepping: Any = layer
                 with _noted(self, f"layers[{i}]", layer):
                     x_t = x_t if not i or self.dropout is None else self.dropout(x_t)
@@ -260,31 +271,10 @@ def _check_common(name: str, layers: dict[str, Recurrence], attributes: Sequence
         for attribute in attributes:
             a, b = getattr(one, attribute), getattr(other, attribute)
             if a != b:
-                value = f"numpy.{a}" if attribute == "dtype" else a
                 raise ValueError(
                     f"{name}: {first} ({one.name}) has {attribute}={a} and {argument} ({other.name}) {b}: "
-                    f"make both with {attribute}={value}"
+                    f"make both with {attribute}={'numpy.' * (attribute == 'dtype')}{a}"
                 )
-
-
-def _check_stack(layers: Any, name: str) -> None:
-    """Say which layer does not fit on the one below."""
-    if not isinstance(layers, list | tuple):
-        hint = f"try {name}([layer, …])"
-        raise TypeError(f"{name}: layers must be a list or tuple of recurrent layers, got {_kind(layers)}: {hint}")
-    if not layers:
-        raise ValueError(f"{name}: layers must hold at least one recurrent layer, got none")
-    named = {f"layers[{i}]": layer for i, layer in enumerate(layers)}
-    for argument, layer in named.items():
-        _check_recurrence(layer, f"{name}: {argument}")
-    for i, (below, above) in enumerate(pairwise(layers)):
-        if below.output_size != above.input_size:
-            raise ValueError(
-                f"{name}: layers[{i}] ({below.name}) returns output_size={below.output_size} and layers[{i + 1}] "
-                f"({above.name}) reads input_size={above.input_size}: make layers[{i + 1}] with "
-                f"input_size={below.output_size}"
-            )
-    _check_common(name, named, ("dtype", "batch_first"))
 
 
 def _entries(states: Any, count: int, argument: str, expected: str, optional: bool) -> Sequence[Any]:
@@ -296,8 +286,8 @@ def _entries(states: Any, count: int, argument: str, expected: str, optional: bo
     if isinstance(states, RecurrentOutput):
         raise TypeError(f"{expected}, got a RecurrentOutput: pass its final_state")
     if not isinstance(states, list | tuple):
-        hint = f"try tuple({argument.split()[-1]})" if np.ndim(states) == 3 else hint
-        raise TypeError(f"{expected}, got {_kind(states)}: {hint}")
+        try_it = f"try tuple({argument.split()[-1]})"
+        raise TypeError(f"{expected}, got {_kind(states)}: {try_it if np.ndim(states) == 3 else hint}")
     if len(states) != count:
         raise ValueError(f"{expected}, got a {type(states).__name__} of {len(states)}: {hint}")
     return states
@@ -331,8 +321,8 @@ class _noted:  # a class, since it is entered for every layer of every call: a g
 @contextmanager
 def _draws_only_if_done(module: Module) -> Iterator[None]:
     """Put all Generators back if a call is refused when some layers have run: it changes nothing then."""
-    generators = {rng for _, rng in module.named_generators()} if module.training else ()
-    before = [(rng, rng.bit_generator.state) for rng in generators]
+    drawn_from = {rng for _, rng in module.named_generators()} if module.training else ()
+    before = [(rng, rng.bit_generator.state) for rng in drawn_from]
     try:
         yield
     except BaseException:

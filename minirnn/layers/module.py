@@ -67,13 +67,12 @@ class Module:
                 f"{type(self).__name__}.{name} is a Parameter, which would be lost: to change its values set "
                 f"{name}.data, to replace it set a Parameter, to do without it set None"
             )
-        if isinstance(value, list | tuple | dict):
-            held = value.values() if isinstance(value, dict) else value
-            if any(isinstance(item, Parameter | Module) for item in held):
-                raise TypeError(
-                    f"{type(self).__name__}.{name}: within a {type(value).__name__} parameters() would not find them: "
-                    "set each Parameter and Module as an attribute of its own, or put Modules in a Sequential"
-                )
+        held = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+        if any(isinstance(item, Parameter | Module) for item in held):
+            raise TypeError(
+                f"{type(self).__name__}.{name}: within a {type(value).__name__} parameters() would not find them: "
+                "set each Parameter and Module as an attribute of its own, or put Modules in a Sequential"
+            )
         object.__setattr__(self, name, value)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -94,9 +93,7 @@ class Module:
 
     def children(self) -> Iterator[tuple[str, "Module"]]:
         """Yield the modules it owns, with the names by which they are known here."""
-        for name, value in vars(self).items():
-            if isinstance(value, Module):
-                yield name, value
+        return ((name, value) for name, value in vars(self).items() if isinstance(value, Module))
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """Yield each Parameter once, in the order of insertion; dotted names lead into the modules owned."""
@@ -152,16 +149,10 @@ class Module:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Set every Parameter to a copy of the values given under its name."""
-        parameters = dict(self.named_parameters())
-        for name, array in self._fitting(state).items():
-            parameters[name].data = array
-
-    def _fitting(self, state: Mapping[str, Any]) -> dict[str, Array]:
-        """Return what `load_state_dict` would set, or raise its errors."""
         if not isinstance(state, Mapping):
-            kind = type(state).__name__
             raise TypeError(
-                f"{type(self).__name__}.load_state_dict: state must map names to arrays, got {kind}: try a dict"
+                f"{type(self).__name__}.load_state_dict: state must map names to arrays, got {type(state).__name__}: "
+                "try a dict"
             )
         parameters = dict(self.named_parameters())
         faults, arrays = [], {}
@@ -181,7 +172,9 @@ class Module:
                 f"{type(self).__name__}.load_state_dict: nothing was loaded, because of entries that do not fit:\n  "
                 + "\n  ".join(faults)
             )
-        return {name: array.astype(parameters[name].dtype) for name, array in arrays.items()}
+        arrays = {name: array.astype(parameters[name].dtype) for name, array in arrays.items()}
+        for name, p in parameters.items():
+            p.data = arrays[name]
 
     def save(self, path: Any) -> "pathlib.Path":
         """Save the values of every Parameter to a file, an ``.npz``, whole or not at all (OSError); return its path.
@@ -208,9 +201,10 @@ class Module:
         try:
             self.load_state_dict(contents.parameters)
         except ValueError as error:
-            kind = contents.content.get("module")
-            saved = f"was saved from a module of type {kind}: build this one as it was built then"
-            raise CheckpointError(f"{caller}: {str(contents.path)!r} {saved}. {error}") from None
+            raise CheckpointError(
+                f"{caller}: {str(contents.path)!r} was saved from a module of type {contents.content.get('module')}: "
+                f"build this one as it was built then. {error}"
+            ) from None
         return self
 
     # --- what it says of itself --------------------------------------------------------------------------------------
@@ -238,13 +232,9 @@ class Module:
         from minirnn import counting
 
         names = dict(self.named_parameters())
-        terms = [term for term in self.counted() if term.name in names]
-        rows = [(t.name, t.shape, t.shape_column, f"{t.formula} = {t.numbers}", t.count) for t in terms]
-        total = ("total", "", "", "", sum(t.count for t in terms))
-        print(counting.render_table(rows, counting.TABLE_HEADER, total=total), file=file)
-        notes = self.counting_notes()
-        for line in [*notes, *(counting.NOTES if notes else ())]:
-            print(line, file=file)
+        print(counting.table(term for term in self.counted() if term.name in names), file=file)
+        if notes := self.counting_notes():
+            print(*notes, *counting.NOTES, sep="\n", file=file)
 
     def extra_repr(self) -> str:
         """Return the settings shown between the brackets of ``repr``."""
@@ -261,7 +251,5 @@ class Module:
 def _term(name: str, parameter: Parameter) -> "counting.Term":
     from minirnn.counting import Term
 
-    shape = parameter.shape
-    letters = "in·out" if len(shape) == 2 else "out"
-    numbers = "·".join(map(str, shape)) or "1"
-    return Term(name, shape, shape[::-1], letters, numbers, parameter.size)
+    shape, formula = parameter.shape, "in·out" if parameter.ndim == 2 else "out"
+    return Term(name, shape, shape[::-1], formula, "·".join(map(str, shape)) or "1", parameter.size)

@@ -6,7 +6,6 @@ import numpy as np
 import numpy.typing as npt
 
 from minirnn.arguments import (
-    Array,
     Rng,
     as_array,
     as_flag,
@@ -70,8 +69,10 @@ class Linear(Module):
         """Apply to the last axis of ``x``, an array or a Tensor."""
         x = x if isinstance(x, Tensor) else Tensor(as_array(x, "Linear: x", self.dtype))
         if not x.ndim or x.shape[-1] != self.in_features:
-            hint = f"the layer was made with in_features={self.in_features}"
-            raise ValueError(f"Linear: x must have shape (…, in={self.in_features}), got {x.shape}: {hint}")
+            raise ValueError(
+                f"Linear: x must have shape (…, in={self.in_features}), got {x.shape}: "
+                f"the layer was made with in_features={self.in_features}"
+            )
         check_finite(x.data, "Linear: x", "look at the data that comes in")
         y: Tensor = x.astype(self.dtype) @ self.weight
         return y if self.bias is None else y + self.bias
@@ -120,8 +121,7 @@ class Embedding(Module):
 
     def forward(self, ids: Any) -> Tensor:
         """Look the ids up."""
-        ids = class_ids(ids, self.num_embeddings, "Embedding: ids")
-        return self.weight[ids]
+        return self.weight[class_ids(ids, self.num_embeddings, "Embedding: ids")]
 
     def extra_repr(self) -> str:
         """Return the settings shown between the brackets of ``repr``."""
@@ -165,14 +165,15 @@ class Dropout(Module):
         """Drop entries of ``x``, an array or a Tensor of any shape; in evaluation mode return it as it is."""
         y: Tensor = x if isinstance(x, Tensor) else Tensor(as_array(x, "Dropout: x"))
         if y.dtype.kind != "f":
-            hint = "try x.astype(numpy.float32); class ids go through an Embedding first"
-            raise TypeError(f"Dropout: x must be floats, got an array of shape {y.shape} and dtype {y.dtype}: {hint}")
+            raise TypeError(
+                f"Dropout: x must be floats, got an array of shape {y.shape} and dtype {y.dtype}: "
+                "try x.astype(numpy.float32); class ids go through an Embedding first"
+            )
         check_finite(y.data, "Dropout: x", "look at the data that comes in")
         if not self.training:
             return y
         kept = self.rng.random(y.shape) >= self.p  # drawn in float64: the same entries in every dtype
-        mask: Array = kept * y.dtype.type(1 / (1 - self.p))
-        return y * mask
+        return y * (kept * y.dtype.type(1 / (1 - self.p)))
 
     def extra_repr(self) -> str:
         """Return the settings shown between the brackets of ``repr``."""

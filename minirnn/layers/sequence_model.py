@@ -64,24 +64,22 @@ class SequenceModel(Module, Generic[State]):
                 "call the two layers one after the other in a Module of your own"
             )
         if embedding is not None and not isinstance(embedding, Module):
-            kind = type(embedding).__name__
-            raise TypeError(f"SequenceModel: embedding must be a Module such as Embedding, or None, got {kind}")
-        gives = getattr(embedding, "embedding_dim", recurrent.input_size)
-        if gives != recurrent.input_size:
+            raise TypeError(
+                "SequenceModel: embedding must be a Module such as Embedding, or None, got " + type(embedding).__name__
+            )
+        if (gives := getattr(embedding, "embedding_dim", recurrent.input_size)) != recurrent.input_size:
             raise ValueError(
                 f"SequenceModel: embedding gives {gives} features and recurrent takes D={recurrent.input_size}: "
                 f"try Embedding(…, {recurrent.input_size})"
             )
-        takes = getattr(head, "in_features", recurrent.output_size)
-        if takes != recurrent.output_size:
+        if (takes := getattr(head, "in_features", recurrent.output_size)) != recurrent.output_size:
             raise ValueError(
                 f"SequenceModel: head takes {takes} features and recurrent gives H={recurrent.output_size}: "
                 f"try Linear({recurrent.output_size}, …)"
             )
-        gives_dtype = getattr(head, "dtype", recurrent.dtype)
-        if gives_dtype != recurrent.dtype:
+        if (dtype := getattr(head, "dtype", recurrent.dtype)) != recurrent.dtype:
             raise ValueError(
-                f"SequenceModel: recurrent is {recurrent.dtype} and head {gives_dtype}: "
+                f"SequenceModel: recurrent is {recurrent.dtype} and head {dtype}: "
                 f"make both with dtype=numpy.{recurrent.dtype}"
             )
         self.embedding = embedding
@@ -107,28 +105,27 @@ class SequenceModel(Module, Generic[State]):
         read = outputs if self.readout == "all" else self.recurrent.last_output(final_state)
         return SequenceOutput(self.head(read), final_state)
 
-    def _embedded(self, x: Any, lengths: Any) -> Any:
-        """Return what the recurrent module reads."""
+    def _embedded(self, ids: Any, lengths: Any) -> Any:
+        """Return what the recurrent module reads; in the padding, where ids (T, N) may be anything, the vector of 0."""
         if self.embedding is None:
-            return x
-        return self.embedding(x if lengths is None else self._without_padding(x, lengths))
-
-    def _without_padding(self, ids: Any, lengths: Any) -> Any:
-        """Return the ids with 0 in the padding, where they may be anything; as they are unless they are (T, N)."""
-        array = np.asarray(ids)
-        if array.ndim != 2 or array.dtype.kind not in "iu" or not array.size:
-            return ids  # the embedding or the layer says what is wrong
+            return ids
+        if lengths is None or (array := np.asarray(ids)).ndim != 2 or array.dtype.kind not in "iu" or not array.size:
+            return self.embedding(ids)  # it or the layer says what is wrong, if anything is
         T, N = array.shape[::-1] if self.recurrent.batch_first else array.shape
         valid = np.arange(T)[:, None] < as_lengths(lengths, T, N, f"{self.recurrent.name}: lengths")
-        return np.where(valid.T if self.recurrent.batch_first else valid, array, 0)
+        return self.embedding(np.where(valid.T if self.recurrent.batch_first else valid, array, 0))
 
     def to_svg(self, T: int = 5) -> str:
         """Draw it as `Recurrence.to_svg` does, with the embedding below and the head above."""
         from minirnn.drawing import blocks, unrolled
 
-        of_head, block = getattr(self.head, "weight", None), self.recurrent._block()
-        weight = None if of_head is None else blocks.Weight("weight", of_head.shape)
-        head = blocks.Box(type(self.head).__name__, weight, getattr(self.head, "out_features", None))
+        weight = getattr(self.head, "weight", None)
+        head = blocks.Box(
+            type(self.head).__name__,
+            None if weight is None else blocks.Weight("weight", weight.shape),
+            getattr(self.head, "out_features", None),
+        )
+        block = self.recurrent._block()
         if self.embedding is not None:
             block = blocks.Tower([blocks.Box(type(self.embedding).__name__), block])
         size = None if self.embedding is not None else self.recurrent.input_size

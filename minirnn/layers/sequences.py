@@ -1,5 +1,6 @@
 """Where the sequences of a mini-batch lie: rows of unequal lengths, and resets within them."""
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,34 +26,28 @@ class Sequences(NamedTuple):
         """Whether sequence n is row n, and starts from the state given."""
         return len(self.row) == self.N and bool(self.given.all())
 
-    def steps(self) -> list[tuple[Array, Array, Array]]:
-        """Return for each step in the order of processing which sequences have it, and their steps in time and rows.
+    def steps(self) -> Iterator[tuple[Array, Array, Array]]:
+        """Yield for each step in the order of processing which sequences have it, and their steps in time and rows.
 
         The sequences are in the order of falling length, so that each step has the first few of them.
         """
         order = np.argsort(-self.length, kind="stable")
-        found = []
         for k in range(int(self.length.max())):
             now = order[: int((self.length > k).sum())]
-            time = self.start[now] + (self.length[now] - 1 - k if self.reverse else k)
-            found.append((now, time, self.row[now]))
-        return found
+            yield now, self.start[now] + (self.length[now] - 1 - k if self.reverse else k), self.row[now]
 
     def packed(self, worth: float, segment: int | None) -> lanes.Lanes:
         """Return them in lanes; see `minirnn.kernels.lanes.pack`."""
-        return lanes.pack(self._first(), self.length, self._stride, self.T * self.N, worth, segment=segment)
+        return lanes.pack(*self._places(), self.T * self.N, worth, segment=segment)
 
     def falling(self) -> falling.Falling:
         """Return them by falling length; see `minirnn.kernels.falling.plan`."""
-        return falling.plan(self._first(), self.length, self._stride)
+        return falling.plan(*self._places())
 
-    @property
-    def _stride(self) -> int:
-        return -self.N if self.reverse else self.N
-
-    def _first(self) -> Array:
-        """Return the row of x (T·N, D) that each reads first."""
-        return (self.start + (self.length - 1 if self.reverse else 0)) * self.N + self.row
+    def _places(self) -> tuple[Array, Array, int]:
+        """Return the row of x (T·N, D) that each reads first, how many it reads, and how far it is to the next one."""
+        first = (self.start + (self.length - 1 if self.reverse else 0)) * self.N + self.row
+        return first, self.length, -self.N if self.reverse else self.N
 
     def valid(self) -> Array:
         """Return (T, N) of bool: where any sequence is."""
@@ -82,9 +77,7 @@ def find(T: int, N: int, lengths: Any, reset: Any, batch_first: bool, reverse: b
     end[after - 1] = ends
     earliest, latest = after - count, after - 1
     given = np.zeros(len(row), bool)
-    given[latest if reverse else earliest] = True
-    if not reverse:
-        given[earliest[fresh]] = False
+    given[latest if reverse else earliest] = reverse or ~fresh
     return Sequences(T, N, row, start, end - start, given, earliest if reverse else latest, reverse)
 
 

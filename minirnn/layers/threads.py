@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,6 @@ from minirnn.kernels.chunks import Run
 
 if TYPE_CHECKING:  # and in the functions that need them
     from concurrent.futures import Future, ThreadPoolExecutor
-    from pathlib import Path
 
 MOST = 1024
 """More threads than this are refused: it is a slip, not a machine."""
@@ -79,11 +79,10 @@ def get_num_threads() -> int:
 class _State:
     """What is process-wide."""
 
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.threads = 0  # as set; 0 before that
-        self.holders = 0  # how many layers hold BLAS to one thread at this moment
-        self.before: list[int] = []  # what each library goes back to when the last of them is done
+    lock = threading.Lock()
+    threads = 0  # as set; 0 before that
+    holders = 0  # how many layers hold BLAS to one thread at this moment
+    before: Sequence[int] = ()  # what each library goes back to when the last of them is done
 
 
 _state = _State()
@@ -103,15 +102,6 @@ def _controlled() -> list[Any]:
     return [library for library in found if "numpy" in library.filepath] or found
 
 
-class _NumpysOpenBLAS:
-    """The OpenBLAS in numpy's wheels, under the names that it has there."""
-
-    def __init__(self, file: "Path") -> None:
-        library = ctypes.CDLL(str(file))
-        self.get_num_threads: Callable[[], int] = library.scipy_openblas_get_num_threads64_
-        self.set_num_threads: Callable[[int], Any] = library.scipy_openblas_set_num_threads64_
-
-
 @cache
 def _blas() -> list[Any]:
     """Return the BLAS libraries whose number of threads can be set; empty if none is known."""
@@ -120,7 +110,13 @@ def _blas() -> list[Any]:
     found = list(_controlled())
     for file in [] if found else Path(np.__file__).parents[1].glob("numpy.libs/*openblas*"):
         try:
-            found.append(_NumpysOpenBLAS(file))
+            library = ctypes.CDLL(str(file))
+            found.append(
+                SimpleNamespace(
+                    get_num_threads=library.scipy_openblas_get_num_threads64_,
+                    set_num_threads=library.scipy_openblas_set_num_threads64_,
+                )
+            )
         except (OSError, AttributeError):  # it is another one, with other names
             continue
     return found
@@ -150,8 +146,7 @@ def can_split() -> bool:
     """Whether threads of ours would have BLAS at one thread: held there, or there already."""
     if _controlled():
         return True
-    libraries = _blas()
-    if libraries:
+    if libraries := _blas():
         return all(library.get_num_threads() == 1 for library in libraries)
     return any(os.environ.get(v) == "1" for v in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"))
 
@@ -217,8 +212,7 @@ def at_once(tasks: Sequence[Callable[[], Any]]) -> list[Any]:
     An error in any of them is raised when all have ended: none still writes anywhere then.
     """
     with _one_blas_thread():
-        rest = tasks[1:]
-        others = [_pool(len(rest)).submit(contextvars.copy_context().run, task) for task in rest]
+        others = [_pool(len(tasks) - 1).submit(contextvars.copy_context().run, task) for task in tasks[1:]]
         try:
             first = tasks[0]()
         finally:
@@ -230,12 +224,8 @@ def _wait(futures: "Sequence[Future[Any]]") -> None:
     """Wait for all, through Ctrl-C too: what they write into must not be handed back before."""
     from concurrent.futures import wait
 
-    interrupt: KeyboardInterrupt | None = None
-    while True:
-        try:
-            wait(futures)
-            break
-        except KeyboardInterrupt as error:
-            interrupt = error
-    if interrupt is not None:
-        raise interrupt
+    try:
+        wait(futures)
+    except KeyboardInterrupt:
+        _wait(futures)
+        raise
