@@ -295,8 +295,8 @@ def render_table(
     numeric = [all(isinstance(cell, int) for cell in column[1:]) and len(column) > 1 for column in columns]
 
     def line(cells: Sequence[object]) -> str:
-        columns = zip(cells, widths, numeric, strict=True)
-        return "  ".join(f"{c!s:>{w}}" if right else f"{c!s:<{w}}" for c, w, right in columns).rstrip()
+        aligned = zip(cells, widths, numeric, strict=True)
+        return "  ".join(f"{c!s:>{w}}" if right else f"{c!s:<{w}}" for c, w, right in aligned).rstrip()
 
     rule = "  ".join("-" * width for width in widths)
     return "\n".join([line(header), rule, *map(line, body), *([rule, *map(line, last)] if last else [])])

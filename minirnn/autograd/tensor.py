@@ -198,8 +198,8 @@ class Tensor:
     def __reduce__(self) -> Any:
         if self._node is not None:
             raise TypeError("Tensor: only leaves can be copied or pickled, and this has a graph behind it; detach() it")
-        slots = {"_grad": self._grad, "_hooks": self._hooks and list(self._hooks)}
-        return _remade, (type(self), self._data, self._requires_grad), (None, slots)
+        state = {"_grad": self._grad, "_hooks": self._hooks and list(self._hooks)}
+        return _remade, (type(self), self._data, self._requires_grad), (None, state)
 
     # --- going back --------------------------------------------------------------------------------------------------
 

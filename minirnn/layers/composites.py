@@ -286,8 +286,10 @@ def _entries(states: Any, count: int, argument: str, expected: str, optional: bo
     if isinstance(states, RecurrentOutput):
         raise TypeError(f"{expected}, got a RecurrentOutput: pass its final_state")
     if not isinstance(states, list | tuple):
-        try_it = f"try tuple({argument.split()[-1]})"
-        raise TypeError(f"{expected}, got {_kind(states)}: {try_it if np.ndim(states) == 3 else hint}")
+        raise TypeError(
+            f"{expected}, got {_kind(states)}: "
+            + (f"try tuple({argument.split()[-1]})" if np.ndim(states) == 3 else hint)
+        )
     if len(states) != count:
         raise ValueError(f"{expected}, got a {type(states).__name__} of {len(states)}: {hint}")
     return states

@@ -97,13 +97,18 @@ class Recurrence(Module, Generic[State]):
         """
         from minirnn.drawing import blocks, unrolled
 
-        title = f"{self.name}: D = {self.input_size}, H = {self.output_size}, {self.count_params():,} parameters"
-        picture = blocks.Picture(title, self._block(), self.input_size, self._equations())
-        return unrolled.draw(picture, as_size(T, f"{self.name}.to_svg: T"))
+        return unrolled.draw(
+            blocks.Picture(self._title(), self._block(), self.input_size, self._equations()),
+            as_size(T, f"{self.name}.to_svg: T"),
+        )
 
     def _repr_svg_(self) -> str:
         """Return what a notebook shows."""
         return self.to_svg()
+
+    def _title(self) -> str:
+        """Return what stands above a drawing."""
+        return f"{self.name}: D = {self.input_size}, H = {self.output_size}, {self.count_params():,} parameters"
 
     def _block(self) -> "blocks.Block":
         """Return what is drawn; a subclass says it."""

@@ -130,8 +130,9 @@ class SequenceModel(Module, Generic[State]):
             block = blocks.Tower([blocks.Box(type(self.embedding).__name__), block])
         size = None if self.embedding is not None else self.recurrent.input_size
         title = f"SequenceModel({self.extra_repr()}): {self.count_params():,} parameters"
-        picture = blocks.Picture(title, block, size, (), head, self.readout == "all")
-        return unrolled.draw(picture, as_size(T, "SequenceModel.to_svg: T"))
+        return unrolled.draw(
+            blocks.Picture(title, block, size, (), head, self.readout == "all"), as_size(T, "SequenceModel.to_svg: T")
+        )
 
     def _repr_svg_(self) -> str:
         """Return what a notebook shows."""
