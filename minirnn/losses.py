@@ -87,11 +87,9 @@ def _mean(each: Tensor, mask: Array | None) -> Tensor:
 def _prepared(predictions: Any, name: str, label: str = "logits") -> Tensor:
     """Return the predictions as a float Tensor that is not empty."""
     tensor = predictions if isinstance(predictions, Tensor) else Tensor(as_array(predictions, f"{name}: {label}"))
-    if tensor.dtype.kind != "f":
-        tensor = tensor.astype(np.float32)
     if not tensor.size:
         raise ValueError(f"{name}: {label} must hold at least one target, got shape {tensor.shape}")
-    return tensor
+    return tensor if tensor.dtype.kind == "f" else tensor.astype(np.float32)
 
 
 def _mask(lengths: Any, shape: tuple[int, ...], name: str) -> Array | None:

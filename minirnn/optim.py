@@ -304,9 +304,7 @@ def _norm(g: Any) -> float:
         return math.sqrt(square)
     # The squares of large and of small float32 entries leave its range: scale them first.
     peak = float(np.abs(flat).max(initial=0))
-    if not 0 < peak < math.inf:
-        return peak
-    return peak * math.sqrt(float(np.square(flat / peak).sum()))
+    return peak * math.sqrt(float(np.square(flat / peak).sum())) if 0 < peak < math.inf else peak
 
 
 def _parameters(params: Iterable[Tensor], name: str) -> list[Tensor]:

@@ -230,9 +230,8 @@ def _all_alike(tensors: Sequence[Any], name: str) -> "list[Tensor]":
     if isinstance(tensors, Tensor) or not len(tensors):
         raise TypeError(f"{name}: expected a sequence of Tensors, not empty, got {type(tensors).__name__}")
     dtypes = [t.dtype for t in tensors if hasattr(t, "dtype")]
-    dtype = reduce(common_dtype, dtypes) if dtypes else np.dtype(np.float32)
-    if dtype.kind != "f" and len(dtypes) < len(tensors):
-        dtype = np.dtype(np.float32)  # lists are floats
+    common = reduce(common_dtype, dtypes) if dtypes else np.dtype(np.float32)
+    dtype = common if common.kind == "f" or len(dtypes) == len(tensors) else np.dtype(np.float32)  # lists are floats
     return [
         (t if isinstance(t, Tensor) else Tensor(as_array(t, f"{name}: tensors[{i}]", dtype))).astype(dtype)
         for i, t in enumerate(tensors)

@@ -123,9 +123,7 @@ def _matmul_a(g: Any, b: Any, a_shape: tuple[int, ...]) -> Any:
         return sum_to(g.reshape((*g.shape, 1)) * b, a_shape)
     if len(a_shape) == 1:
         return sum_to((b @ g.reshape((*g.shape, 1))).reshape(b.shape[:-1]), a_shape)
-    if b.ndim == 2:
-        return _product(_rows(g), b.T).reshape(a_shape)
-    return sum_to(g @ b.swapaxes(-1, -2), a_shape)
+    return _product(_rows(g), b.T).reshape(a_shape) if b.ndim == 2 else sum_to(g @ b.swapaxes(-1, -2), a_shape)
 
 
 def _matmul_b(g: Any, a: Any, b_shape: tuple[int, ...]) -> Any:
@@ -134,9 +132,7 @@ def _matmul_b(g: Any, a: Any, b_shape: tuple[int, ...]) -> Any:
         return sum_to(outer, b_shape)
     if len(b_shape) == 1:
         return sum_to(a * g.reshape((*g.shape, 1)), b_shape)
-    if len(b_shape) == 2:
-        return _product(_rows(a).T, _rows(g))
-    return sum_to(a.swapaxes(-1, -2) @ g, b_shape)
+    return _product(_rows(a).T, _rows(g)) if len(b_shape) == 2 else sum_to(a.swapaxes(-1, -2) @ g, b_shape)
 
 
 # --- entry by entry --------------------------------------------------------------------------------------------------

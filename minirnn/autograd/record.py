@@ -273,8 +273,6 @@ def _with_constant(t: "Tensor", c: Any) -> tuple[Any, Any]:
 
 def common_dtype(a: np.dtype[Any], b: np.dtype[Any]) -> np.dtype[Any]:
     """Numpy's promotion, but that integers and bools never widen a float."""
-    if a.kind == "f" != b.kind:
-        return a
-    if b.kind == "f" != a.kind:
-        return b
-    return np.result_type(a, b)
+    if (a.kind == "f") == (b.kind == "f"):
+        return np.result_type(a, b)
+    return a if a.kind == "f" else b

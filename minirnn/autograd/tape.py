@@ -122,7 +122,11 @@ def run(
             raise FreedGraphError(freed(node))
         for leaf, version in node.guards or ():
             if leaf._version != version:
-                raise ChangedParameterError(_changed(node, leaf, version))
+                raise ChangedParameterError(
+                    f"backward: {leaf._label()} was changed after the forward pass: '{node.op.name}' used version "
+                    f"{version} of its data and it is now at version {leaf._version}. "
+                    "Call backward() before the optimiser's step, or run the forward pass again"
+                )
         if check is not None:
             check(g, node)
         if open is not None:
@@ -174,13 +178,4 @@ def freed(node: Node) -> str:
         f"backward: the graph was already used up by an earlier backward() at the output of '{node.op.name}'. "
         "If a state is carried from one sequence to the next, pass state.detach() on; "
         "to go through the same graph twice, call the first backward(retain_graph=True)"
-    )
-
-
-def _changed(node: Node, leaf: Any, version: int) -> str:
-    """Return the text of a `ChangedParameterError`."""
-    return (
-        f"backward: {leaf._label()} was changed after the forward pass: '{node.op.name}' used version "
-        f"{version} of its data and it is now at version {leaf._version}. "
-        "Call backward() before the optimiser's step, or run the forward pass again"
     )

@@ -30,8 +30,7 @@ def measure(job: Sequence[Shape], settings: Settings) -> list[Row]:
     """Measure what a layer with ``remat`` off and on holds, on one thread."""
     (shape,) = job
     set_num_threads(1)
-    array = shape.T * shape.N * shape.H * np.dtype(settings.dtype).itemsize
-    found = {("one array", "(T,N,H)"): array}
+    found = {("one array", "(T,N,H)"): shape.T * shape.N * shape.H * np.dtype(settings.dtype).itemsize}
     for remat in (False, True):
         trial = Trial(shape, settings.dtype, settings.cell, remat=remat)
         trial.check(f"the layer with remat={remat}")

@@ -29,8 +29,7 @@ def plan(shapes: Sequence[Shape], sweeps: Mapping[str, Sequence[int]]) -> list[l
         base, usual = DEFAULTS.get(letter, (DEFAULTS["N"][0], ()))
         for shape in shapes or [base]:
             around = sorted({max(1, getattr(shape, letter) * k // 4) for k in (1, 2, 4, 8, 16)})
-            sizes = sweeps.get(letter, around if shapes else usual)
-            jobs.append([shape._replace(**{letter: size}) for size in sizes])
+            jobs.append([shape._replace(**{letter: n}) for n in sweeps.get(letter, around if shapes else usual)])
     return jobs
 
 

@@ -135,8 +135,7 @@ def lags(unrolled: Unrolled, entering: Array, k1: int) -> Iterator[dict[str, Arr
 def angles(parts: Iterable[Mapping[str, Array]], true: Mapping[str, Array], T: int) -> Array:
     """Return the angle in degrees between the true gradient and the sum of the first k2 parts, k2 = 1 … T."""
     goal = flat(true)
-    sums = itertools.accumulate(map(flat, parts))
-    return np.fromiter((angle(total, goal) for total in sums), float, T)
+    return np.fromiter((angle(total, goal) for total in itertools.accumulate(map(flat, parts))), float, T)
 
 
 def angle(a: Array, b: Array) -> float:

@@ -159,9 +159,11 @@ class Explanation:
         columns = max((len(row) for rows in cells for row in rows), default=0)
         norm = "" if self.numbers else "  ‖·‖ ="
         indent = 2 + labels + 2 + shapes + len(norm)
-        found = [line for symbols in equation.symbols for line in _wrapped(symbols)] + textwrap.wrap(
-            equation.words, WIDTH
-        )
+        found = [
+            line
+            for symbols in equation.symbols
+            for line in textwrap.wrap(symbols, WIDTH, subsequent_indent="↳ ", break_long_words=False)
+        ] + textwrap.wrap(equation.words, WIDTH)
         for part, rows in zip(parts, cells, strict=True):
             label = f"  {part.name:<{labels}}  {part.shape:<{shapes}}{norm}"
             if indent + columns * (width + 2) > WIDTH:
@@ -176,9 +178,8 @@ class Explanation:
 
 def _explanation(found: Flow, t: int, row: int, note: str) -> Explanation:
     D, small = found.x.shape[2], max(found.x.shape[2], found.H) <= SMALL
-    name = found.layer.name
-    head = [f"{name}, step t={t} of T={found.T} (0 … {found.T - 1}), row n={row} of N={found.N}; D={D}, H={found.H}"]
-    head += [f"L = {number(found.total_loss)}. {note}".rstrip()]
+    place = f"step t={t} of T={found.T} (0 … {found.T - 1}), row n={row} of N={found.N}"
+    head = [f"{found.layer.name}, {place}; D={D}, H={found.H}", f"L = {number(found.total_loss)}. {note}".rstrip()]
     if found.layer.reverse:
         head.append("Processed from the last step to the first: t+1 comes before t.")
     if not found.valid[t, row]:
@@ -202,10 +203,6 @@ def _gates(found: Flow) -> list[str]:
     blocks, width = " ".join(f"Z_{gate}" for gate in found.gates), f"{G}H={G * H}"
     shapes = f"W_xh (D={found.x.shape[2]}, {width}) and W_hh (H={H}, {width})"
     return [f"Gates lie side by side: Z_t = [{blocks}] (N={found.N}, {width}),", f"and so in {shapes}."]
-
-
-def _wrapped(symbols: str) -> list[str]:
-    return textwrap.wrap(symbols, WIDTH, subsequent_indent="↳ ", break_long_words=False)
 
 
 def _cells(values: Array) -> list[list[str]]:

@@ -34,9 +34,7 @@ def say(template: str, figures: Figures) -> Finding:
 
 class _Words(string.Formatter):
     def format_field(self, value: Any, spec: str) -> str:
-        if spec.startswith("="):
-            return spec[1:]
-        return _SPECS[spec](value) if spec in _SPECS else format(value, spec)
+        return spec[1:] if spec.startswith("=") else _SPECS[spec](value) if spec in _SPECS else format(value, spec)
 
 
 # --- numbers in words -------------------------------------------------------------------------------------------------
@@ -103,8 +101,8 @@ def _not_finite(f: Figures) -> Iterator[str]:
             "loss": "after a forward pass of {T:steps} that was finite",
             "backward": "on the way back, after a forward pass that was finite",
         }[f["not_finite"]["pass"]]
-        where = "{not_finite[what]}{not_finite[step]:at step}"
-        yield f"The first value that is not finite is {{not_finite[value]}}: {where}, {when}."
+        yield f"""The first value that is not finite is {{not_finite[value]}}:
+            {{not_finite[what]}}{{not_finite[step]:at step}}, {when}."""
 
 
 def _entering(f: Figures) -> Iterator[str]:

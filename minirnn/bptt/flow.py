@@ -75,8 +75,7 @@ class Flow:
     @cached_property
     def totals(self) -> Sequence[Array]:
         """∂L/∂ each array of the state after all steps, (T, N, H), in the order of processing."""
-        arriving = [a[1:] for a in self._arriving[1:]]
-        return self._unrolled.steps.totals(slice(None), [self._total, *arriving])
+        return self._unrolled.steps.totals(slice(None), [self._total, *(a[1:] for a in self._arriving[1:])])
 
     # --- the way back ------------------------------------------------------------------------------------------------
 
@@ -209,8 +208,7 @@ class Flow:
         gates = slopes.reshape(self.T, self.N, len(steps.gates), self.H)
         largest = [gates[:, :, j].max() if bound is None else bound for j, bound in enumerate(steps.bounds)]
         flat = (gates <= FLAT * np.array(largest)[:, None]) & self.valid[..., None, None]
-        units = np.maximum(self.valid.sum(axis=1) * self.H, 1)
-        return flat.sum(axis=(1, 3)) / units[:, None]
+        return flat.sum(axis=(1, 3)) / np.maximum(self.valid.sum(axis=1) * self.H, 1)[:, None]
 
     # --- the Jacobians -----------------------------------------------------------------------------------------------
 

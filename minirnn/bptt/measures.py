@@ -39,9 +39,8 @@ def _setting(trace: Flow) -> Figures:
     layer, x, clip = trace.layer, trace.x, trace.layer.message_clip
     found: Figures = {"layer": type(layer).__name__, "T": trace.T, "N": trace.N, "H": trace.H, "dtype": str(x.dtype)}
     found |= {"states": list(layer.state_names), "loss": trace.total_loss, "largest_input": _largest(x)}
-    found["enters"] = int(np.count_nonzero(trace.dL_dh_local.any(axis=(1, 2))))
-    found |= {} if clip is None else {"message_clip": clip}
-    return found | {"gradient_norms": trace.gradient_norms.tolist()}
+    found |= {"enters": int(np.count_nonzero(trace.dL_dh_local.any(axis=(1, 2))))}
+    return found | ({} if clip is None else {"message_clip": clip}) | {"gradient_norms": trace.gradient_norms.tolist()}
 
 
 def _largest(a: Array) -> float:
@@ -153,13 +152,11 @@ def _activations(trace: Flow) -> Figures:
         return found | {"off": float(share[0]), "dead_units": int((slopes == 0).all(axis=(0, 1)).sum())}
     found["saturation"] = {gate: float(s) for gate, s in zip(steps.gates, share, strict=True)}
     if len(steps.gates) > 1 and steps.keep is not None:
-        kept = float(steps.keep[valid[trace._turn]].mean(dtype=np.float64))
-        start = steps.cell.bias_settings.get(steps.keeper, "")
         found |= {
-            "kept": kept,
+            "kept": float(steps.keep[valid[trace._turn]].mean(dtype=np.float64)),
             "kept_by": steps.keeper,
             "kept_at": steps.gates.index(steps.keeper),
-            "kept_start": start,
+            "kept_start": steps.cell.bias_settings.get(steps.keeper, ""),
         }
     return found
 

@@ -204,9 +204,8 @@ def _recorded(layer: Layer, x: Tensor, state: list[Tensor], valid: Array) -> lis
     mask, steps = layer._mask(x.shape[1], None), []
     for t in range(x.shape[0]):
         given = [apply(ops.identity, s) for s in state]
-        state = list(layer._step(mask, x[t], given, layer._weights))
-        if not valid[t].all():
-            state = [where(valid[t][:, None], new, old) for new, old in zip(state, given, strict=True)]
+        made = zip(layer._step(mask, x[t], given, layer._weights), given, strict=True)
+        state = [new if valid[t].all() else where(valid[t][:, None], new, old) for new, old in made]
         steps.append((given, state))
     return steps
 

@@ -212,8 +212,7 @@ class Cell:
 
     def gate(self, name: str, pre: Any) -> Any:
         """Return the value of a gate, the activation of ``pre``."""
-        phi = phi_of(self, name)
-        value = unary(phi.op, pre)
+        value = unary(phi_of(self, name).op, pre)
         if (notes := NOTES.get()) is not None:
             notes += [("pre", name, pre), ("gate", name, value)]
         return value

@@ -127,7 +127,7 @@ class Text:
         self.cell, self.style, self.H = cell, style, state[0].shape[1]
         self.gates, self.letters = gates_of(cell), states_of(cell)
         self.terms: list[Term] = []
-        with observing(self._see):
+        with observing(lambda op, given, settings, y: self.terms.append(Term(op, tuple(given), settings, y))):
             self.made = Pass(cell, z, state, x)
             self.made.finish(None if q is None else q(None if self.made.staged is None else self.made.staged.data))
         self.names: dict[int, str] = {}
@@ -138,9 +138,6 @@ class Text:
             for i, given in enumerate(term.inputs):
                 if isinstance(given, Tensor):
                     self.readers[id(given)].append((term, i))
-
-    def _see(self, op: Op, inputs: Sequence[Any], settings: dict[str, Any], output: Tensor) -> None:
-        self.terms.append(Term(op, tuple(inputs), settings, output))
 
     # --- names -------------------------------------------------------------------------------------------------------
 
@@ -219,11 +216,9 @@ class Text:
     def _text(self, value: Any, whole: bool) -> tuple[str, int]:
         if not isinstance(value, Tensor):
             return (f"{float(value):.4g}", _ATOM) if np.ndim(value) == 0 else ("a constant", _ATOM)
-        if id(value) in self.names and not whole:
-            name = self.names[id(value)]
-            several = " " in name and name[0] not in "(["  # a sum, or a product of matrices, is not a ⊙
-            return name, _SUM if several else _ATOM
-        term = self.made_by.get(id(value))
+        name, term = self.names.get(id(value), ""), self.made_by.get(id(value))
+        if name and not whole:  # a sum, or a product of matrices, is not a ⊙
+            return name, _SUM if " " in name and name[0] not in "([" else _ATOM
         if term is None:
             return (f"{value.item():.4g}" if value.size == 1 else "a constant"), _ATOM
         if term.op.symbol is None:
@@ -255,8 +250,7 @@ class Text:
         found: dict[str, Array] = {}
         todo = [value]
         while todo:
-            now = todo.pop()
-            term = self.made_by.get(id(now))
+            term = self.made_by.get(id(todo.pop()))
             for given in term.inputs if term is not None else ():
                 if isinstance(given, Tensor) and id(given) not in self.names and given.size > 1:
                     inner = self.made_by.get(id(given))
@@ -306,13 +300,11 @@ def _spelled(op: Op, template: str, named: dict[str, str], term: Term) -> str:
     """Return a template filled in, numbers without a ⊙, and a power that is a number as one."""
     numbers = [n for n, v in zip(op.inputs, term.inputs, strict=True) if not isinstance(v, Tensor) and np.ndim(v) == 0]
     if op.name == "mul" and numbers and template == op.symbol:
-        other = "b" if numbers[0] == "a" else "a"
-        return f"{named[numbers[0]]} {named[other]}"
+        return " ".join(named[n] for n in sorted(op.inputs, key=lambda n: n not in numbers))
     if op.name == "pow" and numbers == ["b"]:
         power, base = float(term.inputs[1]), named["a"]
-        if template != op.symbol:
-            return f"{power:.4g} {base}" + _power(power - 1) if power != 1 else "1"
-        return base + _power(power)
+        slope = f"{power:.4g} {base}" + _power(power - 1) if power != 1 else "1"
+        return base + _power(power) if template == op.symbol else slope
     return template.format(**named, **term.settings)
 
 

@@ -172,7 +172,10 @@ def save_checkpoint(
     content["generators"] = rngs.collect(named)
     content["position"] = as_plain(position, f"{SAVE}: position")
     content["settings"] = as_plain(_as_dict(settings, "settings"), f"{SAVE}: settings")
-    content["metrics"] = {name: _as_metric(value, name) for name, value in _as_dict(metrics, "metrics").items()}
+    content["metrics"] = {
+        name: float(value) if is_real(value) else as_number(value, f"{SAVE}: metrics[{name!r}]")  # NaN and inf, too
+        for name, value in _as_dict(metrics, "metrics").items()
+    }
     content["extra"], more = pack(extra, f"{SAVE}: extra", "extra")
     return write(path, "checkpoint", content, arrays | more, SAVE)
 
@@ -244,11 +247,6 @@ def _as_dict(value: Any, argument: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping) or not all(type(name) is str for name in value):
         raise TypeError(f"{SAVE}: {argument} must be a dict with str keys, got {describe(value)}")
     return value
-
-
-def _as_metric(value: Any, name: str) -> float:
-    """Return a metric, NaN and inf included; `as_number` says what is none."""
-    return float(value) if is_real(value) else as_number(value, f"{SAVE}: metrics[{name!r}]")
 
 
 def _order(model: Module, optimizer: Optimizer) -> list[str]:

@@ -87,9 +87,7 @@ def _kind(rng: np.random.Generator) -> str:
 def _plain(state: Any) -> Any:
     if isinstance(state, Mapping):
         return {key: _plain(value) for key, value in state.items()}
-    if isinstance(state, np.ndarray):
-        return state.tolist()
-    return state if isinstance(state, str) else int(state)
+    return state.tolist() if isinstance(state, np.ndarray) else state if isinstance(state, str) else int(state)
 
 
 def _fits(value: Any, spec: Any) -> bool:

@@ -28,9 +28,9 @@ from minirnn.layers import BACKENDS, SequenceModel
 from minirnn.layers.threads import set_num_threads
 from minirnn.tasks import TASKS, Task, TextTask
 from minirnn.training import Checkpointing, bits_per_character, every, fit, measure, sample, schedules
-from minirnn.training.held_out import HELD_OUT
 from minirnn.training.history import History
 from minirnn.training.saving import Position, of_training
+from minirnn.training.sources import HELD_OUT
 
 OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {"sgd": optim.SGD, "rmsprop": optim.RMSprop, "adam": optim.Adam}
 SEQUENCES = 1000

@@ -61,9 +61,7 @@ def _description(picture: Picture, T: int) -> str:
 
 def _letter(picture: Picture, head: bool = True) -> str:
     """Return what the output is called: o of a head, y of two directions, h of a layer."""
-    if picture.head is not None and head:
-        return "o"
-    return "y" if len(last(picture.block)) > 1 else "h"
+    return "o" if picture.head is not None and head else "y" if len(last(picture.block)) > 1 else "h"
 
 
 # --- the cell with its loop ------------------------------------------------------------------------------------------
@@ -82,8 +80,9 @@ def _folded(picture: Picture) -> Canvas:
     column.draw(canvas, 0, shapes=True)
     t = "t" if picture.every else "last"
     right = pill(canvas, 0, 0, "x_{t}", "input")
-    inputs = "class ids" if picture.size is None else f"D = {picture.size}"
-    canvas.text(right + 8, 0, plain(inputs), "start", style="muted")
+    canvas.text(
+        right + 8, 0, plain("class ids" if picture.size is None else f"D = {picture.size}"), "start", style="muted"
+    )
     right = pill(canvas, 0, column.top, f"{_letter(picture)}_{{{t}}}", "output")
     top, _ = column.placed[-1]
     size = "" if top.size is None else f"{'H' if picture.head is None else 'P'} = {top.size}"
@@ -213,9 +212,8 @@ class Column:
         self.placed: list[tuple[Cell | Box, float]] = []  # with the y of its middle
         self.links: list[tuple[list[Point], Weight | None]] = []  # its weight, if it has one, stands beside its end
         self.dots: list[float] = []  # the y of where a line divides
-        out = self._put(picture.block, [(0.0, -PILL / 2)])
-        if picture.head is not None and head:
-            out = self._put(picture.head, out)
+        with_head = [picture.head] if picture.head is not None and head else []
+        out = self._put(Tower([picture.block, *with_head]), [(0.0, -PILL / 2)])
         self.top = out[-1][1] - RISE * 0.6 - PILL / 2
         self.links.append(([*out, (0.0, self.top + PILL / 2)], None))
 

@@ -132,9 +132,7 @@ class Forward:
     def _switch(self, switch: Switch, k: int, carried: Sequence[Array], ends: Ends, mask: Mask | None) -> None:
         """Leave the states of the sequence that has ended; start from those of the one that begins."""
         _, lane, old, new = switch
-        states = [self.outs[k], *carried]
-        if self.N == 1:
-            states = [s.reshape(self.H, 1) for s in states]
+        states = [s.reshape(self.H, 1) if self.N == 1 else s for s in (self.outs[k], *carried)]
         for state, first, last in zip(states, ends.first, ends.last, strict=True):
             last[old] = state[:, lane]
             state[:, lane] = first[new] if new >= 0 else state[:, 0]  # what idles does what lane 0 does

@@ -221,7 +221,6 @@ def _run_back(way: Way, d_outputs: Array | None, d: Array, states: Array, lo: in
             multiply(own, side, own)
             own.dot(W_back, side)
             at = begin
-        before = states.take(order.before[a:b] + ahead, axis=0)
-        sums.add(a, before[:, None], dz[:, None])
+        sums.add(a, states.take(order.before[a:b] + ahead, axis=0)[:, None], dz[:, None])
     d[...] = work.side
     scratch.give(work)

@@ -1,13 +1,13 @@
 """Modules: layers without recurrence, recurrent layers, what is composed of them, and a model around them."""
 
 from minirnn.cells import Cell
-from minirnn.layers.choices import BACKENDS
 from minirnn.layers.composites import Bidirectional, BidirectionalState, Stacked
 from minirnn.layers.family import GRULayer, LSTMLayer, LSTMState, RecurrentLayer
 from minirnn.layers.module import Module, Parameter
 from minirnn.layers.plain import Dropout, Embedding, Linear, Sequential
 from minirnn.layers.recurrence import Recurrence, RecurrentOutput
 from minirnn.layers.sequence_model import SequenceModel, SequenceOutput
+from minirnn.layers.settings import BACKENDS
 
 __all__ = [
     "BACKENDS",

@@ -111,11 +111,9 @@ class Door(Recurrence[State]):
         H = self.hidden_size
         tensor = self._cast(self._tensor(state, argument))
         if tensor.shape != (N, H):
-            hint = "one state for each row of x"
-            if tensor.shape == (H,):
-                hint = f"for the same state in each row pass np.tile({argument}, ({N}, 1))"
-            shape = f"(N={N}, H={H})"
-            raise ValueError(f"{self.name}: {argument} must have shape {shape}, got {tensor.shape}: {hint}")
+            of_all = f"for the same state in each row pass np.tile({argument}, ({N}, 1))"
+            hint = of_all if tensor.shape == (H,) else "one state for each row of x"
+            raise ValueError(f"{self.name}: {argument} must have shape (N={N}, H={H}), got {tensor.shape}: {hint}")
         return tensor
 
     def _fresh(self) -> list[Tensor]:

@@ -1,7 +1,7 @@
 """The recurrent layers: Elman's with any cell, LSTM and GRU."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Unpack
+from typing import Any, Literal, NamedTuple, Unpack
 
 import numpy as np
 
@@ -10,7 +10,6 @@ from minirnn.autograd.tensor import Tensor
 from minirnn.cells import GRU, LSTM, Cell, Elman, GRUResetBefore
 from minirnn.cells.cell import ActivationName, as_cell, resolve
 from minirnn.init import get
-from minirnn.layers.choices import Preset
 from minirnn.layers.layer import Layer
 from minirnn.layers.settings import Settings, preset
 
@@ -80,7 +79,7 @@ class RecurrentLayer(Layer[Tensor]):
         *,
         activation: ActivationName | tuple[Callable[..., Any], Callable[..., Any]] = "tanh",
         cell: Cell | None = None,
-        init: Preset | None = None,
+        init: Literal["irnn"] | None = None,
         **settings: Unpack[Settings],
     ) -> None:
         name = self.name

@@ -145,7 +145,8 @@ class Layer(Door[State]):
             from minirnn.layers import watch
 
             return watch.forward(self, x, initial_state, lengths, reset)
-        return self._handed_back(*self._unrolled(*self._call(x, initial_state, lengths, reset)))
+        outputs, final = self._unrolled(*self._call(x, initial_state, lengths, reset))
+        return RecurrentOutput(outputs, self._joined(final))
 
     def step(self, x_t: Any, state: Any = None) -> State:
         """Process one step: x_t (N, D) and a state, zeros or what has been learned if None, give the next state.
@@ -184,9 +185,6 @@ class Layer(Door[State]):
             final = [f[sequences.last] for f in final]
         return outputs.swapaxes(0, 1) if self.batch_first else outputs, final
 
-    def _handed_back(self, outputs: Tensor, final: Sequence[Tensor]) -> RecurrentOutput[State]:
-        return RecurrentOutput(outputs, self._joined(final))
-
     def _begin(self, state: Sequence[Tensor], sequences: Sequences) -> list[Tensor]:
         """Return the states that all sequences start from: that of their row, or a fresh one."""
         index = np.where(sequences.given, sequences.row, sequences.N)
@@ -212,8 +210,7 @@ class Layer(Door[State]):
 
     @property
     def _weights(self) -> list[Any]:
-        own = [self.b_hn] if self._cell.apart and not self._cell.staged else []
-        return [self.W_xh, self.W_hh, self.b_h, *own]
+        return [self.W_xh, self.W_hh, self.b_h, *([self.b_hn] if self._cell.apart and not self._cell.staged else [])]
 
     # --- the two backends: (sequences, mask, x, *state, *weights) -> (outputs, *final state) --------------------------
 
@@ -273,8 +270,7 @@ class Layer(Door[State]):
             d_weights = (g.W_xh, g.W_hh, g.b_h, g.b_hn)[: len(inputs) - 1 - S]
             return g.x, *(d if w else None for d, w in zip(g.state, wanted[1:], strict=False)), *d_weights
 
-        rerun = partial(self._graph, sequences, mask)
-        return apply_kernel(self, inputs, (outputs, *final), backward, rerun)
+        return apply_kernel(self, inputs, (outputs, *final), backward, partial(self._graph, sequences, mask))
 
     def _fused_whole(self, *inputs: Any) -> tuple[Tensor, ...]:
         """Unroll whole rows in the way that the kernel brings itself: Elman's."""
@@ -331,11 +327,8 @@ class Layer(Door[State]):
 
         from minirnn import counting
 
-        terms = list(self.count().terms)
-        H = self.hidden_size
-        terms += [
-            counting.Term(f"{s}_0", (H,), (H,), "n", str(H), H) for s in self.state_names * self.learn_initial_state
-        ]
+        H, learned = self.hidden_size, self.state_names * self.learn_initial_state
+        terms = *self.count().terms, *(counting.Term(f"{s}_0", (H,), (H,), "n", str(H), H) for s in learned)
         return [replace(term, name=prefix + term.name) for term in terms]
 
     def counting_notes(self, prefix: str = "") -> list[str]:

@@ -23,8 +23,7 @@ OF_GRADIENT = (
 
 def label(layer: Any) -> str:
     """Return what a layer is called in an error: its class and sizes, and in a composite where it stands."""
-    name = f"{layer.name}({layer.input_size}, {layer.hidden_size})"
-    return " in ".join([name, *reversed(WITHIN.get())])
+    return " in ".join([f"{layer.name}({layer.input_size}, {layer.hidden_size})", *reversed(WITHIN.get())])
 
 
 # --- the door: inputs are checked first ------------------------------------------------------------------------------

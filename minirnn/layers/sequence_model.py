@@ -1,14 +1,16 @@
 """SequenceModel: a recurrent module and a head that reads its outputs."""
 
-from typing import Any, Generic, NamedTuple
+from typing import Any, Generic, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 
 from minirnn.arguments import as_lengths, as_size, one_of
 from minirnn.autograd.tensor import Tensor
-from minirnn.layers.choices import READOUTS, Readout
 from minirnn.layers.module import Module
 from minirnn.layers.recurrence import Recurrence, State
+
+Readout: TypeAlias = Literal["all", "last"]
+READOUTS: tuple[Readout, ...] = get_args(Readout)
 
 
 class SequenceOutput(NamedTuple, Generic[State]):
@@ -125,9 +127,8 @@ class SequenceModel(Module, Generic[State]):
             None if weight is None else blocks.Weight("weight", weight.shape),
             getattr(self.head, "out_features", None),
         )
-        block = self.recurrent._block()
-        if self.embedding is not None:
-            block = blocks.Tower([blocks.Box(type(self.embedding).__name__), block])
+        below = [] if self.embedding is None else [blocks.Box(type(self.embedding).__name__)]
+        block = blocks.Tower([*below, self.recurrent._block()])
         size = None if self.embedding is not None else self.recurrent.input_size
         title = f"SequenceModel({self.extra_repr()}): {self.count_params():,} parameters"
         return unrolled.draw(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from textwrap import TextWrapper
 from types import SimpleNamespace
-from typing import Annotated, Any, NamedTuple, TypedDict
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, TypedDict, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,9 @@ from minirnn.arguments import (
     one_of,
 )
 from minirnn.init import Initializer, InitializerName, get
-from minirnn.layers.choices import BACKENDS, Backend
+
+Backend: TypeAlias = Literal["fused", "graph"]
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
 
 
 class Setting(NamedTuple):
@@ -36,10 +38,6 @@ class Setting(NamedTuple):
     default: Any
     kind: str
     meaning: str
-
-
-def _backend(value: Any, argument: str) -> str:
-    return one_of(value, BACKENDS, argument)
 
 
 def _message_clip(value: Any, argument: str) -> float | None:
@@ -71,7 +69,7 @@ class Settings(TypedDict, total=False):
     backend: Annotated[
         Backend,
         Setting(
-            _backend,
+            lambda value, argument: one_of(value, BACKENDS, argument),
             "fused",
             '"fused" or "graph"',
             '"fused" makes the whole unroll one node with a kernel: fast. "graph" records one op for each operation of '

@@ -43,10 +43,6 @@ class Back(NamedTuple):
     direct: list[Array | None]
 
 
-def _see_nothing(term: str, value: Array, *_: Any, **__: Any) -> Array:
-    return value
-
-
 class Terms:
     """The terms of a layer's step.
 
@@ -93,7 +89,8 @@ class Terms:
                 made_of = {
                     text.shown(v): v.data for v in term.inputs if isinstance(v, Tensor) and self._of_rows(v.data)
                 }
-                self.see(self._called(text, term), value.data, made_of, self._hint(term))
+                hint = "Z_t is finite: look at φ" if self._phi(term) else self.hint
+                self.see(self._called(text, term), value.data, made_of, hint)
         made_of = {f"state {s}": before for s, before in enumerate(state)}
         for s, new in enumerate(text.made.new):
             self.see(f"{self.name}: new state {s}", new.data, made_of, f"look at {self.name}")
@@ -137,14 +134,11 @@ class Terms:
         phi = activations_of(self.cell)[0] if self.one else None
         return phi.name if phi is not None and term.op is phi.op else ""
 
-    def _hint(self, term: Term) -> str:
-        return "Z_t is finite: look at φ" if self._phi(term) else self.hint
-
     # --- back --------------------------------------------------------------------------------------------------------
 
     def backward(self, x: Array, fed: Array, state: Sequence[Array], mask: Array | None, d: Sequence[Array]) -> Back:
         """Go back through the step from the gradients of the new state, (N, H) each."""
-        text = self._text(_see_nothing, x, fed, state, mask)
+        text = self._text(lambda term, value, *_, **__: value, x, fed, state, mask)
         self._look_at_slopes(text)
         send = self._op_by_op if self.op_by_op else self._by_slopes
         found = send(text, dict(enumerate(d)))
@@ -162,9 +156,11 @@ class Terms:
         for s, before in enumerate(direct):
             if s and before is not None:
                 self.see(text.gradient([text.made.inputs[s]]), before, of, OF_GRADIENT, carried=True)
-        products = [(slice(None), fed, np.concatenate([dz, dq], axis=1) if self.cell.apart else dz)]
-        if self.cell.staged:
-            products = [(slice(self.J), fed, dz), (slice(self.J, None), self.staged_value, dq)]
+        products = (
+            [(slice(self.J), fed, dz), (slice(self.J, None), self.staged_value, dq)]
+            if self.cell.staged
+            else [(slice(None), fed, np.concatenate([dz, dq], axis=1) if self.cell.apart else dz)]
+        )
         columns, _, on_h = products[0]
         to_fed = on_h @ self.W_hh[:, columns].T
         self.see("dL/dZ_t W_hhᵀ", to_fed, {"dL/dZ_t": on_h}, OF_GRADIENT, carried=True)

@@ -28,6 +28,7 @@ from minirnn.layers.probe import (
     label,
     norm,
 )
+from minirnn.layers.recurrence import RecurrentOutput
 from minirnn.layers.sequences import Sequences
 from minirnn.layers.terms import Back, Terms
 
@@ -36,9 +37,7 @@ def forward(layer: Any, x: Any, initial_state: Any, lengths: Any, reset: Any) ->
     """Return what ``layer(x, initial_state, lengths, reset=reset)`` returns, after a look at everything."""
     x = layer._tensor(x, "x")
     sequences = layer._sequences(x.shape, lengths, reset)
-    valid = None
-    if sequences is not None:
-        valid = (sequences.valid().T if layer.batch_first else sequences.valid())[..., None]
+    valid = None if sequences is None else (sequences.valid().T if layer.batch_first else sequences.valid())[..., None]
     check_x(layer, x.data, valid)
     x = x if valid is None else where(valid, x, 0.0)
     check_cast(layer, x.data, "x")
@@ -48,7 +47,7 @@ def forward(layer: Any, x: Any, initial_state: Any, lengths: Any, reset: Any) ->
     watch = Watch(layer, sequences, mask, x, state)
     outputs, final = layer._unrolled(x, state, sequences, mask)
     outputs, *final = watch.over([outputs, *final])
-    return layer._handed_back(outputs, final)
+    return RecurrentOutput(outputs, layer._joined(final))
 
 
 def step(layer: Any, x_t: Any, state: Any) -> Any:
@@ -198,9 +197,8 @@ class Watch:
         """Look at the gradients that enter, then at each term on the way back."""
         first = 0 if self.single else 1
         finals = [received.get(first + i) for i in range(len(self.state))]
-        d_outputs = None if self.single else received.get(0)
-        if d_outputs is not None and self.batch_first:
-            d_outputs = d_outputs.swapaxes(0, 1)
+        given = None if self.single else received.get(0)
+        d_outputs = given.swapaxes(0, 1) if given is not None and self.batch_first else given
         self._check_upstream(d_outputs, finals)
         self._go_back(d_outputs, finals)
 
@@ -274,9 +272,8 @@ class Watch:
         """Return for which rows the gradient of the state before is used: not at a sequence's first step."""
         if self.wants_state:
             return None
-        q = self.sequences
-        first = q.start + (q.length - 1 if q.reverse else 0)
-        return first[at.now] != at.t
+        q, now = self.sequences, at.now
+        return q.start[now] + (q.length[now] - 1 if q.reverse else 0) != at.t
 
     def _share(self, back: Back, x: Array, sums: dict[str, Array]) -> None:
         """Look at what a step hands to x and to the weights, and at the sums so far."""

@@ -34,10 +34,9 @@ def pack(tree: Any, argument: str, prefix: str, *, arrays: bool = True) -> tuple
             name = name if name not in found else f"{name} ({len(found)})"  # {"a": {"b": …}, "a/b": …}
             found[name] = value
             return {MARK: name}
-        hint = "float(…), int(…) or .tolist() make numpy's numbers plain" if isinstance(value, np.generic) else ""
-        if isinstance(value, np.ndarray) and not arrays:
-            hint = "try .tolist()"
-        raise TypeError(f"{where} must be made of {expected}, got {describe(value)}" + (f": {hint}" if hint else ""))
+        hint = ": float(…), int(…) or .tolist() make numpy's numbers plain" if isinstance(value, np.generic) else ""
+        hint = ": try .tolist()" if isinstance(value, np.ndarray) and not arrays else hint
+        raise TypeError(f"{where} must be made of {expected}, got {describe(value)}{hint}")
 
     try:
         return walk(tree, argument, prefix), found

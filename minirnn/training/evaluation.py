@@ -58,7 +58,9 @@ def loss_and_figure(
             for piece in reader.pieces(batch):
                 predictions, after = piece.predict()
                 piece.keep(after)
-                size = int(np.size(piece.y)) if piece.lengths is None else _targets(piece)
+                size = int(np.size(piece.y))
+                if piece.lengths is not None:  # those of the steps that are no padding
+                    size = size * int(np.sum(piece.lengths)) // math.prod(np.shape(piece.y)[:2])
                 total += loss(predictions, piece.y, **of_lengths(piece)).item() * size
                 targets += size
                 if task is not None:
@@ -99,16 +101,9 @@ def accuracy(predictions: Any, ids: Any, *, lengths: Any = None) -> float:
             f"accuracy: predictions must have shape {(*targets.shape, 'C')} for ids of shape {targets.shape}, got "
             f"{scores.shape}: one score for each class"
         )
-    right = scores.argmax(axis=-1) == targets
-    if lengths is not None:
-        right = right[np.arange(len(targets))[:, None] < np.asarray(lengths)]
+    counts = ... if lengths is None else np.arange(len(targets))[:, None] < np.asarray(lengths)
+    right = (scores.argmax(axis=-1) == targets)[counts]
     return float(np.count_nonzero(right) / right.size) if right.size else math.nan
-
-
-def _targets(piece: Piece) -> int:
-    """Return how many targets count: those of the steps that are no padding."""
-    T, N = np.shape(piece.y)[:2]
-    return int(np.sum(piece.lengths)) * int(np.size(piece.y)) // int(T * N)
 
 
 def measure(model: Module, task: Any, batch: Any = None) -> float:

@@ -18,11 +18,10 @@ from minirnn.tasks import SequenceTask, TextTask
 from minirnn.training.bar import Bar, has_a_place
 from minirnn.training.batches import Batch, Loss, Metric, Piece, WholeBatches, carries, of_lengths, unpacked
 from minirnn.training.evaluation import accuracy
-from minirnn.training.held_out import held_out_of
 from minirnn.training.history import History
 from minirnn.training.saving import Checkpointing, Position, Run, Saver
 from minirnn.training.schedules import Rate
-from minirnn.training.sources import MUST_BE, source_of
+from minirnn.training.sources import MUST_BE, held_out_of, source_of
 from minirnn.training.truncated import TruncatedBatches
 
 

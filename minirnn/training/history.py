@@ -127,9 +127,8 @@ class History:
         >>> history.recent(2), history.recent(2, "accuracy")
         (1.5, 0.375)
         """
-        values = self._loss
-        if metric is not None:
-            values = self._metrics[one_of(metric, tuple(self._metrics), "History.recent: metric")]
+        names = tuple(self._metrics)
+        values = self._loss if metric is None else self._metrics[one_of(metric, names, "History.recent: metric")]
         last = [v for v in values[-as_size(window, "History.recent: window") :] if metric is None or not math.isnan(v)]
         return sum(last) / len(last) if last else math.nan
 

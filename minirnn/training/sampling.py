@@ -57,8 +57,7 @@ def _read(model: Any, ids: Iterable[int], state: Any) -> tuple[npt.NDArray[np.fl
     """Read ids one by one; return the logits (V,) after the last, and the state."""
     for i in ids:
         state = model.recurrent.step(model.embedding([int(i)]), state)
-    logits = model.head(model.recurrent.last_output(state)).numpy()
-    return logits[0].astype(np.float64), state
+    return model.head(model.recurrent.last_output(state)).numpy()[0].astype(np.float64), state
 
 
 def _draw(logits: npt.NDArray[np.float64], temperature: float, rng: np.random.Generator) -> int:

@@ -79,25 +79,23 @@ class Saver:
     @contextmanager
     def open(self) -> Iterator[tuple[History, Position]]:
         """Hold the directory's lock, and signals, while it trains; give where to begin."""
-        if self.directory is None:
+        if self.directory is None or self.how is None:
             yield History(), Position()
             return
         with self.directory, _signals(self._stop):
-            yield self._begin()
+            yield self._begin(self.directory, self.how.resume)
 
     def _stop(self) -> None:
         self.stopped = True
 
-    def _begin(self) -> tuple[History, Position]:
-        assert self.how is not None
-        assert self.directory is not None
-        latest = self.directory.latest()
+    def _begin(self, directory: CheckpointDirectory, resume: bool) -> tuple[History, Position]:
+        latest = directory.latest()
         if latest is None:
             return History(), Position()
-        if not self.how.resume:
+        if not resume:
             made = len(latest.extra["history"]["loss"])
             raise ValueError(
-                f"fit: checkpoint: {str(self.directory.path)!r} has checkpoints of a run that made {made:,} updates: "
+                f"fit: checkpoint: {str(directory.path)!r} has checkpoints of a run that made {made:,} updates: "
                 "pass resume=True to go on with it, or choose an empty directory"
             )
         self._found = latest

@@ -10,9 +10,8 @@ from typing import Any
 from minirnn.arguments import Made, as_number, as_size
 from minirnn.optim import Optimizer
 from minirnn.tasks import SequenceTask, TextTask
-from minirnn.training.held_out import HELD_OUT
 from minirnn.training.history import History
-from minirnn.training.sources import as_task
+from minirnn.training.sources import HELD_OUT, as_task
 
 Schedule = Callable[[int], float]
 
@@ -70,9 +69,7 @@ def warm_up(updates: int, then: Schedule | None = None) -> Schedule:
 
 
 def _warm_up(updates: int, then: Schedule | None, update: int) -> float:
-    if update < updates:
-        return (update + 1) / updates
-    return then(update - updates) if then else 1.0
+    return (update + 1) / updates if update < updates else then(update - updates) if then else 1.0
 
 
 def early_stopping(name: str, patience: int, min_delta: float = 0.0) -> Callable[[History], bool]:

@@ -13,7 +13,7 @@ import pytest
 from minirnn import init, layers
 from minirnn.cells.cell import ActivationName
 from minirnn.kernels.cells import ACTIVATIONS
-from minirnn.layers import choices
+from minirnn.layers import sequence_model, settings
 
 PROGRAM = pathlib.Path(__file__).with_name("program.py")
 ROOT = PROGRAM.parents[2]
@@ -73,5 +73,5 @@ def test_mypy_finds_no_fault():
 def test_names_are_those_that_there_are():
     assert typing.get_args(ActivationName) == tuple(ACTIVATIONS)
     assert typing.get_args(init.InitializerName) == tuple(init.PRESETS)
-    assert layers.BACKENDS == choices.BACKENDS == ("fused", "graph")
-    assert choices.READOUTS == ("all", "last")
+    assert layers.BACKENDS == settings.BACKENDS == ("fused", "graph")
+    assert sequence_model.READOUTS == ("all", "last")

@@ -208,9 +208,7 @@ def _singular(trace: Flow, rows: list[int]) -> dict[str, Any]:
 
 def _values(J: Array) -> Array:
     """Return the singular values of a matrix, the largest first; NaN if it has NaN or inf."""
-    if not np.isfinite(J).all():
-        return np.full(len(J), np.nan)
-    return np.linalg.svd(J, compute_uv=False)
+    return np.linalg.svd(J, compute_uv=False) if np.isfinite(J).all() else np.full(len(J), np.nan)
 
 
 # --- the equations with their numbers ---------------------------------------------------------------------------------
