@@ -120,9 +120,10 @@ def run(
         edges = node.edges
         if edges is None:
             raise FreedGraphError(freed(node))
-        for leaf, version in node.guards or ():
-            if leaf._version != version:
-                raise ChangedParameterError(_changed(node, leaf, version))
+        if node.guards is not None:
+            for leaf, version in node.guards:
+                if leaf._version != version:
+                    raise ChangedParameterError(_changed(node, leaf, version))
         if check is not None:
             check(g, node)
         if open is not None:
