@@ -120,13 +120,14 @@ def run(
         edges = node.edges
         if edges is None:
             raise FreedGraphError(freed(node))
-        for leaf, version in node.guards or ():
-            if leaf._version != version:
-                raise ChangedParameterError(
-                    f"backward: {leaf._label()} was changed after the forward pass: '{node.op.name}' used version "
-                    f"{version} of its data and it is now at version {leaf._version}. "
-                    "Call backward() before the optimiser's step, or run the forward pass again"
-                )
+        if node.guards is not None:
+            for leaf, version in node.guards:
+                if leaf._version != version:
+                    raise ChangedParameterError(
+                        f"backward: {leaf._label()} was changed after the forward pass: '{node.op.name}' used version "
+                        f"{version} of its data and it is now at version {leaf._version}. "
+                        "Call backward() before the optimiser's step, or run the forward pass again"
+                    )
         if check is not None:
             check(g, node)
         if open is not None:
