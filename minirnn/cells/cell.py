@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from minirnn.arguments import Array, as_size
+from minirnn.arguments import Array, as_size, describe
 from minirnn.autograd import ops
 from minirnn.autograd.op import Op
 from minirnn.autograd.tensor import Tensor, unary
@@ -302,10 +302,9 @@ def checked(made: Any, cell: Cell, state: Sequence[Tensor]) -> Sequence[Tensor]:
         raise TypeError(f"{what} must be a tuple of {len(state)}, got {got}: try a comma, as in (h,)")
     for new in made:
         if not isinstance(new, Tensor) or new.shape != state[0].shape:
-            got = getattr(new, "shape", type(new).__name__)
-            raise ValueError(
-                f"{what} must be Tensors of shape {state[0].shape}, got {got}: a cell works entry by entry"
-            )
+            ops = "use minirnn's functions and Tensor's methods, which know their derivatives"
+            got = f"{new.shape}: a cell works entry by entry" if isinstance(new, Tensor) else f"{describe(new)}: {ops}"
+            raise ValueError(f"{what} must be Tensors of shape {state[0].shape}, got {got}")
     return made
 
 

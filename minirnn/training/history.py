@@ -159,9 +159,15 @@ class History:
         if not self.updates:
             return "no updates, no loss curve"
         shown = means(self.loss, width)
-        logarithmic = bool(shown.min() > 0 and shown.max() > 5 * shown.min())
-        ends = ("1", f"{self.updates:,} updates")
-        return curve(self.loss, width, height, title, ends=ends, unit="updates", logarithmic=logarithmic)
+        return curve(
+            self.loss,
+            width,
+            height,
+            title,
+            ends=("1", f"{self.updates:,} updates"),
+            unit="updates",
+            logarithmic=bool(shown.min() > 0 and shown.max() > 5 * shown.min()),
+        )
 
     # --- to other programs -------------------------------------------------------------------------------------------
 

@@ -490,6 +490,7 @@ def test_what_step_backward_must_return(step_backward, kind, message, N):
 
 
 STATE = "Mine.equation: new state must be"
+OPS = "use minirnn's functions and Tensor's methods, which know their derivatives"
 
 
 @pytest.mark.parametrize(
@@ -500,7 +501,12 @@ STATE = "Mine.equation: new state must be"
         (lambda z: (z, z), TypeError, f"{STATE} a tuple of 1, got 2 of them: {COMMA}"),
         (lambda z: (z[:, :2],), ValueError, f"{STATE} Tensors of shape (3, 4), got (3, 2): {ENTRIES}"),
         (lambda z: (z.sum(),), ValueError, f"{STATE} Tensors of shape (3, 4), got (): {ENTRIES}"),
-        (lambda z: (0.5,), ValueError, f"{STATE} Tensors of shape (3, 4), got float: {ENTRIES}"),
+        (lambda z: (0.5,), ValueError, f"{STATE} Tensors of shape (3, 4), got 0.5 (float): {OPS}"),
+        (
+            lambda z: (np.tanh(z.numpy()),),
+            ValueError,
+            f"{STATE} Tensors of shape (3, 4), got an array of shape (3, 4) and dtype float32: {OPS}",
+        ),
     ],
 )
 def test_what_the_equation_must_return(equation, kind, message):
