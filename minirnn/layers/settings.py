@@ -186,10 +186,10 @@ def spelled_out(make: type) -> None:
         for name, s in SETTINGS.items()
     ]
     make.__init__.__signature__ = own.replace(parameters=parameters)  # type: ignore[misc]
-    if make.__doc__ and "    **settings\n" in make.__doc__:
-        wrap = TextWrapper(120, initial_indent=" " * 8, subsequent_indent=" " * 8).fill
-        described = "".join(f"    {name} : {s.kind}\n{wrap(s.meaning)}\n" for name, s in SETTINGS.items())
-        make.__doc__ = make.__doc__.replace("    **settings\n", described)
+    if make.__doc__:
+        wrap = TextWrapper(116, initial_indent=" " * 4, subsequent_indent=" " * 4).fill
+        described = "".join(f"{name} : {s.kind}\n{wrap(s.meaning)}\n" for name, s in SETTINGS.items())
+        make.__doc__ = inspect.cleandoc(make.__doc__).replace("**settings\n", described)  # as Python ≥ 3.13 has it
 
 
 def preset(

@@ -24,7 +24,7 @@ def test_every_layer_shows_all_settings_in_its_signature_and_its_docstring(layer
     for name, setting in SETTINGS.items():
         assert parameters[name].default is setting.default
         assert parameters[name].kind is inspect.Parameter.KEYWORD_ONLY
-        assert f"    {name} : {setting.kind}\n        " in layer.__doc__
+        assert f"\n{name} : {setting.kind}\n    {setting.meaning.split()[0]} " in layer.__doc__
     assert "**settings" not in layer.__doc__
     assert max(map(len, layer.__doc__.splitlines())) <= 120
     assert 'backend: "fused" or "graph" = \'fused\'' in str(inspect.signature(layer))
