@@ -19,8 +19,6 @@ from minirnn.cells.cell import has
 from minirnn.cells.pointwise import Local, linearise
 from minirnn.cells.writing import Style, Text, Written, combined
 
-__all__ = ["BACKWARD", "FORWARD", "Entry", "Equation", "equations_of"]
-
 
 def equations_of(place: Place) -> list[Equation]:
     """Return the equations at a place, which must not be padding."""

@@ -227,8 +227,6 @@ class Steps:
             return [(slice(None), fed)]
         return [(slice(self.J), fed), (slice(self.J, None), self.staged[at])]
 
-    staged: Array | None = None
-
     def through(self, dz_h: Array, columns: slice = slice(None)) -> Array:
         """Return what goes back through the recurrent product to H_{t-1}, (…, N, H)."""
         d = product(dz_h, self.W_back[columns])

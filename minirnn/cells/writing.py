@@ -19,7 +19,7 @@ from minirnn.autograd.tensor import Tensor
 from minirnn.cells.cell import Cell, gates_of, states_of
 from minirnn.cells.pointwise import Pass
 
-_SUM, _PRODUCT, _SIGN, _POWER, _ATOM = 1, 2, 3, 4, 9
+_SUM, _PRODUCT, _SIGN, _POWER, ATOM = 1, 2, 3, 4, 9
 _BINDS = {"add": _SUM, "sub": _SUM, "mul": _PRODUCT, "div": _PRODUCT, "neg": _SIGN, "pow": _POWER}
 
 
@@ -215,20 +215,20 @@ class Text:
 
     def _text(self, value: Any, whole: bool) -> tuple[str, int]:
         if not isinstance(value, Tensor):
-            return (f"{float(value):.4g}", _ATOM) if np.ndim(value) == 0 else ("a constant", _ATOM)
+            return (f"{float(value):.4g}", ATOM) if np.ndim(value) == 0 else ("a constant", ATOM)
         name, term = self.names.get(id(value), ""), self.made_by.get(id(value))
         if name and not whole:  # a sum, or a product of matrices, is not a ⊙
-            return name, _SUM if " " in name and name[0] not in "([" else _ATOM
+            return name, _SUM if " " in name and name[0] not in "([" else ATOM
         if term is None:
-            return (f"{value.item():.4g}" if value.size == 1 else "a constant"), _ATOM
+            return (f"{value.item():.4g}" if value.size == 1 else "a constant"), ATOM
         if term.op.symbol is None:
             given = ", ".join(self.shown(v) for v in term.inputs)
-            return (f"{given}[…]" if term.op.name == "getitem" else f"{term.op.name}({given})"), _ATOM
-        binds = _BINDS.get(term.op.name, _ATOM)
+            return (f"{given}[…]" if term.op.name == "getitem" else f"{term.op.name}({given})"), ATOM
+        binds = _BINDS.get(term.op.name, ATOM)
         if term.op.symbol == "{x}":
             return self._text(term.inputs[0], False)
-        places = [0] * len(term.inputs) if binds == _ATOM else [binds] * (len(term.inputs) - 1)
-        if binds != _ATOM:
+        places = [0] * len(term.inputs) if binds == ATOM else [binds] * (len(term.inputs) - 1)
+        if binds != ATOM:
             places.append(binds + (term.op.name in ("sub", "div", "pow", "neg")))
             places[0] += term.op.name == "pow"
         named = {n: self.shown(v, b) for n, v, b in zip(term.op.inputs, term.inputs, places, strict=True)}

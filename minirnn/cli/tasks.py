@@ -32,9 +32,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the list; return 0."""
     # The class of a task that needs a package, which may not be there, tells the baseline; else it takes a task.
     tasks: list[Any] = [task() if task.needs is None else task for task in TASKS.values()]
-    fields = [{name: getattr(task, name) for name in _FIELDS} | {"defaults": task.defaults._asdict()} for task in tasks]
-    print(json.dumps(fields, indent=2) if arguments.json else _table(tasks))
+    print(json.dumps([_record(task) for task in tasks], indent=2) if arguments.json else _table(tasks))
     return 0
+
+
+def _record(task: Any) -> dict[str, Any]:
+    return {name: getattr(task, name) for name in _FIELDS} | {"defaults": task.defaults._asdict()}
 
 
 def _table(tasks: list[Any]) -> str:

@@ -17,7 +17,7 @@ from minirnn.autograd.tape import Node
 from minirnn.autograd.tensor import Tensor, apply_kernel
 from minirnn.cells.cell import activations_of, gates_of, states_of
 from minirnn.cells.pointwise import linearise, recording
-from minirnn.cells.writing import Style, Term, Text, combined
+from minirnn.cells.writing import ATOM, Style, Term, Text, combined
 from minirnn.kernels.simple import Custom
 from minirnn.layers.probe import OF_GRADIENT, OF_INPUT, OF_STATE, Probe
 
@@ -75,8 +75,8 @@ class Terms:
             z = np.zeros((1, self.J))
             text = Text(self.cell, z, [z[:, : self.H]] * self.cell.states, z[:, : self.H], lambda s: s, self.style)
             self.staged = text.shown(text.made.staged).replace("H_{t-1}", fed)
-            self.style = self.style._replace(sides=(self.style.sides[0], f"({self.staged}) W_h·"))
-            self.style = self.style._replace(staged=f"dL/d({self.staged})")
+            sides = self.style.sides[0], f"({self.staged}) W_h·"
+            self.style = self.style._replace(sides=sides, staged=f"dL/d({self.staged})")
 
     # --- forward -----------------------------------------------------------------------------------------------------
 
@@ -194,7 +194,7 @@ class Terms:
             if term is None or term.op.name == "getitem" or not self._of_rows(g):
                 return
             paths, stop = text.paths(term.output), text.stops.get(id(term.output))
-            name = f"dL/d{text.shown(term.output, 9)}" if stop is None else stop
+            name = f"dL/d{text.shown(term.output, ATOM)}" if stop is None else stop
             met[name] = np.asarray(g)
             shown = name if stop is not None or not paths else f"{name} = {combined(paths)}"
             self.see(shown, met[name], {p.source: met[p.source] for p in paths if p.source in met}, self.hint_back)

@@ -26,7 +26,6 @@ HELD_OUT = "held-out"
 HELD_OUT_LOSS = "held-out loss"
 """That of the loss on them."""
 
-
 _EXPECTED = "fit: held_out must be a batch (x, y), a list of batches, or True with a task"
 
 _LOSSES = "mr.losses.cross_entropy for class ids or mr.losses.mse for numbers"
