@@ -28,20 +28,21 @@ def _of_one(op: Op) -> "Callable[[Any], Tensor]":
     def function(x: Any) -> "Tensor":
         return unary(op, x)
 
-    return _named(op, function)
+    _name(op, function)
+    return function
 
 
 def _of_two(op: Op) -> "Callable[[Any, Any], Tensor]":
     def function(a: Any, b: Any) -> "Tensor":
         return binary(op, *_pair(a, b, op.name))
 
-    return _named(op, function)
+    _name(op, function)
+    return function
 
 
-def _named(op: Op, function: Any) -> Any:
+def _name(op: Op, function: Any) -> None:
     function.__name__ = function.__qualname__ = op.name
     function.__doc__ = op.forward.__doc__
-    return function
 
 
 abs = _of_one(ops.abs_)
@@ -82,12 +83,12 @@ def _bound(value: Any, name: str) -> Any:
 
 def astype(x: Any, dtype: Any) -> "Tensor":
     """Cast to another dtype; the gradient is cast back. Integers and bools carry none: a constant."""
-    x, dtype = _tensor(x), np.dtype(dtype)
-    if x.dtype == dtype:
-        return x
+    t, dtype = _tensor(x), np.dtype(dtype)
+    if t.dtype == dtype:
+        return t
     if dtype.kind != "f":
-        return wrap(as_array(x.data.astype(dtype), "astype: the result"))
-    return unary(ops.astype, x, dtype=dtype)
+        return wrap(as_array(t.data.astype(dtype), "astype: the result"))
+    return unary(ops.astype, t, dtype=dtype)
 
 
 # --- reductions ------------------------------------------------------------------------------------------------------

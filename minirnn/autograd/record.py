@@ -127,7 +127,7 @@ def binary(op: Op, a: Any, b: Any) -> "Tensor":
     if type(da) is not np.ndarray or type(db) is not np.ndarray or da.dtype is not db.dtype:
         a, b = alike(a, b)
         if a is NotImplemented:
-            return NotImplemented
+            return NotImplemented  # type: ignore[no-any-return]
         da = a._data if isinstance(a, Tensor) else a
         db = b._data if isinstance(b, Tensor) else b
     if MODE.get() != RECORD:

@@ -57,7 +57,8 @@ class Node:
 
     def open(self, g: Any) -> Iterable[Any]:
         """Return the edges to go along with gradient ``g``."""
-        return self.edges
+        edges: Iterable[Any] = self.edges
+        return edges
 
     def inputs(self) -> list[Any]:
         """Return what each input is: a node, a leaf, or None for a constant, of which nothing more is known."""

@@ -2,7 +2,7 @@
 
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -155,7 +155,7 @@ class Tensor:
         """Return the only entry as a Python number."""
         if self._data.size != 1:
             raise ValueError(f"item: expected a Tensor of one entry, got shape {self.shape}; reduce it, or use numpy()")
-        return self._data.item()
+        return cast(float, self._data.item())
 
     def detach(self) -> "Tensor":
         """Return the same values, cut off from the tape: no gradient flows back through it. They share memory."""

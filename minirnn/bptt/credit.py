@@ -9,7 +9,7 @@ import functools
 import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -103,7 +103,7 @@ def _squares(fed: Array, dz: Array) -> Array:
     squares of inner products would lose half the digits.
     """
     left = fed.T if fed.shape[0] >= fed.shape[1] else np.linalg.qr(fed.T, mode="r")
-    return np.square(left @ dz).sum(axis=(-1, -2), dtype=np.float64)
+    return cast(Array, np.square(left @ dz).sum(axis=(-1, -2), dtype=np.float64))
 
 
 def added(total: dict[str, Array], more: dict[str, Array]) -> dict[str, Array]:

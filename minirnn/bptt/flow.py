@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -173,7 +173,7 @@ class Flow:
     @property
     def gradient_norms(self) -> Array:
         """‖dL/dh_t‖ over all rows and neurons, (T,); float64, where the square of a small float32 is not 0."""
-        return np.sqrt(np.square(self.dL_dh, dtype=np.float64).sum(axis=(1, 2)))
+        return cast(Array, np.sqrt(np.square(self.dL_dh, dtype=np.float64).sum(axis=(1, 2))))
 
     # --- the activations ---------------------------------------------------------------------------------------------
 
@@ -208,7 +208,7 @@ class Flow:
         gates = slopes.reshape(self.T, self.N, len(steps.gates), self.H)
         largest = [gates[:, :, j].max() if bound is None else bound for j, bound in enumerate(steps.bounds)]
         flat = (gates <= FLAT * np.array(largest)[:, None]) & self.valid[..., None, None]
-        return flat.sum(axis=(1, 3)) / np.maximum(self.valid.sum(axis=1) * self.H, 1)[:, None]
+        return cast(Array, flat.sum(axis=(1, 3)) / np.maximum(self.valid.sum(axis=1) * self.H, 1)[:, None])
 
     # --- the Jacobians -----------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -244,11 +244,11 @@ def _scaled(d_state: list[Array], logs: Array) -> Array:
 
 
 def _peaks(d_state: list[Array]) -> Array:
-    return np.max([np.abs(d).max(axis=1) for d in d_state], axis=0).astype(np.float64)
+    return cast(Array, np.max([np.abs(d).max(axis=1) for d in d_state], axis=0).astype(np.float64))
 
 
 def _norm(d_state: list[Array]) -> Array:
-    return np.sqrt(np.sum([np.square(d.astype(np.float64)).sum(axis=1) for d in d_state], axis=0))
+    return cast(Array, np.sqrt(np.sum([np.square(d.astype(np.float64)).sum(axis=1) for d in d_state], axis=0)))
 
 
 def _growth(logs: Array) -> Array:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -110,7 +110,7 @@ class Place:
     def rows(self, a: Any, step: int = 0) -> Array:
         """Return an array (T, N, …) in the order of processing here, or at the step after."""
         k = np.minimum(self.k + step, self.trace.T - 1)
-        return a[np.ix_(k, self.n)] if self.lead else a[k, self.n]
+        return cast(Array, a[np.ix_(k, self.n)] if self.lead else a[k, self.n])
 
     def timed(self, a: Any) -> Array:
         """Return an array (T, N, …) in time order at the place."""

@@ -12,7 +12,7 @@ and … for any number of gradients.
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -270,7 +270,9 @@ def _entry_by_entry(made: Pass, local: Local) -> bool:
 
 def product(a: Array, W: Array) -> Array:
     """Return a (…, I) times W (I, J), in one product."""
-    return a.dot(W) if a.ndim == 2 else a.reshape(-1, a.shape[-1]).dot(W).reshape(*a.shape[:-1], W.shape[1])
+    return cast(
+        Array, a.dot(W) if a.ndim == 2 else a.reshape(-1, a.shape[-1]).dot(W).reshape(*a.shape[:-1], W.shape[1])
+    )
 
 
 def blocks(a: Array, H: int) -> list[Array]:

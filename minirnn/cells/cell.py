@@ -46,7 +46,7 @@ class OwnOp(Op):
     __slots__ = ("pair",)
 
     def __init__(self, phi: Any, prime: Any) -> None:
-        def forward(x: Array) -> Array:
+        def forward(x: Array) -> Any:
             return phi(x)
 
         super().__init__(forward, "activation")

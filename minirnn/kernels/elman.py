@@ -8,7 +8,7 @@ steps stand in kernels/hoisted.py for a mini-batch, in kernels/joined.py for sma
 
 from collections.abc import Iterable, Iterator
 from functools import reduce
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -186,4 +186,4 @@ def previous(states: Array, reverse: bool) -> Array:
 
 def final(states: Array, reverse: bool) -> Array:
     """Return the (N, H) state after the step processed last, a view."""
-    return states[0] if reverse else states[-1]
+    return cast(Array, states[0] if reverse else states[-1])

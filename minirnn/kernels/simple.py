@@ -1,7 +1,7 @@
 """Elman's cell on columns (features first, rows of the mini-batch last), and the adaptor for a cell of one's own."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -121,7 +121,7 @@ class CustomBackward(Half):
 
     def slopes(self, kept: Any, lo: int, hi: int, output: Any) -> list[Any]:
         """Return what the cell kept at the steps ``lo`` … ``hi``."""
-        return kept[2][lo:hi]
+        return cast(list[Any], kept[2][lo:hi])
 
     def step(self, dh: Any, target: Any, kept: Any) -> None:
         """Let the cell make dZ and the gradients of the states before; that of H goes past the products."""

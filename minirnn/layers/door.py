@@ -4,7 +4,7 @@ Within `detect_anomaly` minirnn/layers/watch.py looks at what comes in before it
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -124,8 +124,7 @@ class Door(Recurrence[State]):
 
     def _joined(self, state: Sequence[Tensor]) -> State:
         """Return a state as the caller gets it."""
-        made: Any = tuple(state)
-        return made if len(self.state_names) > 1 else made[0]
+        return cast(State, tuple(state) if len(self.state_names) > 1 else state[0])
 
 
 def _kind(value: Any) -> str:

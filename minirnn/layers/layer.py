@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -156,13 +156,13 @@ class Layer(Door[State]):
         if anomaly():
             from minirnn.layers import watch
 
-            return watch.step(self, x_t, state)
+            return cast(State, watch.step(self, x_t, state))
         x_t = self._one_step(x_t)
         return self._joined(self._step(None, x_t, self._step_state(state, x_t.shape[0]), self._weights))
 
     def last_output(self, final_state: Any) -> Tensor:
         """Return the (N, H) output that belongs to a final state."""
-        return final_state if len(self.state_names) == 1 else final_state[0]
+        return cast(Tensor, final_state if len(self.state_names) == 1 else final_state[0])
 
     # --- a call ------------------------------------------------------------------------------------------------------
 
@@ -284,7 +284,7 @@ class Layer(Door[State]):
         length = segment_length(self.remat, T)
         kept = states if length is None else own.checkpoints(states, length, b_h, reverse)
 
-        def backward(received: dict[int, Array], wanted: tuple[bool, ...]) -> Sequence[Array | None]:
+        def backward(received: dict[int, Array], wanted: tuple[bool, ...]) -> Any:
             d_outputs, d_final = received.get(0), received.get(1)
             return own.backward(d_outputs, d_final, kept, x, W_xh, W_hh, activation, reverse, wanted, **split)
 

@@ -1,6 +1,6 @@
 """Layers without recurrence: Linear, Embedding, Dropout, Sequential."""
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -173,7 +173,7 @@ class Dropout(Module):
         if not self.training:
             return y
         kept = self.rng.random(y.shape) >= self.p  # drawn in float64: the same entries in every dtype
-        return y * (kept * y.dtype.type(1 / (1 - self.p)))
+        return cast(Tensor, y * (kept * y.dtype.type(1 / (1 - self.p))))
 
     def extra_repr(self) -> str:
         """Return the settings shown between the brackets of ``repr``."""
@@ -210,4 +210,4 @@ class Sequential(Module):
         """Apply the modules in order."""
         for _, module in self.children():
             x = module(x)
-        return x
+        return cast(Tensor, x)

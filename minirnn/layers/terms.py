@@ -97,7 +97,7 @@ class Terms:
         return [new.data for new in text.made.new]
 
     def _of_rows(self, value: Any) -> bool:
-        return np.shape(value) == (len(self.see.rows), self.H)
+        return bool(np.shape(value) == (len(self.see.rows), self.H))
 
     def _text(self, see: Any, x: Array, fed: Array, state: Sequence[Array], mask: Array | None) -> Text:
         """Make the products, and run the equation between them."""
@@ -113,7 +113,7 @@ class Terms:
                 z = see(f"{of_x} + {of_h} + b_{of_all}", z + self.b_h, {f"{of_x} + {of_h}": z})
             return Text(self.cell, z, state, None, None, self.style)
 
-        def q(staged: Array | None) -> Array:
+        def q(staged: Array | None) -> Any:
             side, name = h[:, self.J :], f"{self.fed} W_h{self.last}"
             if staged is not None:
                 self.staged_value = staged if mask is None else staged * mask

@@ -6,7 +6,7 @@ such as an inf that tanh makes 1 of.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -33,7 +33,7 @@ from minirnn.layers.sequences import Sequences
 from minirnn.layers.terms import Back, Terms
 
 
-def forward(layer: Any, x: Any, initial_state: Any, lengths: Any, reset: Any) -> Any:
+def forward(layer: Any, x: Any, initial_state: Any, lengths: Any, reset: Any) -> RecurrentOutput[Any]:
     """Return what ``layer(x, initial_state, lengths, reset=reset)`` returns, after a look at everything."""
     x = layer._tensor(x, "x")
     sequences = layer._sequences(x.shape, lengths, reset)
@@ -273,7 +273,7 @@ class Watch:
         if self.wants_state:
             return None
         q, now = self.sequences, at.now
-        return q.start[now] + (q.length[now] - 1 if q.reverse else 0) != at.t
+        return cast(Array, q.start[now] + (q.length[now] - 1 if q.reverse else 0) != at.t)
 
     def _share(self, back: Back, x: Array, sums: dict[str, Array]) -> None:
         """Look at what a step hands to x and to the weights, and at the sums so far."""

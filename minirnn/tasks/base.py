@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -159,7 +159,7 @@ def nats(scores: Array, ids: Array) -> Array:
     """Return −ln softmax(scores)[id] for scores (…, C) and ids (…)."""
     shifted = scores - scores.max(axis=-1, keepdims=True)
     of_id = np.take_along_axis(shifted, np.asarray(ids)[..., None], axis=-1)[..., 0]
-    return np.log(np.exp(shifted).sum(axis=-1)) - of_id
+    return cast(Array, np.log(np.exp(shifted).sum(axis=-1)) - of_id)
 
 
 def one_hot(ids: Array, K: int) -> Floats:

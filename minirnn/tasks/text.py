@@ -156,7 +156,7 @@ class TextTask(Task):
             raise ValueError(
                 f"TextTask.decode: ids must lie between 0 and {last}, got {wrong}: is it another text's id?"
             )
-        return self._codes[array].tobytes().decode("utf-32-le", "surrogatepass")
+        return str(self._codes[array].tobytes(), "utf-32-le", "surrogatepass")
 
     @cached_property
     def unigram_bits(self) -> float:

@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -141,7 +141,7 @@ class History:
         sums = np.concatenate([[0.0], np.cumsum(self._loss)])
         last = np.arange(1, sums.size)
         first = np.maximum(last - window, 0)
-        return (sums[last] - sums[first]) / (last - first)
+        return cast(npt.NDArray[np.float64], (sums[last] - sums[first]) / (last - first))
 
     def chart(self, width: int = 64, height: int = 10, title: str = "training loss") -> str:
         """Draw the loss over the updates as text.

@@ -7,7 +7,7 @@ W_hh travels as its norm and a small picture. The page says what was left out.
 
 import base64
 import re
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -94,7 +94,7 @@ def _states(trace: Flow) -> list[Array]:
 def _rows(trace: Flow) -> int:
     """Return how many rows travel."""
     size = trace.T * (min(trace.x.shape[2], UNITS) + 6 * min(trace.H, UNITS))
-    return min(trace.N, ROWS, max(1, ROUNDED // size))
+    return int(min(trace.N, ROWS, max(1, ROUNDED // size)))
 
 
 def _units(trace: Flow, rows: list[int]) -> dict[str, Any]:
@@ -128,7 +128,7 @@ def _state_norms(trace: Flow, rows: list[int]) -> dict[str, Any]:
 
 
 def _norm(a: Array, axes: tuple[int, ...] | None) -> Array:
-    return np.sqrt(np.square(a.astype(np.float64)).sum(axis=axes))
+    return cast(Array, np.sqrt(np.square(a.astype(np.float64)).sum(axis=axes)))
 
 
 # --- what the weights get ---------------------------------------------------------------------------------------------
@@ -161,7 +161,7 @@ def _picture(block: Array) -> Array:
     edges = np.arange(side) * len(block) // side
     sizes = np.diff([*edges, len(block)])
     sums = np.add.reduceat(np.add.reduceat(block, edges, axis=0), edges, axis=1)
-    return (sums / np.outer(sizes, sizes)).ravel()
+    return cast(Array, (sums / np.outer(sizes, sizes)).ravel())
 
 
 def _credit(trace: Flow) -> dict[str, Any]:
