@@ -254,7 +254,7 @@ def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> float:
     if not math.isfinite(norm):
         bad = next((i for i, n in enumerate(norms) if not math.isfinite(n)), 0)
         raise FloatingPointError(
-            f"clip_grad_norm: the gradient of {parameters[bad]._label()} has norm {norms[bad]}, so it cannot be "
+            f"clip_grad_norm: the gradient of {parameters[bad].label} has norm {norms[bad]}, so it cannot be "
             "scaled; nothing was changed. "
             "Try a smaller learning rate, or find the step at fault with minirnn.detect_anomaly()"
         )

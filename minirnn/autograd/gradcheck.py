@@ -95,7 +95,7 @@ def _to_check(tensors: Sequence[Any], names: Sequence[str] | None) -> list[tuple
             raise TypeError(f"gradcheck: inputs[{i}] must be a Tensor, got {type(tensor).__name__}")
         if not tensor.requires_grad:
             continue
-        if tensor._node is not None:
+        if tensor.node is not None:
             raise ValueError(f"gradcheck: inputs[{i}] must be a leaf, got the output of an op; detach it first")
         if tensor.dtype != np.float64:
             raise TypeError(

@@ -59,7 +59,7 @@ def backward(self: "Tensor", gradient: Any = None, *, retain_graph: bool = False
             g = g.copy()  # each owns its grad: rules may hand the same array, or views of it, to several inputs
         seen.add(id(g))
         if anomaly():
-            check_finite(g, f"the gradient of {tensor._label()}", "look at the ops that it goes into")
+            check_finite(g, f"the gradient of {tensor.label}", "look at the ops that it goes into")
         ready.append((tensor, g))
     with _ACCUMULATE:  # the only thing a pass changes, and it comes last
         for tensor, g in ready:
@@ -221,11 +221,11 @@ def _rerun(node: KernelNode, received: Any) -> list[tuple[Any, Any]]:
         unary(ops.identity, _at(receiver, array)) if receiver is not None else None if array is None else wrap(array)
         for receiver, array in zip(receivers, arrays, strict=True)
     ]
-    fences = {x._node: receiver for x, receiver in zip(inputs, receivers, strict=True) if receiver is not None}
+    fences = {x.node: receiver for x, receiver in zip(inputs, receivers, strict=True) if receiver is not None}
     outputs = rerun(*inputs)
     totals: dict[Any, Any] = {}
     for i, g in received.items():
-        if (root := outputs[i]._node) is not None:
+        if (root := outputs[i].node) is not None:
             for fence, gi in _run_recorded(root, g, only=between(root, fences), capture=fences).items():
                 totals[fence] = totals[fence] + gi if fence in totals else gi
     return [(receiver, totals[fence]) for fence, receiver in fences.items() if fence in totals]

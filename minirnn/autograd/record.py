@@ -56,7 +56,7 @@ def receiver_of(x: Any) -> Any:
     """Return where a gradient for ``x`` goes: its node, ``x`` itself if it is a leaf that wants one, else None."""
     if not isinstance(x, Tensor):
         return None
-    return x._node if x._node is not None else x if x._requires_grad else None
+    return x.node if x.node is not None else x if x._requires_grad else None
 
 
 def guards_of(inputs: Iterable[Any]) -> "tuple[tuple[Tensor, int], ...] | None":
@@ -72,7 +72,7 @@ def leaf_behind(x: Any) -> "Tensor | None":
     """Return the leaf whose memory ``x`` shows: itself, or the one that it is a view of."""
     if not isinstance(x, Tensor):
         return None
-    return x if x._node is None and x._base is None else x._base
+    return x if x.node is None and x._base is None else x._base
 
 
 _blank = object.__new__
@@ -82,7 +82,7 @@ def wrap(data: Any, node: Node | None = None, shown: Any = None) -> "Tensor":
     """Make a Tensor of an op's result without looking at it; ``shown`` is the input that it may be a view of."""
     t = _blank(Tensor)
     t._data = data if type(data) is np.ndarray else np.asarray(data)
-    t._node = node
+    t.node = node
     t._base = None
     t._requires_grad = node is not None
     t._grad = None
@@ -111,7 +111,7 @@ def unary(op: Op, x: Any, **settings: Any) -> "Tensor":
         y = op.forward(data, **settings)
     except ValueError as error:
         raise _misfit(op, (data,), error) from None
-    receiver: Any = x._node or (x if x._requires_grad else None)
+    receiver: Any = x.node or (x if x._requires_grad else None)
     node = None
     if receiver is not None:
         rule = op.rules[0]

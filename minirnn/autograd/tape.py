@@ -125,7 +125,7 @@ def run(
             for leaf, version in node.guards:
                 if leaf._version != version:
                     raise ChangedParameterError(
-                        f"backward: {leaf._label()} was changed after the forward pass: '{node.op.name}' used version "
+                        f"backward: {leaf.label} was changed after the forward pass: '{node.op.name}' used version "
                         f"{version} of its data and it is now at version {leaf._version}. "
                         "Call backward() before the optimiser's step, or run the forward pass again"
                     )

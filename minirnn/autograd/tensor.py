@@ -41,6 +41,8 @@ class Tensor:
         the old values is refused. Writing into ``p.data[…]`` goes unseen.
     grad : ndarray or None
         The sum of the gradients of every `backward` since it was None; same shape and dtype as ``data``.
+    node : Node or None
+        Its place on the tape (minirnn/autograd/tape.py): the op that made it; None for a leaf or a constant. Read only.
 
     Raises
     ------
@@ -54,11 +56,11 @@ class Tensor:
     array([2., 4.], dtype=float32)
     """
 
-    __slots__ = ("__weakref__", "_base", "_data", "_grad", "_hooks", "_node", "_requires_grad", "_version")
+    __slots__ = ("__weakref__", "_base", "_data", "_grad", "_hooks", "_requires_grad", "_version", "node")
 
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
         self._data = as_array(data, "Tensor: data")
-        self._node: Node | None = None
+        self.node: Node | None = None
         self._base: Tensor | None = None  # the leaf whose memory this one shows, if it is a view
         self._requires_grad = False
         self._grad: Array | None = None
@@ -76,9 +78,9 @@ class Tensor:
 
     @data.setter
     def data(self, value: Any) -> None:
-        if self._node is not None:
+        if self.node is not None:
             raise RuntimeError(
-                f"Tensor.data: only a leaf's data can be set, and this is the output of '{self._node.op.name}'; "
+                f"Tensor.data: only a leaf's data can be set, and this is the output of '{self.node.op.name}'; "
                 "use detach() first, or an op"
             )
         array = as_array(value, "Tensor.data", self.dtype)
@@ -108,7 +110,7 @@ class Tensor:
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
-        if self._node is not None and not value:
+        if self.node is not None and not value:
             raise RuntimeError("Tensor.requires_grad: cannot be switched off on the output of an op; use detach()")
         if value and self._data.dtype.kind != "f":
             raise TypeError(
@@ -136,6 +138,11 @@ class Tensor:
     def size(self) -> int:
         """Number of entries."""
         return self._data.size
+
+    @property
+    def label(self) -> str:
+        """What errors and drawings call it."""
+        return f"a {type(self).__name__} of shape {self.shape}"
 
     @property
     def T(self) -> "Tensor":
@@ -189,14 +196,11 @@ class Tensor:
     def __repr__(self) -> str:
         prefix = f"{type(self).__name__}("
         values = np.array2string(self._data, separator=", ", prefix=prefix, precision=4, threshold=100, edgeitems=3)
-        made = f", op={self._node.op.name}" if self._node else ", requires_grad=True" if self._requires_grad else ""
+        made = f", op={self.node.op.name}" if self.node else ", requires_grad=True" if self._requires_grad else ""
         return f"{prefix}{values}, shape={self.shape}, dtype={self.dtype}{made})"
 
-    def _label(self) -> str:
-        return f"a {type(self).__name__} of shape {self.shape}"
-
     def __reduce__(self) -> Any:
-        if self._node is not None:
+        if self.node is not None:
             raise TypeError("Tensor: only leaves can be copied or pickled, and this has a graph behind it; detach() it")
         state = {"_grad": self._grad, "_hooks": self._hooks and list(self._hooks)}
         return _remade, (type(self), self._data, self._requires_grad), (None, state)
@@ -214,7 +218,7 @@ class Tensor:
             raise RuntimeError(
                 "register_hook: this Tensor does not require a gradient, so the hook would never be called"
             )
-        holder, slot = (self, "_hooks") if self._node is None else (self._node, "hooks")
+        holder, slot = (self, "_hooks") if self.node is None else (self.node, "hooks")
         hooks = getattr(holder, slot) or []
         setattr(holder, slot, hooks)
         hooks.append(hook)
@@ -230,8 +234,8 @@ class Tensor:
         """Ask `backward` to leave ``grad`` here too, although this is the output of an op."""
         if not self._requires_grad:
             raise RuntimeError("retain_grad: this Tensor does not require a gradient, so it would never get one")
-        if self._node is not None:
-            gradients.RETAINED[self._node] = weakref.ref(self)  # the node must not keep its output alive
+        if self.node is not None:
+            gradients.RETAINED[self.node] = weakref.ref(self)  # the node must not keep its output alive
 
     def to_svg(self, *, max_nodes: int = 60) -> str:
         """Draw the graph that this Tensor was made by as an SVG document, the leaves on the left.
@@ -258,7 +262,7 @@ class Tensor:
         from minirnn.drawing import tensors  # here, since only who draws needs it
 
         most = as_size(max_nodes, "Tensor.to_svg: max_nodes")
-        if self._node is not None and self._node.box().edges is None:
+        if self.node is not None and self.node.box().edges is None:
             raise FreedGraphError(
                 "Tensor.to_svg: there is nothing left to draw, because backward() has used the graph up: draw it "
                 "before, or call backward(retain_graph=True)"

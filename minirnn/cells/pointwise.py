@@ -107,10 +107,10 @@ class Pass:
         keys: dict[Any, Any] = {**{tensor: key for key, tensor in self.inputs.items()}, **fences}
         if any(output is tensor for tensor in self.inputs.values()):
             return {keys[output]: d}
-        if output._node is None:
+        if output.node is None:
             return {}
         found = tape.run(
-            output._node,
+            output.node,
             d,
             retain_graph=True,
             capture=fences,
@@ -236,7 +236,7 @@ class Local(NamedTuple):
 
 def linearise(made: Pass) -> Local:
     """Return the factors of one run: ones sent back from each array of the new state, one after the other."""
-    nodes, local = [new._node for new in made.new], Local([], defaultdict(list))
+    nodes, local = [new.node for new in made.new], Local([], defaultdict(list))
     inner = {node: ("new", s) for s, node in enumerate(nodes) if node is not None and nodes.count(node) == 1}
     local.order.extend(sorted(range(len(nodes)), key=lambda s: getattr(nodes[s], "number", 1)))
     outputs = [*((s, made.new[s]) for s in local.order), *([(-1, made.staged)] if made.staged is not None else [])]

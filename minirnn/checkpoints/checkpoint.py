@@ -260,7 +260,7 @@ def _saved_order(model: Module, optimizer: Optimizer) -> list[str]:
     if FOREIGN in order:
         foreign = optimizer.params[order.index(FOREIGN)]
         raise ValueError(
-            f"{SAVE}: optimizer changes {foreign._label()}, which is not the model's and would not be saved: set it as "
+            f"{SAVE}: optimizer changes {foreign.label}, which is not the model's and would not be saved: set it as "
             "an attribute of the model, or save the model that the optimizer was made for"
         )
     return order

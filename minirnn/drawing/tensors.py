@@ -29,7 +29,7 @@ def draw(tensor: Any, most: int) -> str:
     ValueError
         If there are more than ``most`` boxes.
     """
-    root = tensor if tensor._node is None else tensor._node.box()
+    root = tensor if tensor.node is None else tensor.node.box()
     seen, inputs = _walk(root)
     if len(seen) > most:
         raise ValueError(
@@ -39,7 +39,7 @@ def draw(tensor: Any, most: int) -> str:
         )
     if root is not tensor:
         seen[0] = seen[0]._replace(remark=f"{tensor.shape} {tensor.dtype}", style="output")
-    return _document(seen, inputs, f"The graph of {tensor._label()}")
+    return _document(seen, inputs, f"The graph of {tensor.label}")
 
 
 def _walk(root: Any) -> tuple[list[Seen], list[list[int]]]:

@@ -27,7 +27,9 @@ class Parameter(Tensor):
         super().__init__(as_array(data, "Parameter: data"), requires_grad)
         self.name = name
 
-    def _label(self) -> str:
+    @property
+    def label(self) -> str:
+        """Its name and shape, as errors give them."""
         return f"parameter {self.name or 'without a name'} {self.shape}"
 
     def __reduce__(self) -> Any:

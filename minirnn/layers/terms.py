@@ -186,7 +186,7 @@ class Terms:
 
     def _op_by_op(self, text: Text, d: dict[int, Array]) -> dict[Any, Array]:
         """Go back by the tape from some arrays of the new state at once, and look at the gradient of every term."""
-        made_by = {id(term.output._node): term for term in text.terms if term.output._node is not None}
+        made_by = {id(term.output.node): term for term in text.terms if term.output.node is not None}
         met: dict[str, Array] = {}
 
         def look(g: Any, node: Node) -> None:
@@ -202,12 +202,12 @@ class Terms:
         keys = {id(tensor): key for key, tensor in text.made.inputs.items()}
         outputs = [(text.made.staged if s < 0 else text.made.new[s], di) for s, di in d.items()]
         found = {keys[id(output)]: di for output, di in outputs if id(output) in keys}
-        roots = [(output, di) for output, di in outputs if output is not None and output._node is not None]
+        roots = [(output, di) for output, di in outputs if output is not None and output.node is not None]
         if roots:
             with recording():  # one node over all of them, which hands each its gradient
                 entering = [di for _, di in roots]
                 (root,) = apply_kernel(self, [o for o, _ in roots], [np.zeros(())], lambda *_: entering, lambda *_: [])
-            for leaf, g in tape.run(root._node, np.ones(()), retain_graph=True, check=look).items():
+            for leaf, g in tape.run(root.node, np.ones(()), retain_graph=True, check=look).items():
                 key = keys[id(leaf)]
                 found[key] = found[key] + np.asarray(g) if key in found else np.asarray(g)
         return found

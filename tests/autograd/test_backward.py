@@ -24,7 +24,7 @@ def leaf(data, dtype=np.float64):
 
 def nodes_behind(output):
     """Every node of the graph behind a Tensor, newest first."""
-    found, todo = {}, [output._node]
+    found, todo = {}, [output.node]
     while todo:
         node = todo.pop()
         if isinstance(node, Node) and node not in found:
@@ -388,7 +388,7 @@ def test_the_graph_is_freed_as_the_pass_goes_and_no_node_is_alive_after_it(no_cy
     del h
     loss.backward()
     assert alive == [2 * 5 + 1], "the nodes of steps 0 and 1, and that of the loss, which is held"
-    assert [ref() for ref in refs if ref() is not None] == [loss._node]
+    assert [ref() for ref in refs if ref() is not None] == [loss.node]
     del loss
     assert not any(ref() for ref in refs)
 
@@ -420,7 +420,7 @@ def test_memory_is_flat_over_200_updates(create_graph, no_cycles):
         loss.backward()
         w.data -= 0.01 * w.grad
         b.data -= 0.01 * b.grad
-        return weakref.ref(loss._node)
+        return weakref.ref(loss.node)
 
     updates = 50 if create_graph else 200
     refs = [update() for _ in range(5)]
@@ -448,7 +448,7 @@ def test_an_exception_in_the_middle_leaves_no_cycle_that_keeps_the_graph(no_cycl
     y = x * 2.0
     y.register_hook(fail)
     z = mr.tanh(y)
-    ref = weakref.ref(y._node)
+    ref = weakref.ref(y.node)
     with pytest.raises(KeyError):
         z.sum().backward()
     del y, z
@@ -985,17 +985,17 @@ def test_an_indexed_gradient_collects_pieces_and_writes_them_once():
 def test_run_returns_the_leaves_totals_and_touches_none_of_them():
     x, w = leaf([2.0]), leaf([3.0])
     y = x * w
-    totals = tape.run(y._node, np.ones(1))
+    totals = tape.run(y.node, np.ones(1))
     assert totals == {x: 3.0, w: 2.0}
     assert x.grad is w.grad is None
-    assert y._node.edges is None, "used up, unless told otherwise"
+    assert y.node.edges is None, "used up, unless told otherwise"
 
 
 def test_node_numbers_fall_so_that_the_newest_comes_first():
     x = leaf([1.0])
     y = x * 2.0
     z = y + x
-    assert z._node.number < y._node.number
+    assert z.node.number < y.node.number
 
 
 # --- the textbook's tape ----------------------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ def test_within_no_grad_nothing_is_recorded_or_kept():
     loud = list(every_way_to_make_a_tensor(x))
     for s, t in zip(silent, loud, strict=True):
         assert not s.requires_grad
-        assert s._node is None
+        assert s.node is None
         assert t.requires_grad
         assert_array_equal(s.numpy(), t.numpy())
     assert x.requires_grad, "leaves stay what they are"
@@ -56,7 +56,7 @@ def test_within_no_grad_a_layer_records_nothing_either(backend):
         outputs, final_state = layer(x)
     assert not outputs.requires_grad
     assert not final_state.requires_grad
-    assert outputs._node is final_state._node is None
+    assert outputs.node is final_state.node is None
     assert_array_equal(outputs.numpy(), layer(x).outputs.numpy())
 
 

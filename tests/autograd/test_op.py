@@ -83,7 +83,7 @@ def test_the_rule_of_many_inputs_shares_what_is_kept_and_is_told_which_input_it_
     assert join.variadic
     x, y = mr.Tensor(np.ones(2), requires_grad=True), mr.Tensor(np.ones(3), requires_grad=True)
     z = apply(join, x, y, axis=0)
-    assert z._node.edges[0][2][1] is z._node.edges[1][2][1], "kept once, however many inputs there are"
+    assert z.node.edges[0][2][1] is z.node.edges[1][2][1], "kept once, however many inputs there are"
     z.backward(np.arange(5.0))
     assert seen == [(0, [0, 2, 5], 0), (1, [0, 2, 5], 0)]
     assert x.grad.tolist() == [0, 1]
@@ -163,8 +163,8 @@ def test_an_array_that_no_rule_names_dies_with_its_tensor():
 def test_a_constant_factor_is_not_kept_for_the_factor_that_needs_no_gradient():
     x, big = mr.Tensor(np.ones(3), requires_grad=True), mr.Tensor(np.ones(3))
     product = x * big
-    assert product._node.edges[1] is None
-    assert product._node.edges[0][2][0] is big.numpy()
+    assert product.node.edges[1] is None
+    assert product.node.edges[0][2][0] is big.numpy()
 
 
 # --- how it is written, and its slopes --------------------------------------------------------------------------------

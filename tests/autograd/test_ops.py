@@ -341,7 +341,7 @@ def test_forward_equals_numpy_and_constants_are_not_recorded(case):
     constant = run(case, [mr.Tensor(x) if is_float(x) else x for x in case.inputs])
     assert_array_equal(constant.numpy(), y.numpy())
     assert not constant.requires_grad
-    assert constant._node is None
+    assert constant.node is None
 
 
 # --- rules, on arrays -------------------------------------------------------------------------------------------------
