@@ -5,7 +5,9 @@ fault mostly takes one or two of them to show.
 """
 
 import itertools
-import random
+import math
+
+import numpy as np
 
 
 def pairwise(settings, *, strength=2, allowed=lambda point: True, seed=0):
@@ -27,20 +29,21 @@ def pairwise(settings, *, strength=2, allowed=lambda point: True, seed=0):
     list of dict
         Greedy: each point covers as many combinations that are not covered yet as any other.
     """
-    points = [dict(zip(settings, values, strict=True)) for values in itertools.product(*map(list, settings.values()))]
-    points = [point for point in points if allowed(point)]
-    random.Random(seed).shuffle(points)
-    left = [set(_combinations(point, strength)) for point in points]
+    values = [list(of) for of in settings.values()]
+    sizes = [len(of) for of in values]
+    indices = np.random.default_rng(seed).permutation(list(np.ndindex(*sizes)))
+    points = [{name: of[i] for name, of, i in zip(settings, values, row, strict=True)} for row in indices]
+    fit = [i for i, point in enumerate(points) if allowed(point)]
+    ids, total = [], 0  # each combination has a number of its own
+    for some in itertools.combinations(range(len(sizes)), min(strength, len(sizes))):
+        of_these = [sizes[k] for k in some]
+        ids.append(total + np.ravel_multi_index(indices[fit][:, some].T, of_these))
+        total += math.prod(of_these)
+    ids, left = np.stack(ids, axis=1), np.zeros(total, bool)
+    left[ids] = True
     chosen = []
-    while any(left):
-        best = max(range(len(points)), key=lambda i: len(left[i]))
-        covered = left[best].copy()
-        chosen.append(points[best])
-        for combinations in left:
-            combinations -= covered
+    while left.any():
+        best = left[ids].sum(axis=1).argmax()
+        left[ids[best]] = False
+        chosen.append(points[fit[best]])
     return chosen
-
-
-def _combinations(point, strength):
-    values = [(name, repr(value)) for name, value in point.items()]
-    return itertools.combinations(values, min(strength, len(values)))
