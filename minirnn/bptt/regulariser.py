@@ -106,7 +106,7 @@ def omega(model: Module, x: Any, loss: Loss, initial_state: Any = None, lengths:
     ((6,), True)
     """  # noqa: D400
     layer = layer_of(model, "omega")
-    if layer.gates > 1 or len(layer.state_names) > 1 or None in activations_of(layer._cell):
+    if layer.gates > 1 or len(layer.state_names) > 1 or None in activations_of(layer.core):
         own = getattr(layer, "cell", None)
         kind = layer.name if own is None else f"one of the cell {type(own).__name__}"
         raise TypeError(
@@ -183,13 +183,13 @@ def omega_full(model: Module, x: Any, loss: Loss, initial_state: Any = None, len
             "omega_full: within no_grad there is nothing to differentiate: call it outside, or use omega"
         )
     if isinstance(model, SequenceModel):
-        x = model._embedded(x, lengths)
-    given, state, sequences = layer._arranged(x, initial_state, lengths)
+        x = model.embed(x, lengths)
+    given, state, sequences, mask = layer.arrange(x, initial_state, lengths)
     valid = np.ones(given.shape[:2], bool) if sequences is None else sequences.valid()
     anchor = Tensor(np.zeros((), layer.dtype), requires_grad=True)  # so that every state is recorded
     turn = slice(None, None, -1) if layer.reverse else slice(None)
     read = where(valid[..., None], given, 0.0)[turn]
-    steps = _recorded(layer, read, [s + anchor for s in state], valid[turn])
+    steps = _recorded(layer, read, [s + anchor for s in state], mask, valid[turn])
     outputs = where(valid[..., None], stack([after[0] for _, after in steps][turn]), 0.0)
     value = loss_of(model, layer, outputs, valid, loss, "omega_full")
     if not value.requires_grad:
@@ -199,12 +199,14 @@ def omega_full(model: Module, x: Any, loss: Loss, initial_state: Any = None, len
     return _sum_of_terms(steps, entering, valid[turn]) / valid.shape[1] + anchor * 0.0
 
 
-def _recorded(layer: Layer, x: Tensor, state: list[Tensor], valid: Array) -> list[tuple[list[Tensor], list[Tensor]]]:
+def _recorded(
+    layer: Layer, x: Tensor, state: list[Tensor], mask: Array | None, valid: Array
+) -> list[tuple[list[Tensor], list[Tensor]]]:
     """Run a layer in Tensors; return each step's state before it, copies so that h and c come apart, and after it."""
-    mask, steps = layer._mask(x.shape[1], None), []
+    steps = []
     for t in range(x.shape[0]):
         given = [apply(ops.identity, s) for s in state]
-        made = zip(layer._step(mask, x[t], given, layer._weights), given, strict=True)
+        made = zip(layer.graph_step(mask, x[t], given, layer.weights), given, strict=True)
         state = [new if valid[t].all() else where(valid[t][:, None], new, old) for new, old in made]
         steps.append((given, state))
     return steps

@@ -42,14 +42,14 @@ def run_of(model: Any, x: Any, loss: Loss, initial_state: Any, lengths: Any, cal
     layer = layer_of(model, caller)
     check_loss(loss, caller)
     if isinstance(model, SequenceModel):
-        x = model._embedded(x, lengths)
-    given, state, sequences = layer._arranged(x, initial_state, lengths)
+        x = model.embed(x, lengths)
+    given, state, sequences, mask = layer.arrange(x, initial_state, lengths)
     T, N, _ = given.shape
     valid = np.ones((T, N), bool) if sequences is None else sequences.valid()
     turn = slice(None, None, -1) if layer.reverse else slice(None)
     read = inside(valid, given.data)[turn].copy()
     arrays = [s.data for s in state]
-    unrolled = Unrolled(layer, read, arrays, valid[turn], layer._mask(N, None), initial_state is None)
+    unrolled = Unrolled(layer, read, arrays, valid[turn], mask, initial_state is None)
     outputs = inside(valid, unrolled.states[0][1:][turn])
     value, entering = _entering(model, layer, outputs, valid, loss, caller)
     return Run(layer, unrolled, value, inside(valid, entering)[turn], valid)

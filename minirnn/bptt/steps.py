@@ -65,7 +65,7 @@ class Steps:
     """
 
     def __init__(self, layer: Layer, x: Array, states: Sequence[Array], mask: Array | None) -> None:
-        self.cell: Cell = layer._cell
+        self.cell: Cell = layer.core
         self.W_xh, self.W_hh = layer.W_xh.data.copy(), layer.W_hh.data.copy()
         self.b_h = None if layer.b_h is None else layer.b_h.data.copy()
         own = getattr(layer, "b_hn", None)

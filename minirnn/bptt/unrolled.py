@@ -60,11 +60,11 @@ class Unrolled:
     def _run(self, layer: Layer, state: Sequence[Array], valid: Array, mask: Array | None) -> list[Array]:
         """Unroll by the layer's kernel. Rows in which padding comes first are moved to the start, and back."""
         if self.valid is None:
-            return layer._states(self.x, state, mask)
+            return layer.every_state(self.x, state, mask)
         k, row = np.arange(self.T + 1)[:, None], np.arange(self.N)
         moved = np.minimum(k[:-1] + self.first, self.T - 1)
         with np.errstate(over="ignore", invalid="ignore"):  # what comes after a row's end is not used
-            made = layer._states(self.x[moved, row], state, mask)
+            made = layer.every_state(self.x[moved, row], state, mask)
         own = np.clip(k - self.first, 0, valid.sum(axis=0))  # the step of a row's own; in the padding its state stays
         return [s[own, row] for s in made]
 

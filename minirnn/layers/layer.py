@@ -61,7 +61,7 @@ class Layer(Door[State]):
 
     Attributes
     ----------
-    cell : Cell
+    core : Cell
         What it does between its products.
     gates : int
         G.
@@ -85,7 +85,7 @@ class Layer(Door[State]):
     def __init__(self, input_size: int, hidden_size: int, cell: Cell, given: Settings) -> None:
         super().__init__()
         name, settings = self.name, filled(given, self.name)
-        self._cell = cell
+        self.core = cell
         self.gates, self.state_names = cell.blocks, states_of(cell)
         self.input_size = D = as_size(input_size, f"{name}: input_size")
         self.hidden_size = self.output_size = H = as_size(hidden_size, f"{name}: hidden_size")
@@ -145,7 +145,7 @@ class Layer(Door[State]):
             from minirnn.layers import watch
 
             return watch.forward(self, x, initial_state, lengths, reset)
-        outputs, final = self._unrolled(*self._call(x, initial_state, lengths, reset))
+        outputs, final = self._unrolled(*self.arrange(x, initial_state, lengths, reset))
         return RecurrentOutput(outputs, self._joined(final))
 
     def step(self, x_t: Any, state: Any = None) -> State:
@@ -158,7 +158,7 @@ class Layer(Door[State]):
 
             return cast(State, watch.step(self, x_t, state))
         x_t = self._one_step(x_t)
-        return self._joined(self._step(None, x_t, self._step_state(state, x_t.shape[0]), self._weights))
+        return self._joined(self.graph_step(None, x_t, self._step_state(state, x_t.shape[0]), self.weights))
 
     def last_output(self, final_state: Any) -> Tensor:
         """Return the (N, H) output that belongs to a final state."""
@@ -166,21 +166,25 @@ class Layer(Door[State]):
 
     # --- a call ------------------------------------------------------------------------------------------------------
 
-    def _call(
-        self, x: Any, initial_state: Any, lengths: Any, reset: Any
+    def arrange(
+        self, x: Any, initial_state: Any = None, lengths: Any = None, reset: Any = None
     ) -> tuple[Tensor, list[Tensor], Sequences | None, Array | None]:
-        """Return what the backends take: x (T, N, D), the states, where the sequences lie, and the mask of dropout."""
+        """Check a call's arguments; return x (T, N, D), the states, where sequences lie, and the mask of dropout.
+
+        There is a state (N, H), and a row of the mask (N, H), for each row of x, or for each sequence where resets
+        begin several; None for the sequences where each row is one of T steps, and for no mask.
+        """
         x, state, sequences = self._arranged(x, initial_state, lengths, reset)
         if sequences is not None and not sequences.one_to_a_row:
             state = self._begin(state, sequences)
-        return x, state, sequences, self._mask(x.shape[1], sequences)
+        return x, state, sequences, self._draw_mask(x.shape[1], sequences)
 
     def _unrolled(
         self, x: Tensor, state: Sequence[Tensor], sequences: Sequences | None, mask: Array | None
     ) -> tuple[Tensor, list[Tensor]]:
         """Run the backend; return outputs as the caller gets them, and the final state."""
         run = self._fused if self.backend == "fused" else self._graph
-        outputs, *final = run(sequences, mask, x, *state, *self._weights)
+        outputs, *final = run(sequences, mask, x, *state, *self.weights)
         if sequences is not None and not sequences.one_to_a_row:
             final = [f[sequences.last] for f in final]
         return outputs.swapaxes(0, 1) if self.batch_first else outputs, final
@@ -190,7 +194,7 @@ class Layer(Door[State]):
         index = np.where(sequences.given, sequences.row, sequences.N)
         return [concatenate([s, f[None]])[index] for s, f in zip(state, self._fresh(), strict=True)]
 
-    def _mask(self, N: int, sequences: Sequences | None) -> Array | None:
+    def _draw_mask(self, N: int, sequences: Sequences | None) -> Array | None:
         """Draw by what the h that is fed back is multiplied, (sequences, H): one mask for all steps of a row."""
         p = self.recurrent_dropout
         if not (self.training and p):
@@ -209,14 +213,15 @@ class Layer(Door[State]):
         return self._state(state, N, "state")
 
     @property
-    def _weights(self) -> list[Any]:
-        return [self.W_xh, self.W_hh, self.b_h, *([self.b_hn] if self._cell.apart and not self._cell.staged else [])]
+    def weights(self) -> list[Any]:
+        """W_xh, W_hh and b_h, None without bias; then b_hn, if the cell has one."""
+        return [self.W_xh, self.W_hh, self.b_h, *([self.b_hn] if self.core.apart and not self.core.staged else [])]
 
     # --- the two backends: (sequences, mask, x, *state, *weights) -> (outputs, *final state) --------------------------
 
-    def _step(self, mask: Any, x_t: Any, state: Sequence[Tensor], weights: Sequence[Any]) -> list[Tensor]:
-        """Return the next state, one op for each operation."""
-        h, *others = next_state(self._cell, x_t, state, mask, *weights)
+    def graph_step(self, mask: Any, x_t: Any, state: Sequence[Tensor], weights: Sequence[Any]) -> list[Tensor]:
+        """Return the state after x_t (N, D), one op for each operation; ``mask`` (N, H) multiplies the h fed back."""
+        h, *others = next_state(self.core, x_t, state, mask, *weights)
         return [h if self.message_clip is None else unary(clip_message, h, largest=self.message_clip), *others]
 
     def _graph(self, sequences: Sequences | None, mask: Any, x: Tensor, *others: Any) -> tuple[Tensor, ...]:
@@ -227,7 +232,7 @@ class Layer(Door[State]):
         T = x.shape[0]
         outputs = [state[0]] * T
         for t in reversed(range(T)) if self.reverse else range(T):
-            state = self._step(mask, x[t], state, weights)
+            state = self.graph_step(mask, x[t], state, weights)
             outputs[t] = state[0]
         return stack(outputs), *state
 
@@ -240,7 +245,7 @@ class Layer(Door[State]):
         after = [[wrap(np.zeros((1, self.hidden_size), self.dtype), None)] for _ in state]  # row 0 is for the padding
         for k, (now, time, row) in enumerate(sequences.steps()):
             state = [s[now] if k == 0 else s[: len(now)] for s in state]
-            state = self._step(None if mask is None else mask[now], x[time, row], state, weights)
+            state = self.graph_step(None if mask is None else mask[now], x[time, row], state, weights)
             at[time, row] = ends[now] = np.arange(count, count + len(now))
             count += len(now)
             for made, s in zip(after, state, strict=True):
@@ -251,7 +256,7 @@ class Layer(Door[State]):
     @cached_property
     def _kernel(self) -> Any:
         """The cell between the products, on arrays (minirnn/kernels)."""
-        return kernel_of(self._cell)
+        return kernel_of(self.core)
 
     def _fused(self, sequences: Sequences | None, mask: Any, *inputs: Any) -> tuple[Tensor, ...]:
         if self._kernel.whole is not None and sequences is None and mask is None and self.message_clip is None:
@@ -304,9 +309,9 @@ class Layer(Door[State]):
             lanes, parts = sequences.falling() if falls else sequences.packed(worth, segment), 1
         return unroll.Settings(self._kernel, self.reverse, lanes, mask, self.message_clip, segment, parts, run)
 
-    def _states(self, x: Array, state: Sequence[Array], mask: Array | None) -> list[Array]:
+    def every_state(self, x: Array, state: Sequence[Array], mask: Array | None) -> list[Array]:
         """Return every state of whole rows x (T, N, D) in the order of processing: (T + 1, N, H) each."""
-        weights = Weights(*(None if w is None else w.data for w in self._weights))
+        weights = Weights(*(None if w is None else w.data for w in self.weights))
         if self._kernel.whole is not None and mask is None:
             return [self._kernel.whole.forward(x, state[0], *weights[:3], self._kernel.activation, False)]
         return unroll.states(x, state, weights, unroll.Settings(self._kernel, mask=mask))
@@ -317,7 +322,7 @@ class Layer(Door[State]):
         """Return the analytic count, with formulas, shapes and what other libraries would report."""
         from minirnn import counting
 
-        cell, bias = self._cell, self.b_h is not None
+        cell, bias = self.core, self.b_h is not None
         reset_after = not cell.staged if cell.apart else None
         return counting.layer(cell.known_as, self.gates, self.input_size, self.hidden_size, bias, reset_after)
 
@@ -363,11 +368,11 @@ class Layer(Door[State]):
     def _block(self) -> "blocks.Cell":
         from minirnn.drawing import blocks
 
-        into, around, *biases = (blocks.Weight(p.name, p.shape) for p in self._weights if p is not None)
+        into, around, *biases = (blocks.Weight(p.name, p.shape) for p in self.weights if p is not None)
         way = bool(self.reverse)
-        return blocks.Cell(self.name, self._cell.labels, self.state_names, into, around, biases, way, self.hidden_size)
+        return blocks.Cell(self.name, self.core.labels, self.state_names, into, around, biases, way, self.hidden_size)
 
     def _equations(self) -> list[str]:
         from minirnn.cells.lines import lines_of
 
-        return lines_of(self._cell, self.hidden_size, bias=self.b_h is not None, reverse=self.reverse)
+        return lines_of(self.core, self.hidden_size, bias=self.b_h is not None, reverse=self.reverse)

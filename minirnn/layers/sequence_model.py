@@ -103,11 +103,11 @@ class SequenceModel(Module, Generic[State]):
             As the recurrent module takes them; see `RecurrentLayer.forward`. Predictions past a row's end are
             head(0): a loss should be given the lengths too.
         """
-        outputs, final_state = self.recurrent(self._embedded(x, lengths), initial_state, lengths, reset=reset)
+        outputs, final_state = self.recurrent(self.embed(x, lengths), initial_state, lengths, reset=reset)
         read = outputs if self.readout == "all" else self.recurrent.last_output(final_state)
         return SequenceOutput(self.head(read), final_state)
 
-    def _embedded(self, ids: Any, lengths: Any) -> Any:
+    def embed(self, ids: Any, lengths: Any) -> Any:
         """Return what the recurrent module reads; in the padding, where ids (T, N) may be anything, the vector of 0."""
         if self.embedding is None:
             return ids

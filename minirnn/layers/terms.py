@@ -58,8 +58,8 @@ class Terms:
     """
 
     def __init__(self, layer: Any, see: Probe, *, single: bool, fed: str) -> None:
-        self.cell, self.see, self.fed, self.H = layer._cell, see, fed, layer.hidden_size
-        weights: list[Any] = [None if w is None else w.data for w in layer._weights]
+        self.cell, self.see, self.fed, self.H = layer.core, see, fed, layer.hidden_size
+        weights: list[Any] = [None if w is None else w.data for w in layer.weights]
         self.W_xh, self.W_hh, self.b_h, self.b_hn, *_ = *weights, None
         self.name, self.gates, self.letters = type(self.cell).__name__, gates_of(self.cell), states_of(self.cell)
         self.last = self.gates[-1]

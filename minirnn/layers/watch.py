@@ -43,7 +43,7 @@ def forward(layer: Any, x: Any, initial_state: Any, lengths: Any, reset: Any) ->
     check_cast(layer, x.data, "x")
     initial_state = _checked(layer, initial_state, x.shape[0 if layer.batch_first else 1], "initial_state")
     check_parameters(layer)
-    x, state, sequences, mask = layer._call(x, initial_state, lengths, reset)
+    x, state, sequences, mask = layer.arrange(x, initial_state, lengths, reset)
     watch = Watch(layer, sequences, mask, x, state)
     outputs, final = layer._unrolled(x, state, sequences, mask)
     outputs, *final = watch.over([outputs, *final])
@@ -60,7 +60,7 @@ def step(layer: Any, x_t: Any, state: Any) -> Any:
     check_parameters(layer)
     given = layer._step_state(state, x_t.shape[0])
     watch = Watch(layer, None, None, x_t[None], given, single=True)
-    return layer._joined(watch.over(layer._step(None, x_t, given, layer._weights)))
+    return layer._joined(watch.over(layer.graph_step(None, x_t, given, layer.weights)))
 
 
 def _checked(layer: Any, state: Any, N: int, argument: str) -> Any:
@@ -130,10 +130,10 @@ class Watch:
             sequences = Sequences(T, N, row, row * 0, np.full(N, T), row >= 0, row, layer.reverse)
         self.sequences, self.mask, self.single = sequences, mask, single
         self.name, self.batch_first, self.clip = layer.name, layer.batch_first, layer.message_clip
-        self.x, self.state, weights = x.data, [s.data for s in state], layer._weights
+        self.x, self.state, weights = x.data, [s.data for s in state], layer.weights
         self.wants_x, self.wants_state = receiver_of(x) is not None, any(receiver_of(s) is not None for s in state)
         self.wanted = [receiver_of(w) is not None for w in weights]
-        self.probe = Probe(label(layer), gates_of(layer._cell), layer.hidden_size)
+        self.probe = Probe(label(layer), gates_of(layer.core), layer.hidden_size)
         self.terms = Terms(layer, self.probe, single=single, fed="H_{t-1}" if mask is None else "m ⊙ H_{t-1}")
         self.kept: list[Kept] = []
         self._forward()

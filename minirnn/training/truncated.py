@@ -101,7 +101,7 @@ class TruncatedBatches:
 
     def _run(self, x: Any, state: Any, recording: bool) -> tuple[Any, Any]:
         with nullcontext() if recording else no_grad():
-            read = self.model._embedded(x, None) if isinstance(self.model, SequenceModel) else x
+            read = self.model.embed(x, None) if isinstance(self.model, SequenceModel) else x
             outputs, final_state = self.recurrent(read, state)
         return outputs, final_state
 
