@@ -8,7 +8,7 @@ from minirnn.bptt.diagnosis import Report, doctor
 from minirnn.bptt.explaining import Explanation, explain, explanation
 from minirnn.bptt.gradients import rtrl, truncated_gradient
 from minirnn.bptt.plots import plot_credit, plot_gradient_norms, plot_saturation, plot_singular_values
-from minirnn.bptt.regulariser import Omega, omega, omega_full
+from minirnn.bptt.regulariser import Omega, omega
 from minirnn.bptt.tracing import Trace, trace
 
 __all__ = [
@@ -21,7 +21,6 @@ __all__ = [
     "explain",
     "explanation",
     "omega",
-    "omega_full",
     "plot_credit",
     "plot_gradient_norms",
     "plot_saturation",

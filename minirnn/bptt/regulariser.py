@@ -1,28 +1,16 @@
-"""The regulariser Ω of Pascanu, Mikolov & Bengio 2013: a gradient that goes back in time should keep its norm.
-
-`omega` is the paper's, with the immediate derivative; `omega_full` is the same number as a Tensor, to be differentiated
-in full.
-"""
+"""The regulariser Ω of Pascanu, Mikolov & Bengio 2013: a gradient that goes back in time should keep its norm."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from minirnn.arguments import Array, as_number
-from minirnn.autograd import ops
-from minirnn.autograd.functions import stack, where
-from minirnn.autograd.gradients import grad
-from minirnn.autograd.modes import MODE, RECORD
-from minirnn.autograd.tensor import Tensor, apply
 from minirnn.bptt.flow import Flow
-from minirnn.bptt.run import Loss, check_loss, layer_of, loss_of, run_of
+from minirnn.bptt.run import Loss, layer_of, run_of
 from minirnn.bptt.unrolled import rows
 from minirnn.cells.cell import activations_of
-from minirnn.layers import SequenceModel
-from minirnn.layers.layer import Layer
 from minirnn.layers.module import Module
 
 
@@ -111,7 +99,7 @@ def omega(model: Module, x: Any, loss: Loss, initial_state: Any = None, lengths:
         kind = layer.name if own is None else f"one of the cell {type(own).__name__}"
         raise TypeError(
             f"omega: model must be a RecurrentLayer of the textbook's equation, got {kind}: the immediate derivative "
-            "is defined for that one alone; try omega_full, which differentiates any of them in full"
+            "is defined for that one alone"
         )
     trace = Flow(run_of(model, x, loss, initial_state, lengths, "omega"))
     steps, turn = trace._unrolled.steps, trace._turn
@@ -143,101 +131,3 @@ def _units(a: Array) -> tuple[Array, Array]:
     part = a / np.where(peak == 0, 1, peak)
     size = np.sqrt(np.square(part).sum(axis=-1, keepdims=True))
     return part / np.where(size == 0, 1, size), (peak.astype(np.float64) * size)[..., 0]
-
-
-def omega_full(model: Module, x: Any, loss: Loss, initial_state: Any = None, lengths: Any = None) -> Tensor:
-    """Return Ω as a Tensor that can be differentiated in full: through states, φ′ and ∂C/∂H as well::
-
-        Ω = Σ_k ( ‖(∂C/∂S_{k+1}) ∂S_{k+1}/∂S_k‖ / ‖∂C/∂S_{k+1}‖ − 1 )²,    k = 0 … T−2, the mean over the N rows
-
-    with S the full state: H, and [H C] of an LSTM. Not what the paper descends, which is `omega`, but the true
-    derivative of the same number: ``(C + weight * omega_full(…)).backward()`` trains with it.
-
-    Parameters and errors are those of `trace`; a cell of one's own needs an `equation`. Gradients go to x and
-    initial_state too when these are Tensors that require them. ValueError for a layer with message_clip, which has no
-    second derivative, and RuntimeError within `no_grad`.
-
-    Notes
-    -----
-    For a RecurrentLayer its value is that of `omega`. Built in the graph backend and with ``create_graph``, whatever
-    backend the layer has: with its backward it takes three to nine times as long as a forward and backward pass of the
-    graph backend. The second derivative of ReLU is zero wherever it exists.
-
-    >>> import minirnn as mr
-    >>> layer = mr.LSTMLayer(3, 5, dtype=np.float64, rng=0)
-    >>> x = np.random.default_rng(1).normal(size=(7, 2, 3))
-    >>> loss = lambda outputs: (outputs[-1] ** 2).sum()
-    >>> (loss(layer(x).outputs) + 0.1 * mr.bptt.omega_full(layer, x, loss)).backward()
-    >>> layer.W_xh.grad.shape
-    (3, 20)
-    """  # noqa: D400
-    layer = layer_of(model, "omega_full")
-    check_loss(loss, "omega_full")
-    if layer.message_clip is not None:
-        raise ValueError(
-            f"omega_full: the layer has message_clip={layer.message_clip}, which has no second derivative: set it to "
-            "None on the layer, or use omega"
-        )
-    if not MODE.get() & RECORD:
-        raise RuntimeError(
-            "omega_full: within no_grad there is nothing to differentiate: call it outside, or use omega"
-        )
-    if isinstance(model, SequenceModel):
-        x = model.embed(x, lengths)
-    given, state, sequences, mask = layer.arrange(x, initial_state, lengths)
-    valid = np.ones(given.shape[:2], bool) if sequences is None else sequences.valid()
-    anchor = Tensor(np.zeros((), layer.dtype), requires_grad=True)  # so that every state is recorded
-    turn = slice(None, None, -1) if layer.reverse else slice(None)
-    read = where(valid[..., None], given, 0.0)[turn]
-    steps = _recorded(layer, read, [s + anchor for s in state], mask, valid[turn])
-    outputs = where(valid[..., None], stack([after[0] for _, after in steps][turn]), 0.0)
-    value = loss_of(model, layer, outputs, valid, loss, "omega_full")
-    if not value.requires_grad:
-        return anchor * 0.0
-    (entering,) = grad(value.sum(), outputs, create_graph=True)
-    entering = where(valid[..., None], entering, 0.0)[turn]
-    return _sum_of_terms(steps, entering, valid[turn]) / valid.shape[1] + anchor * 0.0
-
-
-def _recorded(
-    layer: Layer, x: Tensor, state: list[Tensor], mask: Array | None, valid: Array
-) -> list[tuple[list[Tensor], list[Tensor]]]:
-    """Run a layer in Tensors; return each step's state before it, copies so that h and c come apart, and after it."""
-    steps = []
-    for t in range(x.shape[0]):
-        given = [apply(ops.identity, s) for s in state]
-        made = zip(layer.graph_step(mask, x[t], given, layer.weights), given, strict=True)
-        state = [new if valid[t].all() else where(valid[t][:, None], new, old) for new, old in made]
-        steps.append((given, state))
-    return steps
-
-
-def _sum_of_terms(steps: list[tuple[list[Tensor], list[Tensor]]], entering: Tensor, valid: Array) -> Tensor:
-    """Return Σ_k Ω_k, summed over the rows; all in the order of processing."""
-    pairs = _pairs(valid, valid.argmax(axis=0))
-    total = Tensor(np.zeros((), entering.dtype))
-    carried: list[Any] = [0.0, *(s * 0.0 for s in steps[-1][1][1:])]
-    for k in range(len(steps) - 1, 0, -1):
-        before, after = steps[k]
-        d_state = [entering[k] + carried[0], *carried[1:]]
-        shares = [grad(s, before, gradient=d, create_graph=True) for s, d in zip(after, d_state, strict=True)]
-        carried = [sum(parts[1:], parts[0]) for parts in zip(*shares, strict=True)]
-        total = total + _terms(d_state, carried, pairs[k - 1]).sum()
-    return total
-
-
-def _terms(d_state: Sequence[Tensor], carried: Sequence[Tensor], pair: Array) -> Tensor:
-    """Return Ω_k of each row, (N,), in parts of the largest entry, which cancels; 0 for no pair, or no gradient."""
-    peak = np.max([np.abs(d.data).max(axis=-1) for d in d_state], axis=0)
-    there = pair & (peak != 0)
-    scale = np.where(there, peak, 1)[:, None]
-    size, kept = (_norm(parts, scale) for parts in (d_state, carried))
-    return where(there, (kept / where(there, size, 1.0) - 1.0) ** 2, 0.0)
-
-
-def _norm(parts: Sequence[Tensor], scale: Array) -> Tensor:
-    """Return the norms of a gradient's rows, (N,), in parts of ``scale``; at zero with zero for its derivative."""
-    squares = [((p / scale) ** 2).sum(axis=1) for p in parts]
-    total = sum(squares[1:], squares[0])
-    there = total.data != 0  # NaN too: it shows
-    return where(there, where(there, total, 1.0).sqrt(), 0.0)

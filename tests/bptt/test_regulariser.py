@@ -1,11 +1,11 @@
-"""Ω of Pascanu, Mikolov & Bengio 2013: its value by the definition, its immediate and its full derivative."""
+"""Ω of Pascanu, Mikolov & Bengio 2013: its value by the definition, and its immediate derivative."""
 
 import numpy as np
 import pytest
 from error_texts import raises
 
 import minirnn as mr
-from minirnn.bptt import omega, omega_full, trace
+from minirnn.bptt import omega, trace
 
 T, N, D, H = 5, 3, 2, 4
 LENGTHS = [5, 1, 3]
@@ -18,7 +18,7 @@ SLOPES = {
 
 
 class Leaky(mr.Cell):
-    """A cell of the user's own, as an equation and with its derivative."""
+    """A cell of the user's own, with its derivative."""
 
     def step(self, z, h):
         new = np.tanh(z)
@@ -26,9 +26,6 @@ class Leaky(mr.Cell):
 
     def step_backward(self, d_state, new):
         return 0.3 * d_state[0] * (1 - new**2), (0.7 * d_state[0],)
-
-    def equation(self, z, h):
-        return (0.7 * h + 0.3 * mr.tanh(z),)
 
 
 def loss(outputs):
@@ -115,102 +112,15 @@ def test_a_mini_batch_is_the_mean_of_its_rows():
     )
 
 
-def layers():
-    rng = np.random.default_rng(5)
-    own = mr.RecurrentLayer(D, H, cell=Leaky(), dtype=np.float64, rng=rng)
-    made = [
-        elman(), elman(activation="sigmoid", reverse=True), elman(bias=False, learn_initial_state=True), own,
-        mr.LSTMLayer(D, H, dtype=np.float64, rng=rng), mr.LSTMLayer(D, H, reverse=True, dtype=np.float64, rng=rng),
-        mr.GRULayer(D, H, dtype=np.float64, rng=rng), mr.GRULayer(D, H, reset_after=False, dtype=np.float64, rng=rng),
-    ]  # fmt: skip
-    for layer in made:
-        for p in layer.parameters():
-            p.data = p.data + rng.normal(size=p.shape) * 0.3
-    return made
-
-
-NAMES = ["tanh", "sigmoid, reverse", "no bias, learned state", "own cell", "LSTM", "LSTM, reverse", "GRU", "GRU before"]
-
-
-# every layer with rows of unequal length; one layer of each kind of state handling without
-@pytest.mark.parametrize(
-    ("which", "lengths"),
-    [(i, LENGTHS) for i in range(len(NAMES))] + [(0, None), (2, None), (3, None)],
-    ids=[f"{name}, ragged" for name in NAMES] + [NAMES[i] for i in (0, 2, 3)],
-)
-def test_the_full_derivative_against_central_differences(which, lengths):
-    layer, (x, state) = layers()[which], inputs()
-    x, h = mr.Tensor(x, requires_grad=True), mr.Tensor(state, requires_grad=True)
-    state = (h, mr.Tensor(state[::-1].copy(), requires_grad=True)) if isinstance(layer, mr.LSTMLayer) else h
-    given = [] if layer.learn_initial_state else list(state) if isinstance(state, tuple) else [state]
-    state = None if layer.learn_initial_state else state
-    value = omega_full(layer, x, loss, state, lengths)
-    assert value.item() > 0.01
-    everything = [x, *given, *layer.parameters()]
-    assert mr.gradcheck(lambda *_: omega_full(layer, x, loss, state, lengths), everything, rtol=1e-6, atol=1e-7)
-    omega_full(layer, x, loss, state, lengths).backward()
-    assert all(np.abs(p.grad).max() > 1e-4 for p in layer.parameters()), "nothing would be checked"
-
-
-def state_ratios(layer, x, loss, state, lengths):
-    """(‖d J‖/‖d‖ − 1)² of the full state from a trace's Jacobians, the mean over the rows."""
-    seen, total = trace(layer, x, loss, state, lengths), 0.0
-    for n in range(N):
-        length = LENGTHS[n] if lengths else T
-        for k in range(length - 1):
-            before, after = (k + 1, k) if layer.reverse else (k, k + 1)
-            d = seen.dL_dh[after, n]
-            if isinstance(layer, mr.LSTMLayer):  # the c-part of the gradient of [h c] is what comes from the next step
-                following = after - 1 if layer.reverse else after + 1
-                inside = 0 <= following < length
-                f = 1 / (1 + np.exp(-seen.pre_activations[following, n, H : 2 * H])) if inside else 0
-                d = np.concatenate([d, seen.dL_dc[following, n] * f if inside else np.zeros(H)])
-            kept = d @ seen.jacobian(after, before)[n]
-            total += (np.linalg.norm(kept) / np.linalg.norm(d) - 1) ** 2
-    return total / N
-
-
-@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["full", "ragged"])
-@pytest.mark.parametrize("which", range(len(NAMES)), ids=NAMES)
-def test_the_full_value_is_that_of_the_jacobians(which, lengths):
-    layer, (x, _) = layers()[which], inputs()
-    found = omega_full(layer, x, loss, None, lengths).item()
-    assert found == pytest.approx(state_ratios(layer, x, loss, None, lengths), rel=1e-12)
-    if which < 3:
-        assert found == pytest.approx(omega(layer, x, loss, None, lengths).value, rel=1e-12)
-
-
-def test_the_two_derivatives_differ():
-    layer, (x, state) = elman(), inputs()
-    omega_full(layer, x, loss, state).backward()
-    immediate = omega(layer, x, loss, state).gradients["W_hh"]
-    assert np.abs(layer.W_hh.grad - immediate).max() > 0.1 * np.abs(immediate).max()
-
-
-def test_the_immediate_derivative_is_the_full_one_of_a_linear_layer_with_a_gradient_at_the_last_of_two_steps():
-    """With φ′ = 1 and C linear in H_1, nothing else depends on W_hh: both must agree."""
-    layer, (x, state) = elman(activation="identity"), inputs(T=2)
-    weights = np.random.default_rng(4).normal(size=(N, H))
-    last = lambda outputs: (outputs[-1] * weights).sum()  # noqa: E731
-    omega_full(layer, x, last, state).backward()
-    np.testing.assert_allclose(omega(layer, x, last, state).gradients["W_hh"], layer.W_hh.grad, rtol=1e-12, atol=1e-15)
-
-
-@pytest.mark.parametrize("backend", ["fused", "graph"])
-def test_a_model_with_a_head(backend):
-    rng = np.random.default_rng(2)
-    model = mr.SequenceModel(
-        elman(backend=backend, batch_first=True), mr.Linear(H, 6, dtype=np.float64, rng=rng), readout="last"
-    )
-    x, target = rng.normal(size=(N, T, D)), np.array([3, 0, 2])
+def test_a_model_with_a_head_is_the_loss_of_its_predictions():
+    layer, head = elman(batch_first=True), mr.Linear(H, 6, dtype=np.float64, rng=2)
+    x, target = inputs()[0].swapaxes(0, 1), np.array([3, 0, 2])
     cross_entropy = lambda predictions: mr.losses.cross_entropy(predictions, target)  # noqa: E731
-    value = omega_full(model, x, cross_entropy, lengths=LENGTHS)
-    assert value.item() == pytest.approx(omega(model, x, cross_entropy, lengths=LENGTHS).value, rel=1e-12)
-    value.backward()
-    assert np.abs(model.head.weight.grad).max() > 0
-    assert mr.gradcheck(
-        lambda *_: omega_full(model, x, cross_entropy, lengths=LENGTHS), model.parameters(), rtol=1e-6, atol=1e-7
-    )
+    found = omega(mr.SequenceModel(layer, head, readout="last"), x, cross_entropy, lengths=LENGTHS)
+    at_last = lambda outputs: cross_entropy(head(outputs[np.arange(N), np.array(LENGTHS) - 1]))  # noqa: E731
+    expected = omega(layer, x, at_last, lengths=LENGTHS)
+    assert found.value == pytest.approx(expected.value, rel=1e-12)
+    np.testing.assert_allclose(found.gradients["W_hh"], expected.gradients["W_hh"], rtol=1e-12)
 
 
 def test_one_step_has_no_term():
@@ -218,10 +128,6 @@ def test_one_step_has_no_term():
     found = omega(layer, x, loss, state)
     assert (found.value, found.by_step.shape, found.ratios.shape) == (0.0, (0,), (0, N))
     assert (found.gradients["W_hh"] == np.zeros((H, H))).all()
-    full = omega_full(layer, x, loss, state)
-    full.backward()
-    assert full.item() == 0.0
-    assert layer.W_hh.grad is None or not layer.W_hh.grad.any()
 
 
 def test_one_row():
@@ -236,23 +142,15 @@ def test_no_gradient_no_term(nothing):
     assert found.value == 0.0
     assert np.isnan(found.ratios).all()
     assert not found.gradients["W_hh"].any()
-    full = omega_full(layer, x, nothing, state)
-    full.backward()
-    assert full.item() == 0.0
-    assert layer.W_hh.grad is None or not layer.W_hh.grad.any()
 
 
 def test_steps_after_the_last_that_counts_are_left_out():
-    """The loss looks at step 2 of 5: nothing enters later, so there are two terms, in both."""
+    """The loss looks at step 2 of 5: nothing enters later, so there are two terms."""
     layer, (x, state) = elman(), inputs()
     early = lambda outputs: (outputs[2] ** 2).sum()  # noqa: E731
     found = omega(layer, x, early, state)
     assert (found.by_step > 0).tolist() == [True, True, False, False]
     assert found.value == pytest.approx(by_the_definition(layer, x, state, loss=early).sum(), rel=1e-12)
-    full = omega_full(layer, x, early, state)
-    assert full.item() == pytest.approx(found.value, rel=1e-12)
-    full.backward()
-    assert np.isfinite(layer.W_hh.grad).all()
 
 
 def test_a_dead_step_counts_one_and_pulls_nowhere():
@@ -263,10 +161,6 @@ def test_a_dead_step_counts_one_and_pulls_nowhere():
     assert found.value == 1.0
     assert (found.ratios == 0).all()
     assert not found.gradients["W_hh"].any()
-    full = omega_full(layer, x, loss, state)
-    full.backward()
-    assert full.item() == 1.0
-    assert not layer.W_hh.grad.any()
 
 
 @pytest.mark.parametrize("scale", [1e-200, 1e200])
@@ -275,12 +169,6 @@ def test_the_size_of_the_loss_changes_nothing(scale):
     found, scaled = omega(layer, x, loss, state), omega(layer, x, lambda outputs: loss(outputs) * scale, state)
     np.testing.assert_allclose(scaled.by_step, found.by_step, rtol=1e-12)
     np.testing.assert_allclose(scaled.gradients["W_hh"], found.gradients["W_hh"], rtol=1e-9, atol=1e-14)
-    full = omega_full(layer, x, lambda outputs: loss(outputs) * scale, state)
-    assert full.item() == pytest.approx(found.value, rel=1e-12)
-    full.backward()
-    scaled_grad, layer.W_hh.grad = layer.W_hh.grad, None
-    omega_full(layer, x, loss, state).backward()
-    np.testing.assert_allclose(scaled_grad, layer.W_hh.grad, rtol=1e-9, atol=1e-13)
 
 
 def test_nan_shows():
@@ -289,7 +177,6 @@ def test_nan_shows():
     found = omega(layer, x, loss, state)
     assert np.isnan(found.value)
     assert np.isnan(found.gradients["W_hh"]).any()
-    assert np.isnan(omega_full(layer, x, loss, state).item())
 
 
 def test_what_stands_in_the_padding_is_never_read():
@@ -297,7 +184,6 @@ def test_what_stands_in_the_padding_is_never_read():
     expected = omega(layer, x, loss, state, LENGTHS)
     x[3:, 2] = np.nan
     assert omega(layer, x, loss, state, LENGTHS).value == expected.value
-    assert omega_full(layer, x, loss, state, LENGTHS).item() == pytest.approx(expected.value, rel=1e-12)
 
 
 def test_recurrent_dropout_goes_into_the_product():
@@ -312,8 +198,6 @@ def test_recurrent_dropout_goes_into_the_product():
         for d, J in zip(seen.dL_dh[k + 1], seen.jacobian(k + 1, k), strict=True)
     ]
     assert found.value == pytest.approx(sum(expected) / N, rel=1e-12)
-    layer._rng = np.random.default_rng(8)
-    assert omega_full(layer, x, loss, state).item() == pytest.approx(found.value, rel=1e-12)
     steps, derivative = seen._unrolled.steps, np.empty((H, H))
     delta = seen.dL_dh[1:] * SLOPES["tanh"](seen.hs[1:])
     for at in np.ndindex(H, H):
@@ -328,21 +212,14 @@ def test_message_clip():
     layer, (x, state) = elman(message_clip=0.05), inputs()
     expected = by_the_definition(layer, x, state)
     np.testing.assert_allclose(omega(layer, x, loss, state).by_step, expected, rtol=1e-12)
-    message = (
-        "omega_full: the layer has message_clip=0.05, which has no second derivative: set it to None on the layer, or "
-        "use omega"
-    )
-    with raises(ValueError, message):
-        omega_full(layer, x, loss, state)
 
 
 def test_float32_stays_float32():
     layer = mr.RecurrentLayer(D, H, rng=0)
     x = inputs()[0].astype(np.float32)
     square = lambda outputs: (outputs**2).sum()  # noqa: E731
-    found, full = omega(layer, x, square), omega_full(layer, x, square)
-    assert found.gradients["W_hh"].dtype == full.dtype == np.float32
-    assert full.item() == pytest.approx(found.value, rel=1e-5)
+    found = omega(layer, x, square)
+    assert found.gradients["W_hh"].dtype == np.float32
     found.add_to(layer, 0.5)
     assert layer.W_hh.grad.dtype == np.float32
 
@@ -361,7 +238,6 @@ def test_add_to_adds():
 def test_nothing_of_the_layer_is_changed():
     layer, (x, state) = elman(), inputs()
     omega(layer, x, loss, state)
-    omega_full(layer, x, loss, state)
     assert all(p.grad is None for p in layer.parameters())
     assert omega(layer, x, loss, state).value == omega(layer, x, loss, state).value
 
@@ -369,7 +245,7 @@ def test_nothing_of_the_layer_is_changed():
 def test_with_omega_a_training_keeps_more_of_its_gradient():
     """40 steps on "what sign did the first input have": the rate at which the gradient decays comes nearer to 1."""
 
-    def trained(weight, full=False):
+    def trained(weight):
         rng = np.random.default_rng(0)
         layer = mr.RecurrentLayer(1, 8, recurrent_initializer=mr.init.spectral(0.4), dtype=np.float64, rng=rng)
         model = mr.SequenceModel(layer, mr.Linear(8, 1, dtype=np.float64, rng=rng), readout="last")
@@ -384,55 +260,26 @@ def test_with_omega_a_training_keeps_more_of_its_gradient():
 
             cost = error(model(x).predictions)
             optimizer.zero_grad()
-            if full:
-                (cost + weight * omega_full(model, x, error)).backward()
-            else:
-                cost.backward()
-                omega(model, x, error).add_to(model, weight)
+            cost.backward()
+            omega(model, x, error).add_to(model, weight)
             optimizer.step()
         norms = trace(model, x, error).gradient_norms
         return (norms[0] / norms[-1]) ** (1 / (len(norms) - 1)), cost.item()
 
-    (rate, cost), (with_omega, its_cost), (with_full, _) = trained(0.0), trained(0.3), trained(0.3, full=True)
+    (rate, cost), (with_omega, its_cost) = trained(0.0), trained(0.3)
     assert rate < 0.5  # half of it lost at each step
     assert 0.75 < with_omega < 1
-    assert 0.7 < with_full < 1
     assert its_cost < cost / 10  # and it learns what it could not
 
 
 def test_errors():
     x, _ = inputs()
-    why = (
-        "the immediate derivative is defined for that one alone; try omega_full, which differentiates any of them in "
-        "full"
-    )
+    why = "the immediate derivative is defined for that one alone"
     start = "omega: model must be a RecurrentLayer of the textbook's equation, got "
     with raises(TypeError, f"{start}LSTMLayer: {why}"):
         omega(mr.LSTMLayer(D, H), x, loss)
     with raises(TypeError, f"{start}one of the cell Leaky: {why}"):
         omega(mr.RecurrentLayer(D, H, cell=Leaky()), x, loss)
-    with raises(
-        TypeError,
-        "omega_full: model must be a recurrent layer or a SequenceModel of one, got Linear, which has no recurrence: "
-        "nothing goes back through time in it",
-    ):
-        omega_full(mr.Linear(D, H), x, loss)
-    with raises(
-        ValueError,
-        f"omega_full: loss must return a scalar Tensor or one value per step (T={T},), got shape (3, 4): try .sum() or "
-        ".mean() over the other axes",
-    ):
-        omega_full(elman(), x, lambda outputs: outputs[0])
-    with raises(TypeError, "omega_full: loss must be a callable (outputs) -> Tensor, got None (NoneType)"):
-        omega_full(elman(), x, None)
-    with (
-        mr.no_grad(),
-        raises(
-            RuntimeError,
-            "omega_full: within no_grad there is nothing to differentiate: call it outside, or use omega",
-        ),
-    ):
-        omega_full(elman(), x, loss)
     found = omega(elman(), x, loss)
     with raises(TypeError, "Omega.add_to: weight must be a finite number, got '1' (str)"):
         found.add_to(elman(), "1")
