@@ -7,7 +7,7 @@ expected, what came, and what to try.
 import math
 import operator
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
@@ -47,29 +47,43 @@ def as_generator(rng: Rng) -> Generator:
     if rng is None:
         return np.random.default_rng()
     expected = "rng must be a numpy.random.Generator, an int ≥ 0 (a seed) or None"
-    if isinstance(rng, np.random.RandomState):
-        raise TypeError(f"{expected}, got a RandomState: try numpy.random.default_rng(seed)")
-    if isinstance(rng, bool) or not isinstance(rng, int | np.integer):
+    seed = _whole(rng)
+    if seed is None:
         raise TypeError(f"{expected}, got {describe(rng)}: try rng=0 or rng=numpy.random.default_rng(0)")
-    if rng < 0:
-        raise ValueError(f"{expected}, got {rng}: try rng={-int(rng)}")
-    return np.random.default_rng(int(rng))
+    if seed < 0:
+        raise ValueError(f"{expected}, got {seed}: try rng={-seed}")
+    return np.random.default_rng(seed)
 
 
-def as_size(value: Any, argument: str, minimum: int = 1) -> int:
-    """Check a count such as a batch size: an int (numpy's too, never a bool) of at least ``minimum``."""
-    expected = f"{argument} must be an int ≥ {minimum}"
-    if isinstance(value, bool | np.bool_):
-        raise TypeError(f"{expected}, got {describe(value)}: try {max(minimum, 1)}")
+def _whole(value: Any) -> int | None:
+    """Return an integer, Python's or numpy's, as an int; None for anything else, a bool too."""
     try:
-        size = operator.index(value)
+        return None if isinstance(value, bool | np.bool_) else operator.index(value)
     except TypeError:
-        whole = isinstance(value, float) and value >= minimum and value == value // 1
-        hint = int(value) if whole else max(minimum, 1)
-        raise TypeError(f"{expected}, got {describe(value)}: try {hint}") from None
+        return None
+
+
+def as_size(value: Any, argument: str, minimum: int = 1, hint: str = "") -> int:
+    """Check a count such as a batch size: an int of at least ``minimum``, no bool; ``hint`` is what to try."""
+    expected = f"{argument} must be an int ≥ {minimum}"
+    size = _whole(value)
+    if size is None:
+        number = int(value) if isinstance(value, float) and value == value // 1 else 1
+        raise TypeError(f"{expected}, got {describe(value)}: {hint or f'try {max(number, minimum)}'}")
     if size < minimum:
-        raise ValueError(f"{expected}, got {size}: try {minimum} or more")
+        raise ValueError(f"{expected}, got {size}: {hint or f'try {minimum} or more'}")
     return size
+
+
+def as_index(value: Any, argument: str, what: str, places: range, hint: str) -> int:
+    """Check ``what`` is counted, a step or a row: an int within ``places``; IndexError for one outside."""
+    expected = f"{argument} must be {what} {places[0]} … {places[-1]}"
+    index = _whole(value)
+    if index is None:
+        raise TypeError(f"{expected}, got {describe(value)}: {hint}")
+    if index not in places:
+        raise IndexError(f"{expected}, got {index}: {hint}")
+    return index
 
 
 def describe(value: object) -> str:
@@ -109,37 +123,33 @@ def is_real(value: Any) -> bool:
     return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
-def as_number(value: Any, argument: str) -> float:
-    """Check a setting that is one finite real number; TypeError for anything else."""
+NUMBERS: dict[str, Callable[[float], bool]] = {
+    "a number": lambda x: True,
+    "a finite number": math.isfinite,
+    "a number ≥ 0": lambda x: 0 <= x < math.inf,
+    "a positive number": lambda x: 0 < x < math.inf,
+    "a positive number or inf": lambda x: x > 0,
+    "a number in [0, 1)": lambda x: 0 <= x < 1,
+    "a number in (0, 1)": lambda x: 0 < x < 1,
+    "a probability, 0 ≤ p < 1": lambda x: 0 <= x < 1,
+}
+"""The kinds of real numbers that `as_number` knows. NaN is none but the first."""
+
+
+def as_number(value: Any, argument: str, kind: str = "a finite number", hint: str = "") -> float:
+    """Check a setting that is one real number, of a kind in `NUMBERS`: else TypeError, ValueError for another kind."""
+    expected, hint = f"{argument} must be {kind}", hint and f": {hint}"
     if not is_real(value):
-        raise TypeError(f"{argument} must be a finite number, got {describe(value)}")
-    if not math.isfinite(value):
-        raise ValueError(f"{argument} must be a finite number, got {value}")
-    return float(value)
-
-
-def as_positive(value: Any, argument: str, hint: str) -> float:
-    """Check a setting that is one finite number > 0; ValueError for anything else."""
-    if not is_real(value) or not 0 < value < math.inf:
-        raise ValueError(f"{argument} must be a positive number, got {value!r}: {hint}")
+        raise TypeError(f"{expected}, got {describe(value)}{hint}")
+    if not NUMBERS[kind](value):
+        raise ValueError(f"{expected}, got {value}{hint}")
     return float(value)
 
 
 def as_probability(value: Any, argument: str) -> float:
     """Check the probability of dropping something: a number in [0, 1)."""
-    expected = f"{argument} must be a probability, 0 ≤ p < 1"
-    if not is_real(value):
-        raise TypeError(f"{expected}, got {describe(value)}: try 0.5")
-    if not 0 <= value < 1:  # NaN is none either
-        hint = (
-            "with 1 nothing would be left"
-            if value == 1
-            else "it is a part, not a percentage"
-            if value > 1
-            else "try 0.5"
-        )
-        raise ValueError(f"{expected}, got {value}: {hint}")
-    return float(value)
+    hint = "it is a part, not a percentage" if is_real(value) and value >= 1 else "try 0.5"
+    return as_number(value, argument, "a probability, 0 ≤ p < 1", hint)
 
 
 def as_lengths(lengths: Any, T: int, N: int, argument: str) -> npt.NDArray[np.integer[Any]]:

@@ -19,10 +19,11 @@ total                                                                    700
 """
 
 import math
-import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
+
+from minirnn.arguments import as_size
 
 Shape = tuple[int, ...]
 
@@ -239,8 +240,8 @@ def layer(
 
     ``cell`` is "elman", "lstm" or "gru", which other libraries have too, or "".
     """
-    m = _size(cell, "m", "inputs", m)
-    n = _size(cell, "n", "hidden neurons", n)
+    m = as_size(m, f"{cell}: m (number of inputs)")
+    n = as_size(n, f"{cell}: n (number of hidden neurons)")
     side_by_side = [(str(blocks), blocks)] if blocks > 1 else []
     terms = [
         _term("W_xh", (m, blocks * n), *side_by_side, ("n", n), ("m", m)),
@@ -251,7 +252,7 @@ def layer(
     if bias and reset_after:
         terms.append(_term("b_hn", (n,), ("n", n)))
     if p is not None:
-        p = _size(cell, "p", "output neurons", p)
+        p = as_size(p, f"{cell}: p (number of output neurons)", hint="leave p out for a network without a head")
         terms.append(_term("W_hy", (n, p), ("p", p), ("n", n)))
         if bias:
             terms.append(_term("b_y", (p,), ("p", p)))
@@ -306,18 +307,3 @@ def _term(name: str, shape: Shape, *factors: tuple[str, int]) -> Term:
     """Return the term whose count is the product of the factors, (symbol, value) pairs."""
     symbols, values = zip(*factors, strict=True)
     return Term(name, shape, shape[::-1], "·".join(symbols), "·".join(map(str, values)), math.prod(values))
-
-
-def _size(where: str, name: str, meaning: str, value: int) -> int:
-    """Return a size as an int (numpy's integers are welcome); refuse what is none."""
-    expected = f"{where}: {name} (number of {meaning}) must be an int of at least 1, got {value!r}"
-    try:
-        size = operator.index(value)
-    except TypeError:
-        size = None
-    if size is None or isinstance(value, bool):  # True would pass for 1
-        raise TypeError(f"{expected} ({type(value).__name__}): pass a whole number such as 10")
-    if size < 1:
-        hint = "leave p out for a network without a head" if name == "p" else "every layer needs at least one"
-        raise ValueError(f"{expected}: {hint}")
-    return size

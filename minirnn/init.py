@@ -6,7 +6,7 @@ sets them side by side to (D, G·H) or (H, G·H). So the blocks of an orthogonal
 Glorot's fan-out is H whatever the number of gates.
 
 Weights are (inputs, outputs), for row vectors: ``x W``. A shape that is none for an initialiser is a ValueError, and so
-is a setting out of range; one that is not one finite number is a TypeError.
+is a setting out of range; one that is not one real number is a TypeError.
 """
 
 import math
@@ -16,7 +16,7 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 import numpy.typing as npt
 
-from minirnn.arguments import Generator, Made, describe, is_real
+from minirnn.arguments import Generator, Made, as_number, describe
 
 Array = npt.NDArray[np.float64]
 Shape = tuple[int, ...]
@@ -26,13 +26,6 @@ InitializerName: TypeAlias = Literal["glorot", "orthogonal", "identity", "normal
 
 
 # --- checks -----------------------------------------------------------------------------------------------------------
-
-
-def _number(value: float, argument: str, hint: str) -> float:
-    """Check a setting of a factory: one finite real number."""
-    if not is_real(value) or not math.isfinite(value):
-        raise TypeError(f"{argument} must be a finite number, got {describe(value)}: {hint}")
-    return float(value)
 
 
 def _matrix(shape: Shape, name: str) -> tuple[int, int]:
@@ -113,7 +106,7 @@ def ones(shape: Shape, rng: Generator) -> Array:
 def constant(value: float) -> Callable[[Shape, Generator], Array]:
     """Make the initialiser W_ij = ``value``, in any shape."""
     hint = "try constant(0.1); for an array try lambda shape, rng: array"
-    return Made(_constant, _number(value, "constant: value", hint))
+    return Made(_constant, as_number(value, "constant: value", hint=hint))
 
 
 def _constant(value: float, shape: Shape, rng: Generator) -> Array:
@@ -127,10 +120,8 @@ def normal(std: float, mean: float = 0.0) -> Callable[[Shape, Generator], Array]
     the non-recurrent weights in Le, Jaitly & Hinton 2015 (IRNN).
     """
     hint = "normal(0.001) makes an initialiser"
-    scale, centre = _number(std, "normal: std", hint), _number(mean, "normal: mean", hint)
-    if scale < 0:
-        raise ValueError(f"normal: std must be ≥ 0, got {scale}: try normal({-scale})")
-    return Made(_normal, scale, centre)
+    scale = as_number(std, "normal: std", "a number ≥ 0", hint)
+    return Made(_normal, scale, as_number(mean, "normal: mean", hint=hint))
 
 
 def _normal(std: float, mean: float, shape: Shape, rng: Generator) -> Array:
@@ -140,7 +131,7 @@ def _normal(std: float, mean: float, shape: Shape, rng: Generator) -> Array:
 def uniform(low: float, high: float) -> Callable[[Shape, Generator], Array]:
     """Make the initialiser W_ij ~ U[low, high), in any shape."""
     hint = "uniform(-0.1, 0.1) makes an initialiser"
-    a, b = _number(low, "uniform: low", hint), _number(high, "uniform: high", hint)
+    a, b = as_number(low, "uniform: low", hint=hint), as_number(high, "uniform: high", hint=hint)
     if not a < b:
         raise ValueError(f"uniform: low must be below high, got low={a} and high={b}: try uniform({b}, {a})")
     return Made(_uniform, a, b)
@@ -174,10 +165,8 @@ def spectral(radius: float) -> Callable[[Shape, Generator], Array]:
     >>> round(float(max(abs(np.linalg.eigvals(W_hh)))), 12)
     0.9
     """
-    target = _number(radius, "spectral: radius", "spectral(0.9) makes an initialiser")
-    if target < 0:
-        raise ValueError(f"spectral: radius must be ≥ 0, got {target}: try spectral({-target})")
-    return Made(_spectral, target)
+    hint = "spectral(0.9) makes an initialiser"
+    return Made(_spectral, as_number(radius, "spectral: radius", "a number ≥ 0", hint))
 
 
 def _spectral(radius: float, shape: Shape, rng: Generator) -> Array:

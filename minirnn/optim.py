@@ -11,9 +11,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from minirnn.arguments import Array, as_positive, describe, is_real
+from minirnn.arguments import Array, as_number, describe
 from minirnn.autograd.tensor import Tensor
 from minirnn.layers.module import Module
+
+FRACTION = "a number in [0, 1)", "try 0.9"
 
 
 class Optimizer:
@@ -30,7 +32,7 @@ class Optimizer:
     def __init__(self, params: Iterable[Tensor], lr: float) -> None:
         self.name = type(self).__name__
         self.params = _parameters(params, self.name)
-        self.lr = as_positive(lr, f"{self.name}: lr", "try 0.01")
+        self.lr = as_number(lr, f"{self.name}: lr", "a positive number", "try 0.01")
 
     @property
     def lr(self) -> float:
@@ -39,9 +41,7 @@ class Optimizer:
 
     @lr.setter
     def lr(self, value: float) -> None:
-        if not is_real(value) or not 0 <= value < math.inf:
-            raise ValueError(f"{self.name}: lr must be a number ≥ 0, got {value!r}: try 0.01")
-        self._lr = float(value)  # numpy's float64 would have the change of a float32 Parameter rounded otherwise
+        self._lr = as_number(value, f"{self.name}: lr", "a number ≥ 0", "try 0.01")
 
     def zero_grad(self) -> None:
         """Set the ``grad`` of every Parameter to None."""
@@ -130,7 +130,7 @@ class SGD(Optimizer):
 
     def __init__(self, params: Iterable[Tensor], lr: float, *, momentum: float = 0.0) -> None:
         super().__init__(params, lr)
-        self.momentum = _fraction(momentum, "SGD: momentum")
+        self.momentum = as_number(momentum, "SGD: momentum", *FRACTION)
         self.velocity = self._zeros() if momentum else []
 
     def _change(self, i: int, g: Array) -> Array:
@@ -160,8 +160,8 @@ class RMSprop(Optimizer):
 
     def __init__(self, params: Iterable[Tensor], lr: float = 1e-3, *, rho: float = 0.99, eps: float = 1e-8) -> None:
         super().__init__(params, lr)
-        self.rho = _fraction(rho, "RMSprop: rho")
-        self.eps = as_positive(eps, "RMSprop: eps", "try 1e-8")
+        self.rho = as_number(rho, "RMSprop: rho", *FRACTION)
+        self.eps = as_number(eps, "RMSprop: eps", "a positive number", "try 1e-8")
         self.square = self._zeros()
 
     def _change(self, i: int, g: Array) -> Array:
@@ -204,8 +204,9 @@ class Adam(Optimizer):
         super().__init__(params, lr)
         if not isinstance(betas, tuple | list) or len(betas) != 2:
             raise TypeError(f"Adam: betas must be a pair (β₁, β₂), got {betas!r}: try (0.9, 0.999)")
-        self.betas = _fraction(betas[0], "Adam: betas[0]"), _fraction(betas[1], "Adam: betas[1]")
-        self.eps = as_positive(eps, "Adam: eps", "try 1e-8")
+        first, second = (as_number(beta, f"Adam: betas[{i}]", *FRACTION) for i, beta in enumerate(betas))
+        self.betas = first, second
+        self.eps = as_number(eps, "Adam: eps", "a positive number", "try 1e-8")
         self.steps = [0] * len(self.params)
         self.first, self.second = self._zeros(), self._zeros()
 
@@ -246,8 +247,8 @@ def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> float:
         When the norm is not finite, naming the first Parameter at fault: scaling by 0 would turn inf into NaN. Nothing
         has been changed then.
     """
-    if max_norm != math.inf:
-        max_norm = as_positive(max_norm, "clip_grad_norm: max_norm", "try 1.0, or math.inf to measure only")
+    hint = "try 1.0, or math.inf to measure only"
+    max_norm = as_number(max_norm, "clip_grad_norm: max_norm", "a positive number or inf", hint)
     parameters = _with_gradient(_parameters(params, "clip_grad_norm"), "clip_grad_norm")
     norms = [_norm(p.grad) for p in parameters]
     norm = math.hypot(*norms)
@@ -329,9 +330,3 @@ def _with_gradient(parameters: list[Tensor], name: str) -> list[Tensor]:
     if not (having := [p for p in parameters if p.grad is not None]):
         raise RuntimeError(f"{name}: no Parameter has a gradient: call loss.backward() first")
     return having
-
-
-def _fraction(value: Any, argument: str) -> float:
-    if not is_real(value) or not 0 <= value < 1:
-        raise ValueError(f"{argument} must be a number in [0, 1), got {value!r}: try 0.9")
-    return float(value)

@@ -50,11 +50,6 @@ def test_a_negative_seed_is_refused():
         arguments.as_generator(-3)
 
 
-def test_the_legacy_generator_is_refused_with_the_modern_one_named():
-    with raises(TypeError, f"{EXPECTED_RNG}, got a RandomState: try numpy.random.default_rng(seed)"):
-        arguments.as_generator(np.random.RandomState(0))
-
-
 # --- as_size, as_flag, one_of, float_dtype ----------------------------------------------------------------------------
 
 

@@ -206,17 +206,17 @@ def test_reconciliation_with_torch(torch, cell, bias):
 @pytest.mark.parametrize(
     ("sizes", "argument", "got"),
     [
-        ((0, 20), "m (number of inputs)", "0: every layer needs at least one"),
-        ((10, -1), "n (number of hidden neurons)", "-1: every layer needs at least one"),
+        ((0, 20), "m (number of inputs)", "0: try 1 or more"),
+        ((10, -1), "n (number of hidden neurons)", "-1: try 1 or more"),
         ((10, 20, 0), "p (number of output neurons)", "0: leave p out for a network without a head"),
-        ((10.0, 20), "m (number of inputs)", "10.0 (float): pass a whole number such as 10"),
-        ((10, "20"), "n (number of hidden neurons)", "'20' (str): pass a whole number such as 10"),
-        ((10, None), "n (number of hidden neurons)", "None (NoneType): pass a whole number such as 10"),
-        ((True, 20), "m (number of inputs)", "True (bool): pass a whole number such as 10"),
-        ((10, 20, False), "p (number of output neurons)", "False (bool): pass a whole number such as 10"),
+        ((10.0, 20), "m (number of inputs)", "10.0 (float): try 10"),
+        ((10, "20"), "n (number of hidden neurons)", "'20' (str): try 1"),
+        ((10, None), "n (number of hidden neurons)", "None (NoneType): try 1"),
+        ((True, 20), "m (number of inputs)", "True (bool): try 1"),
+        ((10, 20, False), "p (number of output neurons)", "False (bool): leave p out for a network without a head"),
     ],
 )
 def test_bad_sizes(cell, sizes, argument, got):
-    with pytest.raises(TypeError if "pass a whole number" in got else ValueError) as caught:
+    with pytest.raises(TypeError if "(" in got else ValueError) as caught:
         getattr(counting, cell)(*sizes)
-    assert str(caught.value) == f"{cell}: {argument} must be an int of at least 1, got {got}"
+    assert str(caught.value) == f"{cell}: {argument} must be an int ≥ 1, got {got}"

@@ -16,8 +16,8 @@ PACKAGE = pathlib.Path(minirnn.__file__).parent
 # The order of shared/DESIGN.md. A module imports from the rows above its own; within a row nobody knows the others,
 # except for the parts of one subpackage.
 ORDER = [
-    ["arguments", "textbook", "counting", "drawing"],
-    ["init", "tasks", "kernels", "storage"],
+    ["arguments", "textbook", "drawing"],
+    ["counting", "init", "tasks", "kernels", "storage"],
     ["autograd"],
     ["cells"],
     ["losses", "layers"],

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from minirnn.arguments import Array, as_size
+from minirnn.arguments import Array, as_index
 from minirnn.bptt.steps import Back
 from minirnn.bptt.unrolled import Unrolled, fits
 
@@ -90,9 +90,7 @@ class Credit:
 
     def _step(self, t: Any, argument: str) -> int:
         """Check a step in time; return it in the order of processing."""
-        step = as_size(t, f"credit: {argument}", 0)
-        if step >= self.T:
-            raise IndexError(f"credit: {argument} must be a step 0 … {self.T - 1}, got {step}: there are T={self.T}")
+        step = as_index(t, f"credit: {argument}", "a step", range(self.T), f"there are T={self.T}")
         return self.T - 1 - step if self._reverse else step
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from minirnn.arguments import Array, describe
+from minirnn.arguments import Array, as_index, describe
 from minirnn.bptt.equations import equations_of
 from minirnn.bptt.flow import Flow
 from minirnn.bptt.places import BACKWARD, FORWARD, Equation, Place, number
@@ -103,20 +103,12 @@ def explanation(
     if t is None:
         raise TypeError("explain: t must be a step, got None: try t=0")
     found._step_of(t, "t")
-    return _explanation(found, int(t), _row(row, found.N), note)
+    row = as_index(row, "explain: row", "a row", range(found.N), f"there are N={found.N}")
+    return _explanation(found, int(t), row, note)
 
 
 def _sum(outputs: Any) -> Any:
     return outputs.sum()
-
-
-def _row(row: Any, N: int) -> int:
-    expected = f"explain: row must be a row 0 … {N - 1}"
-    if isinstance(row, bool) or not isinstance(row, int | np.integer):
-        raise TypeError(f"{expected}, got {describe(row)}")
-    if not 0 <= row < N:
-        raise IndexError(f"{expected}, got {row}: there are N={N}")
-    return int(row)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

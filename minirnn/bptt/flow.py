@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from minirnn.arguments import Array, as_size, describe
+from minirnn.arguments import Array, as_index, as_size
 from minirnn.bptt.credit import Credit, angles, lags
 from minirnn.bptt.run import Run, inside, unclipped
 from minirnn.bptt.steps import Back
@@ -263,8 +263,4 @@ class Flow:
     def _step_of(self, t: Any, argument: str, least: int = 0) -> int:
         """Check a step in time; return it in the order of processing, −1 for the initial state."""
         lo, hi = (0, self.T - 1 - least) if self.layer.reverse else (least, self.T - 1)
-        if isinstance(t, bool) or not isinstance(t, int | np.integer):
-            raise TypeError(f"trace: {argument} must be an int, got {describe(t)}")
-        if not lo <= t <= hi:
-            raise IndexError(f"trace: {argument} must be a step {lo} … {hi}, got {t}: there are T={self.T}")
-        return self._order(int(t))
+        return self._order(as_index(t, f"trace: {argument}", "a step", range(lo, hi + 1), f"there are T={self.T}"))

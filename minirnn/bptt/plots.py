@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from minirnn.arguments import Array, as_size
+from minirnn.arguments import Array, as_index
 from minirnn.bptt.flow import Flow
 from minirnn.drawing.axes import axes_for
 
@@ -53,9 +53,7 @@ def plot_singular_values(trace: Flow, row: int = 0, ax: Any = None) -> Any:
 
     ``row`` is which of the N. Where all of them are below 1, every step makes every gradient smaller.
     """
-    row = as_size(row, "plot_singular_values: row", 0)
-    if row >= trace.N:
-        raise IndexError(f"plot_singular_values: row must be 0 … {trace.N - 1}, got {row}: there are N={trace.N}")
+    row = as_index(row, "plot_singular_values: row", "a row", range(trace.N), f"there are N={trace.N}")
     ax = axes_for("plot_singular_values", ax)
     back = 1 if trace.layer.reverse else -1
     values = np.stack([trace.singular_values(t, t + back)[row] for t in range(trace.T)])

@@ -173,7 +173,7 @@ def save_checkpoint(
     content["position"] = as_plain(position, f"{SAVE}: position")
     content["settings"] = as_plain(_as_dict(settings, "settings"), f"{SAVE}: settings")
     content["metrics"] = {
-        name: float(value) if is_real(value) else as_number(value, f"{SAVE}: metrics[{name!r}]")  # NaN and inf, too
+        name: as_number(value, f"{SAVE}: metrics[{name!r}]", "a number")  # NaN and inf, too
         for name, value in _as_dict(metrics, "metrics").items()
     }
     content["extra"], more = pack(extra, f"{SAVE}: extra", "extra")

@@ -18,7 +18,7 @@ from minirnn.arguments import (
     as_generator,
     as_number,
     as_probability,
-    describe,
+    as_size,
     float_dtype,
     one_of,
 )
@@ -41,21 +41,13 @@ class Setting(NamedTuple):
 
 
 def _message_clip(value: Any, argument: str) -> float | None:
-    largest = None if value is None else as_number(value, argument)
-    if largest is not None and largest <= 0:
-        raise ValueError(f"{argument} must be a norm > 0 or None, got {value}: try 1.0")
-    return largest
+    return None if value is None else as_number(value, argument, "a positive number", "try 1.0")
 
 
 def _remat(value: Any, argument: str) -> bool | int:
     if isinstance(value, bool | np.bool_):
         return bool(value)
-    expected = f"{argument} must be True, False or a number of steps ≥ 1"
-    if not isinstance(value, int | np.integer):
-        raise TypeError(f"{expected}, got {describe(value)}: try True, which keeps √T of T states")
-    if value < 1:
-        raise ValueError(f"{expected}, got {value}: try True, which keeps √T of T states")
-    return int(value)
+    return as_size(value, f"{argument}, unless True or False,", hint="try True, which keeps √T of T states")
 
 
 def _rng(value: Any, argument: str) -> Generator:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from minirnn.arguments import Array, as_generator, as_size, is_real
+from minirnn.arguments import Array, as_generator, as_number, as_size
 from minirnn.tasks.base import Defaults, Ids, Task, nats
 
 
@@ -92,10 +92,7 @@ class TextTask(Task):
     ) -> None:
         if text is not None and path is not None:
             raise ValueError("TextTask: text and path must not both be given: try one of them")
-        if not is_real(held_out):
-            raise TypeError(f"TextTask: held_out must be a number between 0 and 1, got {held_out!r}: try 0.1")
-        if not 0 < held_out < 1:
-            raise ValueError(f"TextTask: held_out must lie between 0 and 1, both excluded, got {held_out}: try 0.1")
+        held_out = as_number(held_out, "TextTask: held_out", "a number in (0, 1)", "try 0.1")
         where = "text"
         if path is not None:
             text, where = _read(path), "path"

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from minirnn.arguments import Made, as_flag, as_size, describe, is_real
+from minirnn.arguments import Made, as_flag, as_number, as_size, describe
 from minirnn.autograd.modes import AnomalyError, detect_anomaly
 from minirnn.layers.module import Module
 from minirnn.losses import cross_entropy
@@ -306,9 +306,7 @@ def _max_norm(clip_norm: float | None) -> float:
     """Return what `clip_grad_norm` takes; without clipping it only measures."""
     if clip_norm is None:
         return math.inf
-    if not is_real(clip_norm) or not clip_norm > 0:
-        raise ValueError(f"fit: clip_norm must be a positive number, or None not to clip, got {clip_norm!r}")
-    return float(clip_norm)
+    return as_number(clip_norm, "fit: clip_norm", "a positive number or inf", "try None not to clip")
 
 
 def _callables(callbacks: Any) -> tuple[Callable[[History], object], ...]:

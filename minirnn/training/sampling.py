@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from minirnn.arguments import as_generator, as_positive, as_size
+from minirnn.arguments import as_generator, as_number, as_size
 from minirnn.layers.module import Module
 from minirnn.tasks import TextTask
 from minirnn.training.evaluation import evaluating
@@ -38,7 +38,7 @@ def sample(
         (or, in a text without one, the text's first character).
     """
     length = as_size(length, "sample: length")
-    temperature = as_positive(temperature, "sample: temperature", "try 1.0")
+    temperature = as_number(temperature, "sample: temperature", "a positive number", "try 1.0")
     if getattr(model, "embedding", None) is None:
         raise TypeError(f"sample: model must be a SequenceModel with an embedding, got {type(model).__name__}")
     rng = as_generator(rng)

@@ -153,7 +153,4 @@ class Rate:
 
 
 def _factor(value: Any, update: int) -> float:
-    factor = as_number(value, f"fit: schedule({update})")
-    if factor < 0:
-        raise ValueError(f"fit: schedule({update}) must be a factor ≥ 0, got {factor}: it multiplies the learning rate")
-    return factor
+    return as_number(value, f"fit: schedule({update})", "a number ≥ 0", "it multiplies the learning rate")

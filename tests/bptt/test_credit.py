@@ -104,8 +104,8 @@ def test_what_would_not_fit_is_refused_with_the_bytes():
     [
         (7, 0, IndexError, "credit: s must be a step 0 … 6, got 7: there are T=7"),
         (3, 9, IndexError, "credit: k must be a step 0 … 6, got 9: there are T=7"),
-        (-1, 0, ValueError, "credit: s must be an int ≥ 0, got -1: try 0 or more"),
-        (3, 1.5, TypeError, "credit: k must be an int ≥ 0, got 1.5 (float): try 1"),
+        (-1, 0, IndexError, "credit: s must be a step 0 … 6, got -1: there are T=7"),
+        (3, 1.5, TypeError, "credit: k must be a step 0 … 6, got 1.5 (float): there are T=7"),
     ],
 )
 def test_steps_that_are_none(s, k, kind, message):

@@ -422,13 +422,13 @@ def test_errors():
         explain(layer, x, 5)
     with raises(IndexError, "trace: t must be a step 0 … 4, got -1: there are T=5"):
         seen.explain(-1)
-    with raises(TypeError, "trace: t must be an int, got 1.0 (float)"):
+    with raises(TypeError, "trace: t must be a step 0 … 4, got 1.0 (float): there are T=5"):
         explain(layer, x, 1.0)
     with raises(TypeError, "explain: t must be a step, got None: try t=0"):
         explain(layer, x)
     with raises(IndexError, "explain: row must be a row 0 … 2, got 3: there are N=3"):
         explain(layer, x, 0, row=3)
-    with raises(TypeError, "explain: row must be a row 0 … 2, got True (bool)"):
+    with raises(TypeError, "explain: row must be a row 0 … 2, got True (bool): there are N=3"):
         explain(layer, x, 0, row=True)
     with raises(TypeError, "explain: x must be an array (T, N, D), got None: pass what the layer is to read"):
         explain(layer, t=0)

@@ -70,5 +70,5 @@ def test_without_matplotlib_the_error_names_the_extra(plot, monkeypatch):
 
 
 def test_a_row_that_is_none():
-    with raises(IndexError, "plot_singular_values: row must be 0 … 3, got 4: there are N=4"):
+    with raises(IndexError, "plot_singular_values: row must be a row 0 … 3, got 4: there are N=4"):
         mr.bptt.plot_singular_values(make("elman").trace(), row=4)

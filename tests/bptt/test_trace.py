@@ -370,8 +370,8 @@ def test_what_the_layer_refuses_is_refused_in_its_words():
         (True, -1, 0, IndexError, "trace: t must be a step 0 … 7, got -1: there are T=7"),
         (False, 2, 3, ValueError, "trace.jacobian: k must be ≤ t=2, got 3: did you swap the two?"),
         (True, 3, 2, ValueError, "trace.jacobian: k must be ≥ t=3, got 2: did you swap the two?"),
-        (False, 2.0, 1, TypeError, "trace: t must be an int, got 2.0 (float)"),
-        (False, True, 1, TypeError, "trace: t must be an int, got True (bool)"),
+        (False, 2.0, 1, TypeError, "trace: t must be a step -1 … 6, got 2.0 (float): there are T=7"),
+        (False, True, 1, TypeError, "trace: t must be a step -1 … 6, got True (bool): there are T=7"),
     ],
 )
 def test_steps_that_are_none(reverse, t, k, kind, message):

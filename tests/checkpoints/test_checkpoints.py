@@ -143,7 +143,7 @@ LOOP.append(LOOP)
         ({"position": {3: 4}}, f"position must be made of {PLAIN}, got {{3: 4}} (dict)"),
         ({"position": LOOP}, f"position must be made of {PLAIN}, and is nested too deeply, or holds itself"),
         ({"settings": [3]}, "settings must be a dict with str keys, got [3] (list)"),
-        ({"metrics": {"loss": "low"}}, "metrics['loss'] must be a finite number, got 'low' (str)"),
+        ({"metrics": {"loss": "low"}}, "metrics['loss'] must be a number, got 'low' (str)"),
         ({"metrics": 0.1}, "metrics must be a dict with str keys, got 0.1 (float)"),
         (
             {"extra": {"f": [np.array(["a"])]}},

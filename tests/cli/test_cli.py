@@ -83,7 +83,7 @@ def test_python_m_minirnn_is_the_command(capsys):
     done = minirnn("count", "--inputs", "0", "--hidden", "20")
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr.startswith("minirnn: error: elman: m (number of inputs) must be an int of at least 1, got 0")
+    assert done.stderr.startswith("minirnn: error: elman: m (number of inputs) must be an int ≥ 1, got 0")
     assert done.stderr.count("\n") == 1
 
 

@@ -63,14 +63,14 @@ def test_json(capsys, options):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--inputs", "0", "--hidden", "3"], "elman: m (number of inputs) must be an int of at least 1, got 0"),
+        (["--inputs", "0", "--hidden", "3"], "elman: m (number of inputs) must be an int ≥ 1, got 0"),
         (
             ["--inputs", "3", "--hidden", "-1"],
-            "elman: n (number of hidden neurons) must be an int of at least 1, got -1",
+            "elman: n (number of hidden neurons) must be an int ≥ 1, got -1",
         ),
         (
             ["--inputs", "3", "--hidden", "3", "--outputs", "0"],
-            "elman: p (number of output neurons) must be an int of at",
+            "elman: p (number of output neurons) must be an int ≥ 1",
         ),
         (["--inputs", "3.5", "--hidden", "3"], "argument --inputs: invalid int value: '3.5'"),
         (["--inputs", "3", "--hidden", "3", "--cell", "rnn"], "argument --cell: invalid choice: 'rnn' (choose from "),

@@ -1040,7 +1040,7 @@ TWO = [RecurrentLayer(3, 5), RecurrentLayer(5, 4)]
             "Stacked: layers[0] (RecurrentLayer) has batch_first=True and layers[1] (RecurrentLayer) False: make both "
             "with batch_first=True",
         ),
-        ((TWO, 1), ValueError, f"{P} 1: with 1 nothing would be left"),
+        ((TWO, 1), ValueError, f"{P} 1: it is a part, not a percentage"),
         ((TWO, 20), ValueError, f"{P} 20: it is a part, not a percentage"),
         ((TWO, -0.5), ValueError, f"{P} -0.5: try 0.5"),
         ((TWO, math.nan), ValueError, f"{P} nan: try 0.5"),

@@ -346,7 +346,7 @@ DROP = "Dropout: p must be a probability, 0 ≤ p < 1, got"
     [
         (0, ValueError, "Dropout: p=0 would do nothing: leave it out"),
         (-0.0, ValueError, "Dropout: p=0 would do nothing: leave it out"),
-        (1, ValueError, f"{DROP} 1: with 1 nothing would be left"),
+        (1, ValueError, f"{DROP} 1: it is a part, not a percentage"),
         (-0.1, ValueError, f"{DROP} -0.1: try 0.5"),
         (30, ValueError, f"{DROP} 30: it is a part, not a percentage"),
         (math.nan, ValueError, f"{DROP} nan: try 0.5"),

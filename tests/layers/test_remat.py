@@ -155,7 +155,7 @@ def test_it_is_shown_when_it_is_set():
     ],
 )
 def test_what_is_neither_a_switch_nor_a_length_is_refused(remat, kind, got):
-    expected = "RecurrentLayer: remat must be True, False or a number of steps ≥ 1"
+    expected = "RecurrentLayer: remat, unless True or False, must be an int ≥ 1"
     with raises(kind, f"{expected}, got {got}: try True, which keeps √T of T states"):
         mr.RecurrentLayer(3, 5, remat=remat)
 

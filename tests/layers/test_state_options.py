@@ -683,8 +683,8 @@ PART = "recurrent_dropout must be a probability, 0 ≤ p < 1, got"
 @pytest.mark.parametrize(
     ("p", "kind", "message"),
     [
-        (1, ValueError, f"{PART} 1: with 1 nothing would be left"),
-        (1.0, ValueError, f"{PART} 1.0: with 1 nothing would be left"),
+        (1, ValueError, f"{PART} 1: it is a part, not a percentage"),
+        (1.0, ValueError, f"{PART} 1.0: it is a part, not a percentage"),
         (20, ValueError, f"{PART} 20: it is a part, not a percentage"),
         (-0.1, ValueError, f"{PART} -0.1: try 0.5"),
         (np.nan, ValueError, f"{PART} nan: try 0.5"),

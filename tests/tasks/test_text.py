@@ -386,17 +386,17 @@ def test_a_file_too_short_to_be_cut(tmp_path):
         (
             {"text": TINY, "held_out": 1.0},
             ValueError,
-            "held_out must lie between 0 and 1, both excluded, got 1.0: try 0.1",
+            "held_out must be a number in (0, 1), got 1.0: try 0.1",
         ),
         (
             {"text": TINY, "held_out": math.nan},
             ValueError,
-            "held_out must lie between 0 and 1, both excluded, got nan: try 0.1",
+            "held_out must be a number in (0, 1), got nan: try 0.1",
         ),
         (
             {"text": TINY, "held_out": "0.1"},
             TypeError,
-            "held_out must be a number between 0 and 1, got '0.1': try 0.1",
+            "held_out must be a number in (0, 1), got '0.1' (str): try 0.1",
         ),
         (
             {"text": "abcdefg"},

@@ -59,10 +59,18 @@ def test_the_usual_rate_comes_back_after_an_error():
         (
             lambda update: -1.0,
             ValueError,
-            "fit: schedule(0) must be a factor ≥ 0, got -1.0: it multiplies the learning rate",
+            "fit: schedule(0) must be a number ≥ 0, got -1.0: it multiplies the learning rate",
         ),
-        (lambda update: math.nan, ValueError, "fit: schedule(0) must be a finite number, got nan"),
-        (lambda update: None, TypeError, "fit: schedule(0) must be a finite number, got None (NoneType)"),
+        (
+            lambda update: math.nan,
+            ValueError,
+            "fit: schedule(0) must be a number ≥ 0, got nan: it multiplies the learning rate",
+        ),
+        (
+            lambda update: None,
+            TypeError,
+            "fit: schedule(0) must be a number ≥ 0, got None (NoneType): it multiplies the learning rate",
+        ),
     ],
 )
 def test_schedules_that_are_none(schedule, kind, message):
