@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from notes import noted
+from pairwise import pairwise
 
 from minirnn import textbook
 from minirnn.kernels import elman, hoisted, joined, scratch
@@ -72,14 +74,14 @@ def going(way):
         yield
 
 
-def combinations(*axes, **options):
-    return list(itertools.product(*axes, **options))
-
-
-GRID = combinations(CELLS, [True, False], [False, True], SHAPES)
-# Every way with every shape, but that backward in the joined form is for N = 1.
-GRID_OF_WAYS = [(*p, way) for p in GRID for way in WAYS if WAYS[way].back is not JoinedBackward or SHAPES[p[3]][1] == 1]
+SETTINGS = {"way": WAYS, "name": CELLS, "bias": [True, False], "reverse": [False, True], "shape": SHAPES}
 NAMES = ("x", "h0", "W_xh", "W_hh", "b_h")
+every_way = pytest.mark.parametrize("way", WAYS)
+
+
+def possible(point):
+    """Whether the shape goes with the way: backward in the joined form is for N = 1."""
+    return WAYS[point["way"]].back is not JoinedBackward or SHAPES[point["shape"]][1] == 1
 
 
 def problem(shape, bias, dtype=np.float64, seed=0):
@@ -134,20 +136,9 @@ def exact_gradients(name, bias, reverse, shape):
     return exact
 
 
-@pytest.mark.parametrize(("name", "bias", "reverse", "shape", "way"), GRID_OF_WAYS)
-def test_every_entry_of_every_gradient_by_complex_step(name, bias, reverse, shape, way):
+def check(way, name, bias, reverse, shape):
+    """Hold the states against the equation, and every gradient against the complex step, entry by entry."""
     inputs, d_outputs, d_final = problem(shape, bias)
-    analytic = gradients(inputs, CELLS[name], reverse, d_outputs, d_final, WAYS[way])
-    for argument, g, exact in zip(NAMES, analytic, exact_gradients(name, bias, reverse, shape), strict=True):
-        if exact is not None:
-            assert np.abs(exact).max() > 0, f"{argument}: nothing to compare"
-            np.testing.assert_allclose(g, exact, rtol=0, atol=1e-13 * np.abs(exact).max(), err_msg=argument)
-
-
-@pytest.mark.parametrize(("name", "bias", "reverse", "shape", "way"), GRID_OF_WAYS)
-def test_every_way_has_the_same_states(name, bias, reverse, shape, way):
-    """Held against the equation, step by step."""
-    inputs, *_ = problem(shape, bias)
     x, h0, W_xh, W_hh, b_h = inputs
     split = {"parts": min(WAYS[way].parts, x.shape[1]), "run": WAYS[way].run}
     with going(WAYS[way]):
@@ -156,37 +147,74 @@ def test_every_way_has_the_same_states(name, bias, reverse, shape, way):
     np.testing.assert_array_equal(before[-1 if reverse else 0], h0)
     z = x @ W_xh + before @ W_hh + (0 if b_h is None else b_h)
     np.testing.assert_allclose(after, CELLS[name].apply(z), rtol=0, atol=1e-14)
+    analytic = gradients(inputs, CELLS[name], reverse, d_outputs, d_final, WAYS[way])
+    for argument, g, exact in zip(NAMES, analytic, exact_gradients(name, bias, reverse, shape), strict=True):
+        if exact is not None:
+            assert np.abs(exact).max() > 0, f"{argument}: nothing to compare"
+            np.testing.assert_allclose(g, exact, rtol=0, atol=1e-13 * np.abs(exact).max(), err_msg=argument)
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("name", CELLS)
-def test_every_way_keeps_float32(name, way):
+TRIPLES = pairwise(SETTINGS, strength=3, allowed=possible)
+
+
+@every_way
+def test_states_and_every_entry_of_every_gradient(way):
+    for point in TRIPLES:
+        if point["way"] == way:
+            with noted(point):
+                check(**point)
+
+
+@pytest.mark.exhaustive
+@every_way
+def test_states_and_every_entry_of_every_gradient_in_all_settings(way):
+    for values in itertools.product([way], *list(SETTINGS.values())[1:]):
+        point = dict(zip(SETTINGS, values, strict=True))
+        if possible(point):
+            with noted(point):
+                check(**point)
+
+
+@every_way
+def test_every_way_keeps_float32(way):
     inputs, d_outputs, d_final = problem(a_shape_for(way), True, np.float32)
-    for g in gradients(inputs, CELLS[name], False, d_outputs, d_final, WAYS[way]):
-        assert g.dtype == np.float32
+    for activation in CELLS.values():
+        assert elman.forward(*inputs, activation).dtype == np.float32
+        for g in gradients(inputs, activation, False, d_outputs, d_final, WAYS[way]):
+            assert g.dtype == np.float32
 
 
 @pytest.mark.parametrize("way", ["hoisted", "joined", "joined forward", "parts", "all of it"])
 def test_every_way_copes_with_any_memory_order(way):
     inputs, d_outputs, d_final = problem(a_shape_for(way), True)
     strided = [a if a.ndim == 1 else np.asfortranarray(a) for a in inputs]
-    one = gradients(inputs, CELLS["tanh"], False, d_outputs, d_final, WAYS[way])
-    two = gradients(strided, CELLS["tanh"], False, np.asfortranarray(d_outputs), np.asfortranarray(d_final), WAYS[way])
-    for argument, a, b in zip(NAMES, one, two, strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=1e-13, err_msg=argument)
+    strided[0] = np.ascontiguousarray(inputs[0].swapaxes(0, 1)).swapaxes(0, 1)  # what batch_first hands over
+    broadcast = np.broadcast_to(d_final, d_outputs.shape)  # strides of 0, as the gradient of a sum may have
+    for reverse in (False, True):
+        ways = [
+            (inputs, d_outputs, d_final),
+            (strided, np.asfortranarray(d_outputs), np.asfortranarray(d_final)),
+            (inputs, broadcast.copy(), None),
+            (inputs, broadcast, None),
+        ]
+        one, two, three, four = (gradients(a, CELLS["tanh"], reverse, *d, WAYS[way]) for a, *d in ways)
+        for argument, a, b, c, d in zip(NAMES, one, two, three, four, strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-13, err_msg=argument)
+            np.testing.assert_allclose(c, d, rtol=0, atol=1e-13, err_msg=argument)
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("given", ["outputs", "final", "neither"])
-def test_every_way_takes_an_absent_gradient_for_zeros(given, way):
-    inputs, d_outputs, d_final = problem(a_shape_for(way), True)
-    absent = (d_outputs if given == "outputs" else None, d_final if given == "final" else None)
-    full = [np.zeros_like(a) if b is None else b for a, b in zip((d_outputs, d_final), absent, strict=True)]
-    one = gradients(inputs, CELLS["tanh"], True, *absent, WAYS[way])
-    two = gradients(inputs, CELLS["tanh"], True, *full, WAYS[way])
-    for argument, a, b in zip(NAMES, one, two, strict=True):
-        np.testing.assert_array_equal(a, b, err_msg=argument)
-        assert a.any() == (given != "neither")
+@every_way
+def test_every_way_takes_an_absent_gradient_for_zeros(way):
+    inputs, *there = problem(a_shape_for(way), True)
+    for given in itertools.product([True, False], repeat=2):
+        absent = [d if yes else None for d, yes in zip(there, given, strict=True)]
+        full = [d if yes else np.zeros_like(d) for d, yes in zip(there, given, strict=True)]
+        for reverse in (False, True):
+            one = gradients(inputs, CELLS["tanh"], reverse, *absent, WAYS[way])
+            two = gradients(inputs, CELLS["tanh"], reverse, *full, WAYS[way])
+            for argument, a, b in zip(NAMES, one, two, strict=True):
+                np.testing.assert_array_equal(a, b, err_msg=argument)
+                assert a.any() == any(given)
 
 
 def test_remat_runs_the_same_steps_again_bit_for_bit():
@@ -254,105 +282,48 @@ def test_an_unroll_within_an_unroll_has_scratch_of_its_own(way):
         np.testing.assert_array_equal(nested, elman.forward(*inputs, ACTIVATIONS["tanh"]))
 
 
-@pytest.mark.parametrize(("name", "reverse"), combinations(CELLS, [False, True]))
-def test_backward_is_the_transpose_of_the_derivative(name, reverse):
-    """⟨J v, w⟩ = ⟨v, Jᵀ w⟩ for a random direction v of all inputs together and random gradients w."""
-    inputs, d_outputs, d_final = problem("all differ", True, seed=3)
-    rng = np.random.default_rng(4)
-    v = [rng.standard_normal(a.shape) for a in inputs]
-    moved = [a + 1e-200j * direction for a, direction in zip(inputs, v, strict=True)]
-    forwards = loss(moved, CELLS[name], reverse, d_outputs, d_final).imag / 1e-200
-    g = gradients(inputs, CELLS[name], reverse, d_outputs, d_final)
-    backwards = sum((a * b).sum() for a, b in zip(v, g, strict=True))
-    assert forwards == pytest.approx(backwards, rel=1e-12)
-
-
-@pytest.mark.parametrize(("name", "bias", "shape"), combinations(CELLS, [True, False], SHAPES))
-def test_it_is_the_textbook(name, bias, shape):
-    inputs, d_outputs, d_final = problem(shape, bias, seed=5)
-    x, h0, W_xh, W_hh, b_h = inputs
-    b = np.zeros(W_hh.shape[0]) if b_h is None else b_h
-    pair = CELLS[name].apply, CELLS[name].derivative
-    states = elman.forward(*inputs, CELLS[name])
-    expected = textbook.unroll(textbook.layer_step_batch, x, h0, W_xh, W_hh, b, activation=pair)
-    np.testing.assert_allclose(elman.outputs(states, False), expected, rtol=0, atol=1e-13)
-    oracle = textbook.unroll_backward(x, h0, W_xh, W_hh, b, d_outputs, d_final, activation=pair)
-    for argument, g, exact in zip(
-        NAMES, gradients(inputs, CELLS[name], False, d_outputs, d_final), oracle, strict=True
-    ):
-        if argument != "b_h" or bias:
-            np.testing.assert_allclose(g, exact, rtol=0, atol=1e-12 * np.abs(exact).max(), err_msg=argument)
-
-
 @pytest.mark.parametrize("name", CELLS)
-def test_reverse_is_forward_with_time_turned_round(name):
-    inputs, d_outputs, d_final = problem("all differ", True, seed=6)
-    turned = [inputs[0][::-1], *inputs[1:]]
-    there = elman.forward(*inputs, CELLS[name], True)
-    back = elman.forward(*turned, CELLS[name], False)
-    np.testing.assert_allclose(there, back[::-1], rtol=0, atol=1e-14)
-    one = gradients(inputs, CELLS[name], True, d_outputs, d_final)
-    two = gradients(turned, CELLS[name], False, d_outputs[::-1], d_final)
-    for argument, a, b in zip(NAMES, one, two._replace(x=two.x[::-1]), strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=1e-12, err_msg=argument)
+def test_it_is_the_textbook(name):
+    for bias, shape in itertools.product([True, False], SHAPES):
+        inputs, d_outputs, d_final = problem(shape, bias, seed=5)
+        *most, b_h = inputs
+        given = [*most, np.zeros(SHAPES[shape][3]) if b_h is None else b_h]
+        pair = CELLS[name].apply, CELLS[name].derivative
+        states = elman.forward(*inputs, CELLS[name])
+        expected = textbook.unroll(textbook.layer_step_batch, *given, activation=pair)
+        np.testing.assert_allclose(elman.outputs(states, False), expected, rtol=0, atol=1e-13)
+        oracle = textbook.unroll_backward(*given, d_outputs, d_final, activation=pair)
+        found = gradients(inputs, CELLS[name], False, d_outputs, d_final)
+        for argument, g, exact in zip(NAMES, found, oracle, strict=True):
+            if argument != "b_h" or bias:
+                np.testing.assert_allclose(g, exact, rtol=0, atol=1e-12 * np.abs(exact).max(), err_msg=argument)
 
 
 @pytest.mark.parametrize("reverse", [False, True])
 def test_where_the_states_lie(reverse):
     inputs, *_ = problem("all differ", True)
     states = elman.forward(*inputs, CELLS["tanh"], reverse)
-    x, h0, W_xh, W_hh, b_h = inputs
     outputs, previous = elman.outputs(states, reverse), elman.previous(states, reverse)
     assert states.shape == (6, 3, 4)
     assert outputs.flags.c_contiguous
     assert previous.flags.c_contiguous
     assert np.shares_memory(outputs, states)
-    first, last = (4, 0) if reverse else (0, 4)
-    np.testing.assert_array_equal(previous[first], h0)
-    np.testing.assert_array_equal(elman.final(states, reverse), outputs[last])
-    for t in range(5):  # every step, from its own state before
-        np.testing.assert_allclose(outputs[t], np.tanh(x[t] @ W_xh + previous[t] @ W_hh + b_h), rtol=0, atol=1e-15)
+    np.testing.assert_array_equal(elman.final(states, reverse), outputs[0 if reverse else 4])
 
 
-@pytest.mark.parametrize("reverse", [False, True])
-def test_a_gradient_that_did_not_come_is_zeros(reverse):
-    inputs, d_outputs, d_final = problem("all differ", True)
-    zeros_out, zeros_final = np.zeros_like(d_outputs), np.zeros_like(d_final)
-    for given, full in [
-        ((None, d_final), (zeros_out, d_final)),
-        ((d_outputs, None), (d_outputs, zeros_final)),
-        ((None, None), (zeros_out, zeros_final)),
-    ]:
-        one = gradients(inputs, CELLS["tanh"], reverse, *given)
-        two = gradients(inputs, CELLS["tanh"], reverse, *full)
-        for argument, a, b in zip(NAMES, one, two, strict=True):
-            np.testing.assert_array_equal(a, b, err_msg=argument)
-            assert a.any() == any(part is not None for part in given)
-
-
-@pytest.mark.parametrize("reverse", [False, True])
-def test_backward_is_linear_in_the_gradients(reverse):
-    inputs, d_outputs, d_final = problem("all differ", True)
-    both = gradients(inputs, CELLS["sigmoid"], reverse, 3 * d_outputs, 3 * d_final)
-    one = gradients(inputs, CELLS["sigmoid"], reverse, d_outputs, None)
-    two = gradients(inputs, CELLS["sigmoid"], reverse, None, d_final)
-    for argument, a, b, c in zip(NAMES, both, one, two, strict=True):
-        np.testing.assert_allclose(a, 3 * (b + c), rtol=0, atol=1e-12, err_msg=argument)
-
-
-@pytest.mark.parametrize("wanted", combinations([True, False], repeat=5))
-def test_only_what_is_wanted_is_computed_and_it_does_not_change(wanted):
+def test_only_what_is_wanted_is_computed_and_it_does_not_change():
     inputs, d_outputs, d_final = problem("all differ", True)
     everything = gradients(inputs, CELLS["tanh"], False, d_outputs, d_final)
-    some = gradients(inputs, CELLS["tanh"], False, d_outputs, d_final, wanted=wanted)
-    for want, argument, a, b in zip(wanted, NAMES, some, everything, strict=True):
-        if want:
-            np.testing.assert_array_equal(a, b, err_msg=argument)
-        else:
-            assert a is None
+    for wanted in itertools.product([True, False], repeat=5):
+        some = gradients(inputs, CELLS["tanh"], False, d_outputs, d_final, wanted=wanted)
+        for want, argument, a, b in zip(wanted, NAMES, some, everything, strict=True):
+            if want:
+                np.testing.assert_array_equal(a, b, err_msg=argument)
+            else:
+                assert a is None
 
 
-@pytest.mark.parametrize(("name", "reverse"), combinations(CELLS, [False, True]))
+@pytest.mark.parametrize(("name", "reverse"), [*itertools.product(CELLS, [False, True])])
 def test_nothing_is_written_into_and_every_result_is_new(name, reverse):
     """The inputs are read-only, so that writing would raise; here their bytes are compared too."""
     inputs, d_outputs, d_final = problem("all differ", True)
@@ -379,45 +350,3 @@ def test_two_unrolls_share_no_memory():
     two = elman.forward(-inputs[0], *inputs[1:], CELLS["tanh"])
     assert not np.shares_memory(one, two)
     np.testing.assert_array_equal(one, kept)
-
-
-@pytest.mark.parametrize("reverse", [False, True])
-def test_memory_order_does_not_matter(reverse):
-    inputs, d_outputs, d_final = problem("all differ", True)
-    strided = [a if a.ndim == 1 else np.asfortranarray(a) for a in inputs]
-    strided[0] = np.ascontiguousarray(inputs[0].swapaxes(0, 1)).swapaxes(0, 1)  # what batch_first hands over
-    assert not strided[0].flags.c_contiguous
-    one = gradients(inputs, CELLS["tanh"], reverse, d_outputs, d_final)
-    two = gradients(strided, CELLS["tanh"], reverse, np.asfortranarray(d_outputs), np.asfortranarray(d_final))
-    broadcast = np.broadcast_to(d_final, d_outputs.shape)  # strides of 0, as the gradient of a sum may have
-    three = gradients(inputs, CELLS["tanh"], reverse, broadcast, None)
-    four = gradients(inputs, CELLS["tanh"], reverse, broadcast.copy(), None)
-    for argument, a, b, c, d in zip(NAMES, one, two, three, four, strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=1e-13, err_msg=argument)
-        np.testing.assert_allclose(c, d, rtol=0, atol=1e-13, err_msg=argument)
-
-
-@pytest.mark.parametrize("name", CELLS)
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_dtype_is_kept(name, dtype):
-    inputs, d_outputs, d_final = problem("all differ", True, dtype)
-    assert elman.forward(*inputs, CELLS[name]).dtype == dtype
-    for g in gradients(inputs, CELLS[name], False, d_outputs, d_final):
-        assert g.dtype == dtype
-
-
-def test_an_activation_that_is_no_ufunc_gives_the_same_numbers():
-    """A ufunc is applied in place, any other function is not."""
-    inputs, *_ = problem("all differ", True)
-    wrapped = Activation("tanh", lambda z: np.tanh(z), ACTIVATIONS["tanh"].derivative)
-    np.testing.assert_array_equal(elman.forward(*inputs, wrapped), elman.forward(*inputs, ACTIVATIONS["tanh"]))
-
-
-def test_a_zero_recurrent_matrix_forgets_and_an_identity_remembers():
-    T, N, D, H = 4, 2, 3, 5
-    rng = np.random.default_rng(0)
-    x, h0, W_xh = rng.standard_normal((T, N, D)), rng.random((N, H)), rng.standard_normal((D, H))
-    forgetful = elman.forward(x, h0, W_xh, np.zeros((H, H)), None, ACTIVATIONS["relu"])
-    np.testing.assert_allclose(forgetful[1:], np.maximum(x @ W_xh, 0), rtol=0, atol=1e-15)
-    steady = elman.forward(np.zeros_like(x), h0, W_xh, np.eye(H), None, ACTIVATIONS["relu"])
-    np.testing.assert_array_equal(steady, np.broadcast_to(h0, (T + 1, N, H)))
