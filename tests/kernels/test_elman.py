@@ -234,6 +234,7 @@ def test_checkpoints_are_few_and_copies():
         order = states[::-1] if reverse else states
         np.testing.assert_array_equal(kept.states, order[[0, 2, 4]])
         assert not np.shares_memory(kept.states, states)
+        assert len(elman.checkpoints(states, 5, inputs[4], reverse).states) == 1, "no step begins at the last state"
 
 
 def test_the_form_is_a_matter_of_the_shape():

@@ -1,18 +1,18 @@
 """The unroll for any cell on plain arrays: its backward against the complex step, its values against the textbook."""
 
 import functools
-import gc
 import itertools
-import tracemalloc
 import weakref
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from notes import noted
+from pairwise import pairwise
 
 from minirnn import textbook
-from minirnn.kernels import columns, elman, falling, lanes, scratch, unroll
+from minirnn.kernels import columns, falling, lanes, scratch, unroll
 from minirnn.kernels.cells import ACTIVATIONS, Activation
 from minirnn.kernels.falling import FallingWork
 from minirnn.kernels.gru import GRU, GRUResetBefore
@@ -54,6 +54,9 @@ KINDS = {
     "gru before": Kind(GRUResetBefore(), 3),
     "own": Kind(Custom(Own()), 2, 2),
 }
+ISRU = Activation("isru", lambda z: z / np.sqrt(1 + z * z), lambda y: (1 - y * y) ** 1.5)
+ELMANS = {f"elman, {f.name}": Kind(Elman(f), 1) for f in (*ACTIVATIONS.values(), ISRU) if f.name != "tanh"}
+ALL_KINDS = KINDS | ELMANS
 
 
 class Shape(NamedTuple):
@@ -73,7 +76,6 @@ WHOLE = {
     "all differ": Shape(5, 4, 2, 3),
     "all 1": Shape(1, 1, 1, 1),
 }
-BEYOND = {"D+H > 104": Shape(3, 2, 101, 4), "D+H > 104, ragged": Shape(3, 3, 101, 4, [[2], [3], [1, 2]])}
 
 
 def one_each(T, D, H, *lengths):
@@ -90,8 +92,9 @@ RAGGED = {
     "one long, many short": one_each(9, 1, 2, 1, 2, 9, 1, 1, 3, 2, 2, 1, 1, 2, 1),
     "few lengths": one_each(8, 1, 2, *[8] * 8, *[7] * 16),
     "two to a lane": one_each(8, 1, 2, *[4] * 9, *[8] * 7, *[3] * 9),
+    "random": one_each(20, 1, 2, *np.random.default_rng(0).geometric(0.15, 40).clip(max=20).tolist()),
 }
-SHAPES = WHOLE | RAGGED | BEYOND | {"idle": one_each(9, 2, 2, 1, 9, 2, 4, 1)}
+SHAPES = WHOLE | RAGGED | {"idle": one_each(9, 2, 2, 1, 9, 2, 4, 1)}
 
 
 class Way(NamedTuple):
@@ -165,7 +168,7 @@ WAYS = STEPS | PARTS | LANES
 def ways_for(kind, shape, masked=False):
     """Return the ways that are different ones here."""
     found = STEPS | (PARTS if SHAPES[shape].rows is None else LANES)
-    plain = kind == "elman" and not masked
+    plain = kind.startswith("elman") and not masked
     return [
         name
         for name, way in found.items()
@@ -222,7 +225,7 @@ def places(shape):
 @functools.cache
 def given(problem, dtype="float64"):
     """Return random arrays; in the padding, of which nothing is to be read, NaN."""
-    (_, G, S, b_hn), (T, N, D, H, _) = KINDS[problem.kind], SHAPES[problem.shape]
+    (_, G, S, b_hn), (T, N, D, H, _) = ALL_KINDS[problem.kind], SHAPES[problem.shape]
     rng, sequences = np.random.default_rng(T + 10 * N + 100 * D), len(places(problem.shape))
 
     def draw(*size, scale=1.0):
@@ -269,7 +272,7 @@ def falling_plan(shape, reverse):
 
 def settings(problem, way=PLAIN, mask=None, **options):
     _, N, _, _, rows = SHAPES[problem.shape]
-    cell, more = KINDS[problem.kind].cell, mask is not None or options.get("clip") is not None
+    cell, more = ALL_KINDS[problem.kind].cell, mask is not None or options.get("clip") is not None
     found = packed(problem.shape, problem.reverse, way.worth, way.block, way.segment)
     if rows is not None and way.falling and unroll.falls(cell, more):
         found = falling_plan(problem.shape, problem.reverse)
@@ -288,7 +291,7 @@ def going(way, problem):
             for module in (columns, falling):
                 patch.setattr(module, "chunk_length", lambda N, width, dtype: way.chunk)
         if way.slopes is not None:
-            width = KINDS[problem.kind].cell.layout.blocks * H
+            width = ALL_KINDS[problem.kind].cell.layout.blocks * H
             patch.setattr(columns, "SLOPES", way.slopes * N * width * 8)  # for fewer lanes, more steps
         if way.joined is not None:
             patch.setattr(columns, "JOINED", way.joined)
@@ -321,16 +324,6 @@ def near(a, b, limit, name=""):
     assert a.shape == np.shape(b), name
     off = np.abs(a - b).max(initial=0)
     assert off <= limit, f"{name}: off by {off}, not {limit}"
-
-
-@contextmanager
-def noted(what):
-    """Say where in a loop it was, if something fails."""
-    try:
-        yield
-    except AssertionError as error:
-        error.add_note(f"this was: {what}")
-        raise
 
 
 def compare(a, b, atol=1e-13):
@@ -415,8 +408,9 @@ def textbook_step(kind, x_t, state, weights, fed):
     b_h = np.zeros(W_hh.shape[1]) if b_h is None else b_h
     h, *others = state
     H = h.shape[1]
-    if kind == "elman":
-        return [textbook.layer_step_batch(x_t, fed, W_xh, W_hh, b_h)]
+    if kind.startswith("elman"):
+        phi = ALL_KINDS[kind].cell.activation
+        return [textbook.layer_step_batch(x_t, fed, W_xh, W_hh, b_h, activation=(phi.apply, phi.derivative))]
     if kind == "lstm":
         return list(textbook.lstm_step(x_t, fed, *others, W_xh, W_hh, b_h))
     if kind == "own":
@@ -446,28 +440,38 @@ def expected(problem):
     return outputs, final
 
 
-def grid(shapes, pairs, kinds=tuple(KINDS), masked=False):
-    return [Problem(kind, shape, *pair, masked) for kind in kinds for shape in shapes for pair in pairs]
-
-
 def name_of(problem):
     kind, shape, bias, reverse, masked = problem
     return ", ".join(filter(None, [kind, shape, "bias" * bias, "reverse" * reverse, "masked" * masked]))
 
 
-SOME = [(True, False), (False, True)]
-ALL = list(itertools.product([True, False], [False, True]))  # bias, reverse
-GRID = grid(["all differ"], ALL) + grid([shape for shape in WHOLE if shape != "all differ"], SOME)
-GRID += grid([*RAGGED][::2], [(True, False)]) + grid([*RAGGED][1::2], [(False, True)])
-GRID += grid(["two to a lane"], [(True, True)])
-GRID += grid(["N=1", "all differ"], SOME, masked=True)
-GRID += grid(["several to a row", "one long, many short", "few lengths"], [(True, True)], masked=True)
-GRID += grid(BEYOND, SOME, ["elman"])
+def pairs(allowed=lambda point: True, kind=KINDS, masked=(False, True), reverse=(False, True), **settings):
+    """Return a parametrisation by problems, and the settings beside them, in which all pairs of two settings are."""
+    points = pairwise({"kind": kind, "masked": masked, "reverse": reverse, **settings}, allowed=allowed)
+    beside = [name for name in settings if name not in Problem._fields]
+    values = [
+        (Problem(**{k: v for k, v in p.items() if k not in beside}), *(p[name] for name in beside)) for p in points
+    ]
+    ids = [", ".join([name_of(v[0]), *(getattr(w, "__name__", str(w)) for w in v[1:])]) for v in values]
+    return pytest.mark.parametrize(("problem", *beside), values, ids=ids)
 
 
-@pytest.mark.parametrize("problem", GRID, ids=name_of)
-def test_values_and_every_entry_of_every_gradient_in_every_way(problem):
-    """Against the textbook, step by step and sequence by sequence, and against the complex step."""
+BOTH = (True, False)
+THREE = ("N=1", "all differ", "several to a row")
+SETTINGS = {"kind": KINDS, "shape": WHOLE | RAGGED, "bias": BOTH, "reverse": BOTH, "masked": BOTH}
+
+
+def possible(point):
+    """Whether all gradients are more than zeros: the one neuron's mask is 0."""
+    return not (point["shape"] == "all 1" and point["masked"])
+
+
+GRID = [Problem(**point) for point in pairwise(SETTINGS, allowed=possible)]
+GRID += [Problem(*point) for point in itertools.product(ELMANS, THREE, [True], BOTH)]
+
+
+def check(problem):
+    """Hold every way against the textbook, step by step and sequence by sequence, and against the complex step."""
     known, (outputs, final) = given(problem), expected(problem)
     padding = np.isnan(known.x[..., 0])
     for name, value in flat(exact(problem)).items():
@@ -483,82 +487,22 @@ def test_values_and_every_entry_of_every_gradient_in_every_way(problem):
             assert not found.outputs[padding].any()
 
 
+@pytest.mark.parametrize("problem", GRID, ids=name_of)
+def test_values_and_every_entry_of_every_gradient_in_every_way(problem):
+    check(problem)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", WHOLE | RAGGED)
+def test_all_values_and_every_entry_of_every_gradient_in_all_settings(kind, shape):
+    for problem in (Problem(kind, shape, *more) for more in itertools.product(BOTH, repeat=3)):
+        if possible(problem._asdict()):
+            with noted(problem):
+                check(problem)
+
+
 kinds = pytest.mark.parametrize("kind", KINDS)
-directions = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
-shapes = pytest.mark.parametrize("shape", ["all differ", "several to a row"])
-
-
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "own"])
-@pytest.mark.parametrize("shape", [*WHOLE, *RAGGED])
-def test_it_is_the_textbook_unrolled(kind, shape):
-    """Values and gradients, the textbook's back-propagation by hand, one sequence after the other."""
-    problem = Problem(kind, shape)
-    known = given(problem)
-    found, g = run(problem)
-    W_xh, W_hh, b_h, b_hn = known.weights
-    weights = [W_xh, W_hh, b_h]
-    totals: dict[str, Any] = dict.fromkeys(("W_xh", "W_hh", "b_h", "b_hn"), 0)
-    for i, (row, start, length) in enumerate(places(shape)):
-        span = slice(start, start + length), slice(row, row + 1)
-        x, v, state = known.x[span], known.d_outputs[span], [s[i : i + 1] for s in known.state]
-        u = [d[i : i + 1] for d in known.d_final]
-        if kind == "elman":
-            hs = textbook.unroll(textbook.layer_step_batch, x, *state, *weights)
-            last = [hs[-1]]
-            d_x, *d_state, d_W_xh, d_W_hh, d_b_h = textbook.unroll_backward(x, *state, *weights, v, *u)
-            d_b_hn = 0
-        elif kind == "lstm":
-            hs, cs = textbook.unroll_lstm(x, *state, *weights)
-            last = [hs[-1], cs[-1]]
-            d_x, *d_state, d_W_xh, d_W_hh, d_b_h = textbook.unroll_lstm_backward(x, *state, *weights, v, *u)
-            d_b_hn = 0
-        else:
-            hs = textbook.unroll_gru(x, *state, *weights, b_hn, kind == "gru")
-            last = [hs[-1]]
-            back = textbook.unroll_gru_backward(x, *state, *weights, b_hn, v, *u, kind == "gru")
-            d_x, *d_state, d_W_xh, d_W_hh, d_b_h, d_b_hn = back
-        near(found.outputs[span], hs, 1e-13)
-        for a, b in zip(found.final, last, strict=True):
-            near(a[i : i + 1], b, 1e-13)
-        for a, b in zip([g.x[span], *(d[i : i + 1] for d in g.state)], [d_x, *d_state], strict=True):
-            near(a, b, 1e-12 * max(1, np.abs(b).max()))
-        for name, d in zip(totals, (d_W_xh, d_W_hh, d_b_h, 0 if d_b_hn is None else d_b_hn), strict=True):
-            totals[name] = totals[name] + d
-    for name, total in totals.items():
-        if getattr(known.weights, name) is not None:
-            near(getattr(g, name), total, 1e-12 * np.abs(total).max(), name)
-
-
-ISRU = Activation("isru", lambda z: z / np.sqrt(1 + z * z), lambda y: (1 - y * y) ** 1.5)
-
-
-@directions
-@pytest.mark.parametrize("shape", ["N=1", "all differ", "several to a row"])
-@pytest.mark.parametrize("activation", [*ACTIVATIONS.values(), ISRU], ids=[*ACTIVATIONS, "isru"])
-def test_elman_with_any_activation_is_the_kernel_that_is_its_own(activation, shape, reverse):
-    """Of that one tests/kernels/test_elman.py checks every entry; here it runs one sequence after the other."""
-    problem = Problem("elman", shape, True, reverse)
-    known, cell = given(problem), Elman(activation)
-    W_xh, W_hh, b_h, _ = known.weights
-    for way in ("as it comes", "falling"):
-        using = settings(problem, WAYS[way])._replace(cell=cell)
-        with noted(way), going(WAYS[way], problem):
-            found = unroll.forward(known.x, known.state, known.weights, using)
-            wanted = all_wanted(known.weights)
-            g = unroll.backward(known.d_outputs, known.d_final, found.kept, known.x, known.weights, using, wanted)
-            totals = [np.zeros_like(a) for a in (W_xh, W_hh, b_h)]
-            for i, place in enumerate(places(shape)):
-                rows, at = slice(i, i + 1), (place.steps, slice(place.row, place.row + 1))
-                states = elman.forward(known.x[at], known.state[0][rows], W_xh, W_hh, b_h, activation, reverse)
-                last, x = known.d_final[0][rows], known.x[at]
-                one = elman.backward(known.d_outputs[at], last, states, x, W_xh, W_hh, activation, reverse)
-                near(found.outputs[at], elman.outputs(states, reverse), 1e-13)
-                near(found.final[0][rows], elman.final(states, reverse), 1e-13)
-                near(g.x[at], one.x, 1e-12)
-                near(g.state[0][rows], one.h0, 1e-12)
-                totals = [a + b for a, b in zip(totals, one[2:], strict=True)]
-            for a, b in zip((g.W_xh, g.W_hh, g.b_h), totals, strict=True):
-                near(a, b, 1e-12 * max(1, np.abs(b).max()))
 
 
 # --- the ways are what they are called --------------------------------------------------------------------------------
@@ -590,7 +534,7 @@ def test_elmans_rows_fall_away_where_they_should(monkeypatch):
     taking = scratch.take
     monkeypatch.setattr(scratch, "take", lambda kind, *key: made.append(kind) or taking(kind, *key))
     in_columns = {columns.Forward, columns.Backward}
-    for shape in ("all differ", "several to a row", *BEYOND):
+    for shape in ("all differ", "several to a row"):
         for way in ("as it comes", "falling"):
             with noted(way):
                 made.clear()
@@ -619,18 +563,16 @@ def test_the_steps_at_a_time_are_as_the_ways_say(monkeypatch):
 
 
 @kinds
-@pytest.mark.parametrize("shape", ["all differ", "N=1", "two to a lane"])
-def test_a_step_is_the_same_bits_however_many_are_gone_through_at_a_time(kind, shape):
+def test_a_step_is_the_same_bits_however_many_are_gone_through_at_a_time(kind):
     """And in however many segments: its products have the same sizes."""
-    problem = Problem(kind, shape)
-    one, _ = run(problem)
-    ways = ["chunks of 1", "chunks of 3", "segments of 2", "slopes one by one"]
-    for way in ways:
-        with noted(way):
-            two, _ = run(problem, WAYS[way])
-            np.testing.assert_array_equal(one.outputs, two.outputs)
-            for a, b in zip(one.final, two.final, strict=True):
-                np.testing.assert_array_equal(a, b)
+    for shape in ("all differ", "N=1", "two to a lane"):
+        one, _ = run(Problem(kind, shape))
+        for way in ("chunks of 1", "chunks of 3", "segments of 2", "slopes one by one"):
+            with noted((shape, way)):
+                two, _ = run(Problem(kind, shape), WAYS[way])
+                np.testing.assert_array_equal(one.outputs, two.outputs)
+                for a, b in zip(one.final, two.final, strict=True):
+                    np.testing.assert_array_equal(a, b)
 
 
 # --- clipped messages -------------------------------------------------------------------------------------------------
@@ -680,17 +622,15 @@ def step_by_step(problem, largest):
     return unroll.Gradients(d_x, d_state, *weights)
 
 
-@directions
-@kinds
-@pytest.mark.parametrize("masked", [False, True], ids=["", "masked"])
-@pytest.mark.parametrize("shape", ["N=1", "all differ", "several to a row", "few lengths"])
-def test_messages_are_clipped_at_every_step(kind, shape, masked, reverse):
-    problem = Problem(kind, shape, True, reverse, masked)
+CLIPPED = {"as it comes", "chunks of 2", "slopes one by one", "segments of 2", "falling", "2 parts", "all of it"}
+CLIPPED |= {"two products", "idling lanes", "cut", "blocks of 2, cut", "blocks of 2, cut, in segments of 2"}
+CLIPPED |= {"one lane, or as few as can be"}
+
+
+@pairs(shape=(*THREE, "few lengths"))
+def test_messages_are_clipped_at_every_step(problem):
     exact = step_by_step(problem, 0.4)
-    ways = {"as it comes", "chunks of 2", "slopes one by one", "segments of 2", "falling", "2 parts", "all of it"}
-    ways |= {"two products", "idling lanes", "cut", "blocks of 2, cut", "blocks of 2, cut, in segments of 2"}
-    ways |= {"one lane, or as few as can be"}
-    for way in sorted(ways & {*ways_for(kind, shape), "falling"}):
+    for way in sorted(CLIPPED & {*ways_for(*problem[:2], problem.masked), "falling"}):
         with noted(way):
             found, g = run(problem, WAYS[way], clip=0.4)
             near(found.outputs, expected(problem)[0], 1e-13)
@@ -701,7 +641,7 @@ def test_messages_are_clipped_at_every_step(kind, shape, masked, reverse):
 
 
 @pytest.mark.parametrize("masked", [False, True], ids=["", "masked"])
-@directions
+@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 def test_what_idles_has_only_numbers_that_stand_in_lane_0_too(reverse, masked):
     """A state that grew on in a lane whose sequence has ended would overflow, and 0 · inf would be NaN in the sums.
 
@@ -733,44 +673,36 @@ def test_what_idles_has_only_numbers_that_stand_in_lane_0_too(reverse, masked):
 FEW = ["as it comes", "segments of 2", "2 parts at once", "falling", "idling lanes", "blocks of 2, cut"]
 
 
-def few(kind, shape, masked=False):
-    return [way for way in FEW if way in ways_for(kind, shape, masked)]
+def few(problem):
+    return [way for way in FEW if way in ways_for(problem.kind, problem.shape, problem.masked)]
 
 
-@directions
-@kinds
-@pytest.mark.parametrize("masked", [False, True], ids=["", "masked"])
-@shapes
-def test_a_gradient_that_did_not_come_is_zeros(kind, shape, masked, reverse):
-    problem = Problem(kind, shape, True, reverse, masked)
+@pairs(shape=THREE)
+def test_a_gradient_that_did_not_come_is_zeros(problem):
     known = given(problem)
     padding = np.where(np.isnan(known.d_outputs), np.nan, 0)
-    for way in few(kind, shape, masked):
-        with noted(way):
-            for there in itertools.product([True, False], repeat=1 + len(known.d_final)):
-                some = [d if yes else None for yes, d in zip(there[1:], known.d_final, strict=True)]
-                full = [d if yes else np.zeros_like(d) for yes, d in zip(there[1:], known.d_final, strict=True)]
-                outputs = (known.d_outputs, known.d_outputs) if there[0] else (None, padding)
-                _, one = run(problem, WAYS[way], known._replace(d_outputs=outputs[0], d_final=some))
-                _, two = run(problem, WAYS[way], known._replace(d_outputs=outputs[1], d_final=full))
-                compare(one, two, atol=0)
-                for name, g in flat(one).items():
-                    assert g is None or g.any() == any(there), name
+    for way, there in itertools.product(few(problem), itertools.product(BOTH, repeat=1 + len(known.d_final))):
+        with noted((way, there)):
+            some = [d if yes else None for yes, d in zip(there[1:], known.d_final, strict=True)]
+            full = [d if yes else np.zeros_like(d) for yes, d in zip(there[1:], known.d_final, strict=True)]
+            outputs = (known.d_outputs, known.d_outputs) if there[0] else (None, padding)
+            _, one = run(problem, WAYS[way], known._replace(d_outputs=outputs[0], d_final=some))
+            _, two = run(problem, WAYS[way], known._replace(d_outputs=outputs[1], d_final=full))
+            compare(one, two, atol=0)
+            for name, g in flat(one).items():
+                assert g is None or g.any() == any(there), name
 
 
-@kinds
-@pytest.mark.parametrize("masked", [False, True], ids=["", "masked"])
-@shapes
-def test_only_what_is_wanted_is_computed_and_it_does_not_change(kind, shape, masked):
-    problem = Problem(kind, shape, masked=masked)
-    known = given(problem)
-    there = all_wanted(known.weights)
-    for way in few(kind, shape, masked):
-        with noted(way):
-            _, everything = run(problem, WAYS[way])
-            for wanted in itertools.product(*([True, False] if yes else [False] for yes in there)):
-                _, some = run(problem, WAYS[way], wanted=unroll.Wanted(*wanted))
-                for yes, name in zip(wanted, unroll.Wanted._fields, strict=True):
+@pairs(shape=THREE, reverse=(False,))
+def test_only_what_is_wanted_is_computed_and_it_does_not_change(problem):
+    there = dict(zip(unroll.Wanted._fields, all_wanted(given(problem).weights), strict=True))
+    choices = pairwise({name: BOTH if yes else [False] for name, yes in there.items()}, strength=3)
+    for way in few(problem):
+        _, everything = run(problem, WAYS[way])
+        for wanted in choices:
+            with noted((way, wanted)):
+                _, some = run(problem, WAYS[way], wanted=unroll.Wanted(**wanted))
+                for name, yes in wanted.items():
                     if yes:
                         np.testing.assert_array_equal(getattr(some, name), getattr(everything, name), err_msg=name)
                     else:
@@ -788,13 +720,9 @@ def everything(found, g):
     return named | {f"∂ {name}": a for name, a in flat(g).items() if a is not None}
 
 
-@pytest.mark.parametrize("clip", [None, 0.4])
-@kinds
-@pytest.mark.parametrize("masked", [False, True], ids=["", "masked"])
-@pytest.mark.parametrize("shape", ["N=1", "all differ", "several to a row"])
-def test_float32_stays_float32(kind, shape, masked, clip):
-    problem = Problem(kind, shape, masked=masked)
-    for way in few(kind, shape, masked):
+@pairs(shape=THREE, clip=(None, 0.4))
+def test_float32_stays_float32(problem, clip):
+    for way in few(problem):
         with noted(way):
             of_float64 = everything(*run(problem, WAYS[way], clip=clip))
             for name, a in everything(*run(problem, WAYS[way], given(problem, "float32"), clip=clip)).items():
@@ -819,12 +747,8 @@ def batch_first(a):
     return np.ascontiguousarray(a.swapaxes(0, 1)).swapaxes(0, 1) if a.ndim > 1 else a
 
 
-@kinds
-@pytest.mark.parametrize("masked", [False, True], ids=["", "masked"])
-@pytest.mark.parametrize("order", [fortran, strided, batch_first])
-@pytest.mark.parametrize("shape", ["N=1", "all differ", "several to a row"])
-def test_any_memory_order_will_do(kind, shape, order, masked):
-    problem = Problem(kind, shape, masked=masked)
+@pairs(shape=THREE, order=(fortran, strided, batch_first))
+def test_any_memory_order_will_do(problem, order):
     known = given(problem)
 
     def turned(a):
@@ -838,7 +762,7 @@ def test_any_memory_order_will_do(kind, shape, order, masked):
 
     weights = Weights(*map(turned, known.weights))
     other = Given(*(weights if a is known.weights else turned(a) for a in known))
-    for way in few(kind, shape, masked):
+    for way in few(problem):
         with noted(way):
             one, two = everything(*run(problem, WAYS[way])), everything(*run(problem, WAYS[way], other))
             for name, a in one.items():
@@ -857,7 +781,7 @@ def test_gradients_of_no_strides_will_do(kind):
     copies = known._replace(
         d_outputs=d_outputs.copy(), d_final=[d.copy() for d in d_final], state=[s.copy() for s in state]
     )
-    for way in few(kind, "all differ"):
+    for way in few(problem):
         with noted(way):
             one, two = (run(problem, WAYS[way], arrays) for arrays in (broadcast, copies))
             for (name, a), b in zip(everything(*one).items(), everything(*two).values(), strict=True):
@@ -876,95 +800,72 @@ def arrays_in(a):
             yield from arrays_in(b)
 
 
-@directions
-@kinds
-@pytest.mark.parametrize("masked", [False, True], ids=["", "masked"])
-@pytest.mark.parametrize("shape", ["N=1", "all differ", "several to a row"])
-def test_nothing_is_written_into_and_every_result_is_new(kind, shape, masked, reverse):
+@pairs(shape=THREE)
+def test_nothing_is_written_into_and_every_result_is_new(problem):
     """The inputs are read-only, so that writing would raise; what forward keeps and has returned is made so too.
 
     Backward may be called again: it must not use up what forward kept.
     """
-    problem = Problem(kind, shape, True, reverse, masked)
     x, state, weights, mask, d_outputs, d_final = known = given(problem)
     inputs = list(arrays_in(list(known)))
     before = [a.tobytes() for a in inputs]
-    for way in few(kind, shape, masked):
-        with noted(way):
-            using = settings(problem, WAYS[way], mask)
-            with going(WAYS[way], problem):
-                found = unroll.forward(x, state, weights, using)
-                kept = list(arrays_in(found.kept))
-                frozen = [found.outputs, *found.final, *kept]
-                copies = [a.tobytes() for a in frozen]
-                assert all(a.flags.writeable for a in [found.outputs, *found.final])
-                for a in frozen:
-                    a.flags.writeable = False
-                arguments = d_outputs, d_final, found.kept, x, weights, using, all_wanted(weights)
-                g = unroll.backward(*arguments)
-                again = unroll.backward(*arguments)
-            compare(again, g, atol=0)
+    for way in few(problem):
+        using = settings(problem, WAYS[way], mask)
+        with noted(way), going(WAYS[way], problem):
+            found = unroll.forward(x, state, weights, using)
+            kept = list(arrays_in(found.kept))
+            frozen = [found.outputs, *found.final, *kept]
+            copies = [a.tobytes() for a in frozen]
+            assert all(a.flags.writeable for a in [found.outputs, *found.final])
+            for a in frozen:
+                a.flags.writeable = False
+            arguments = d_outputs, d_final, found.kept, x, weights, using, all_wanted(weights)
+            g = unroll.backward(*arguments)
+            compare(unroll.backward(*arguments), g, atol=0)
             assert before == [a.tobytes() for a in inputs]
             assert copies == [a.tobytes() for a in frozen]
             results = [found.outputs, *found.final, *(a for a in flat(g).values() if a is not None)]
             for i, a in enumerate(results):
-                others = [*inputs, *results[:i], *results[i + 1 :]]
-                assert not any(np.shares_memory(a, b) for b in others)
+                assert not any(np.shares_memory(a, b) for b in [*inputs, *results[:i], *results[i + 1 :]])
                 assert a.flags.writeable or i <= len(state)
-            for a in results[1 + len(state) :]:  # the outputs may be kept: they are the states
-                assert not any(np.shares_memory(a, b) for b in kept)
-            for a in results[1 : 1 + len(state)]:
+            for a in results[1:]:  # the outputs may be kept: they are the states
                 assert not any(np.shares_memory(a, b) for b in kept)
 
 
-@kinds
-@pytest.mark.parametrize("masked", [False, True], ids=["", "masked"])
-@pytest.mark.parametrize("shape", ["N=1", "all differ", "several to a row"])
-def test_two_unrolls_share_no_memory(kind, shape, masked):
+@pairs(shape=THREE, reverse=(False,))
+def test_two_unrolls_share_no_memory(problem):
     """What the first has returned and kept is not touched by the second, nor by its backward."""
-    problem = Problem(kind, shape, masked=masked)
     known = given(problem)
     other = known._replace(x=-known.x, state=[-s for s in known.state], d_outputs=2 * known.d_outputs)
-    for way in few(kind, shape, masked):
-        with noted(way):
-            using = settings(problem, WAYS[way], known.mask)
-            with going(WAYS[way], problem):
-                found, backs = [], []
-                for arrays in (known, other, known):
-                    found.append(unroll.forward(arrays.x, arrays.state, arrays.weights, using))
-                first = [a.copy() for a in (found[0].outputs, *found[0].final)]
-                for f, a in zip(found, (known, other, known), strict=True):
-                    wanted = all_wanted(a.weights)
-                    g = unroll.backward(a.d_outputs, a.d_final, f.kept, a.x, a.weights, using, wanted)
-                    backs.append((g, [b.copy() for b in flat(g).values() if b is not None]))
-            one, _, three = (everything(f, g) for f, (g, _) in zip(found, backs, strict=True))
-            for name, a in one.items():
-                np.testing.assert_array_equal(a, three[name], err_msg=name)
-                assert not np.shares_memory(a, three[name]), name
-            for a, b in zip(first, (found[0].outputs, *found[0].final), strict=True):
-                np.testing.assert_array_equal(a, b)
-            for g, copies in backs:
-                for a, b in zip((a for a in flat(g).values() if a is not None), copies, strict=True):
-                    np.testing.assert_array_equal(a, b)
-            own = list(arrays_in(found[0].kept))
+    for way in few(problem):
+        using, made, copies = settings(problem, WAYS[way], known.mask), [], []
+        with noted(way), going(WAYS[way], problem):
+            found = [unroll.forward(a.x, a.state, a.weights, using) for a in (known, other, known)]
+            for f, a in zip(found, (known, other, known), strict=True):
+                wanted = all_wanted(a.weights)
+                g = unroll.backward(a.d_outputs, a.d_final, f.kept, a.x, a.weights, using, wanted)
+                made.append(everything(f, g))
+                copies.append({name: b.copy() for name, b in made[-1].items()})
+            for now, then in zip(made, copies, strict=True):
+                for name, a in now.items():
+                    np.testing.assert_array_equal(a, then[name], err_msg=name)
+            for name, a in made[0].items():
+                np.testing.assert_array_equal(a, made[2][name], err_msg=name)
+                assert not np.shares_memory(a, made[2][name]), name
             given_in = list(arrays_in(list(known)))
-            for a, b in itertools.product(own, arrays_in(found[2].kept)):
+            for a, b in itertools.product(arrays_in(found[0].kept), arrays_in(found[2].kept)):
                 if np.shares_memory(a, b):  # what was given to both is the same, of course
                     assert any(np.shares_memory(a, c) for c in given_in)
 
 
-@kinds
-@pytest.mark.parametrize("masked", [False, True], ids=["", "masked"])
-@pytest.mark.parametrize("shape", ["N=1", "all differ", "several to a row", "few lengths"])
-def test_without_a_backward_to_come_the_values_are_the_same_and_nothing_is_kept(kind, shape, masked):
-    problem = Problem(kind, shape, masked=masked)
+@pairs(shape=(*THREE, "few lengths"), reverse=(False,))
+def test_without_a_backward_to_come_the_values_are_the_same_and_nothing_is_kept(problem):
     x, state, weights, mask, _, _ = given(problem)
-    for way in ways_for(kind, shape, masked):
-        with noted(way):
-            using = settings(problem, WAYS[way], mask)
-            with going(WAYS[way], problem):
-                one = unroll.forward(x, state, weights, using)
-                two = unroll.forward(x, state, weights, using, keep=False)
+    for way in ways_for(problem.kind, problem.shape, problem.masked):
+        using = settings(problem, WAYS[way], mask)
+        with noted(way), going(WAYS[way], problem):
+            one = unroll.forward(x, state, weights, using)
+            two = unroll.forward(x, state, weights, using, keep=False)
             for a, b in zip((one.outputs, *one.final), (two.outputs, *two.final), strict=True):
                 np.testing.assert_array_equal(a, b)
             assert list(arrays_in(one.kept))
@@ -972,41 +873,18 @@ def test_without_a_backward_to_come_the_values_are_the_same_and_nothing_is_kept(
 
 
 @kinds
-@pytest.mark.parametrize("shape", ["all differ", "several to a row"])
-def test_segments_keep_one_state_each(kind, shape):
-    problem = Problem(kind, shape)
-    x, state, weights, _, _, _ = given(problem)
-    (kept,) = unroll.forward(x, state, weights, settings(problem, WAYS["segments of 2"])).kept
-    assert len(kept) > 1
-    for piece in kept:
-        assert piece.hs.shape[0] == 1
-        assert piece.hs.base is None
-        assert piece.own is None
-
-
-@kinds
-def test_segments_save_memory(kind):
-    """√T of T steps: a fraction of what is kept otherwise, of which outputs and x are no part."""
-    T, N, D, H = 64, 8, 2, 16
-    rng = np.random.default_rng(0)
-    _, G, S, _ = KINDS[kind]
-    x, state = rng.standard_normal((T, N, D)), [rng.standard_normal((N, H)) for _ in range(S)]
-    weights = Weights(rng.standard_normal((D, G * H)), rng.standard_normal((H, G * H)))
-    sizes = []
-    for segment, keep in [(None, True), (8, True), (None, False)]:
-        using = unroll.Settings(KINDS[kind].cell, segment=segment)
-        with going(PLAIN, Problem(kind, "all differ")):
-            unroll.forward(x, state, weights, using, keep)  # the scratch is there now
-            gc.collect()
-            tracemalloc.start()
-            found = unroll.forward(x, state, weights, using, keep)
-            sizes.append(tracemalloc.get_traced_memory()[0])
-            tracemalloc.stop()
-        del found
-    whole, segments, none = sizes
-    assert none <= segments < none + 0.4 * T * N * H * 8
-    if kind != "elman":  # whose outputs are all that it needs
-        assert whole > none + 0.9 * T * N * H * 8
+def test_segments_keep_one_state_each(kind):
+    """Of memory of its own: a view would keep all the states alive."""
+    for shape in ("all differ", "several to a row"):
+        problem = Problem(kind, shape)
+        x, state, weights, _, _, _ = given(problem)
+        (kept,) = unroll.forward(x, state, weights, settings(problem, WAYS["segments of 2"])).kept
+        assert len(kept) > 1
+        for piece in kept:
+            assert piece.hs.shape[0] == 1
+            assert piece.own is piece.fed is None
+            for a in (piece.hs, *piece.extras):
+                assert (a if a.base is None else a.base).nbytes <= state[0].nbytes
 
 
 class Token:
@@ -1029,7 +907,6 @@ class Watched(Own):
         return super().step_backward(d_state, kept[0])
 
     def alive(self):
-        gc.collect()
         return sum(token() is not None for token in self.tokens)
 
 
@@ -1171,53 +1048,3 @@ def test_an_unroll_within_an_unroll_has_scratch_of_its_own(shape):
         g = unroll.backward(known.d_outputs, known.d_final, found.kept, known.x, known.weights, using, wanted)
     for (name, a), b in zip(everything(found, g).items(), everything(*run(problem)).values(), strict=True):
         np.testing.assert_array_equal(a, b, err_msg=name)
-
-
-# --- longer ones ------------------------------------------------------------------------------------------------------
-
-
-@directions
-@kinds
-@pytest.mark.parametrize("seed", range(2))
-def test_many_sequences_are_as_one_by_one(kind, seed, reverse):
-    """Random lengths, many lanes, several chunks: each sequence has the numbers that it has alone."""
-    rng = np.random.default_rng(seed)
-    N, T, D, H = [(40, 20, 2, 3), (30, 30, 3, 2)][seed]
-    lengths = rng.integers(1, T + 1, N) if seed % 2 else np.minimum(1 + rng.geometric(0.15, N), T)
-    _, G, S, b_hn = KINDS[kind]
-    weights = Weights(*(rng.standard_normal(size) / 2 for size in ((D, G * H), (H, G * H), (G * H,))))
-    if b_hn:
-        weights = weights._replace(b_hn=rng.standard_normal(H))
-    x, v = rng.standard_normal((T, N, D)), rng.standard_normal((T, N, H))
-    state, u = ([rng.standard_normal((N, H)) for _ in range(S)] for _ in range(2))
-    wanted = all_wanted(weights)
-    start = (lengths - 1 if reverse else 0) * N + np.arange(N)
-    cell = KINDS[kind].cell
-    sums: dict[str, Any] = {}
-    alone = []
-    for n, length in enumerate(lengths):
-        rows = slice(n, n + 1)
-        using = unroll.Settings(cell, reverse)
-        one = x[:length, rows], [s[rows] for s in state]
-        found = unroll.forward(*one, weights, using)
-        back = [d[rows] for d in u]
-        g = unroll.backward(v[:length, rows], back, found.kept, one[0], weights, using, wanted)
-        alone.append((found, g))
-        for name in Weights._fields:
-            if getattr(g, name) is not None:
-                sums[name] = sums.get(name, 0) + getattr(g, name)
-    for worth, block, segment in [(0, 8, None), (40, 8, None), (1e9, 4, None), (0, 2, 7), (40, 8, 5)]:
-        stride = -N if reverse else N
-        plan = lanes.pack(start, lengths, stride, T * N, worth, block=block, segment=segment)
-        using = unroll.Settings(cell, reverse, plan, segment=segment)
-        found = unroll.forward(x, state, weights, using)
-        g = unroll.backward(v, u, found.kept, x, weights, using, wanted)
-        for n, (length, (one, back)) in enumerate(zip(lengths, alone, strict=True)):
-            at = (slice(length), slice(n, n + 1))
-            near(found.outputs[at], one.outputs, 1e-13)
-            near(g.x[at], back.x, 1e-12 * max(1, np.abs(back.x).max()))
-            pairs = [*zip(found.final, one.final, strict=True), *zip(g.state, back.state, strict=True)]
-            for a, b in pairs:
-                near(a[n : n + 1], b, 1e-12 * max(1, np.abs(b).max()))
-        for name, total in sums.items():
-            near(getattr(g, name), total, 1e-12 * np.abs(total).max(), name)
