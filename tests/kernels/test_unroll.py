@@ -12,10 +12,12 @@ from notes import noted
 from pairwise import pairwise
 
 from minirnn import textbook
-from minirnn.kernels import columns, falling, lanes, scratch, unroll
+from minirnn.kernels import columns, elman, falling, hoisted, joined, lanes, scratch, unroll
 from minirnn.kernels.cells import ACTIVATIONS, Activation
 from minirnn.kernels.falling import FallingWork
 from minirnn.kernels.gru import GRU, GRUResetBefore
+from minirnn.kernels.hoisted import HoistedBackward, HoistedForward
+from minirnn.kernels.joined import JoinedBackward, JoinedForward
 from minirnn.kernels.layout import Weights
 from minirnn.kernels.lstm import LSTM
 from minirnn.kernels.simple import Custom, Elman
@@ -109,6 +111,9 @@ class Way(NamedTuple):
     run: Any = None
     block: int = 8
     worth: float = 20
+    elman: bool = False  # by kernels/elman.py, in these forms
+    forth: Any = None
+    back: Any = None
 
 
 PLAIN = Way()
@@ -162,21 +167,27 @@ LANES = {
     "falling in segments of 2": Way(falling=True, segment=2),
     "falling in segments of 3, in chunks of 1": Way(falling=True, segment=3, chunk=1),
 }
-WAYS = STEPS | PARTS | LANES
-
-
-def ways_for(kind, shape, masked=False):
-    """Return the ways that are different ones here."""
-    found = STEPS | (PARTS if SHAPES[shape].rows is None else LANES)
-    plain = kind.startswith("elman") and not masked
-    return [
-        name
-        for name, way in found.items()
-        if (plain or not way.falling)
-        and (kind.startswith("gru") or way.joined is None or way.parts > 1)
-        and (SHAPES[shape].N > 1 or way.parts == 1)
-        and (SHAPES[shape].T > 1 or not (way.chunk or way.segment or way.slopes) or way.parts > 1)
-    ]
+HOISTED = {"elman": True, "forth": HoistedForward, "back": HoistedBackward}
+JOINED = HOISTED | {"forth": JoinedForward}  # backward in the joined form is for N = 1
+ELMANS_OWN = {
+    "Elman's own": Way(elman=True),
+    "hoisted": Way(**HOISTED),
+    "joined": Way(elman=True, forth=JoinedForward, back=JoinedBackward),
+    "joined forward": Way(**JOINED),
+    "hoisted in chunks": Way(**HOISTED, chunk=2),
+    "joined in chunks": Way(elman=True, forth=JoinedForward, back=JoinedBackward, chunk=2),
+    "joined forward in chunks": Way(**JOINED, chunk=2),
+    "remat of one": Way(elman=True, segment=1),
+    "remat": Way(**HOISTED, segment=2),
+    "remat, joined": Way(**JOINED, segment=3),
+    "remat of more than all": Way(elman=True, segment=9),
+    "remat in chunks": Way(**HOISTED, chunk=2, segment=3),
+    "Elman's own in 2 parts": Way(elman=True, parts=2),
+    "hoisted, 3 parts at once": Way(**HOISTED, parts=3, run=threads.at_once),
+    "all of it, hoisted": Way(**HOISTED, chunk=1, segment=2, parts=2, run=threads.at_once),
+    "all of it, joined": Way(**JOINED, chunk=1, segment=2, parts=2, run=threads.at_once),
+}
+WAYS = STEPS | PARTS | LANES | ELMANS_OWN
 
 
 class Problem(NamedTuple):
@@ -187,6 +198,21 @@ class Problem(NamedTuple):
     bias: bool = True
     reverse: bool = False
     masked: bool = False
+
+
+def ways_for(problem):
+    """Return the ways that are different ones here."""
+    T, N, *_, rows = SHAPES[problem.shape]
+    plain = problem.kind.startswith("elman") and not problem.masked
+    return [
+        name
+        for name, way in (STEPS | (PARTS | ELMANS_OWN if rows is None else LANES)).items()
+        if (plain or not (way.falling or way.elman))
+        and (problem.kind.startswith("gru") or way.joined is None or way.parts > 1)
+        and (N > 1 or way.parts == 1)
+        and (N == 1 or way.back is not JoinedBackward)
+        and (T > 1 or not (way.chunk or way.segment or way.slopes) or way.parts > 1)
+    ]
 
 
 class Given(NamedTuple):
@@ -230,6 +256,8 @@ def given(problem, dtype="float64"):
 
     def draw(*size, scale=1.0):
         array = (rng.standard_normal(size) * scale).astype(dtype)
+        if (T, N, D, H) == (1, 1, 1, 1):
+            array = np.abs(array)  # a single rectifier that is off would have nothing to compare
         array.flags.writeable = False  # writing into an input or into a gradient handed in raises from here on
         return array
 
@@ -272,13 +300,13 @@ def falling_plan(shape, reverse):
 
 def settings(problem, way=PLAIN, mask=None, **options):
     _, N, _, _, rows = SHAPES[problem.shape]
-    cell, more = ALL_KINDS[problem.kind].cell, mask is not None or options.get("clip") is not None
+    options = {"cell": ALL_KINDS[problem.kind].cell} | options
+    more = mask is not None or options.get("clip") is not None
     found = packed(problem.shape, problem.reverse, way.worth, way.block, way.segment)
-    if rows is not None and way.falling and unroll.falls(cell, more):
+    if rows is not None and way.falling and unroll.falls(options["cell"], more):
         found = falling_plan(problem.shape, problem.reverse)
-    split = {"parts": min(way.parts, N), "run": way.run}
-    rest = {"reverse": problem.reverse, "mask": mask, "segment": way.segment} | split | options
-    return unroll.Settings(cell, lanes=found, **rest)
+    rest = {"reverse": problem.reverse, "mask": mask, "segment": way.segment}
+    return unroll.Settings(lanes=found, parts=min(way.parts, N), run=way.run, **rest, **options)
 
 
 @contextmanager
@@ -288,13 +316,16 @@ def going(way, problem):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scratch, "_shelf", scratch._Shelf())
         if way.chunk is not None:
-            for module in (columns, falling):
+            for module in (columns, falling, hoisted, joined):
                 patch.setattr(module, "chunk_length", lambda N, width, dtype: way.chunk)
         if way.slopes is not None:
             width = ALL_KINDS[problem.kind].cell.layout.blocks * H
             patch.setattr(columns, "SLOPES", way.slopes * N * width * 8)  # for fewer lanes, more steps
         if way.joined is not None:
             patch.setattr(columns, "JOINED", way.joined)
+        if way.forth is not None:
+            patch.setattr(elman, "forward_form", lambda N, D, H: way.forth)
+            patch.setattr(elman, "backward_form", lambda N, H: way.back)
         yield
 
 
@@ -302,14 +333,36 @@ def all_wanted(weights):
     return unroll.Wanted(True, *(a is not None for a in weights))
 
 
+def forward(problem, way=PLAIN, arrays=None, keep=True, **options):
+    x, state, weights, mask, _, _ = arrays or given(problem)
+    using = settings(problem, way, mask, **options)
+    if not way.elman:
+        return unroll.forward(x, state, weights, using, keep)
+    W_xh, W_hh, b_h, _ = weights
+    phi, split = using.cell.activation, {"parts": using.parts, "run": way.run}
+    states = elman.forward(x, *state, W_xh, W_hh, b_h, phi, problem.reverse, **split)
+    kept = elman.checkpoints(states, way.segment, b_h, problem.reverse) if way.segment else states
+    final = elman.final(states, problem.reverse).copy()
+    return unroll.Unrolled(elman.outputs(states, problem.reverse), [final], kept)
+
+
+def backward(problem, way, found, arrays=None, wanted=None, **options):
+    x, _, weights, mask, d_outputs, d_final = arrays or given(problem)
+    using, wanted = settings(problem, way, mask, **options), wanted or all_wanted(weights)
+    if not way.elman:
+        return unroll.backward(d_outputs, d_final, found.kept, x, weights, using, wanted)
+    W_xh, W_hh, *_ = weights
+    which = wanted.x, True, wanted.W_xh, wanted.W_hh, wanted.b_h
+    phi, split = using.cell.activation, {"parts": using.parts, "run": way.run}
+    g = elman.backward(d_outputs, *d_final, found.kept, x, W_xh, W_hh, phi, problem.reverse, which, **split)
+    return unroll.Gradients(g.x, [g.h0], g.W_xh, g.W_hh, g.b_h, None)
+
+
 def run(problem, way=PLAIN, arrays=None, wanted=None, **options):
     """Return what forward and backward give."""
-    x, state, weights, mask, d_outputs, d_final = arrays or given(problem)
-    using = settings(problem, way, mask, **options)
     with going(way, problem):
-        found = unroll.forward(x, state, weights, using)
-        g = unroll.backward(d_outputs, d_final, found.kept, x, weights, using, wanted or all_wanted(weights))
-    return found, g
+        found = forward(problem, way, arrays, **options)
+        return found, backward(problem, way, found, arrays, wanted, **options)
 
 
 def flat(g):
@@ -440,18 +493,33 @@ def expected(problem):
     return outputs, final
 
 
+def everything(found, g):
+    """Return the arrays that a caller gets."""
+    named = {"outputs": found.outputs, **{f"final {i}": s for i, s in enumerate(found.final)}}
+    return named | {f"∂ {name}": a for name, a in flat(g).items() if a is not None}
+
+
+def arrays_in(a):
+    """Yield every array in what forward has kept."""
+    if isinstance(a, np.ndarray):
+        yield a
+    elif isinstance(a, dict):
+        yield from arrays_in(list(a.values()))
+    elif isinstance(a, list | tuple):
+        for b in a:
+            yield from arrays_in(b)
+
+
 def name_of(problem):
     kind, shape, bias, reverse, masked = problem
     return ", ".join(filter(None, [kind, shape, "bias" * bias, "reverse" * reverse, "masked" * masked]))
 
 
-def pairs(allowed=lambda point: True, kind=KINDS, masked=(False, True), reverse=(False, True), **settings):
-    """Return a parametrisation by problems, and the settings beside them, in which all pairs of two settings are."""
-    points = pairwise({"kind": kind, "masked": masked, "reverse": reverse, **settings}, allowed=allowed)
+def pairs(reverse=(False, True), **settings):
+    """Parametrise by problems, and what is no part of one, with all pairs of two settings."""
+    points = pairwise({"kind": KINDS, "masked": BOTH, "reverse": reverse, **settings})
     beside = [name for name in settings if name not in Problem._fields]
-    values = [
-        (Problem(**{k: v for k, v in p.items() if k not in beside}), *(p[name] for name in beside)) for p in points
-    ]
+    values = [(Problem(**{k: v for k, v in p.items() if k not in beside}), *(p[k] for k in beside)) for p in points]
     ids = [", ".join([name_of(v[0]), *(getattr(w, "__name__", str(w)) for w in v[1:])]) for v in values]
     return pytest.mark.parametrize(("problem", *beside), values, ids=ids)
 
@@ -466,8 +534,10 @@ def possible(point):
     return not (point["shape"] == "all 1" and point["masked"])
 
 
-GRID = [Problem(**point) for point in pairwise(SETTINGS, allowed=possible)]
-GRID += [Problem(*point) for point in itertools.product(ELMANS, THREE, [True], BOTH)]
+# Elman's cell goes more ways than the others, and its activation is a setting too: all triples.
+ELMAN = {"kind": ["elman", *ELMANS], "shape": [*WHOLE, "several to a row"], "bias": BOTH, "reverse": BOTH}
+GRID = [Problem(**p) for p in [*pairwise(SETTINGS, allowed=possible), *pairwise(ELMAN, strength=3)]]
+GRID = list(dict.fromkeys(GRID))
 
 
 def check(problem):
@@ -476,7 +546,7 @@ def check(problem):
     padding = np.isnan(known.x[..., 0])
     for name, value in flat(exact(problem)).items():
         assert value is None or np.abs(value).max() > 0, f"{name}: nothing to compare"
-    for way in ways_for(problem.kind, problem.shape, problem.masked):
+    for way in ways_for(problem):
         with noted(way):
             found, g = run(problem, WAYS[way])
             near(found.outputs, outputs, 1e-13)
@@ -493,7 +563,7 @@ def test_values_and_every_entry_of_every_gradient_in_every_way(problem):
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL_KINDS)
 @pytest.mark.parametrize("shape", WHOLE | RAGGED)
 def test_all_values_and_every_entry_of_every_gradient_in_all_settings(kind, shape):
     for problem in (Problem(kind, shape, *more) for more in itertools.product(BOTH, repeat=3)):
@@ -570,8 +640,7 @@ def test_a_step_is_the_same_bits_however_many_are_gone_through_at_a_time(kind):
         for way in ("chunks of 1", "chunks of 3", "segments of 2", "slopes one by one"):
             with noted((shape, way)):
                 two, _ = run(Problem(kind, shape), WAYS[way])
-                np.testing.assert_array_equal(one.outputs, two.outputs)
-                for a, b in zip(one.final, two.final, strict=True):
+                for a, b in zip([one.outputs, *one.final], [two.outputs, *two.final], strict=True):
                     np.testing.assert_array_equal(a, b)
 
 
@@ -590,7 +659,6 @@ def step_by_step(problem, largest):
     Of such an unroll the complex step has checked every entry.
     """
     known = given(problem)
-    outputs, _ = expected(problem)
     d_x, d_state = np.zeros_like(known.x), [np.empty_like(s) for s in known.state]
     totals = dict.fromkeys(Weights._fields, 0)
     clips = 0
@@ -602,7 +670,6 @@ def step_by_step(problem, largest):
         for t in steps:
             x_t = known.x[t : t + 1, place.row : place.row + 1]
             found = unroll.forward(x_t, state, known.weights, using)
-            near(found.outputs[0, 0], outputs[t, place.row], 1e-13)
             kept.append((t, x_t, found.kept))
             state = found.final
         d = [u[i : i + 1] for u in known.d_final]
@@ -630,7 +697,7 @@ CLIPPED |= {"one lane, or as few as can be"}
 @pairs(shape=(*THREE, "few lengths"))
 def test_messages_are_clipped_at_every_step(problem):
     exact = step_by_step(problem, 0.4)
-    for way in sorted(CLIPPED & {*ways_for(*problem[:2], problem.masked), "falling"}):
+    for way in sorted(CLIPPED & {*ways_for(problem), "falling"}):
         with noted(way):
             found, g = run(problem, WAYS[way], clip=0.4)
             near(found.outputs, expected(problem)[0], 1e-13)
@@ -648,21 +715,19 @@ def test_what_idles_has_only_numbers_that_stand_in_lane_0_too(reverse, masked):
     Every sequence but the longest ends at 1e308; one more step would be beyond the largest number there is. So would a
     few more steps with the mask of another sequence be.
     """
-    problem = Problem("elman", "idle", reverse=reverse)
+    problem = Problem("elman, identity", "idle", reverse=reverse)
     T, N, D, H, _ = SHAPES["idle"]
-    lengths = np.array([place.length for place in places("idle")])
-    cell, factor = Elman(ACTIVATIONS["identity"]), np.full(N, 10.0)
+    lengths, factor = np.array([place.length for place in places("idle")]), np.full(N, 10.0)
     weights = Weights(np.ones((D, H)), 10 * np.eye(H), np.zeros(H))
     x, mask, end = np.zeros((T, N, D)), None, np.where(lengths < T, 1e308, 1e9)
     if masked:
         mask = np.ones((N, H))
         mask[-1], factor[-1], end[-1] = 1e45, 1e46, 1e200
     state = [(end / factor**lengths)[:, None] * np.ones((N, H))]
+    arrays = Given(x, state, weights, mask, None, [np.full((N, H), 1e-10)])
     for way in LANES:
-        using = settings(problem, WAYS[way], mask)._replace(cell=cell)
-        with noted(way), going(WAYS[way], problem), np.errstate(all="raise"):
-            found = unroll.forward(x, state, weights, using)
-            g = unroll.backward(None, [np.full((N, H), 1e-10)], found.kept, x, weights, using, all_wanted(weights))
+        with noted(way), np.errstate(all="raise"):
+            found, g = run(problem, WAYS[way], arrays)
             np.testing.assert_allclose(found.final[0], end[:, None] * np.ones(H), rtol=1e-12)
             for name, a in flat(g).items():
                 assert a is None or np.isfinite(a).all(), name
@@ -670,11 +735,11 @@ def test_what_idles_has_only_numbers_that_stand_in_lane_0_too(reverse, masked):
 
 # --- what is absent, and what is not wanted ---------------------------------------------------------------------------
 
-FEW = ["as it comes", "segments of 2", "2 parts at once", "falling", "idling lanes", "blocks of 2, cut"]
+FEW = {"as it comes", "segments of 2", "2 parts at once", "falling", "idling lanes", "blocks of 2, cut"}
 
 
 def few(problem):
-    return [way for way in FEW if way in ways_for(problem.kind, problem.shape, problem.masked)]
+    return [way for way in ways_for(problem) if way in FEW or WAYS[way].elman]
 
 
 @pairs(shape=THREE)
@@ -714,12 +779,6 @@ def test_only_what_is_wanted_is_computed_and_it_does_not_change(problem):
 # --- dtypes, memory, and what may not be touched ----------------------------------------------------------------------
 
 
-def everything(found, g):
-    """Return the arrays that a caller gets."""
-    named = {"outputs": found.outputs, **{f"final {i}": s for i, s in enumerate(found.final)}}
-    return named | {f"∂ {name}": a for name, a in flat(g).items() if a is not None}
-
-
 @pairs(shape=THREE, clip=(None, 0.4))
 def test_float32_stays_float32(problem, clip):
     for way in few(problem):
@@ -747,57 +806,30 @@ def batch_first(a):
     return np.ascontiguousarray(a.swapaxes(0, 1)).swapaxes(0, 1) if a.ndim > 1 else a
 
 
-@pairs(shape=THREE, order=(fortran, strided, batch_first))
-def test_any_memory_order_will_do(problem, order):
-    known = given(problem)
+def no_strides(a):
+    """Return its first entry over and over, as the gradient of a sum may be."""
+    return np.broadcast_to(a[:1], a.shape)
 
-    def turned(a):
-        if isinstance(a, list):
-            return [turned(b) for b in a]
+
+@pairs(shape=THREE, order=(fortran, strided, batch_first, no_strides))
+def test_any_memory_order_will_do(problem, order):
+    def turned(a, order=order):
+        if isinstance(a, list | Weights):
+            found = [turned(b, order) for b in a]
+            return Weights(*found) if isinstance(a, Weights) else found
         if a is None:
             return None
         found = order(a).view()
         found.flags.writeable = False
         return found
 
-    weights = Weights(*map(turned, known.weights))
-    other = Given(*(weights if a is known.weights else turned(a) for a in known))
+    other = Given(*map(turned, given(problem)))
+    known = Given(*(turned(a, np.array) for a in other))
     for way in few(problem):
         with noted(way):
-            one, two = everything(*run(problem, WAYS[way])), everything(*run(problem, WAYS[way], other))
+            one, two = (everything(*run(problem, WAYS[way], arrays)) for arrays in (known, other))
             for name, a in one.items():
                 near(two[name], a, 1e-13 * max(1, np.abs(a).max()), name)
-
-
-@kinds
-def test_gradients_of_no_strides_will_do(kind):
-    """As that of a sum may be."""
-    problem = Problem(kind, "all differ")
-    known = given(problem)
-    d_outputs = np.broadcast_to(known.d_outputs[:1, :1], known.d_outputs.shape)
-    d_final = [np.broadcast_to(d[:1], d.shape) for d in known.d_final]
-    state = [np.broadcast_to(s[:1], s.shape) for s in known.state]
-    broadcast = known._replace(d_outputs=d_outputs, d_final=d_final, state=state)
-    copies = known._replace(
-        d_outputs=d_outputs.copy(), d_final=[d.copy() for d in d_final], state=[s.copy() for s in state]
-    )
-    for way in few(problem):
-        with noted(way):
-            one, two = (run(problem, WAYS[way], arrays) for arrays in (broadcast, copies))
-            for (name, a), b in zip(everything(*one).items(), everything(*two).values(), strict=True):
-                near(a, b, 1e-13 * max(1, np.abs(a).max()), name)
-                assert a.flags.writeable
-
-
-def arrays_in(a):
-    """Yield every array in what forward has kept."""
-    if isinstance(a, np.ndarray):
-        yield a
-    elif isinstance(a, dict):
-        yield from arrays_in(list(a.values()))
-    elif isinstance(a, list | tuple):
-        for b in a:
-            yield from arrays_in(b)
 
 
 @pairs(shape=THREE)
@@ -806,28 +838,26 @@ def test_nothing_is_written_into_and_every_result_is_new(problem):
 
     Backward may be called again: it must not use up what forward kept.
     """
-    x, state, weights, mask, d_outputs, d_final = known = given(problem)
-    inputs = list(arrays_in(list(known)))
+    inputs = list(arrays_in(list(given(problem))))
     before = [a.tobytes() for a in inputs]
-    for way in few(problem):
-        using = settings(problem, WAYS[way], mask)
-        with noted(way), going(WAYS[way], problem):
-            found = unroll.forward(x, state, weights, using)
-            kept = list(arrays_in(found.kept))
+    for name in few(problem):
+        way = WAYS[name]
+        with noted(name), going(way, problem):
+            found = forward(problem, way)
+            kept = [a for a in arrays_in(found.kept) if not any(a is b for b in inputs)]
             frozen = [found.outputs, *found.final, *kept]
             copies = [a.tobytes() for a in frozen]
             assert all(a.flags.writeable for a in [found.outputs, *found.final])
             for a in frozen:
                 a.flags.writeable = False
-            arguments = d_outputs, d_final, found.kept, x, weights, using, all_wanted(weights)
-            g = unroll.backward(*arguments)
-            compare(unroll.backward(*arguments), g, atol=0)
+            g = backward(problem, way, found)
+            compare(backward(problem, way, found), g, atol=0)
             assert before == [a.tobytes() for a in inputs]
             assert copies == [a.tobytes() for a in frozen]
-            results = [found.outputs, *found.final, *(a for a in flat(g).values() if a is not None)]
+            results = list(everything(found, g).values())
             for i, a in enumerate(results):
                 assert not any(np.shares_memory(a, b) for b in [*inputs, *results[:i], *results[i + 1 :]])
-                assert a.flags.writeable or i <= len(state)
+                assert a.flags.writeable or i <= len(found.final)
             for a in results[1:]:  # the outputs may be kept: they are the states
                 assert not any(np.shares_memory(a, b) for b in kept)
 
@@ -837,22 +867,18 @@ def test_two_unrolls_share_no_memory(problem):
     """What the first has returned and kept is not touched by the second, nor by its backward."""
     known = given(problem)
     other = known._replace(x=-known.x, state=[-s for s in known.state], d_outputs=2 * known.d_outputs)
-    for way in few(problem):
-        using, made, copies = settings(problem, WAYS[way], known.mask), [], []
-        with noted(way), going(WAYS[way], problem):
-            found = [unroll.forward(a.x, a.state, a.weights, using) for a in (known, other, known)]
-            for f, a in zip(found, (known, other, known), strict=True):
-                wanted = all_wanted(a.weights)
-                g = unroll.backward(a.d_outputs, a.d_final, f.kept, a.x, a.weights, using, wanted)
-                made.append(everything(f, g))
-                copies.append({name: b.copy() for name, b in made[-1].items()})
-            for now, then in zip(made, copies, strict=True):
-                for name, a in now.items():
-                    np.testing.assert_array_equal(a, then[name], err_msg=name)
-            for name, a in made[0].items():
-                np.testing.assert_array_equal(a, made[2][name], err_msg=name)
-                assert not np.shares_memory(a, made[2][name]), name
-            given_in = list(arrays_in(list(known)))
+    given_in = list(arrays_in(list(known)))
+    for name in few(problem):
+        way, made, copies = WAYS[name], [], []
+        with noted(name), going(way, problem):
+            found = [forward(problem, way, arrays) for arrays in (known, other, known)]
+            for f, arrays in zip(found, (known, other, known), strict=True):
+                made.append(everything(f, backward(problem, way, f, arrays)))
+                copies.append({what: a.copy() for what, a in made[-1].items()})
+            for what, a in made[0].items():
+                np.testing.assert_array_equal(a, copies[0][what], err_msg=what)
+                np.testing.assert_array_equal(a, made[2][what], err_msg=what)
+                assert not np.shares_memory(a, made[2][what]), what
             for a, b in itertools.product(arrays_in(found[0].kept), arrays_in(found[2].kept)):
                 if np.shares_memory(a, b):  # what was given to both is the same, of course
                     assert any(np.shares_memory(a, c) for c in given_in)
@@ -860,71 +886,58 @@ def test_two_unrolls_share_no_memory(problem):
 
 @pairs(shape=(*THREE, "few lengths"), reverse=(False,))
 def test_without_a_backward_to_come_the_values_are_the_same_and_nothing_is_kept(problem):
-    x, state, weights, mask, _, _ = given(problem)
-    for way in ways_for(problem.kind, problem.shape, problem.masked):
-        using = settings(problem, WAYS[way], mask)
-        with noted(way), going(WAYS[way], problem):
-            one = unroll.forward(x, state, weights, using)
-            two = unroll.forward(x, state, weights, using, keep=False)
-            for a, b in zip((one.outputs, *one.final), (two.outputs, *two.final), strict=True):
-                np.testing.assert_array_equal(a, b)
-            assert list(arrays_in(one.kept))
-            assert not list(arrays_in(two.kept))
+    for name in ways_for(problem):
+        way = WAYS[name]
+        if not way.elman:
+            with noted(name), going(way, problem):
+                one, two = forward(problem, way), forward(problem, way, keep=False)
+                for a, b in zip((one.outputs, *one.final), (two.outputs, *two.final), strict=True):
+                    np.testing.assert_array_equal(a, b)
+                assert list(arrays_in(one.kept))
+                assert not list(arrays_in(two.kept))
 
 
 @kinds
 def test_segments_keep_one_state_each(kind):
     """Of memory of its own: a view would keep all the states alive."""
     for shape in ("all differ", "several to a row"):
-        problem = Problem(kind, shape)
-        x, state, weights, _, _, _ = given(problem)
-        (kept,) = unroll.forward(x, state, weights, settings(problem, WAYS["segments of 2"])).kept
+        (kept,) = forward(Problem(kind, shape), WAYS["segments of 2"]).kept
         assert len(kept) > 1
         for piece in kept:
             assert piece.hs.shape[0] == 1
             assert piece.own is piece.fed is None
             for a in (piece.hs, *piece.extras):
-                assert (a if a.base is None else a.base).nbytes <= state[0].nbytes
-
-
-class Token:
-    """Something that can be watched."""
+                assert (a if a.base is None else a.base).nbytes <= piece.first[0].nbytes
 
 
 class Watched(Own):
-    """Keeps what can be watched, beside what `Own` keeps."""
+    """Says how many of the arrays that it has kept are there."""
 
     def __init__(self):
-        self.tokens = []
+        self.kept = []
 
     def step(self, z, h, m):
-        token = Token()
-        self.tokens.append(weakref.ref(token))
         state, kept = super().step(z, h, m)
-        return state, (kept, token)
-
-    def step_backward(self, d_state, kept):
-        return super().step_backward(d_state, kept[0])
+        self.kept.append(weakref.ref(kept[0]))
+        return state, kept
 
     def alive(self):
-        return sum(token() is not None for token in self.tokens)
+        return sum(array() is not None for array in self.kept)
 
 
 @pytest.mark.parametrize("shape", ["all differ", "several to a row"])
 def test_what_a_cell_keeps_lives_as_long_as_what_forward_returned(shape):
     """And no longer: without a backward to come, or with segments, it is gone when forward is done."""
     problem = Problem("own", shape)
-    known = given(problem)
-    for way in ("as it comes", "segments of 2"):
-        watched = Watched()
-        using = settings(problem, WAYS[way])._replace(cell=Custom(watched))
-        with noted(way), going(WAYS[way], problem):
-            unroll.forward(known.x, known.state, known.weights, using, keep=False)
+    for name in ("as it comes", "segments of 2"):
+        watched, way = Watched(), WAYS[name]
+        cell = Custom(watched)
+        with noted(name), going(way, problem):
+            forward(problem, way, keep=False, cell=cell)
             assert watched.alive() == 0
-            found = unroll.forward(known.x, known.state, known.weights, using)
-            assert (watched.alive() > 0) == (way == "as it comes")
-            wanted = all_wanted(known.weights)
-            unroll.backward(known.d_outputs, known.d_final, found.kept, known.x, known.weights, using, wanted)
+            found = forward(problem, way, cell=cell)
+            assert (watched.alive() > 0) == (way == PLAIN)
+            backward(problem, way, found, cell=cell)
             del found
             assert watched.alive() == 0
 
@@ -958,58 +971,55 @@ class Failing(Own):
 
 @pytest.mark.parametrize("what", ["step", "step_backward"])
 @pytest.mark.parametrize(
-    ("shape", "way"),
+    ("shape", "name"),
     [
         *(("all differ", way) for way in ("as it comes", "segments of 2", "2 parts", "2 parts at once")),
         *(("several to a row", way) for way in ("as it comes", "segments of 2", "blocks of 2, cut")),
     ],
 )
-def test_an_error_in_the_middle_leaves_nothing_behind(shape, way, what):
+def test_an_error_in_the_middle_leaves_nothing_behind(shape, name, what):
     """The scratch that was in use is not used again, and the next call gets the right numbers."""
-    problem, failing = Problem("own", shape), Failing()
-    known = given(problem)
-    using = settings(problem, WAYS[way])._replace(cell=Custom(failing))
+    problem, failing, way = Problem("own", shape), Failing(), WAYS[name]
+    cell, kind = Custom(failing), columns.Forward if what == "step" else columns.Backward
 
     def both():
-        found = unroll.forward(known.x, known.state, known.weights, using)
-        wanted = all_wanted(known.weights)
-        return found, unroll.backward(known.d_outputs, known.d_final, found.kept, known.x, known.weights, using, wanted)
+        found = forward(problem, way, cell=cell)
+        return everything(found, backward(problem, way, found, cell=cell))
 
-    with going(WAYS[way], problem):
-        expected = everything(*both())
+    def on_the_shelf():
+        return {id(work) for work in scratch._shelf.kept.values() if isinstance(work, kind)}
+
+    with going(way, problem):
+        expected = both()
         for calls in (1, 3, 4):
-            kind = columns.Forward if what == "step" else columns.Backward
-            on_the_shelf = {id(w) for w in scratch._shelf.kept.values() if isinstance(w, kind)}
+            before = on_the_shelf()
             failing.arm(what, calls)
             with pytest.raises(ArithmeticError, match="in the middle"):
                 both()
-            left = {id(w) for w in scratch._shelf.kept.values() if isinstance(w, kind)}
-            if WAYS[way].run is None:  # of the threads one may have failed, and this one not
-                assert left < on_the_shelf or not left
+            if way.run is None:  # of the threads one may have failed, and this one not
+                assert on_the_shelf() < before or not on_the_shelf()
             failing.arm(None, 0)
-            for name, a in everything(*both()).items():
-                np.testing.assert_array_equal(a, expected[name], err_msg=name)
+            for result, a in both().items():
+                np.testing.assert_array_equal(a, expected[result], err_msg=result)
 
 
 def test_an_error_in_one_of_two_threads_is_raised_when_both_have_ended():
-    problem, failing = Problem("own", "all differ"), Failing()
-    known, running = given(problem), []
+    failing, running = Failing(), []
 
     def at_once(tasks):
-        def noted(task):
+        def watched(task):
             running.append(task)
             try:
                 return task()
             finally:
                 running.remove(task)
 
-        return threads.at_once([functools.partial(noted, task) for task in tasks])
+        return threads.at_once([functools.partial(watched, task) for task in tasks])
 
-    using = settings(problem, Way(parts=2, run=at_once))._replace(cell=Custom(failing))
     for calls in range(1, 11):
         failing.arm("step", calls)
         with pytest.raises(ArithmeticError):
-            unroll.forward(known.x, known.state, known.weights, using)
+            forward(Problem("own", "all differ"), Way(parts=2, run=at_once), cell=Custom(failing))
         assert not running
 
 
@@ -1017,34 +1027,81 @@ def test_an_error_in_one_of_two_threads_is_raised_when_both_have_ended():
 def test_an_unroll_within_an_unroll_has_scratch_of_its_own(shape):
     """A cell that unrolls another layer of the same shape, as nobody should: the numbers are right all the same."""
     problem = Problem("own", shape)
-    known = given(problem)
+    other = given(problem)._replace(x=-given(problem).x)
 
     class Nested(Own):
-        def inner(self):
-            other = settings(problem)._replace(cell=cell)
-            active, self.active = self.active, False
-            found = unroll.forward(-known.x, known.state, known.weights, other)
-            wanted = all_wanted(known.weights)
-            unroll.backward(known.d_outputs, known.d_final, found.kept, -known.x, known.weights, other, wanted)
-            self.active = active
-
         active = True
 
+        def inner(self):
+            active, self.active = self.active, False
+            if active:
+                backward(problem, PLAIN, forward(problem, PLAIN, other, cell=cell), other, cell=cell)
+            self.active = active
+
         def step(self, z, *state):
-            if self.active:
-                self.inner()
+            self.inner()
             return super().step(z, *state)
 
         def step_backward(self, d_state, kept):
-            if self.active:
-                self.inner()
+            self.inner()
             return super().step_backward(d_state, kept)
 
     cell = Custom(Nested())  # the same one within, so that the scratch would fit
-    using = settings(problem)._replace(cell=cell)
-    with going(PLAIN, problem):
-        found = unroll.forward(known.x, known.state, known.weights, using)
-        wanted = all_wanted(known.weights)
-        g = unroll.backward(known.d_outputs, known.d_final, found.kept, known.x, known.weights, using, wanted)
-    for (name, a), b in zip(everything(found, g).items(), everything(*run(problem)).values(), strict=True):
+    found = everything(*run(problem, cell=cell))
+    for (name, a), b in zip(found.items(), everything(*run(problem)).values(), strict=True):
         np.testing.assert_array_equal(a, b, err_msg=name)
+
+
+# --- Elman's own kernel -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reverse", BOTH)
+def test_where_elmans_states_and_their_checkpoints_lie(reverse):
+    x, state, (W_xh, W_hh, b_h, _), *_ = given(Problem("elman", "all differ"))
+    states = elman.forward(x, *state, W_xh, W_hh, b_h, ACTIVATIONS["tanh"], reverse)
+    outputs, previous = elman.outputs(states, reverse), elman.previous(states, reverse)
+    assert states.shape == (6, 4, 3)
+    assert outputs.flags.c_contiguous
+    assert previous.flags.c_contiguous
+    assert np.shares_memory(outputs, states)
+    np.testing.assert_array_equal(elman.final(states, reverse), outputs[0 if reverse else 4])
+    for length, first in ((2, [0, 2, 4]), (5, [0])):  # no segment begins after the last step
+        kept = elman.checkpoints(states, length, b_h, reverse)
+        np.testing.assert_array_equal(kept.states, (states[::-1] if reverse else states)[first])
+        assert not np.shares_memory(kept.states, states)
+
+
+def test_elmans_remat_runs_the_same_steps_again_bit_for_bit():
+    """So the gradients are the same bits too, where a sum over time has one share."""
+    problem, way = Problem("elman", "all differ"), WAYS["hoisted in chunks"]
+    (_, plain), (_, remat) = run(problem, way), run(problem, way._replace(segment=2))
+    compare(plain, remat, atol=0)
+
+
+def test_elmans_form_is_a_matter_of_the_shape():
+    assert elman.forward_form(1, 10, 20) is JoinedForward
+    assert elman.forward_form(32, 10, 20) is JoinedForward
+    assert elman.forward_form(1000, 10, 20) is HoistedForward
+    assert elman.forward_form(1, 10, 200) is HoistedForward
+    assert elman.forward_form(1, 200, 10) is HoistedForward
+    assert elman.backward_form(1, 20) is JoinedBackward
+    assert elman.backward_form(1, 200) is HoistedBackward
+    assert elman.backward_form(2, 20) is HoistedBackward
+
+
+@pytest.mark.parametrize("name", ["hoisted", "joined"])
+def test_an_activation_that_raises_leaves_no_scratch_of_elmans_behind(name):
+    problem, way, calls = Problem("elman", "N=1"), WAYS[name], itertools.count()
+
+    def phi(z):
+        if next(calls) == 3:
+            raise ArithmeticError("in the middle")
+        return np.tanh(z)
+
+    with going(way, problem):
+        expected = forward(problem, way)
+        assert scratch._shelf.kept
+        with pytest.raises(ArithmeticError, match="in the middle"):
+            forward(problem, way, cell=Elman(Activation("broken", phi, None)))
+        assert not scratch._shelf.kept
+        np.testing.assert_array_equal(forward(problem, way).outputs, expected.outputs)
