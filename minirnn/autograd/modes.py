@@ -64,10 +64,10 @@ class detect_anomaly(_Switch):
     """Within it the first NaN or inf is refused where it appears, going forward and going back.
 
     A recurrent layer, of either backend, checks its arguments and parameters first. Then it goes through its equation
-    step by step beside its backend, whose numbers stay what they are, bit for bit, and names the step t, the row n, the
-    term (``H_{t-1} W_hh``, φ, the upstream gradient, …) and the last norms that were finite. H_{t-1} is the state
-    before the step, also in reverse. For its gradients both passes have to run within this block. With
-    ``create_graph=True`` the op is named, not the step.
+    step by step and op by op beside its backend, whose numbers stay what they are, bit for bit, and names the step t,
+    the row n and the term: ``H_{t-1} W_hh``, φ, the upstream gradient, … H_{t-1} is the state before the step, also in
+    reverse. For its gradients both passes have to run within this block. With ``create_graph=True`` the op is named,
+    not the step.
 
     Each array is looked through, and a layer keeps all its states and computes everything once more, one numpy call
     after the other: 3 to 30 times the time, most for small layers. It is for finding a fault, not for training. numpy's

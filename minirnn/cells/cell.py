@@ -49,7 +49,7 @@ class OwnOp(Op):
         def forward(x: Array) -> Any:
             return phi(x)
 
-        super().__init__(forward, "activation")
+        super().__init__(forward, "activation", symbol="φ({x})", slopes={"x": "φ′({y})"})
         self.derivative(x=lambda g, y: g * prime(y))
         self.pair = phi, prime
 

@@ -78,7 +78,7 @@ class Pass:
         if q is not None:
             self.inputs["q"] = Tensor(q, requires_grad=True)
             sides = [self.inputs["x"], self.inputs["q"]]
-        made = self._run(lambda: _equation(self.cell, self.inputs["z"], *sides, *self._state))
+        made = self._run(lambda: equation_of(self.cell, self.inputs["z"], *sides, *self._state))
         self.new = list(checked(made, self.cell, self._state))
         return self
 
@@ -132,7 +132,7 @@ class _Named(NamedTuple):
     name: str
 
 
-def _equation(cell: Cell, z: Tensor, *others: Tensor) -> Any:
+def equation_of(cell: Cell, z: Tensor, *others: Tensor) -> Any:
     """Return what the equation makes; without one, what `Cell.step` makes, as one node that `step_backward` opens."""
     if has(cell, "equation"):
         return cell.equation(z, *others)

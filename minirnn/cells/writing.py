@@ -130,6 +130,10 @@ class Text:
         with observing(lambda op, given, settings, y: self.terms.append(Term(op, tuple(given), settings, y))):
             self.made = Pass(cell, z, state, x)
             self.made.finish(None if q is None else q(None if self.made.staged is None else self.made.staged.data))
+        self._read()
+
+    def _read(self) -> None:
+        """Give names, and find who reads what."""
         self.names: dict[int, str] = {}
         self.stops: dict[int, str] = {}
         self._name()

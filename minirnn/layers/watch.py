@@ -1,48 +1,59 @@
 """Within `detect_anomaly`: a call of a recurrent layer with a look at all that comes in, happens, and goes back.
 
-`Watch` goes through a layer's equation step by step, term by term (minirnn/layers/terms.py), beside the backend, whose
-numbers are not touched. So a fault is named alike for both backends, also one that leaves no trace in the outputs,
-such as an inf that tanh makes 1 of.
+The layer's backend makes the numbers, as ever. Beside it `Watch` runs the layer's equation step by step, one op for
+each operation, and looks at what every op makes, and on the way back at the gradient that every op receives. What a
+term is called is read off the ops (minirnn/cells/writing.py). So a fault is named alike for both backends, also one
+that leaves no trace in the outputs, such as an inf that tanh makes 1 of.
+
+A ``·`` in a name stands for the gates, whose blocks lie side by side. Shapes: N′ of the N rows have a step.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable, Container, Mapping, Sequence
+from copy import copy
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from minirnn.arguments import Array
+from minirnn.autograd import tape
 from minirnn.autograd.functions import where
-from minirnn.autograd.modes import AnomalyError, check_finite
+from minirnn.autograd.modes import WITHIN, check_finite, observing
+from minirnn.autograd.tape import Node
 from minirnn.autograd.tensor import Tensor, apply_kernel, receiver_of
-from minirnn.cells.cell import gates_of
+from minirnn.cells.cell import Cell, OwnOp, gates_of, next_state, states_of
+from minirnn.cells.pointwise import Pass, equation_of, recording
+from minirnn.cells.writing import ATOM, Style, Term, Text, combined
 from minirnn.kernels.clip import clipped
-from minirnn.layers.probe import (
-    OF_GRADIENT,
-    OF_UPSTREAM,
-    Probe,
-    check_cast,
-    check_parameters,
-    check_state,
-    check_x,
-    holds,
-    label,
-    norm,
-)
 from minirnn.layers.recurrence import RecurrentOutput
 from minirnn.layers.sequences import Sequences
-from minirnn.layers.terms import Back, Terms
+
+if TYPE_CHECKING:
+    from minirnn.layers.layer import Layer
+
+OF_DATA = "look at the data that comes in"
+OF_PARAMETER = "did an update or an initialiser go wrong? Try a smaller learning rate, or load the values again"
+OF_UPSTREAM = "look at the loss, and at what lies between it and this layer"
+OF_INPUT = "look at the sizes of x and W_xh"
+OF_STATE = "if the state grows from step to step, try a smaller W_hh (mr.init.spectral); else look at the initial state"
+OF_SUM = "look at the sizes of what is added"
+OF_GRADIENT = (
+    "if the gradient grows from step to step on its way back, try message_clip= or a smaller W_hh (mr.init.spectral); "
+    "else look at the size of the loss"
+)
+WEIGHTS = "W_xh", "W_hh", "b_h", "b_hn"
 
 
-def forward(layer: Any, x: Any, initial_state: Any, lengths: Any, reset: Any) -> RecurrentOutput[Any]:
+def forward(layer: "Layer[Any]", x: Any, initial_state: Any, lengths: Any, reset: Any) -> RecurrentOutput[Any]:
     """Return what ``layer(x, initial_state, lengths, reset=reset)`` returns, after a look at everything."""
     x = layer._tensor(x, "x")
     sequences = layer._sequences(x.shape, lengths, reset)
-    valid = None if sequences is None else (sequences.valid().T if layer.batch_first else sequences.valid())[..., None]
-    check_x(layer, x.data, valid)
-    x = x if valid is None else where(valid, x, 0.0)
-    check_cast(layer, x.data, "x")
+    if sequences is None:
+        _check(layer, x.data, "x")
+    else:
+        valid = (sequences.valid().T if layer.batch_first else sequences.valid())[..., None]
+        _check(layer, np.where(valid, x.data, 0), "x")
+        x = where(valid, x, 0.0)
     initial_state = _checked(layer, initial_state, x.shape[0 if layer.batch_first else 1], "initial_state")
-    check_parameters(layer)
     x, state, sequences, mask = layer.arrange(x, initial_state, lengths, reset)
     watch = Watch(layer, sequences, mask, x, state)
     outputs, final = layer._unrolled(x, state, sequences, mask)
@@ -50,53 +61,51 @@ def forward(layer: Any, x: Any, initial_state: Any, lengths: Any, reset: Any) ->
     return RecurrentOutput(outputs, layer._joined(final))
 
 
-def step(layer: Any, x_t: Any, state: Any) -> Any:
+def step(layer: "Layer[Any]", x_t: Any, state: Any) -> Any:
     """Return what ``layer.step(x_t, state)`` returns, after a look at everything."""
     x_t = layer._tensor(x_t, "x_t")
-    check_state(layer, x_t.data, "x_t")
-    check_cast(layer, x_t.data, "x_t")
+    _check(layer, x_t.data, "x_t")
     x_t = layer._one_step(x_t)
-    state = _checked(layer, state, x_t.shape[0], "state")
-    check_parameters(layer)
-    given = layer._step_state(state, x_t.shape[0])
+    given = layer._step_state(_checked(layer, state, x_t.shape[0], "state"), x_t.shape[0])
     watch = Watch(layer, None, None, x_t[None], given, single=True)
     return layer._joined(watch.over(layer.graph_step(None, x_t, given, layer.weights)))
 
 
-def _checked(layer: Any, state: Any, N: int, argument: str) -> Any:
-    """Return a state as it was given, as Tensors, if it is finite."""
-    if state is None:
-        return None
-    tensors = []
-    for name, given in layer._named_states(state, N, argument):
-        tensors.append(layer._tensor(given, name))
-        check_state(layer, tensors[-1].data, name)
-        check_cast(layer, tensors[-1].data, name)
-    return tensors if len(tensors) > 1 else tensors[0]
+def _check(layer: "Layer[Any]", value: Array, argument: str) -> None:
+    """Refuse numbers that are not finite, as they are and in the layer's dtype."""
+    check_finite(value, f"{_title(layer)}: {argument}", OF_DATA)
+    name = layer.dtype.name
+    hint = f"they are too large for {name}: scale the data, or make the layer with dtype=numpy.float64"
+    check_finite(value.astype(layer.dtype), f"{_title(layer)}: {argument}, cast to {name},", hint)
 
 
-class Kept(NamedTuple):
-    """What the way back needs of a step in time.
+def _checked(layer: "Layer[Any]", state: Any, N: int, argument: str) -> Any:
+    """Check a state, then the Parameters; return the state as it was given, as Tensors."""
+    given = [] if state is None else layer._named_states(state, N, argument)
+    tensors = [layer._tensor(value, name) for name, value in given]
+    for (name, _), tensor in zip(given, tensors, strict=True):
+        _check(layer, tensor.data, name)
+    for name, parameter in layer.named_parameters():
+        check_finite(parameter.data, f"{_title(layer)}: {name}", OF_PARAMETER)
+    return None if state is None else tensors if len(tensors) > 1 else tensors[0]
 
-    Attributes
-    ----------
-    t : int
-    rows : (N',) of int
-        The rows that have it, in rising order.
-    now : (N',) of int
-        Their sequences.
-    before : list of (N', H)
-        The state before it.
-    """
+
+def _title(layer: "Layer[Any]") -> str:
+    """Return what a layer is called in an error: its class and sizes, and in a composite where it stands."""
+    return " in ".join([f"{layer.name}({layer.input_size}, {layer.hidden_size})", *reversed(WITHIN.get())])
+
+
+class Moment(NamedTuple):
+    """A step in time: the rows that have it, in rising order, their sequences, and the state before, (N′, H) each."""
 
     t: int
     rows: Array
-    now: Array
+    sequences: Array
     before: list[Array]
 
 
 class Watch:
-    """One call of a layer within `detect_anomaly`; making it goes forward through all terms.
+    """One call of a layer within `detect_anomaly`; making it goes forward through all steps.
 
     Parameters
     ----------
@@ -109,79 +118,78 @@ class Watch:
     single : bool
         Whether this is `Layer.step`, which returns states alone.
 
-    Attributes
-    ----------
-    name : str
-        The layer's: the tape calls the node so.
-
     Raises
     ------
     AnomalyError
-        Naming the layer, the step, the row, the term, its entry, and the last norms that were finite.
+        Naming the layer, the step, the row, the term and its entry.
     """
 
     def __init__(
-        self, layer: Any, sequences: Sequences | None, mask: Array | None, x: Tensor, state: Sequence[Tensor],
+        self, layer: "Layer[Any]", sequences: Sequences | None, mask: Array | None, x: Tensor, state: Sequence[Tensor],
         *, single: bool = False,
     ) -> None:  # fmt: skip
         T, N, _ = x.shape
         if sequences is None:
             row = np.arange(N)
             sequences = Sequences(T, N, row, row * 0, np.full(N, T), row >= 0, row, layer.reverse)
+        self.layer, self.name, self.title = layer, layer.name, _title(layer)
         self.sequences, self.mask, self.single = sequences, mask, single
-        self.name, self.batch_first, self.clip = layer.name, layer.batch_first, layer.message_clip
-        self.x, self.state, weights = x.data, [s.data for s in state], layer.weights
-        self.wants_x, self.wants_state = receiver_of(x) is not None, any(receiver_of(s) is not None for s in state)
-        self.wanted = [receiver_of(w) is not None for w in weights]
-        self.probe = Probe(label(layer), gates_of(layer.core), layer.hidden_size)
-        self.terms = Terms(layer, self.probe, single=single, fed="H_{t-1}" if mask is None else "m ⊙ H_{t-1}")
-        self.kept: list[Kept] = []
+        self.x, self.state = x.data, [s.data for s in state]
+        self.wants_state = any(receiver_of(s) is not None for s in state)
+        wanted = zip(("X_t", *WEIGHTS), (x, *layer.weights), strict=False)
+        self.wanted = {name for name, tensor in wanted if receiver_of(tensor) is not None}
+        self.moments: list[Moment] = []
         self._forward()
 
     def over(self, made: Sequence[Tensor]) -> Sequence[Tensor]:
         """Return what the layer has made, with a node over it that looks at the gradients before the layer does."""
         for y in made:
             hint = "each term of the equation is finite by itself: look at the sizes of the weights and the state"
-            check_finite(y.data, f"{self.probe.title}: what it returns", hint)
+            check_finite(y.data, f"{self.title}: what it returns", hint)
         return apply_kernel(self, made, [y.data for y in made], self._handed_on, lambda *same: same)
 
-    # --- forward -----------------------------------------------------------------------------------------------------
+    def _see(self, term: str, value: Array, hint: str) -> Array:
+        """Return a value (N′, ·) of the present step, if it is finite; of gates side by side, the block counts."""
+        bad = np.argwhere(~np.isfinite(value))
+        if len(bad):
+            i, j = bad[0]
+            if "·" in term:
+                H, gates = self.layer.hidden_size, gates_of(self.layer.core)
+                first = j - j % H
+                value = value[:, first : first + H]
+                term = term.replace("·", gates[first // H] if len(gates) > 1 else "h")
+            whole = np.zeros((len(self.x[0]), value.shape[1]), value.dtype)
+            whole[self.moment.rows] = value
+            name = f"{self.title}: {self.place}, row n={self.moment.rows[i]}: {term.replace(' - ', ' − ')}"
+            check_finite(whole, name, hint)
+        return value
+
+    def _run(self, moment: Moment, way: str) -> "Step":
+        """Go to a step, forward or backward; return it run."""
+        self.moment, self.place = moment, f"{way} in step()" if self.single else f"{way} at step t={moment.t}"
+        mask = None if self.mask is None else self.mask[moment.sequences]
+        return Step(self.layer, self.x[moment.t, moment.rows], moment.before, mask, self.wanted)
 
     def _forward(self) -> None:
         """Go through all steps in the order of processing."""
-        q, owner = self.sequences, self._owner()
+        q = self.sequences
+        owner = np.full((q.T, q.N), -1)  # which sequence a step of a row belongs to; −1 in the padding
+        for i, (row, start, length) in enumerate(zip(q.row, q.start, q.length, strict=True)):
+            owner[start : start + length, row] = i
         state = [s.copy() for s in self.state]
         for t in reversed(range(q.T)) if q.reverse else range(q.T):
             rows = np.flatnonzero(owner[t] >= 0)
             if not len(rows):
                 continue
             now = owner[t, rows]
-            at = Kept(t, rows, now, [s[now] for s in state])
-            self.kept.append(at)
-            self._look("forward", at, {"H_{t-1}": at.before[0]})
-            new = self.terms.forward(self.x[t, rows], self._fed(at), at.before, self._mask(at))
-            for s, made in zip(state, new, strict=True):
-                s[now] = made
-
-    def _owner(self) -> Array:
-        """Return (T, N): which sequence a step of a row belongs to, −1 in the padding."""
-        q = self.sequences
-        owner = np.full((q.T, q.N), -1)
-        for i, (row, start, length) in enumerate(zip(q.row, q.start, q.length, strict=True)):
-            owner[start : start + length, row] = i
-        return owner
-
-    def _look(self, way: str, at: Kept, always: Mapping[str, Array]) -> None:
-        """Tell the probe where it is."""
-        self.probe.place = f"{way} in step()" if self.single else f"{way} at step t={at.t}"
-        self.probe.rows, self.probe.always, self.probe.carries = at.rows, always, None
-
-    def _fed(self, at: Kept) -> Array:
-        h = at.before[0]
-        return h if self.mask is None else self.probe("m ⊙ H_{t-1}", h * self.mask[at.now], {"H_{t-1}": h})
-
-    def _mask(self, at: Kept) -> Array | None:
-        return None if self.mask is None else self.mask[at.now]
+            self.moments.append(Moment(t, rows, now, [s[now] for s in state]))
+            run = self._run(self.moments[-1], "forward")
+            for term in run.terms:
+                if term.op.name != "getitem" and run.faulty(term.output.data):
+                    self._see(run.called(term), term.output.data, run.hint(term))
+            for s, (whole, new) in enumerate(zip(state, run.made.new, strict=True)):
+                kind = type(self.layer.core).__name__
+                whole[now] = self._see(f"{kind}: new state {s}", new.data, f"look at {kind}")
 
     # --- back --------------------------------------------------------------------------------------------------------
 
@@ -190,112 +198,191 @@ class Watch:
         given = [received.get(i) for i in range(len(wanted))]
         if not self.single and given[0] is not None:
             valid = self.sequences.valid()
-            given[0] = np.where((valid.T if self.batch_first else valid)[..., None], given[0], 0)
+            given[0] = np.where((valid.T if self.layer.batch_first else valid)[..., None], given[0], 0)
         return given
 
     def check_gradients(self, received: Mapping[int, Array]) -> None:
-        """Look at the gradients that enter, then at each term on the way back."""
+        """Look at the gradients that enter and at each term on the way back, step by step."""
         first = 0 if self.single else 1
-        finals = [received.get(first + i) for i in range(len(self.state))]
-        given = None if self.single else received.get(0)
-        d_outputs = given.swapaxes(0, 1) if given is not None and self.batch_first else given
-        self._check_upstream(d_outputs, finals)
-        self._go_back(d_outputs, finals)
+        d_outputs = None if self.single else received.get(0)
+        if d_outputs is not None and self.layer.batch_first:
+            d_outputs = d_outputs.swapaxes(0, 1)
+        self._go_back(d_outputs, [received.get(first + i) for i in range(len(self.state))])
 
     def _go_back(self, d_outputs: Array | None, finals: Sequence[Array | None]) -> tuple[list[Array], dict[str, Array]]:
-        """Look at each term; return the gradients of the initial states, (sequences, H) each, and of the weights."""
+        """Return the gradients of the initial states, (sequences, H) each, and of the weights, if all is finite."""
         carried = [np.zeros_like(s) for s in self.state]
         for to, d in zip(carried, finals, strict=True):
             if d is not None:
                 to[self.sequences.last] = d
         sums: dict[str, Array] = {}
-        for at in reversed(self.kept):
-            before = self._back(at, [c[at.now] for c in carried], d_outputs, sums)
+        for moment in reversed(self.moments):
+            now = moment.sequences
+            before = self._back(self._run(moment, "backward"), [c[now] for c in carried], d_outputs, sums)
             for to, d in zip(carried, before, strict=True):
-                to[at.now] = d
+                to[now] = d
         return carried, sums
 
-    def _check_upstream(self, d_outputs: Array | None, finals: Sequence[Array | None]) -> None:
-        """Look at the gradients as they enter, the step processed last first."""
-        of_finals = [f"the upstream gradient of final_state{f'[{i}]' * (len(finals) > 1)}" for i in range(len(finals))]
-        last: dict[int, tuple[str, Array]] = {}
-        for at in reversed(self.kept):
-            self._look("backward", at, {})
-            new = [i for i, n in enumerate(at.rows) if n not in last]  # rows whose last step this is
-            last |= {at.rows[i]: ("‖H_{t-1}‖ =", at.before[0][i]) for i in new}
-            entering: list[tuple[str, Array | None, Array, int | None]]
-            entering = [(n, d, at.rows[new], None) for n, d in zip(of_finals, finals, strict=True)]
-            if d_outputs is not None:
-                entering.append(("the upstream gradient of outputs", d_outputs[at.t], at.rows, at.t))
-            for name, d, rows, t in entering:
-                if d is not None:
-                    self._check_entering(name, d, rows, t, last)
-
-    def _check_entering(
-        self, name: str, d: Array, rows: Array, t: int | None, last: dict[int, tuple[str, Array]]
-    ) -> None:
-        """Look at some rows of a gradient (N, H); ``last`` holds what of each row was finite before."""
-        bad = ~np.isfinite(d[rows])
-        if bad.any():
-            i, j = (int(k) for k in np.argwhere(bad)[0])
-            n = int(rows[i])
-            entry = [n, j] if t is None else [n, t, j] if self.batch_first else [t, n, j]
-            text = holds(f"{self.probe.title}: {self.probe.place}, row n={n}: {name}", d[n, j], entry, bad)
-            what, vector = last[n]
-            raise AnomalyError(f"{text}; last finite in that row: {what} {norm(vector)}: {OF_UPSTREAM}")
-        what = f"‖the upstream gradient at t={t}‖ =" if t is not None else f"‖{name}‖ ="
-        for n in rows:
-            last[n] = what, d[n]
-
-    def _back(self, at: Kept, d: list[Array], d_outputs: Array | None, sums: dict[str, Array]) -> list[Any]:
+    def _back(self, run: "Step", d: list[Array], d_outputs: Array | None, sums: dict[str, Array]) -> list[Array]:
         """Go back through a step from the gradients carried to it; return those of the state before."""
-        see, x = self.probe, self.x[at.t, at.rows]
-        self._look("backward", at, {})
+        at, several = self.moment, len(d) > 1
+        for i, carried in enumerate(d):  # what other steps have handed back has been looked at
+            self._see(f"the upstream gradient of final_state{f'[{i}]' * several}", carried, OF_UPSTREAM)
         if d_outputs is not None:
-            up, carried = d_outputs[at.t, at.rows], d[0]
-            parts = {"upstream": up, "carried": carried}
-            d[0] = see("dL/dH_t = upstream + carried gradient", up + carried, parts, OF_GRADIENT)
-        if self.clip is not None:
-            d[0] = clipped(d[0], self.clip, 1)
-        see.always, see.carries = {"dL/dH_t": d[0]}, self._carries(at)
-        back = self.terms.backward(x, self._fed(at), at.before, self._mask(at), d)
-        self._share(back, x, sums)
-        h, past = back.to_fed, back.direct[0]
-        if self.mask is not None:
-            h = see("m ⊙ dL/d(m ⊙ H_{t-1})", h * self.mask[at.now], {"dL/d(m ⊙ H_{t-1})": h}, OF_GRADIENT, carried=True)
-        if past is not None:
-            parts = {"through W_hh": h, "past it": past}
-            h = see("dL/dH_{t-1}", h + past, parts, OF_GRADIENT, carried=True)
-        return [h, *(np.zeros_like(h) if d is None else d for d in back.direct[1:])]
+            up = self._see("the upstream gradient of outputs", d_outputs[at.t, at.rows], OF_UPSTREAM)
+            d[0] = self._see("dL/dH_t = upstream + carried gradient", up + d[0], OF_GRADIENT)
+        if self.layer.message_clip is not None:
+            d[0] = clipped(d[0], self.layer.message_clip, 1)
+        found = run.back(d, self._see)
+        for name in (name for name in WEIGHTS if name in found):
+            place = f"{self.title}: {self.place}:"
+            check_finite(found[name], f"{place} the share of this step in dL/d{name}", OF_GRADIENT)
+            sums[name] = sums[name] + found[name] if name in sums else found[name]
+            check_finite(sums[name], f"{place} dL/d{name}, the sum so far,", OF_GRADIENT)
+        if "X_t" in found:
+            self._see(run.gradient_called(run.leaves["X_t"]), found["X_t"], OF_GRADIENT)
+        q, now = self.sequences, at.sequences
+        first = q.start[now] + (q.length[now] - 1 if q.reverse else 0)
+        unused = (first == at.t) & (not self.wants_state)  # before its first step a sequence has no state of its own
+        before = []
+        for s, carried in enumerate(d):
+            g = np.where(unused[:, None], 0, found.get(s, np.zeros_like(carried)))
+            before.append(self._see(run.gradient_called(run.state[s]), g, OF_GRADIENT))
+        return before
 
-    def _carries(self, at: Kept) -> Array | None:
-        """Return for which rows the gradient of the state before is used: not at a sequence's first step."""
-        if self.wants_state:
-            return None
-        q, now = self.sequences, at.now
-        return cast(Array, q.start[now] + (q.length[now] - 1 if q.reverse else 0) != at.t)
 
-    def _share(self, back: Back, x: Array, sums: dict[str, Array]) -> None:
-        """Look at what a step hands to x and to the weights, and at the sums so far."""
-        see, dz = self.probe, back.dz
-        if self.wants_x:
-            see("dL/dZ_t W_xhᵀ", dz @ self.terms.W_xh.T, {"dL/dZ_t": dz}, OF_GRADIENT)
-        W_xh, W_hh, b_h, *b_hn = self.wanted
-        if W_xh:
-            self._add("W_xh", "X_tᵀ dL/dZ_t", x.T @ dz, x, dz, sums)
-        for columns, fed, d in back.products if W_hh else ():
-            name = f"W_hh[:, {columns.start or 0}:{columns.stop or ''}]" if len(back.products) > 1 else "W_hh"
-            self._add(name, "H_{t-1}ᵀ dL/dZ_t", fed.T @ d, fed, d, sums)
-        if b_h:
-            self._add("b_h", "Σ_n dL/dZ_t", dz.sum(axis=0), None, dz, sums)
-        if any(b_hn):
-            d = back.products[0][2][:, -self.probe.H :]
-            self._add("b_hn", "Σ_n dL/d(H_{t-1} W_hn + b_hn)", d.sum(axis=0), None, d, sums)
+# --- one step ---------------------------------------------------------------------------------------------------------
 
-    def _add(
-        self, name: str, term: str, share: Array, left: Array | None, right: Array, sums: dict[str, Array]
+
+class Whole(Pass):
+    """A run of a whole step, products and all; z, x and q are what the products make."""
+
+    def __init__(
+        self, cell: Cell, x_t: Tensor, state: Sequence[Tensor], mask: Tensor | None, weights: Sequence[Any]
     ) -> None:
-        """Look at a step's share in the gradient of a weight, and at the sum so far."""
-        self.probe.shared(f"{term}, its share in dL/d{name},", share, left, right)
-        total = sums[name] + share if name in sums else share
-        sums[name] = self.probe.shared(f"dL/d{name}, the sum so far,", total, left, right)
+        self.cell, self.notes, self.inputs, self.staged = cell, [], {}, None
+        noted = copy(cell)
+        vars(noted).update(equation=self._equation, stage=self._stage)
+        self.new = list(self._run(lambda: next_state(noted, x_t, state, mask, *weights)))
+
+    def _equation(self, z: Tensor, *given: Tensor) -> Any:
+        sides, state = given[: -self.cell.states], given[-self.cell.states :]
+        self.inputs = {"z": z, **dict(zip("xq", sides, strict=False)), **dict(enumerate(state))}
+        return equation_of(self.cell, z, *given)
+
+    def _stage(self, z: Tensor, *state: Tensor) -> Any:
+        self.staged = self.cell.stage(z, *state)
+        return self.staged
+
+
+class Step(Text):
+    """One step of a layer, run op by op; its terms are only given names when one is asked for.
+
+    Parameters
+    ----------
+    layer : Layer
+    x : (N', D)
+    before : (N', H) each
+        The state before the step.
+    mask : (N', H) or None
+    wanted : set of str
+        Which of X_t and the weights want a gradient.
+
+    Attributes
+    ----------
+    leaves : dict from name to Tensor
+        X_t, the mask m and the weights.
+    state : Tensors (N', H)
+        The state before the step.
+    """
+
+    def __init__(
+        self, layer: "Layer[Any]", x: Array, before: Sequence[Array], mask: Array | None, wanted: Container[str]
+    ) -> None:
+        self.cell, self.style, self.H = layer.core, Style(gate=""), layer.hidden_size
+        self.gates, self.letters, self.terms = gates_of(self.cell), states_of(self.cell), []
+        data = {name: w.data for name, w in zip(WEIGHTS, layer.weights, strict=False) if w is not None}
+        self.leaves = {name: Tensor(a, name in wanted) for name, a in {"X_t": x, **data}.items()}
+        if mask is not None:
+            self.leaves["m"] = Tensor(mask)
+        self.state = [Tensor(s, requires_grad=True) for s in before]
+        with observing(lambda op, given, settings, y: self.terms.append(Term(op, tuple(given), settings, y))):
+            x_t, m, weights = self.leaves["X_t"], self.leaves.get("m"), [self.leaves.get(name) for name in WEIGHTS]
+            self.made = Whole(self.cell, x_t, self.state, m, weights)
+
+    def faulty(self, value: Any) -> bool:
+        """Whether it is an array of the rows, with an entry that is not finite."""
+        return np.ndim(value) == 2 and len(value) == len(self.state[0]) and not np.isfinite(value).all()
+
+    def back(self, d: Sequence[Array], see: Callable[[str, Array, str], Any]) -> dict[Any, Array]:
+        """Go back by the tape from the gradients of the new state; return those of leaves by name, of states by number.
+
+        ``see`` is shown the first gradient of a term that is not finite.
+        """
+        made_by = {term.output.node: term for term in self.terms if term.op.name != "matmul"}
+        hint = OF_GRADIENT if self.cell.kernel is not None else f"look at {type(self.cell).__name__}.equation"
+        if any(isinstance(term.op, OwnOp) for term in self.terms):
+            hint = "look at φ′, and at the size of the gradient that enters"
+
+        def look(g: Any, node: Node) -> None:
+            if node in made_by and self.faulty(g):
+                term = made_by[node]
+                see(self.gradient_called(term.output), np.asarray(g), hint)
+
+        with recording():
+            (root,) = apply_kernel(self, self.made.new, [np.zeros(())], lambda *_: d, lambda *_: [])
+        if root.node is None:
+            return {}
+        found = tape.run(root.node, np.ones(()), retain_graph=True, check=look)
+        leaves: dict[Any, Tensor] = {**self.leaves, **dict(enumerate(self.state))}
+        return {name: np.asarray(found[leaf]) for name, leaf in leaves.items() if leaf in found}
+
+    # --- names -------------------------------------------------------------------------------------------------------
+
+    def called(self, term: Term) -> str:
+        """Return what a term is called: its formula, and the name it has, unless that is a pre-activation's."""
+        self._read()
+        kind, _ = self.kinds.get(id(term.output), ("pre", ""))
+        formula = self._product(term) or self.shown(term.output, whole=True)
+        return formula if kind == "pre" else f"{self.names[id(term.output)]} = {formula}"
+
+    def gradient_called(self, value: Tensor) -> str:
+        """Return what the gradient of a term is called, with its formula unless it is that of the new state."""
+        self._read()
+        name = self.stops.get(id(value), f"dL/d{self.shown(value, ATOM)}")
+        paths = [] if any(value is new for new in self.made.new) else self.paths(value)
+        return f"{name} = {combined(paths)}" if paths else name
+
+    def hint(self, term: Term) -> str:
+        """Return what to look at where a term is not finite."""
+        if term.op.name == "matmul":
+            return OF_INPUT if term.inputs[0] is self.leaves["X_t"] else OF_STATE
+        if isinstance(term.op, OwnOp):
+            return "Z_t is finite: look at φ"
+        of_cell = OF_STATE if self.cell.kernel is not None else f"look at {type(self.cell).__name__}.equation"
+        return OF_SUM if term.op.name == "add" else of_cell
+
+    def _name(self) -> None:
+        """Give names to the products as well, and to what is cut out of them."""
+        super()._name()
+        shown = {"W_xh": "W_x·", "W_hh": "W_h·", "b_h": "b_·", "b_hn": f"b_h{self.gates[-1]}"}
+        self.names |= {id(leaf): shown.get(name, name) for name, leaf in self.leaves.items()}
+        self.names.pop(id(self.made.inputs.get("q")), None)  # it is written as what it is made of
+        for term in self.terms:
+            if product := self._product(term):
+                W = product.split()[-1]
+                self.names[id(term.output)] = product
+                self.stops[id(term.output)] = f"dL/dZ_{'t' if '·' in W else self.gates[-1]} {W.replace('·', 'h')}ᵀ"
+            elif term.op.name == "getitem" and "·" in (whole := self.shown(term.inputs[0])):
+                beyond = term.settings["index"][1].start  # of the last block, if it is not from the first one on
+                self.names[id(term.output)] = whole.replace("·", self.gates[-1]) if beyond else whole
+        if self.made.staged is not None:
+            self.stops[id(self.made.staged)] = f"dL/d({self.shown(self.made.staged)})"
+
+    def _product(self, term: Term) -> str:
+        """Return how a product with one of the weights is written; nothing for other terms."""
+        W = self.names.get(id(term.inputs[-1]), "") if term.op.name == "matmul" else ""
+        return W and f"{self.shown(term.inputs[0], ATOM)} {W}"
+
+    def _slope(self, term: Term, i: int) -> tuple[int, tuple[str, ...]]:
+        return (1, ()) if self._product(term) else super()._slope(term, i)

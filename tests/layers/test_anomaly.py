@@ -15,7 +15,6 @@ from test_own_cell import UGRNN
 
 import minirnn as mr
 import minirnn.layers.watch as layer_module
-from minirnn.layers.probe import norm
 from minirnn.layers.watch import Watch
 from minirnn.training import fit
 
@@ -86,11 +85,9 @@ def text_of(call, *args, **options):
     return str(caught.value)
 
 
-def check(text, start, *norms):
-    """The text begins so, and tells the norms given, (name, value) each."""
+def check(text, start):
+    """The text begins so."""
     assert text.startswith(start), text
-    for of, value in norms:
-        assert f"‖{of}‖ = {value:.3g}" in text.split("; last finite in that row: ")[1], text
 
 
 def driven(layer, only=slice(2)):
@@ -127,7 +124,7 @@ def test_the_product_with_x_is_named(name, backend, way, lengths):
     x[t, n] = [3, 4, 12]
     start = fault(layer, f"forward at step t={t}, row n={n}", f"X_t W_x{letter(layer, gate)}", [n, 4])
     text = text_of(called, layer, x, lengths=lengths)
-    check(text, start, ("X_t", 13), ("H_{t-1}", 0))
+    check(text, start)
     assert text.endswith(": look at the sizes of x and W_xh")
     assert "(1 of " in text
 
@@ -148,7 +145,7 @@ def test_the_product_with_the_state_is_named_at_the_step_after_it_grew(name, bac
     layer.W_hh.data = W.reshape(H, -1)
     after = t - 1 if layer.reverse else t + 1
     start = fault(layer, f"forward at step t={after}, row n={n}", f"H_{{t-1}} W_h{letter(layer, gate)}", [n, 3])
-    check(text_of(called, layer, x), start, ("H_{t-1}", np.linalg.norm(h)))
+    check(text_of(called, layer, x), start)
 
 
 @makers
@@ -168,19 +165,18 @@ def test_a_fault_that_leaves_no_trace_in_the_outputs_is_found(name, backend):
 @backends
 def test_the_sums_are_named(name, backend):
     layer = blank(name, backend=backend)
-    x, q, two = driven(layer), letter(layer, 0), 2**0.5
+    x, q = driven(layer), letter(layer, 0)
     products, place = f"X_t W_x{q} + H_{{t-1}} W_h{q}", f"forward at step t={t}, row n={n}"
     layer.W_xh.data *= HUGE / 100
     layer.b_h.data = np.full(layer.b_h.shape, 1e38)
-    sizes = ("X_t W_xh + H_{t-1} W_hh", 3e38 * two * layer.gates**0.5)
-    check(text_of(called, layer, x), fault(layer, place, f"{products} + b_{q}", [n, 0]), sizes)
+    check(text_of(called, layer, x), fault(layer, place, f"{products} + b_{q}", [n, 0]))
     layer.b_h.data = np.zeros(layer.b_h.shape)
     x = driven(layer)
     W_hh, W_xh = np.zeros(layer.W_hh.shape), layer.W_xh.data.copy()
     W_hh[:2, 0], W_xh[0, 0], x[t + 1, n, 0] = 1.5e38, 1.4e38, 2
     layer.W_hh.data, layer.W_xh.data = W_hh, W_xh
     place = f"forward at step t={t + 1}, row n={n}"
-    check(text_of(called, layer, x), fault(layer, place, products, [n, 0]), ("X_t W_xh", 2.8e38))
+    check(text_of(called, layer, x), fault(layer, place, products, [n, 0]))
 
 
 @backends
@@ -190,17 +186,17 @@ def test_the_terms_of_a_gru_are_named(backend):
     W_xh[1, 2, 1] = HUGE / 100
     layer.W_xh.data = W_xh.reshape(D, -1)
     layer.b_h.data = np.full(3 * H, 1e38)
-    check(text_of(called, layer, x), fault(layer, place, "X_t W_xn + b_n", [n, 1]), ("X_t W_xh", 3e38))
+    check(text_of(called, layer, x), fault(layer, place, "X_t W_xn + b_n", [n, 1]))
     layer.b_h.data = np.zeros(3 * H)
     layer.b_hn.data = np.full(H, 2e38)  # of which r lets half through
     term = "X_t W_xn + b_n + r ⊙ (H_{t-1} W_hn + b_hn)"
-    check(text_of(called, layer, x), fault(layer, place, term, [n, 1]), ("X_t W_xn + b_n", 3e38))
+    check(text_of(called, layer, x), fault(layer, place, term, [n, 1]))
     driven(layer)
     layer.b_hn.data = np.where(np.arange(H) == 4, 2e38, 0)
     W_hh[:2, 2, 4] = 1.5e38
     layer.W_hh.data = W_hh.reshape(H, -1)
     after = place.replace(f"t={t}", f"t={t + 1}")
-    check(text_of(called, layer, x), fault(layer, after, "H_{t-1} W_hn + b_hn", [n, 4]), ("H_{t-1} W_hn", 3e38))
+    check(text_of(called, layer, x), fault(layer, after, "H_{t-1} W_hn + b_hn", [n, 4]))
 
 
 @backends
@@ -210,7 +206,7 @@ def test_the_product_of_a_gru_that_resets_before_it_is_named(backend):
     W_hh[:2, 2, 4], W_hh[:, 0] = HUGE, 100  # r = 1
     layer.W_hh.data = W_hh.reshape(H, -1)
     start = fault(layer, f"forward at step t={t + 1}, row n={n}", "(r ⊙ H_{t-1}) W_hn", [n, 4])
-    check(text_of(called, layer, x), start, ("r ⊙ H_{t-1}", 2**0.5), ("H_{t-1}", 2**0.5))
+    check(text_of(called, layer, x), start)
 
 
 @backends
@@ -236,9 +232,9 @@ def steep(y):
 @ways
 def test_an_activation_of_one_s_own_is_named(backend, way):
     layer = blank((boom, lambda y: y * 0 + 1), backend=backend, **way)
-    start = fault(layer, f"forward at step t={t}, row n={n}", "H_t = φ(Z_t), φ = boom,", [n, 0], "nan")
+    start = fault(layer, f"forward at step t={t}, row n={n}", "H_t = φ(Z_t)", [n, 0], "nan")
     text = text_of(called, layer, driven(layer))
-    check(text, start, ("Z_t", 100 * 2**0.5), ("H_{t-1}", 0))
+    check(text, start)
     assert text.endswith(": Z_t is finite: look at φ")
 
 
@@ -246,10 +242,10 @@ def test_an_activation_of_one_s_own_is_named(backend, way):
 @ways
 def test_the_derivative_of_an_activation_of_one_s_own_is_named(backend, way):
     layer = blank((lambda z: z + 0, steep), backend=backend, **way)
-    start = fault(layer, f"backward at step t={t}, row n={n}", "φ′(H_t), φ = <lambda>,", [n, 0])
+    start = fault(layer, f"backward at step t={t}, row n={n}", "dL/dZ_t = dL/dH_t ⊙ φ′(H_t)", [n, 0])
     text = text_of(backward, layer, np.ones((T, N, H)), driven(layer))
-    check(text, start, ("H_t", 100 * 2**0.5), ("dL/dH_t", 5**0.5))
-    assert text.endswith(": H_t is finite: look at φ′")
+    check(text, start)
+    assert text.endswith(": look at φ′, and at the size of the gradient that enters")
 
 
 class Wrong(mr.Cell):
@@ -284,7 +280,7 @@ def test_the_term_of_a_cell_of_one_s_own_is_named(backend):
     x = driven(layer)
     text = text_of(called, layer, x)
     place = f"forward at step t={t}, row n={n}"
-    check(text, fault(layer, place, "ln(a constant)", [n, 0], "-inf"), ("H_{t-1}", 0))
+    check(text, fault(layer, place, "ln(a constant)", [n, 0], "-inf"))
     assert text.endswith(": look at Wrong.equation")
 
 
@@ -299,7 +295,7 @@ def test_the_gradient_of_a_term_of_a_cell_of_one_s_own_is_named(backend):
     place, d = f"backward at step t={t}, row n={n}", np.ones((T, N, H))
     text = text_of(backward, layer, d, x)
     term = "dL/d(Z_z1 + a constant) = 0.5 dL/dH_t ⊙ 1 / (2 √(Z_z1 + a constant))"
-    check(text, fault(layer, place, term, [n, 0]), ("dL/dH_t", 5**0.5))
+    check(text, fault(layer, place, term, [n, 0]))
     assert text.endswith(": look at Wrong.equation")
 
 
@@ -342,7 +338,7 @@ def test_the_mask_of_recurrent_dropout_is_a_term(backend):
     h0 = np.zeros((N, H))
     h0[n] = 3e38
     text = text_of(called, layer, np.zeros((T, N, D)), h0)
-    assert text.startswith(f"detect_anomaly: RecurrentLayer(3, 5): forward at step t=0, row n={n}: m ⊙ H_{{t-1}} holds")
+    assert text.startswith(f"detect_anomaly: RecurrentLayer(3, 5): forward at step t=0, row n={n}: H_{{t-1}} ⊙ m holds")
 
 
 @makers
@@ -357,8 +353,7 @@ def test_a_row_of_several_sequences_is_named_as_it_is_in_the_mini_batch(name, ba
     assert text.startswith(f"detect_anomaly: {layer.name}(3, 5): forward at step t={t}, row n={n}: X_t W_x"), text
     d = np.zeros((T, N, H))
     d[t, n, 1] = np.inf
-    entry = [n, t, 1] if layer.batch_first else [t, n, 1]
-    start = fault(layer, f"backward at step t={t}, row n={n}", "the upstream gradient of outputs", entry)
+    start = fault(layer, f"backward at step t={t}, row n={n}", "the upstream gradient of outputs", [n, 1])
     layer.W_xh.data = np.zeros(layer.W_xh.shape)
     assert text_of(backward, layer, d, reset=reset).startswith(start)
     final, d = flat(called(layer, x, reset=reset).final_state)[0], np.zeros((N, H))
@@ -387,7 +382,7 @@ def test_nothing_passes_a_reset_so_nothing_is_at_fault(name, backend):
     if name == "gru before":
         return  # there the product with W_hn is part of the step itself, for r
     backward(layer, d, reset=reset)
-    assert f"step t={t}, row n={n}: dL/dZ_t W_hhᵀ" in text_of(backward, layer, d)
+    assert f"step t={t}, row n={n}: dL/dH_{{t-1}} = dL/dZ_t W_hhᵀ" in text_of(backward, layer, d)
 
 
 # --- backward ---------------------------------------------------------------------------------------------------------
@@ -402,11 +397,10 @@ def test_the_upstream_gradient_is_named_at_the_latest_step(name, backend, way, l
     layer = blank(name, backend=backend, **way)
     d = np.full((T, N, H), 2.0)
     d[[t, t - 1], n, 1] = bad
-    first, later = (t - 1, t - 2) if layer.reverse else (t, t + 1)
-    entry = [n, first, 1] if layer.batch_first else [first, n, 1]
-    start = fault(layer, f"backward at step t={first}, row n={n}", "the upstream gradient of outputs", entry, bad)
+    first = t - 1 if layer.reverse else t
+    start = fault(layer, f"backward at step t={first}, row n={n}", "the upstream gradient of outputs", [n, 1], bad)
     text = text_of(backward, layer, d, lengths=lengths)
-    check(text, start, (f"the upstream gradient at t={later}", 2 * 5**0.5))
+    check(text, start)
     assert text.endswith(": look at the loss, and at what lies between it and this layer")
     assert all(p.grad is None for p in layer.parameters())
 
@@ -424,7 +418,7 @@ def test_the_upstream_gradient_of_the_final_state_is_named_at_the_last_step_of_i
     which = "final_state[1]" if name == "lstm" else "final_state"
     start = fault(layer, f"backward at step t={last}, row n={n}", f"the upstream gradient of {which}", [n, 4])
     with mr.detect_anomaly():
-        check(text_of(final.backward, d), start, ("H_{t-1}", 0))
+        check(text_of(final.backward, d), start)
 
 
 @makers
@@ -438,12 +432,11 @@ def test_the_product_with_w_hh_on_the_way_back_is_named(name, backend, way, leng
     layer.W_hh.data = W
     d = np.zeros((T, N, H))
     d[t, n] = 1e37
-    term = "dL/d(r ⊙ H_{t-1}) = dL/dZ_n W_hnᵀ" if name == "gru before" else "dL/dZ_t W_hhᵀ"
-    of = "dL/dZ_n" if name == "gru before" else "dL/dZ_t"
-    share = {"lstm": 0.25, "gru": 0.25, "gru before": 0.5}.get(name, 1)  # i ⊙ o, and (1 − z) ⊙ r, and 1 − z, at zero
+    past = " + dL/dH_t ⊙ z" * (name == "gru")
+    term = "dL/d(r ⊙ H_{t-1}) = dL/dZ_n W_hnᵀ" if name == "gru before" else f"dL/dH_{{t-1}} = dL/dZ_t W_hhᵀ{past}"
     start = fault(layer, f"backward at step t={t}, row n={n}", term, [n, 1])
     text = text_of(backward, layer, d, lengths=lengths)
-    check(text, start, (of, share * 1e37 * 5**0.5), ("dL/dH_t", 1e37 * 5**0.5))
+    check(text, start)
     assert "message_clip=" in text
 
 
@@ -458,7 +451,7 @@ def test_what_goes_back_before_the_first_step_is_no_fault_unless_it_is_asked_for
     backward(layer, d)
     layer.zero_grad()
     h0 = leaf(np.zeros((N, H), np.float32))
-    start = fault(layer, f"backward at step t={first}, row n={n}", "dL/dZ_t W_hhᵀ", [n, 0])
+    start = fault(layer, f"backward at step t={first}, row n={n}", "dL/dH_{t-1} = dL/dZ_t W_hhᵀ", [n, 0])
     assert text_of(backward, layer, d, state=h0).startswith(start)
 
 
@@ -469,7 +462,7 @@ def test_the_sum_of_what_enters_and_what_is_carried_is_named(backend):
     d = np.zeros((T, N, H))
     d[t : t + 2, n, 1] = HUGE
     start = fault(layer, f"backward at step t={t}, row n={n}", "dL/dH_t = upstream + carried gradient", [n, 1])
-    check(text_of(backward, layer, d), start, ("upstream", HUGE), ("carried", HUGE))
+    check(text_of(backward, layer, d), start)
     clipped = blank("elman", backend=backend, message_clip=1.0)
     clipped.W_hh.data = np.eye(H)
     backward(clipped, d)
@@ -483,12 +476,10 @@ def test_the_gradients_of_the_parameters_are_named(name, backend):
     x, d = np.zeros((T, N, D)), np.zeros((T, N, H))
     x[t, n, 2], d[t, n, 1] = 1e4, 1e37
     place = f"backward at step t={t}"
-    start = fault(layer, place, "X_tᵀ dL/dZ_t, its share in dL/dW_xh,", [2, column])
+    start = fault(layer, place, "the share of this step in dL/dW_xh", [2, column])
     text = text_of(backward, layer, d, x)
     assert text.startswith(start)
-    assert (
-        f" of {D * layer.gates * H} entries not finite), most of it from row n={n}; last finite in that row: " in text
-    )
+    assert f" of {D * layer.gates * H} entries not finite)" in text
     d = np.zeros((T, N, H))
     d[:, :, 1] = 3e37
     start = fault(layer, "backward at step t=", "X", []).split("X")[0].removesuffix(": ")
@@ -505,36 +496,28 @@ def test_the_gradient_of_x_is_looked_at_if_it_is_asked_for(backend):
     d = np.zeros((T, N, H))
     d[t, n] = 1e37
     backward(layer, d)
-    start = fault(layer, f"backward at step t={t}, row n={n}", "dL/dZ_t W_xhᵀ", [n, 0])
+    start = fault(layer, f"backward at step t={t}, row n={n}", "dL/dX_t = dL/dZ_t W_xhᵀ", [n, 0])
     with mr.detect_anomaly():
         outputs = layer(leaf(np.zeros((T, N, D), np.float32))).outputs
         assert text_of(outputs.backward, d).startswith(start)
 
 
-def test_a_gate_is_gone_back_through_in_the_order_of_the_backend():
-    """Where σ′ is 0 the fused kernel has 0 · C_{t-1} at once; the graph's dL/df is inf before it meets it."""
-    found = {}
-    for backend in BACKENDS:
-        layer = blank("lstm", backend=backend)
-        layer.b_h.data = np.where(np.arange(4 * H) // H == 1, 100, 0)  # f = 1, σ′ = 0
-        state, d = (np.zeros((N, H)), np.full((N, H), 1e30)), np.zeros((N, H))
-        d[n, 1] = 1e10
-        with np.errstate(all="ignore"):
-            called_plainly = layer(np.zeros((T, N, D)), state)
-            called_plainly.final_state.c.backward(d)
-            assert np.isfinite(layer.b_h.grad).all() == (backend == "fused")
-        layer.zero_grad()
-        with mr.detect_anomaly():
-            c = layer(np.zeros((T, N, D)), state).final_state.c
-            if backend == "fused":
-                c.backward(d)
-            else:
-                text = text_of(c.backward, d)
-        found[backend] = layer.b_h.grad
-    place = f"backward at step t={T - 1}, row n={n}"
-    check(text, fault(layer, place, "dL/df = dL/dC_t ⊙ C_{t-1}", [n, 1]), ("dL/dC_t", 1e10))
-    assert np.isfinite(found["fused"]).all()
-    assert found["graph"] is None
+@backends
+def test_a_gate_is_gone_back_through_op_by_op_whatever_the_backend(backend):
+    """Where σ′ is 0 the kernel has 0 · C_{t-1} at once, and is finite; dL/df, an op of the equation, is inf."""
+    layer = blank("lstm", backend=backend)
+    layer.b_h.data = np.where(np.arange(4 * H) // H == 1, 100, 0)  # f = 1, σ′ = 0
+    state, d = (np.zeros((N, H)), np.full((N, H), 1e30)), np.zeros((N, H))
+    d[n, 1] = 1e10
+    with np.errstate(all="ignore"):
+        called_plainly = layer(np.zeros((T, N, D)), state)
+        called_plainly.final_state.c.backward(d)
+        assert np.isfinite(layer.b_h.grad).all() == (backend == "fused")
+    layer.zero_grad()
+    with mr.detect_anomaly():
+        text = text_of(layer(np.zeros((T, N, D)), state).final_state.c.backward, d)
+    check(text, fault(layer, f"backward at step t={T - 1}, row n={n}", "dL/df = dL/dC_t ⊙ C_{t-1}", [n, 1]))
+    assert layer.b_h.grad is None
 
 
 @pytest.mark.parametrize("name", ["gru", "gru before"])
@@ -544,7 +527,7 @@ def test_the_gates_of_a_gru_are_gone_back_through_in_the_order_of_the_graph(name
     h0[n, 1], d[0, n, 1] = 1e10, 1e30
     place = f"backward at step t=0, row n={n}"
     text = text_of(backward, layer, d, state=h0)
-    check(text, fault(layer, place, "dL/dz = dL/dH_t ⊙ (H_{t-1} − n)", [n, 1]), ("dL/dH_t", 1e30))
+    check(text, fault(layer, place, "dL/dz = dL/dH_t ⊙ (H_{t-1} − n)", [n, 1]))
     h0[n] = [1e10, 0, 0, 0, 0]
     W = np.zeros((H, 3, H))
     W[1, 2] = 1e10  # dL/d(r ⊙ H_{t-1}) of unit 1
@@ -552,13 +535,13 @@ def test_the_gates_of_a_gru_are_gone_back_through_in_the_order_of_the_graph(name
     if name == "gru":
         h0[n] = 0
         layer.b_hn.data, layer.b_h.data = np.full(H, 1e10), np.where(np.arange(3 * H) < H, -100, 0)  # r = 0
-        text, term, of = text_of(backward, layer, d, state=h0), "dL/dr = dL/dZ_n ⊙ (H_{t-1} W_hn + b_hn)", "dL/dZ_n"
-        check(text, fault(layer, place, term, [n, 1]), (of, 0.5e30))
+        text, term = text_of(backward, layer, d, state=h0), "dL/dr = dL/dZ_n ⊙ (H_{t-1} W_hn + b_hn)"
+        check(text, fault(layer, place, term, [n, 1]))
     else:
         d[0, n, 1], d[0, n, 2], h0[n] = 0, 1e25, [0, 1e5, 0, 0, 0]
         layer.b_h.data = np.where(np.arange(3 * H) < H, -100, 0)
         text, term = text_of(backward, layer, d, state=h0), "dL/dr = dL/d(r ⊙ H_{t-1}) ⊙ H_{t-1}"
-        check(text, fault(layer, place, term, [n, 1]), ("dL/d(r ⊙ H_{t-1})", 0.5e35))
+        check(text, fault(layer, place, term, [n, 1]))
 
 
 @backends
@@ -567,7 +550,7 @@ def test_grad_and_a_hook_are_looked_at_too(backend):
     with mr.detect_anomaly():
         outputs = layer(np.zeros((T, N, D))).outputs
         outputs.register_hook(lambda g: g * np.inf)
-        start = fault(layer, f"backward at step t={T - 1}, row n=0", "the upstream gradient of outputs", [T - 1, 0, 0])
+        start = fault(layer, f"backward at step t={T - 1}, row n=0", "the upstream gradient of outputs", [0, 0])
         assert text_of(mr.grad, outputs.sum(), layer.W_hh).startswith(start)
 
 
@@ -616,7 +599,7 @@ def test_parameters_are_checked_before_anything_is_computed(name, backend):
         assert text_of(called, layer, np.zeros((T, N, D))).startswith(start)
         with mr.detect_anomaly():
             assert text_of(layer.step, np.zeros((N, D))).startswith(start)
-        assert "row n=0: x holds inf" in text_of(called, layer, np.full((T, N, D), np.inf)), "inputs come first"
+        assert ": x holds inf" in text_of(called, layer, np.full((T, N, D), np.inf)), "inputs come first"
         state = tuple(np.zeros((N, H)) for _ in layer.state_names)
         state = state if len(state) > 1 else state[0]
         assert text_of(called, layer, np.zeros((T, N, D)), state).startswith(start)
@@ -660,7 +643,7 @@ def test_the_layer_is_named_by_where_it_stands(backend):
         named = (
             "GRULayer(10, 5) in backward_layer of Bidirectional in layers[1] of Stacked: backward at step t=0, row n=0"
         )
-        assert text.startswith(f"detect_anomaly: {named}: dL/dZ_t W_hhᵀ holds "), text
+        assert text.startswith(f"detect_anomaly: {named}: dL/dH_{{t-1}} = dL/dZ_t W_hhᵀ + dL/dH_t ⊙ z holds "), text
         first.forward_layer.W_xh.data = np.full(first.forward_layer.W_xh.shape, HUGE)
         text = text_of(model, x)
         named = "GRULayer(3, 5) in forward_layer of Bidirectional in layers[0] of Stacked: forward at step t=0, row n=0"
@@ -674,7 +657,7 @@ def test_where_a_layer_stands_is_forgotten_when_the_composite_is_left():
     with mr.detect_anomaly():
         assert "RecurrentLayer(3, 5) in layers[0] of Stacked: " in text_of(stack, bad)
         stack(np.zeros((T, N, D)))
-        assert "RecurrentLayer(3, 5): step t=0" in text_of(layer, bad)
+        assert "RecurrentLayer(3, 5): x holds nan" in text_of(layer, bad)
 
 
 def test_fit_tells_the_step():
@@ -708,9 +691,7 @@ def test_one_step_of_one_row(name, backend):
     layer.W_xh.data = np.full(layer.W_xh.shape, HUGE)
     text = text_of(called, layer, np.full((1, 1, D), 2.0))
     q = letter(layer, 0)
-    check(
-        text, fault(layer, "forward at step t=0, row n=0", f"X_t W_x{q}", [0, 0]), ("X_t", 2 * D**0.5), ("H_{t-1}", 0)
-    )
+    check(text, fault(layer, "forward at step t=0, row n=0", f"X_t W_x{q}", [0, 0]))
     assert f"({H} of {H} entries not finite)" in text, "those of one gate"
 
 
@@ -807,21 +788,18 @@ def test_what_is_looked_at_are_the_numbers_of_the_backend(backend, name, options
             total.backward()
         watch, carried, sums = seen.pop()
         outputs = turn(outputs.numpy())
-        for earlier, later in zip(watch.kept[:-1], watch.kept[1:], strict=True):
-            same = earlier.now[np.isin(earlier.now, later.now)]
+        for earlier, later in zip(watch.moments[:-1], watch.moments[1:], strict=True):
+            same = earlier.sequences[np.isin(earlier.sequences, later.sequences)]
             rows = watch.sequences.row[same]
-            assert_allclose(later.before[0][np.isin(later.now, same)], outputs[earlier.t, rows], atol=1e-12)
+            assert_allclose(later.before[0][np.isin(later.sequences, same)], outputs[earlier.t, rows], atol=1e-12)
         given = watch.sequences.given
         for s, d in zip(state, carried, strict=True):
             expected = np.zeros((N, H))
             expected[watch.sequences.row[given]] = d[given]
             assert_allclose(s.grad, expected, atol=1e-10)
-        joined = {k: v for k, v in sums.items() if "[" not in k}
-        if len(blocks := [v for k, v in sums.items() if "[" in k]):
-            joined["W_hh"] = np.concatenate(blocks, axis=1)
-        for parameter, gradient in joined.items():
+        for parameter, gradient in sums.items():
             assert_allclose(getattr(layer, parameter).grad, gradient, atol=1e-10)
-        assert {p for p, _ in layer.named_parameters() if not p.endswith("_0")} == set(joined)
+        assert {p for p, _ in layer.named_parameters() if not p.endswith("_0")} == set(sums)
 
 
 def test_what_needs_no_gradient_gets_none_and_is_not_looked_at():
@@ -864,12 +842,3 @@ def test_outside_the_mode_and_in_other_threads_nothing_is_looked_at(monkeypatch)
         thread.start()
         thread.join()
     assert found == [(T, N, H)] * 2
-
-
-@pytest.mark.parametrize(
-    ("array", "expected"),
-    [([3.0, 4.0], "5"), ([0.0, 0.0], "0"), ([1e200, 1e200], "1.41e+200"), ([1.5e308, 1.5e308], "2.12e+308"), ([], "0")],
-)
-def test_norms_do_not_overflow(array, expected):
-    assert norm(np.array(array)) == expected
-    assert norm(np.array([3e38, 3e38], np.float32)) == "4.24e+38"
