@@ -72,8 +72,12 @@ def step(layer: "Layer[Any]", x_t: Any, state: Any) -> Any:
 
 
 def _check(layer: "Layer[Any]", value: Array, argument: str) -> None:
-    """Refuse numbers that are not finite, as they are and in the layer's dtype."""
-    check_finite(value, f"{_title(layer)}: {argument}", OF_DATA)
+    """Refuse numbers, of x or of (N, ·), that are not finite as they are, or in the layer's dtype."""
+    bad, place = np.argwhere(~np.isfinite(value)), ""
+    if len(bad) and value.ndim > 1:
+        *t, n = bad[0][-2::-1] if layer.batch_first else bad[0][:-1]
+        place = f"step t={t[0]}, row n={n}: " if t else f"row n={n}: "
+    check_finite(value, f"{_title(layer)}: {place}{argument}", OF_DATA)
     name = layer.dtype.name
     hint = f"they are too large for {name}: scale the data, or make the layer with dtype=numpy.float64"
     check_finite(value.astype(layer.dtype), f"{_title(layer)}: {argument}, cast to {name},", hint)

@@ -599,7 +599,7 @@ def test_parameters_are_checked_before_anything_is_computed(name, backend):
         assert text_of(called, layer, np.zeros((T, N, D))).startswith(start)
         with mr.detect_anomaly():
             assert text_of(layer.step, np.zeros((N, D))).startswith(start)
-        assert ": x holds inf" in text_of(called, layer, np.full((T, N, D), np.inf)), "inputs come first"
+        assert "row n=0: x holds inf" in text_of(called, layer, np.full((T, N, D), np.inf)), "inputs come first"
         state = tuple(np.zeros((N, H)) for _ in layer.state_names)
         state = state if len(state) > 1 else state[0]
         assert text_of(called, layer, np.zeros((T, N, D)), state).startswith(start)
@@ -657,7 +657,7 @@ def test_where_a_layer_stands_is_forgotten_when_the_composite_is_left():
     with mr.detect_anomaly():
         assert "RecurrentLayer(3, 5) in layers[0] of Stacked: " in text_of(stack, bad)
         stack(np.zeros((T, N, D)))
-        assert "RecurrentLayer(3, 5): x holds nan" in text_of(layer, bad)
+        assert "RecurrentLayer(3, 5): step t=0" in text_of(layer, bad)
 
 
 def test_fit_tells_the_step():
