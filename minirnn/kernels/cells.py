@@ -1,6 +1,9 @@
-"""What a cell does entry by entry, between the matrix products: the activation φ and its derivative."""
+"""What a cell does entry by entry, between the matrix products, and what it says of itself to the unroll.
 
-from collections.abc import Callable
+The activations φ stand here with their derivatives; then what `kernels.columns` asks of a cell.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -98,3 +101,80 @@ ACTIVATIONS = {
         ),
     )
 }
+
+
+# --- what the unroll asks of a cell -----------------------------------------------------------------------------------
+
+
+class Layout(NamedTuple):
+    """Which pre-activations a cell gets, and in what order: blocks of H, each from x and 1, from h, or from both."""
+
+    x: tuple[int, ...]  # the gates whose x side the blocks 0, 1, … take
+    h: tuple[int, ...]  # those whose h side the blocks ``start``, ``start`` + 1, … take
+    start: int = 0
+    halved: int = 0  # how many blocks from ``start`` on come as half of the pre-activation: σ(z) = ½ + ½ tanh(z/2)
+    stage: int | None = None  # a gate whose h side is a product with what the cell makes of h, added to block 0
+
+    @property
+    def blocks(self) -> int:
+        """R, how many blocks there are."""
+        return max(len(self.x), self.start + len(self.h))
+
+    def slice_x(self, H: int) -> slice:
+        """Return where the blocks with an x side stand in Z."""
+        return slice(0, len(self.x) * H)
+
+    def slice_h(self, H: int) -> slice:
+        """Return where the blocks with an h side stand in Z."""
+        return slice(self.start * H, (self.start + len(self.h)) * H)
+
+
+class Pointwise:
+    """What a cell between the products says of itself, unless it says otherwise."""
+
+    extras = 0  # how many arrays its state has beside h
+    slopes_of_output = False  # whether its derivatives are made of the outputs
+
+
+class Gated(Pointwise):
+    """A cell whose gates are made in place of Z; those with σ stand side by side, their Z halved."""
+
+    layout: Layout
+    others = 1  # how many arrays of H are saved of each step beside the gates
+
+    def make_buffers(self, L: int, H: int, columns: tuple[int, ...], dtype: Any) -> Any:
+        """Return room for L steps: the states beside h before and after each, the gates, and the others."""
+        states = [np.empty((L + 1, H, *columns), dtype) for _ in range(self.extras)]
+        gates = np.empty((L, self.layout.blocks * H, *columns), dtype)
+        return states, gates, *(np.empty((L, H, *columns), dtype) for _ in range(self.others))
+
+    def steps(self, saved: Any, lo: int, hi: int) -> Iterable[tuple[Any, ...]]:
+        """Return what a step forward gets at each: Z, what σ makes of it, every block, the states, and the others."""
+        states, gates, *others = saved
+        plan, z = self.layout, gates[lo:hi]
+        H = z.shape[1] // plan.blocks
+        sigmoids = z[:, plan.start * H : (plan.start + plan.halved) * H]
+        before_and_after = [s[lo + k : hi + k] for s in states for k in (0, 1)]
+        return zip(z, sigmoids, *blocks(z, H), *before_and_after, *(a[lo:hi] for a in others), strict=True)
+
+
+class Half:
+    """The cell at one step, forward or back, unless it says otherwise."""
+
+    stage: Any = None  # what makes the operand of a product of its own
+    direct: Any = None  # what of dH goes to the step before past the products
+    extras: Sequence[Array] = ()  # the gradients of the states beside h
+
+    def parts(self, dz: Array) -> Any:
+        """Return the views of dZ that `step` writes to."""
+        return dz
+
+
+def blocks(a: Array, H: int) -> list[Array]:
+    """Return the blocks of (steps, k·H, …), views."""
+    return [a[:, j : j + H] for j in range(0, a.shape[1], H)]
+
+
+def rows_first(a: Array, N: int) -> Array:
+    """Return columns (steps, features, N), or without the last axis for N = 1, as (steps, N, features), a view."""
+    return a.reshape(len(a), -1, N).swapaxes(1, 2)

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minirnn.arguments import Array
-from minirnn.kernels.chunks import chunk_length, chunks, power_of_two
-from minirnn.kernels.clip import clipped
+from minirnn.kernels.cells import rows_first
+from minirnn.kernels.gradients import Sums, clipped
 from minirnn.kernels.lanes import Ends, Switch, spans
 from minirnn.kernels.layout import Matrices
-from minirnn.kernels.sums import Sums
+from minirnn.kernels.scratch import chunk_length, chunks
 
 JOINED = 100_000
 """From so many multiplications by zero on, a step makes two products, one with x and one with h, instead of one."""
@@ -27,78 +27,79 @@ SLOPES = 1 << 19
 """Bytes of pre-activations whose derivatives are made at a time."""
 
 
-class Mask(NamedTuple):
-    """By what the h that is fed back is multiplied."""
+class Saved(NamedTuple):
+    """What forward leaves for backward of L steps of N lanes, which are unrolled at one go, and gone back through."""
 
-    lanes: Array  # (N, H), for the sequences that are in the lanes when a run starts
-    all: Array  # (sequences, H)
-
-
-class Stretch(NamedTuple):
-    """L steps of N lanes, which are unrolled at one go, and gone back through."""
-
+    inputs: Array  # (L, N, D), what was read of x; a view unless lanes were packed
     hs: Array  # (L + 1, N, H); without ``fed``, what was fed back: at a switch, the state of the sequence that begins
+    extras: Sequence[Array]  # (N, H) each, the other states before the first step
+    first: Sequence[Array]  # (sequences, H) each, the states before the first steps of all sequences
+    own: Any  # the cell's buffers for L steps; None where the steps are to be run again, or backward is not to follow
+    fed: Array | None  # (L, N, H), what was fed back; None where hs says it, or nobody asks
+
+
+class Around(NamedTuple):
+    """What such a stretch of steps lies in."""
+
     matrices: Matrices
     ends: Ends  # for the sequences that begin or end between two steps; backward ``last`` is given, ``first`` written
     switches: Sequence[Switch]
-    kept: Any  # from ``cell.keep`` for L steps; None to keep nothing
-    mask: Mask | None  # its ``lanes`` are those before the first step, backward those after the last
-    fed: Array | None  # (L, N, H), what was fed back; None where hs says it, or nobody asks
+    mask: Array | None  # (N, H), by what the h that is fed back is multiplied at first, backward at last; None for 1
+    masks: Any  # (sequences, H), the same for all
 
 
 def steps_at_a_time(cell: Any, L: int, N: int, D: int, H: int, dtype: np.dtype[Any]) -> int:
     """Return for how many steps scratch is made to go through L of them."""
-    return min(power_of_two(L), chunk_length(N, max(D + 1 + H, cell.layout.blocks * H), dtype))
+    few = 1 << (L - 1).bit_length()  # a power of two, not less than L: scratch of few sizes serves for all
+    return min(few, chunk_length(N, max(D + 1 + H, cell.layout.blocks * H), dtype))
 
 
 class Forward:
     """Scratch for one cell, N lanes, D inputs, H neurons and so many steps at a time, and the loop that works in it."""
 
     def __init__(self, cell: Any, N: int, D: int, H: int, dtype: np.dtype[Any], steps: int, masked: bool) -> None:
-        self.key = cell, N, D, H, dtype, steps, masked
-        self.cell, self.N, self.D, self.H = cell, N, D, H
+        self.cell, self.N, self.chunk = cell, N, steps
+        self.D, self.H = D, H
         R, K = cell.layout.blocks, D + 1 + H
-        self.chunk = C = steps
         columns = (N,) if N > 1 else ()  # vectors make cheaper calls than matrices of one column
-        self.inputs = inputs = np.empty((C + 1, K, *columns), dtype)  # [x_k; 1; h_{k-1}]; h_k goes to the next
-        inputs[:, D] = 1
-        self.fed = inputs[:, D + 1 :]
-        self.outs = np.empty((C + 1, H, *columns), dtype) if masked else self.fed
-        self.steps = [(inputs[k], self.fed[k], self.outs[k], self.outs[k + 1], self.fed[k + 1]) for k in range(C)]
+        self.inputs = np.empty((steps + 1, K, *columns), dtype)  # [x_k; 1; h_{k-1}]; h_k goes to the next
+        self.inputs[:, D] = 1
+        self.fed = self.inputs[:, D + 1 :]
+        self.outs = np.empty((steps + 1, H, *columns), dtype) if masked else self.fed
+        self.steps = list(zip(self.inputs, self.fed, self.outs, self.outs[1:], self.fed[1:], strict=False))
         self.side = np.empty((R * H, *columns), dtype)
-        self.spare = cell.keep(C, H, columns, dtype)
-        self.spare_steps = list(cell.steps(self.spare, 0, C))
+        self.spare = cell.make_buffers(steps, H, columns, dtype)
+        self.spare_steps = list(cell.steps(self.spare, 0, steps))
         self.point = cell.Forward(H, columns, dtype)
-        self.mask = np.empty((H, *columns), dtype) if masked else None
-        self.nbytes = dtype.itemsize * (C * N * (K + (R + 3) * H))
+        self.mask = np.empty((H, *columns), dtype)
+        self.nbytes = dtype.itemsize * (steps * N * (K + (R + 3) * H))
 
-    def run(self, x: Array, extras: Sequence[Array], stretch: Stretch) -> list[Array]:
-        """Unroll x (L, N, D) from hs[0] and ``extras`` (N, H) each on, and write hs[1:] and ``fed``.
+    def run(self, saved: Saved, around: Around) -> list[Array]:
+        """Unroll the inputs from hs[0] and the extras on, and write hs[1:], ``own`` and ``fed``.
 
-        Return the states beside h after the last step, (N, H) each: views of scratch, or of ``kept``.
+        Return the states beside h after the last step, (N, H) each: views of scratch, or of ``own``.
         """
-        hs, matrices, ends, switches, kept, mask, fed = stretch
-        N, H = self.N, self.H
-        product, stage, step = self._product(matrices), self._stage(matrices), self.point.step
-        _, rows_fed, rows_out = (a.reshape(len(a), -1, N).swapaxes(1, 2) for a in (self.inputs, self.fed, self.outs))
-        xs = self.inputs.reshape(len(self.inputs), -1, N).swapaxes(1, 2)[..., : self.D]
-        carried = self.spare[0] if kept is None else kept[0]
+        x, hs, extras, _, own, fed = saved
+        product, stage, step = self._product(around.matrices), self._stage(around.matrices), self.point.step
+        rows_fed, rows_out = rows_first(self.fed, self.N), rows_first(self.outs, self.N)
+        xs = rows_first(self.inputs, self.N)[..., : self.D]
+        carried = (self.spare if own is None else own)[0]
         for state, given in zip(carried, extras, strict=True):
-            state[0].reshape(H, N)[...] = given.T
+            state[0].reshape(self.H, self.N)[...] = given.T
         rows_out[0] = hs[0]
-        if mask is not None and self.mask is not None:
-            self.mask.reshape(H, N)[...] = mask.lanes.T
-            np.multiply(self.outs[0], self.mask, self.fed[0])
-        factor, multiply = self.mask, np.multiply
+        factor, multiply = None if around.mask is None else self.mask, np.multiply
+        if factor is not None and around.mask is not None:
+            factor.reshape(self.H, self.N)[...] = around.mask.T
+            multiply(self.outs[0], factor, self.fed[0])
         plain = stage is None and factor is None
         for lo, hi in chunks(len(x), self.chunk):
-            n, base = hi - lo, 0 if kept is None else lo
+            n, base = hi - lo, 0 if own is None else lo
             xs[:n] = x[lo:hi]
-            own = self.spare_steps if kept is None else self.cell.steps(kept, lo, hi)
-            steps = list(zip(self.steps[:n], own, strict=False))
-            for a, b, now in spans(lo, hi, switches):
+            arrays_of_steps = self.spare_steps if own is None else self.cell.steps(own, lo, hi)
+            steps = list(zip(self.steps[:n], arrays_of_steps, strict=False))
+            for a, b, now in spans(lo, hi, around.switches):
                 for switch in now:
-                    self._switch(switch, a - lo, [s[a - lo + base] for s in carried], ends, mask)
+                    self._switch(switch, a - lo, [s[a - lo + base] for s in carried], around)
                 if plain:
                     for (u, h, _, out, _), arrays in steps[a - lo : b - lo]:
                         product(u, arrays[0])
@@ -113,55 +114,56 @@ class Forward:
                         multiply(out, factor, feed)
             if fed is not None:
                 fed[lo:hi] = rows_fed[:n]
-                for k, lane, old, _ in switches:
+                for k, lane, old, _ in around.switches:
                     if lo < k < hi:  # its place was needed for the sequence after it
-                        rows_out[k - lo, lane] = ends.last[0][old]
+                        rows_out[k - lo, lane] = around.ends.last[0][old]
                 hs[lo + 1 : hi + 1] = rows_out[1 : n + 1]
             else:
                 hs[lo : hi + 1] = rows_out[: n + 1]
             self.inputs[0] = self.inputs[n]
             if factor is not None:
                 self.outs[0] = self.outs[n]
-            if kept is None:
+            if own is None:
                 for state in carried:
                     state[0] = state[n]
-        if kept is None and isinstance(self.spare[-1], list):
-            self.spare[-1][:] = [None] * self.chunk  # what a user's cell kept must not live on in scratch
-        return [state[0 if kept is None else len(x)].reshape(H, N).T for state in carried]
+        if own is None and isinstance(self.spare[-1], list):
+            self.spare[-1][:] = [None] * self.chunk  # what a user's cell saved must not live on in scratch
+        return [state[0 if own is None else len(x)].reshape(self.H, self.N).T for state in carried]
 
-    def _switch(self, switch: Switch, k: int, carried: Sequence[Array], ends: Ends, mask: Mask | None) -> None:
+    def _switch(self, switch: Switch, k: int, carried: Sequence[Array], around: Around) -> None:
         """Leave the states of the sequence that has ended; start from those of the one that begins."""
         _, lane, old, new = switch
         states = [s.reshape(self.H, 1) if self.N == 1 else s for s in (self.outs[k], *carried)]
-        for state, first, last in zip(states, ends.first, ends.last, strict=True):
+        for state, first, last in zip(states, around.ends.first, around.ends.last, strict=True):
             last[old] = state[:, lane]
             state[:, lane] = first[new] if new >= 0 else state[:, 0]  # what idles does what lane 0 does
-        if mask is not None and self.mask is not None:
+        if around.mask is not None:
             masks, fed = self.mask.reshape(self.H, self.N), self.fed[k].reshape(self.H, self.N)
-            masks[:, lane] = mask.all[new] if new >= 0 else masks[:, 0]
+            masks[:, lane] = around.masks[new] if new >= 0 else masks[:, 0]
             fed[:, lane] = states[0][:, lane] * masks[:, lane]
 
     def _product(self, matrices: Matrices) -> Callable[[Array, Array], Any]:
-        """Return what makes Z_k of [x_k; 1; h_{k-1}]."""
-        plan, D, H, side = self.cell.layout, self.D, self.H, self.side
+        """Return the function that writes Z_k, made of [x_k; 1; h_{k-1}]."""
+        plan, D, H = self.cell.layout, self.D, self.H
         start, zeros = plan.start * H, plan.blocks * H - len(plan.h) * H
         if not plan.start or zeros * H * self.N < JOINED:
             return matrices.forward.dot
-        of_x, from_x, from_h = plan.of_x(H), matrices.from_x, matrices.from_h
-        side, both, rest = side[: len(from_h)], of_x.stop - start, slice(of_x.stop, None)
-        of_both, bias = slice(start, of_x.stop), matrices.forward[rest, D].reshape(-1, *[1] * (self.inputs.ndim - 2))
+        x_side, from_x, from_h = plan.slice_x(H), matrices.from_x, matrices.from_h
+        side, both, rest = self.side[: len(from_h)], x_side.stop - start, slice(x_side.stop, None)
+        both_sides = slice(start, x_side.stop)
+        bias = matrices.forward[rest, D].reshape(-1, *[1] * (self.inputs.ndim - 2))
 
         def two(u: Array, z: Array) -> None:
-            from_x.dot(u[: D + 1], z[of_x])
+            from_x.dot(u[: D + 1], z[x_side])
             from_h.dot(u[D + 1 :], side)
-            np.add(z[of_both], side[:both], z[of_both])
+            np.add(z[both_sides], side[:both], z[both_sides])
             if both < len(side):
                 np.add(side[both:], bias, z[rest])
 
         return two
 
     def _stage(self, matrices: Matrices) -> Callable[..., None] | None:
-        """Return what makes a stage's product, None where the cell has none."""
+        """Return the function that adds a stage's product, None where the cell has none."""
         make = self.point.stage
         if make is None:
             return None
@@ -179,61 +181,58 @@ class Backward:
     """Scratch for one cell, N lanes, D inputs, H neurons and so many steps at a time, and the loop back over them."""
 
     def __init__(self, cell: Any, N: int, D: int, H: int, dtype: np.dtype[Any], steps: int) -> None:
-        self.key = cell, N, D, H, dtype, steps
-        self.cell, self.N, self.H = cell, N, H
+        self.cell, self.N, self.chunk = cell, N, steps
         width = cell.layout.blocks * H
-        self.chunk = C = steps
-        self.slopes = S = min(C, max(1, SLOPES // (N * width * dtype.itemsize)))
+        self.slopes = S = min(steps, max(1, SLOPES // (N * width * dtype.itemsize)))
         columns = (N,) if N > 1 else ()
-        self.entering = np.empty((C, H, *columns), dtype)
+        self.entering = np.empty((steps, H, *columns), dtype)
         self.output = np.empty((S, H, *columns), dtype)
-        self.rows = np.empty((C, N, width), dtype)  # dZ
+        self.rows = np.empty((steps, N, width), dtype)  # dZ
         self.dh = np.empty((H, *columns), dtype)
         self.point = cell.Backward(S, H, columns, dtype)
         # One row is the same in both orders: then dZ is made where it is wanted.
-        dzs = [np.empty((width, *columns), dtype)] * C if columns else list(self.rows[:, 0])
-        of_h = cell.layout.of_h(H)
+        dzs = [np.empty((width, *columns), dtype)] * steps if columns else list(self.rows[:, 0])
+        h_side = cell.layout.slice_h(H)
         self.steps = [
-            (e, dz, self.point.parts(dz), dz[of_h], row.T)
+            (e, dz, self.point.parts(dz), dz[h_side], row.T)
             for e, dz, row in zip(self.entering, dzs, self.rows, strict=True)
         ]
-        self.nbytes = dtype.itemsize * (C * N * (width + H) + S * N * (width + 3 * H))
+        self.nbytes = dtype.itemsize * (steps * N * (width + H) + S * N * (width + 3 * H))
 
     def run(
         self,
         d_outputs: Array | None,
-        d_states: Sequence[Array | None],
-        stretch: Stretch,
+        d_states: Sequence[Array],
+        saved: Saved,
+        around: Around,
         clip: float | None,
         sums: Sums,
     ) -> list[Array]:
         """Go back from the last step to the first, and hand every dZ to ``sums``.
 
-        ``d_outputs`` (L, N, H) enter at the steps, ``d_states`` (N, H) each after the last; None for zeros. ``clip`` is
+        ``d_outputs`` (L, N, H) enter at the steps, None for zeros; ``d_states`` (N, H) each after the last. ``clip`` is
         the largest norm that a column of dh may have. Return the gradients of the states before the first step, (N, H)
         each, views of scratch.
         """
-        hs, matrices, ends, switches, kept, mask, fed = stretch
-        N, H, point, dh = self.N, self.H, self.point, self.dh
-        states = [d.reshape(H, N) for d in (dh, *point.extras)]
+        hs, N, point = saved.hs, self.N, self.point
+        states = [d.reshape(-1, N) for d in (self.dh, *point.extras)]
         for d, given in zip(states, d_states, strict=True):
-            d[...] = 0 if given is None else given.T
-        factor = None if mask is None else mask.lanes.T.reshape(dh.shape).copy()
-        stage = None if self.cell.layout.stage is None else matrices.stage
-        dot, add, step, direct = matrices.back.dot, np.add, point.step, point.direct
+            d[...] = given.T
+        factor = None if around.mask is None else around.mask.T.reshape(self.dh.shape).copy()
+        stage = None if self.cell.layout.stage is None else around.matrices.stage
+        dh, dot, add = self.dh, around.matrices.back.dot, np.add
+        step, direct = point.step, point.direct
         plain = d_outputs is not None and stage is None and factor is None and clip is None
-        entering = self.entering.reshape(len(self.entering), H, N).swapaxes(1, 2)
-        output = self.output.reshape(len(self.output), H, N).swapaxes(1, 2)
+        entering, output = rows_first(self.entering, N), rows_first(self.output, N)
         for lo, hi in reversed(chunks(len(hs) - 1, self.chunk)):
             if d_outputs is not None:
                 entering[: hi - lo] = d_outputs[lo:hi]
             backwards = self.steps[hi - lo - 1 :: -1]
-            for first, last in reversed(chunks(hi - lo, self.slopes)):
-                first, last = lo + first, lo + last
+            for first, last in reversed([(lo + a, lo + b) for a, b in chunks(hi - lo, self.slopes)]):
                 if self.cell.slopes_of_output:
                     output[: last - first] = hs[first + 1 : last + 1]
-                slopes = point.slopes(kept, first, last, self.output[: last - first])[::-1]
-                for a, b, now in reversed(list(spans(first, last, switches))):
+                slopes = point.slopes(saved.own, first, last, self.output[: last - first])[::-1]
+                for a, b, now in reversed(list(spans(first, last, around.switches))):
                     steps = zip(backwards[hi - b : hi - a], slopes[last - b : last - a], strict=True)
                     if plain:
                         for (e, dz, parts, of_h, rows), arrays in steps:
@@ -247,9 +246,9 @@ class Backward:
                     else:
                         self._steps(steps, d_outputs is not None, stage, dot, factor, clip)
                     for switch in now:
-                        self._switch(switch, states, ends, factor, mask)
-            staged = self.cell.staged(kept, lo, hi, N) if stage is not None else None
-            sums.add(lo, hs[lo:hi] if fed is None else fed[lo:hi], self.rows[: hi - lo], staged)
+                        self._switch(switch, states, around, factor)
+            staged = self.cell.staged(saved.own, lo, hi, N) if stage is not None else None
+            sums.add(lo, (hs if saved.fed is None else saved.fed)[lo:hi], self.rows[: hi - lo], staged)
         return [d.T for d in states]
 
     def _steps(self, steps: Iterable[Any], entering: bool, stage: Any, dot: Any, factor: Any, clip: Any) -> None:
@@ -274,12 +273,12 @@ class Backward:
             if self.N > 1:
                 rows[...] = dz
 
-    def _switch(self, switch: Switch, states: Sequence[Array], ends: Ends, factor: Any, mask: Mask | None) -> None:
+    def _switch(self, switch: Switch, states: Sequence[Array], around: Around, factor: Any) -> None:
         """Leave the gradients of the sequence that begins; go on with those of the one that ends."""
         _, lane, old, new = switch
-        for d, first, last in zip(states, ends.first, ends.last, strict=True):
+        for d, first, last in zip(states, around.ends.first, around.ends.last, strict=True):
             if new >= 0:
                 first[new] = d[:, lane]
             d[:, lane] = 0 if last is None else last[old]
-        if mask is not None:
-            factor.reshape(self.H, self.N)[:, lane] = mask.all[old]
+        if factor is not None:
+            factor.reshape(-1, self.N)[:, lane] = around.masks[old]

@@ -1,48 +1,190 @@
 """The unrolled recurrent layer, H_t = φ(X_t W_xh + H_{t-1} W_hh + b_h), forward and backward, on plain arrays.
 
-Shapes: T steps, N rows of the mini-batch, D inputs, H hidden neurons.
+Shapes: T steps, N rows of the mini-batch, D inputs, H hidden neurons. Every row is one sequence of T steps.
 
-`forward` and `backward` see to the order of time and to what is kept and wanted. The products and the loop over the
-steps stand in kernels/hoisted.py for a mini-batch, in kernels/joined.py for small steps: equation 14-2's two lines.
+`forward` and `backward` see to the order of time and to what is saved and wanted. The products and the loop over the
+steps have two forms, equation 14-2's two lines: hoisted for a mini-batch, joined for small steps. In them steps are in
+the order of processing: k = 0 is processed first.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from functools import reduce
-from typing import Any, NamedTuple, cast
+from typing import Any
 
 import numpy as np
 
 from minirnn.arguments import Array
 from minirnn.kernels import scratch
 from minirnn.kernels.cells import Activation
-from minirnn.kernels.chunks import Run, chunks, each
-from minirnn.kernels.hoisted import HoistedBackward, HoistedForward
-from minirnn.kernels.joined import JoinedBackward, JoinedForward
-from minirnn.kernels.sums import Sums
+from minirnn.kernels.gradients import Gradients, Sums, Wanted
+from minirnn.kernels.layout import Settings, Unrolled, Weights
+from minirnn.kernels.scratch import chunk_length, chunks, each
 
 
-class Gradients(NamedTuple):
-    """∂L/∂ each input of the unroll; None where it was not wanted."""
+class HoistedForward:
+    """The unroll for a mini-batch: the input side of many steps in one product, hoisted out of the loop over the steps.
 
-    x: Array | None
-    h0: Array | None
-    W_xh: Array | None
-    W_hh: Array | None
-    b_h: Array | None
+    S = X W_xh + b_h for all steps of a chunk, then step by step H_k = φ(S_k + H_{k-1} W_hh). An instance is scratch for
+    N rows, D inputs and H neurons; `run` is the loop that works in it.
+    """
+
+    def __init__(self, N: int, D: int, H: int, dtype: np.dtype[Any]) -> None:
+        self.chunk = C = chunk_length(N, H, dtype)
+        self.block = np.empty((C, N, H), dtype)  # S
+        self.steps = list(self.block)  # its views: to make one costs as much as a quarter of a small product
+        self.side = np.empty((N, H), dtype)  # H_{k-1} W_hh, and what φ is applied to
+        self.bias = np.empty((N, H), dtype)  # b_h for every row: added to N·H numbers at a time, not to H
+        self.nbytes = self.block.nbytes + self.side.nbytes + self.bias.nbytes
+
+    def run(self, x: Array, hs: Array, weights: Weights, activation: Activation) -> None:
+        """Fill ``hs[1:]``, the states (T + 1, N, H) whose first one is given, from x (T, N, D)."""
+        W_hh, side, add = np.ascontiguousarray(weights.W_hh), self.side, np.add
+        phi = activation.at(side.shape, side.dtype)
+        self.bias[...] = 0 if weights.b_h is None else weights.b_h
+        h = hs[0]
+        for lo, hi in chunks(len(x), self.chunk):
+            S = self.block[: hi - lo]
+            rows = (hi - lo) * len(side)
+            np.dot(x[lo:hi].reshape(rows, -1), weights.W_xh, out=S.reshape(rows, -1))
+            if weights.b_h is not None:
+                add(S, self.bias, S)
+            for out, s in zip(hs[lo + 1 : hi + 1], self.steps, strict=False):
+                h.dot(W_hh, side)
+                add(side, s, side)
+                phi(side, out)
+                h = out
 
 
-class Checkpoints(NamedTuple):
-    """What can be kept of `forward` instead of all its states: enough to make them again, segment by segment."""
+class JoinedForward:
+    """The unroll for small steps: what a step reads stands in one array, so that a step is one product and φ.
 
-    states: Array  # (⌈T / length⌉, N, H), before the segments' first steps, in the order of processing
-    length: int  # steps in a segment
-    b_h: Array | None  # (H,)
+    h_k = φ(W [x_k; 1; h_{k-1}]) with W_xhᵀ, b_h, W_hhᵀ side by side in W (note 003, equation 14-2, second line). With
+    so few numbers a call costs more than its arithmetic, and two calls instead of three are a third of the time. The
+    arrays hold columns, features first and rows of the mini-batch last: so h_k comes out right where step k + 1 reads
+    it. They are copied to and from the order of the layer a chunk at a time.
+    """
+
+    def __init__(self, N: int, D: int, H: int, dtype: np.dtype[Any]) -> None:
+        self.chunk = C = chunk_length(N, D + 1 + H, dtype)
+        columns = (N,) if N > 1 else ()  # vectors make cheaper calls than matrices of one column
+        inputs = np.empty((C + 1, D + 1 + H, *columns), dtype)  # [x_k; 1; h_{k-1}]; h_k goes to the next
+        inputs[:, D] = 1
+        self.W = np.empty((H, D + 1 + H), dtype)
+        rows_last = inputs.reshape(C + 1, D + 1 + H, N).swapaxes(1, 2)
+        self.xs, self.hs = rows_last[..., :D], rows_last[..., D + 1 :]
+        # What a step reads and writes: to make a view costs as much as a quarter of a small product.
+        self.steps = [(inputs[k], inputs[k + 1, D + 1 :]) for k in range(C)]
+        self.nbytes = inputs.nbytes + self.W.nbytes
+
+    def run(self, x: Array, hs: Array, weights: Weights, activation: Activation) -> None:
+        """Fill ``hs[1:]``, the states (T + 1, N, H) whose first one is given, from x (T, N, D)."""
+        W, D = self.W, x.shape[2]
+        W[:, :D] = weights.W_xh.T
+        W[:, D] = 0 if weights.b_h is None else weights.b_h
+        W[:, D + 1 :] = weights.W_hh.T
+        dot, phi = W.dot, activation.at(self.steps[0][1].shape, W.dtype)
+        self.hs[0] = hs[0]
+        for lo, hi in chunks(len(x), self.chunk):
+            n = hi - lo
+            self.xs[:n] = x[lo:hi]
+            for inputs, out in self.steps[:n]:
+                dot(inputs, out)
+                phi(out, out)
+            hs[lo + 1 : hi + 1] = self.hs[1 : n + 1]
+            self.hs[0] = self.hs[n]
 
 
-def checkpoints(states: Array, length: int, b_h: Array | None, reverse: bool) -> Checkpoints:
-    """Return copies of every ``length``-th of the states that `forward` returned."""
-    hs = states[::-1] if reverse else states
-    return Checkpoints(hs[:-1:length].copy(), length, b_h)
+class HoistedBackward:
+    """The way back for a mini-batch: scratch for N rows and H neurons, and the loop over the steps that works in it."""
+
+    def __init__(self, N: int, H: int, dtype: np.dtype[Any]) -> None:
+        self.chunk = C = chunk_length(N, H, dtype)
+        self.block = np.empty((C, N, H), dtype)  # φ′, which becomes dZ
+        self.steps = [(d, d.dot) for d in self.block]
+        self.side = np.empty((N, H), dtype)  # dH_k
+        self.W_back = np.empty((H, H), dtype)  # W_hhᵀ: a product with a transposed view costs up to twice as much
+        self.nbytes = self.block.nbytes + self.side.nbytes + self.W_back.nbytes
+
+    def run(
+        self,
+        d_outputs: Any,
+        d_final: Array | None,
+        hs: Array,
+        W_hh: Array,
+        activation: Activation,
+        sums: Sums,
+        start: int,
+    ) -> Array:
+        """Go back from the last step to the first, hand every dZ to ``sums``, and return dH_0 (N, H), scratch.
+
+        ``start`` is the number that the first of these steps has in ``sums``.
+        """
+        W_back, side = self.W_back, self.side
+        add, multiply = np.add, np.multiply
+        W_back[...] = W_hh.T
+        side[...] = 0 if d_final is None else d_final
+        for lo, hi in reversed(chunks(len(hs) - 1, self.chunk)):
+            dz = self.block[: hi - lo]
+            activation.slope_into(hs[lo + 1 : hi + 1], dz)
+            backwards = self.steps[: hi - lo][::-1]
+            if d_outputs is None:  # only the final state has a gradient: nothing is added on the way
+                for d, dot in backwards:
+                    multiply(d, side, d)
+                    dot(W_back, side)
+            else:
+                for (d, dot), entering in zip(backwards, d_outputs[lo:hi][::-1], strict=True):
+                    add(side, entering, side)
+                    multiply(d, side, d)
+                    dot(W_back, side)
+            sums.add(start + lo, hs[lo:hi], dz)
+        return side
+
+
+class JoinedBackward:
+    """The way back for one row of few neurons: a step is one product, of what comes from both sides, and φ′.
+
+    dz_k = φ′(h_k) ⊙ (V [dz_{k+1}; e_k]) with W_hh, I side by side in V, and e_k the gradient that enters at step k.
+    """
+
+    def __init__(self, N: int, H: int, dtype: np.dtype[Any]) -> None:
+        self.chunk = C = chunk_length(1, 2 * H, dtype)
+        columns = np.empty((C + 1, 2 * H), dtype)  # [dz_{k+1}; e_k], one place later; dz_k goes to the one before
+        self.V = np.empty((H, 2 * H), dtype)
+        self.V[:, H:] = np.eye(H)
+        self.slopes = np.empty((C, H), dtype)
+        self.side = np.empty(H, dtype)  # dh_k
+        self.dzs, self.entering = columns[:, :H], columns[:, H:]
+        self.steps = [(columns[k + 1], self.slopes[k], self.dzs[k]) for k in range(C)]
+        self.nbytes = sum(a.nbytes for a in (columns, self.V, self.slopes, self.side))
+
+    def run(
+        self,
+        d_outputs: Any,
+        d_final: Array | None,
+        hs: Array,
+        W_hh: Array,
+        activation: Activation,
+        sums: Sums,
+        start: int,
+    ) -> Array:
+        """Go back as `HoistedBackward.run` does, for N = 1."""
+        V, side, multiply = self.V, self.side, np.multiply
+        V[:, : len(side)] = W_hh
+        dot, carried = V.dot, d_final
+        for lo, hi in reversed(chunks(len(hs) - 1, self.chunk)):
+            n = hi - lo
+            activation.slope_into(hs[lo + 1 : hi + 1, 0], self.slopes[:n])
+            self.entering[1 : n + 1] = 0 if d_outputs is None else d_outputs[lo:hi, 0]
+            if carried is not None:
+                self.entering[n] += carried[0]
+            self.dzs[n] = 0
+            for column, slope, out in self.steps[n - 1 :: -1]:
+                dot(column, side)
+                multiply(side, slope, out)
+            sums.add(start + lo, hs[lo:hi], np.ascontiguousarray(self.dzs[:n])[:, None])
+            carried = self.dzs[:1].dot(W_hh.T)
+        assert carried is not None, "there is a step"
+        return carried
 
 
 JOINED_UP_TO = 104
@@ -59,62 +201,34 @@ def backward_form(N: int, H: int) -> type[HoistedBackward] | type[JoinedBackward
     return JoinedBackward if N == 1 and H <= 100 else HoistedBackward
 
 
-def forward(
-    x: Array,
-    h0: Array,
-    W_xh: Array,
-    W_hh: Array,
-    b_h: Array | None,
-    activation: Activation,
-    reverse: bool = False,
-    *,
-    parts: int = 1,
-    run: Run | None = None,
-) -> Array:
-    """Unroll over all steps and return every state, (T + 1, N, H) in time order.
+def forward(x: Array, state: Sequence[Array], weights: Weights, settings: Settings, save: bool = True) -> Unrolled:
+    """Unroll x (T, N, D) from the ``state`` before the first step processed, one array (N, H).
 
-    Processing forward, ``states[0]`` is h0 and ``states[t + 1]`` the output of step t; in reverse, ``states[T]`` is h0
-    and ``states[t]`` the output of step t. One buffer for both, because backward needs the states before and after each
-    step as two contiguous (T, N, H) blocks: `outputs` and `previous`.
-
-    Parameters
-    ----------
-    x : (T, N, D), of one dtype with all the other arrays
-    h0 : (N, H), the state before the first step processed
-    W_xh, W_hh, b_h : (D, H), (H, H), (H,) or None
-    reverse : process t = T−1 … 0 instead of 0 … T−1
-    parts, run : split the mini-batch into so many parts, and let ``run`` unroll them; None: one after the other
+    All arrays are of one dtype. ``save`` says whether backward is to follow: then what is saved are the states before
+    and after all steps, (T + 1, N, H) in the order of processing, or copies of those before the segments.
     """
-    T, N, D = x.shape
-    H = W_hh.shape[0]
-    states = np.empty((T + 1, N, H), W_hh.dtype)
-    xs, hs = (x[::-1], states[::-1]) if reverse else (x, states)  # from here on in the order of processing
-    hs[0] = h0
+    T, N, _ = x.shape
+    states = np.empty((T + 1, *state[0].shape), state[0].dtype)  # one buffer, of which the outputs are a block
+    xs, hs = (x[::-1], states[::-1]) if settings.reverse else (x, states)
+    hs[0] = state[0]
 
     def part(i: int, rows: slice) -> None:
-        inputs = _of(xs, rows)
-        n = inputs.shape[1]
-        work = scratch.take(forward_form(n, D, H), n, D, H, states.dtype)
-        work.run(inputs, _of(hs, rows), W_xh, W_hh, b_h, activation)
-        scratch.give(work)
+        _fill(_take(xs, rows), _take(hs, rows), weights, settings)
 
-    each(part, N, parts, run)
-    return states
+    each(part, N, settings.parts, settings.run)
+    saved = hs if settings.segment is None else hs[: -1 : settings.segment].copy()
+    # The final state is a copy: a state carried on must not keep all the states of this sequence alive.
+    return Unrolled(states[:-1] if settings.reverse else states[1:], [hs[-1].copy()], saved if save else None)
 
 
 def backward(
     d_outputs: Array | None,
-    d_final: Array | None,
-    states: Array | Checkpoints,
+    d_final: Sequence[Array | None],
+    saved: Array,
     x: Array,
-    W_xh: Array,
-    W_hh: Array,
-    activation: Activation,
-    reverse: bool = False,
-    wanted: tuple[bool, ...] = (True,) * 5,
-    *,
-    parts: int = 1,
-    run: Run | None = None,
+    weights: Weights,
+    settings: Settings,
+    wanted: Wanted,
 ) -> Gradients:
     """Go back through `forward`: with dA for ∂L/∂A, from the step processed last to the first::
 
@@ -122,68 +236,46 @@ def backward(
         dZ_t = dH_t ⊙ φ′(H_t)
         dX_t = dZ_t W_xhᵀ        dW_xh = Σ X_tᵀ dZ_t        dW_hh = Σ H_{t-1}ᵀ dZ_t        db_h = Σ dZ_t
 
-    Parameters
-    ----------
-    d_outputs, d_final : (T, N, H), (N, H); None for zeros
-    states : (T + 1, N, H), from `forward`; or Checkpoints, between which the steps are run again
-    wanted : whether to compute the gradient of x, h0, W_xh, W_hh, b_h
+    ``d_outputs`` is (T, N, H) and ``d_final`` one (N, H); None for zeros.
     """  # noqa: D400
-    T, N, D = x.shape
-    H, dtype = W_hh.shape[0], W_hh.dtype
-    d_x = np.empty(x.shape, dtype) if wanted[0] else None
+    T, N, _ = x.shape
+    H, dtype = len(weights.W_hh), weights.W_hh.dtype
+    d_x = np.empty(x.shape, dtype) if wanted.x else None
     d_h0 = np.empty((N, H), dtype)
-    given: list[Any] = [x, d_x, d_outputs, states]
-    xs, d_xs, gs, hs = [a[::-1] if reverse and isinstance(a, np.ndarray) else a for a in given]  # as processed
-
-    def segments(n: int, rows: slice) -> Iterable[tuple[int, int, Array]]:
-        """Return, from the last to the first, where a segment begins and ends, and its states with the one before."""
-        return again(states, n, rows) if isinstance(states, Checkpoints) else [(0, T, _of(hs, rows))]
-
-    def again(kept: Checkpoints, n: int, rows: slice) -> Iterator[tuple[int, int, Array]]:
-        """Run a segment again from its checkpoint."""
-        whole = np.empty((min(kept.length, T) + 1, n, H), dtype)
-        forth = scratch.take(forward_form(n, D, H), n, D, H, dtype)
-        for lo, hi in reversed(chunks(T, kept.length)):
-            hs = whole[: hi - lo + 1]
-            hs[0] = kept.states[lo // kept.length, rows]
-            forth.run(xs[lo:hi, rows], hs, W_xh, W_hh, kept.b_h, activation)
-            yield lo, hi, hs
-        scratch.give(forth)
-
-    back = np.ascontiguousarray(W_xh.T) if wanted[0] else None
+    xs, d_xs, entering = (a[::-1] if settings.reverse and a is not None else a for a in (x, d_x, d_outputs))
+    back = np.ascontiguousarray(weights.W_xh.T) if wanted.x else None
 
     def part(i: int, rows: slice) -> Sums:
-        d_first = d_h0[rows]
+        d_first, inputs, g = d_h0[rows], _take(xs, rows), _take(entering, rows)
         n = len(d_first)
-        sums, entering = Sums(_of(xs, rows), _of(d_xs, rows), back, wanted[2:]), _of(gs, rows)
-        carried = None if d_final is None else d_final[rows]
+        sums = Sums(inputs, _take(d_xs, rows), back, wanted, settings.cell.layout)
+        carried = None if d_final[0] is None else d_final[0][rows]
         work = scratch.take(backward_form(n, H), n, H, dtype)
-        for lo, hi, hs in segments(n, rows):
-            g = None if entering is None else entering[lo:hi]
-            d_first[...] = work.run(g, carried, hs, W_hh, activation, sums, lo)
+        for lo, hi in reversed(chunks(T, settings.segment or T)):
+            if settings.segment is None:
+                hs = _take(saved, rows)
+            else:  # the segment is run again
+                hs = np.empty((hi - lo + 1, n, H), dtype)
+                hs[0] = saved[lo // settings.segment, rows]
+                _fill(inputs[lo:hi], hs, weights, settings)
+            part_of_g = None if g is None else g[lo:hi]
+            d_first[...] = work.run(part_of_g, carried, hs, weights.W_hh, settings.cell.activation, sums, lo)
             carried = d_first
         scratch.give(work)
         return sums
 
-    total = reduce(Sums.merge, each(part, N, parts, run))
-    return Gradients(d_x, d_h0 if wanted[1] else None, total.W_xh, total.W_hh, total.b_h)
+    total = reduce(Sums.merge, each(part, N, settings.parts, settings.run))
+    return Gradients(d_x, [d_h0], *total.collect())
 
 
-def _of(a: Any, rows: slice) -> Any:
+def _fill(x: Array, hs: Array, weights: Weights, settings: Settings) -> None:
+    """Fill the states (T + 1, N, H) from the first on, in the form that fits the shape."""
+    key = x.shape[1], x.shape[2], hs.shape[2]
+    work = scratch.take(forward_form(*key), *key, hs.dtype)
+    work.run(x, hs, weights, settings.cell.activation)
+    scratch.give(work)
+
+
+def _take(a: Any, rows: slice) -> Any:
     """Return the rows of an array (T, N, …), without a view where they are all; None of None."""
     return a if a is None or rows.stop is None else a[:, rows]
-
-
-def outputs(states: Array, reverse: bool) -> Array:
-    """Return the (T, N, H) states after each step, a view."""
-    return states[:-1] if reverse else states[1:]
-
-
-def previous(states: Array, reverse: bool) -> Array:
-    """Return the (T, N, H) states before each step, a view."""
-    return states[1:] if reverse else states[:-1]
-
-
-def final(states: Array, reverse: bool) -> Array:
-    """Return the (N, H) state after the step processed last, a view."""
-    return cast(Array, states[0] if reverse else states[-1])

@@ -2,8 +2,8 @@
 
 Step k has the first ``counts[k]`` rows, and no others: what has ended costs nothing, and nothing has to change places.
 The rows of all steps stand one after the other, (Σ lengths, …). So the input side of many steps is one product, as in
-kernels/hoisted.py, where a product takes as long as it has rows; in columns it does not, and there are lanes instead
-(kernels/lanes.py). What stands in the padding is never read.
+the hoisted form of kernels/elman.py, where a product takes as long as it has rows; in columns it does not, and there
+are lanes instead (kernels/lanes.py). What stands in the padding is never read.
 """
 
 from bisect import bisect_right
@@ -15,9 +15,9 @@ import numpy as np
 
 from minirnn.arguments import Array
 from minirnn.kernels import scratch
-from minirnn.kernels.cells import Activation
-from minirnn.kernels.chunks import chunk_length, chunks
-from minirnn.kernels.sums import Sums
+from minirnn.kernels.gradients import Gradients, Sums, Wanted
+from minirnn.kernels.layout import Settings, Unrolled, Weights
+from minirnn.kernels.scratch import chunk_length, chunks
 
 
 class Falling(NamedTuple):
@@ -30,129 +30,99 @@ class Falling(NamedTuple):
     before: Array  # (R,): which row the same sequence has at the step before, from −sequences on where there is none
     last: Array  # (sequences,): which row the last step of each has
 
+    def ahead(self, k: int) -> int:
+        """Return how many sequences had the step before step k; all at first."""
+        return self.counts[k - 1] if k else len(self.order)
+
 
 def plan(start: Array, lengths: Array, stride: int) -> Falling:
     """Order sequences by falling length; ``start``, ``lengths`` and ``stride`` as `kernels.lanes.pack` takes them."""
     S = len(lengths)
     order = np.argsort(-lengths, kind="stable")
     counts = S - np.cumsum(np.bincount(lengths))[:-1]
-    ends = np.cumsum(counts)
-    offsets = ends - counts
-    places = np.arange(ends[-1]) - offsets.repeat(counts)  # of each row within its step
+    offsets = np.append(0, np.cumsum(counts))
+    begins = offsets[:-1]
+    places = np.arange(offsets[-1]) - begins.repeat(counts)  # of each row within its step
     source = start[order][places] + (stride * np.arange(len(counts))).repeat(counts)
-    earlier = np.append(-S, offsets[:-1])
+    earlier = np.append(-S, begins[:-1])
     last = np.empty(S, int)
     last[order] = offsets[lengths[order] - 1] + np.arange(S)
-    return Falling(
-        order, counts.tolist(), [*offsets.tolist(), int(ends[-1])], source, places + earlier.repeat(counts), last
-    )
-
-
-class Way(NamedTuple):
-    """How sequences are unrolled."""
-
-    weights: Sequence[Any]  # W_xh, W_hh, b_h
-    activation: Activation
-    order: Falling
-    segment: int | None = None  # how many steps lie between two states that are kept; None to keep all
-
-    def segments(self) -> list[tuple[int, int]]:
-        """Return the steps between which states are kept."""
-        T = len(self.order.counts)
-        return chunks(T, self.segment or T)
-
-
-class Kept(NamedTuple):
-    """What forward leaves for backward."""
-
-    inputs: Array  # (R, 1, D)
-    states: list[Array]  # (…, H): a segment's states before its first step, and unless made again all after it
+    return Falling(order, counts.tolist(), offsets.tolist(), source, places + earlier.repeat(counts), last)
 
 
 class FallingWork:
-    """Scratch for so many sequences and rows of a chunk."""
+    """Scratch for so many sequences, and for as many rows of a chunk as the largest step has, or more."""
 
-    def __init__(self, S: int, rows: int, H: int, dtype: np.dtype[Any]) -> None:
-        self.key = S, rows, H, dtype
-        self.block = np.empty((rows, H), dtype)  # X W_xh + b_h of a chunk; backward φ′, which becomes dZ
+    def __init__(self, S: int, H: int, dtype: np.dtype[Any]) -> None:
+        self.block = np.empty((S * chunk_length(S, H, dtype), H), dtype)  # X W_xh + b_h; backward φ′, which becomes dZ
         self.side = np.empty((S, H), dtype)  # H_{k-1} W_hh, and what φ is applied to; backward dH_k
         self.sides = [self.side[:n] for n in range(S + 1)]
         self.nbytes = self.block.nbytes + self.side.nbytes
 
 
-def forward(x: Array, h0: Array, way: Way, keep: bool) -> tuple[Array, Array, Kept | None]:
-    """Unroll x (T, N, D) from h0 (sequences, H) on; ``keep`` says whether backward is to follow.
+def forward(x: Array, state: Sequence[Array], weights: Weights, settings: Settings, save: bool = True) -> Unrolled:
+    """Unroll x (T, N, D) from one array (sequences, H) on; ``save`` says whether backward is to follow.
 
-    Return the outputs (T, N, H), 0 where no sequence is, the final states (sequences, H), and Kept or None.
+    What is saved: the rows of x that were read (R, 1, D), and for each segment its states before its first step, and
+    unless they are to be made again all after it.
     """
-    (T, N, D), (S, H), order = x.shape, h0.shape, way.order
+    (T, N, D), (S, H), order = x.shape, state[0].shape, settings.lanes
     inputs = x.reshape(T * N, D).take(order.source, axis=0)
-    states = np.empty((S + len(inputs) + 1, H), h0.dtype)
-    h0.take(order.order, axis=0, out=states[:S], mode="clip")
+    states = np.empty((S + len(inputs) + 1, H), state[0].dtype)
+    state[0].take(order.order, axis=0, out=states[:S], mode="clip")
     states[-1] = 0  # for the padding
-    _run(way, inputs, states, 0, len(order.counts))
-    outputs = states.take(_places(order, T * N) + S, axis=0).reshape(T, N, H)
-    final = states.take(order.last + S, axis=0)
-    if not keep:
-        return outputs, final, None
-    kept = [states] if way.segment is None else [_first(states, lo, order).copy() for lo, _ in way.segments()]
-    return outputs, final, Kept(inputs.reshape(-1, 1, D), kept)
+    _run(weights, settings, inputs, states, 0, len(order.counts))
+    outputs = states.take(_find_rows(order, T * N) + S, axis=0).reshape(T, N, H)
+    saved = [states]
+    if settings.segment is not None:
+        ends = [(lo, S + order.offsets[lo]) for lo, _ in _segments(settings)]
+        saved = [states[end - order.ahead(lo) : end].copy() for lo, end in ends]
+    final = [states.take(order.last + S, axis=0)]
+    return Unrolled(outputs, final, (inputs.reshape(-1, 1, D), saved) if save else None)
 
 
 def backward(
     d_outputs: Array | None,
-    d_final: Array | None,
-    kept: Kept,
-    shape: tuple[int, ...],
-    way: Way,
-    back_to_x: Array | None,
-    wanted: tuple[bool, ...],
-) -> tuple[Array | None, Array, Sums]:
-    """Go back through `forward` of an x of the shape given.
-
-    ``d_outputs`` is (T, N, H), ``d_final`` (sequences, H), None for zeros; ``back_to_x`` (H, D) is W_xhᵀ, None if dX is
-    not ``wanted``, which says what is of W_xh, W_hh and b_h. Return dX (T, N, D) or None, dH_0 (sequences, H), and the
-    sums over time.
-    """
-    (T, N, D), inputs, order = shape, kept.inputs, way.order
-    S, H, dtype = len(order.order), len(way.weights[1]), inputs.dtype
-    made = None
-    if back_to_x is not None:
-        made = np.empty((len(inputs) + 1, 1, D), dtype)
-        made[-1] = 0
-    sums = Sums(inputs, None if made is None else made[:-1], back_to_x, wanted)
-    d = np.zeros((S, H), dtype) if d_final is None else d_final.take(order.order, axis=0)
-    for (lo, hi), states in zip(reversed(way.segments()), reversed(kept.states), strict=True):
-        whole = states if way.segment is None else _again(way, states, inputs, lo, hi)
-        _run_back(way, d_outputs, d, whole, lo, hi, sums)
+    d_final: Sequence[Array | None],
+    saved: tuple[Array, list[Array]],
+    x: Array,
+    weights: Weights,
+    settings: Settings,
+    wanted: Wanted,
+) -> Gradients:
+    """Go back through `forward`; ``d_outputs`` is (T, N, H), ``d_final`` one (sequences, H), None for zeros."""
+    (T, N, D), order = x.shape, settings.lanes
+    S, H, dtype = len(order.order), len(weights.W_hh), weights.W_hh.dtype
+    inputs, states = saved
+    made = np.zeros((len(inputs) + 1, 1, D), dtype)  # dX, and zeros at the end for the padding
+    back = np.ascontiguousarray(weights.W_xh.T)
+    sums = Sums(inputs, made[:-1] if wanted.x else None, back, wanted, settings.cell.layout)
+    d = np.zeros((S, H), dtype) if d_final[0] is None else d_final[0].take(order.order, axis=0)
+    for (lo, hi), first in zip(reversed(_segments(settings)), reversed(states), strict=True):
+        hs = first
+        if settings.segment is not None:  # the segment is run again
+            hs = np.empty((len(first) + order.offsets[hi] - order.offsets[lo], H), dtype)
+            hs[: len(first)] = first
+            _run(weights, settings, inputs[:, 0], hs, lo, hi)
+        _run_back(weights, settings, d_outputs, d, hs, lo, hi, sums)
     d_h0 = np.empty_like(d)
     d_h0[order.order] = d
-    if made is None:
-        return None, d_h0, sums
-    return made.take(_places(order, T * N), axis=0).reshape(shape), d_h0, sums
+    d_x = made.take(_find_rows(order, T * N), axis=0).reshape(x.shape) if wanted.x else None
+    return Gradients(d_x, [d_h0], *sums.collect())
 
 
-def _places(order: Falling, nowhere: int) -> Array:
+def _segments(settings: Settings) -> list[tuple[int, int]]:
+    """Return the steps between which states are saved."""
+    T = len(settings.lanes.counts)
+    return chunks(T, settings.segment or T)
+
+
+def _find_rows(order: Falling, nowhere: int) -> Array:
     """Return (T·N,): which of the R rows belongs there; R where none does."""
     rows = len(order.source)
     found = np.full(nowhere, rows)
     found[order.source] = np.arange(rows)
     return found
-
-
-def _first(states: Array, lo: int, order: Falling) -> Array:
-    """Return the states before step ``lo``, of all sequences that had the step before it."""
-    S = len(order.order)
-    return states[S + order.offsets[lo - 1] : S + order.offsets[lo]] if lo else states[:S]
-
-
-def _again(way: Way, first: Array, inputs: Array, lo: int, hi: int) -> Array:
-    """Run a segment once more from the states before it."""
-    offsets = way.order.offsets
-    states = np.empty((len(first) + offsets[hi] - offsets[lo], first.shape[1]), first.dtype)
-    states[: len(first)] = first
-    _run(way, inputs[:, 0], states, lo, hi)
-    return states
 
 
 def _chunks(lo: int, hi: int, order: Falling, rows: int) -> list[tuple[int, int]]:
@@ -163,27 +133,21 @@ def _chunks(lo: int, hi: int, order: Falling, rows: int) -> list[tuple[int, int]
     return list(pairwise(edges))
 
 
-def _work(order: Falling, H: int, dtype: np.dtype[Any]) -> tuple[FallingWork, int]:
-    """Return scratch, and how many rows a chunk has at most: no fewer than any step."""
-    S = len(order.order)
-    rows = S * chunk_length(S, H, dtype)
-    return scratch.take(FallingWork, S, rows, H, dtype), rows
-
-
-def _run(way: Way, inputs: Array, states: Array, lo: int, hi: int) -> None:
+def _run(weights: Weights, settings: Settings, inputs: Array, states: Array, lo: int, hi: int) -> None:
     """Fill ``states`` from those before step ``lo`` on, which stand first."""
-    (W_xh, W_hh, b_h), activation, order, _ = way
-    H, dtype, offsets, counts = len(W_hh), states.dtype, order.offsets, order.counts
-    work, rows = _work(order, H, dtype)
-    W_hh, add, sides, block = np.ascontiguousarray(W_hh), np.add, work.sides, work.block
-    phis = {n: activation.at((n, H), dtype) for n in set(counts[lo:hi])}
-    ahead = len(order.order) if lo == 0 else counts[lo - 1]  # rows of ``states`` before those of step ``lo``
-    h, at = states[:ahead], ahead
-    for first, last in _chunks(lo, hi, order, rows):
+    order, H = settings.lanes, states.shape[1]
+    counts, offsets = order.counts, order.offsets
+    work = scratch.take(FallingWork, len(order.order), H, states.dtype)
+    block, sides = work.block, work.sides
+    W_hh, add = np.ascontiguousarray(weights.W_hh), np.add
+    phis = {n: settings.cell.activation.at((n, H), states.dtype) for n in set(counts[lo:hi])}
+    at = order.ahead(lo)  # the row of ``states`` at which step ``lo`` begins
+    h = states[:at]
+    for first, last in _chunks(lo, hi, order, len(block)):
         a, b = offsets[first], offsets[last]
-        np.dot(inputs[a:b], W_xh, out=block[: b - a])
-        if b_h is not None:
-            add(block[: b - a], b_h, block[: b - a])
+        np.dot(inputs[a:b], weights.W_xh, out=block[: b - a])
+        if weights.b_h is not None:
+            add(block[: b - a], weights.b_h, block[: b - a])
         begin = 0
         for n in counts[first:last]:
             side, out = sides[n], states[at : at + n]
@@ -196,21 +160,24 @@ def _run(way: Way, inputs: Array, states: Array, lo: int, hi: int) -> None:
     scratch.give(work)
 
 
-def _run_back(way: Way, d_outputs: Array | None, d: Array, states: Array, lo: int, hi: int, sums: Sums) -> None:
+def _run_back(
+    weights: Weights, settings: Settings, d_outputs: Any, d: Array, states: Array, lo: int, hi: int, sums: Sums
+) -> None:
     """Go back from step ``hi`` to ``lo``; ``d`` (sequences, H) is dH after it and becomes dH before it.
 
     The rows of ``d`` of what ends before that are dL/dH of their last steps, and wait.
     """
-    (_, W_hh, _), activation, order, _ = way
-    H, offsets, counts = len(W_hh), order.offsets, order.counts
-    work, rows = _work(order, H, d.dtype)
-    W_back, add, multiply, sides, block = np.ascontiguousarray(W_hh.T), np.add, np.multiply, work.sides, work.block
-    ahead = (len(order.order) if lo == 0 else counts[lo - 1]) - offsets[lo]  # from a row of R to that of ``states``
+    order, H = settings.lanes, d.shape[1]
+    counts, offsets = order.counts, order.offsets
+    work = scratch.take(FallingWork, len(order.order), H, d.dtype)
+    block, sides = work.block, work.sides
+    W_back, add, multiply = np.ascontiguousarray(weights.W_hh.T), np.add, np.multiply
+    ahead = order.ahead(lo) - offsets[lo]  # from a row of R to that of ``states``
     work.side[...] = d
-    for first, last in reversed(_chunks(lo, hi, order, rows)):
+    for first, last in reversed(_chunks(lo, hi, order, len(block))):
         a, b = offsets[first], offsets[last]
         dz = block[: b - a]
-        activation.slope_into(states[ahead + a : ahead + b], dz)
+        settings.cell.activation.slope_into(states[ahead + a : ahead + b], dz)
         entering = None if d_outputs is None else d_outputs.reshape(-1, H).take(order.source[a:b], axis=0)
         at = b - a
         for n in reversed(counts[first:last]):

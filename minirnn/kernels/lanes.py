@@ -1,17 +1,22 @@
-"""Sequences of unequal length, packed: each lane carries one after the other, so that few lanes are full at all steps.
+"""How the pieces of an unroll lie in the arrays of a layer: rows as they are, or sequences packed in lanes.
 
-The cost of an unroll is that of its lanes times its steps; packed, it follows the sum of the lengths. What stands in
-the padding is never read.
+Sequences of unequal length are packed so that each lane carries one after the other, and few lanes are full at all
+steps. The cost of an unroll is that of its lanes times its steps; packed, it follows the sum of the lengths. What
+stands in the padding is never read. In a view of an array steps are in the order of processing.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from heapq import heapreplace
-from itertools import chain, pairwise
-from typing import Any, NamedTuple
+from itertools import accumulate, chain, pairwise
+from operator import attrgetter
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from minirnn.arguments import Array
+from minirnn.kernels.layout import Settings
+from minirnn.kernels.scratch import chunks
 
 LONGER = 1.2
 """How many times as long as the longest sequence lanes may become on average, so that a block of them is saved."""
@@ -48,15 +53,14 @@ class Piece(NamedTuple):
 
     lo: int
     hi: int
-    first: list[int]  # the sequence in each lane before the first step and its switches; −1 where it idles
-    last: list[int]  # and after the last
+    first: Any  # the sequence in each lane before the first step and its switches, −1 where it idles; or the rows
+    last: Any  # and after the last
     switches: list[Switch]  # in the order of k, which counts from ``lo``
 
 
 class Lanes(NamedTuple):
     """Where everything goes; ``source``, ``target`` and ``idle`` are (steps, lanes)."""
 
-    sequences: int
     pieces: list[Piece]  # in the order of processing; each has as many lanes as the one before, or the first of them
     source: Array  # which row of x (T·N, D) is read
     target: Array  # which row of (T·N + 1, H) the output is: the last, which is nobody's, when the lane idles
@@ -87,12 +91,13 @@ def pack(
     """
     steps = lengths.tolist()
     lanes, loads = _fill(steps, block)
-    source, idle = _indices(lanes, loads, steps, start, stride)
-    target = source
-    if idle is not None:
+    source = target = _find_rows(lanes, loads, steps, start, stride)
+    idle = None
+    if loads[-1] < loads[0]:
+        idle = np.arange(loads[0])[:, None] >= loads
         source, target = np.where(idle, source[:, :1], source), np.where(idle, nowhere, source)
-    ends = start + stride * (lengths - 1)
-    return Lanes(len(steps), _pieces(lanes, loads, steps, worth, block, segment), source, target, idle, ends)
+    pieces = _pieces(lanes, loads, steps, worth, block, segment)
+    return Lanes(pieces, source, target, idle, start + stride * (lengths - 1))
 
 
 def _fill(lengths: list[int], block: int) -> tuple[list[list[int]], list[int]]:
@@ -125,72 +130,51 @@ def _spread(lengths: list[int], order: list[int], n: int) -> tuple[list[list[int
     return [lanes[lane] for _, lane in heap], [load for load, _ in heap]
 
 
-def _indices(
-    lanes: list[list[int]], loads: list[int], lengths: list[int], start: Array, stride: int
-) -> tuple[Array, Array | None]:
-    """Return (T, lanes): the row of x that each lane reads at each step, and whether it idles; None for nowhere.
+def _find_rows(lanes: list[list[int]], loads: list[int], lengths: list[int], start: Array, stride: int) -> Array:
+    """Return (T, lanes): the row of x that each lane reads at each step.
 
     Where it idles the rows are those after its last sequence, which may be anybody's or nobody's.
     """
-    T, begins, counts = loads[0], [], []
-    for carried in lanes:
-        k = 0
-        for i in carried:
-            begins.append(k)
-            counts.append(lengths[i])
-            k += lengths[i]
-        counts[-1] += T - k
+    T, pairs = loads[0], zip(lanes, loads, strict=True)
+    counts = np.array([lengths[i] + (T - load) * (i == carried[-1]) for carried, load in pairs for i in carried])
+    begins = (np.cumsum(counts) - counts) % T  # in its lane, of T steps each
     # At step k of its lane a sequence is at the row ``start`` + ``stride`` (k − ``begins``).
-    base = start[list(chain(*lanes))] - stride * np.array(begins)
-    steps = np.arange(T)[:, None]
-    source: Array = np.empty((T, len(lanes)), base.dtype)
-    np.add(base.repeat(counts).reshape(len(lanes), T).T, stride * steps, source)
-    return source, steps >= loads if loads[-1] < T else None
+    base = (start[list(chain(*lanes))] - stride * begins).repeat(counts).reshape(len(lanes), T)
+    return cast(Array, np.add(base.T, stride * np.arange(T)[:, None], order="C"))
 
 
 def _pieces(
     lanes: list[list[int]], loads: list[int], lengths: list[int], worth: float, block: int, segment: int | None
 ) -> list[Piece]:
     """Return where lanes are given up, and who follows whom in those that go on."""
-    T, cuts = loads[0], _cuts(loads, loads[0], worth, block, segment)
-    switches = _switches(lanes, loads, lengths)
-    busy = [lane[0] for lane in lanes]
-    pieces, i = [], 0
-    for (lo, width), (hi, _) in zip(cuts, [*cuts[1:], (T, 0)], strict=True):
-        first, own = busy[:width], []
-        while i < len(switches) and switches[i].k < hi:
-            k, lane, old, new = switches[i]
-            if lane < width:
-                own.append(Switch(k - lo, lane, old, new))
-                busy[lane] = new
-            i += 1
+    T = loads[0]
+    switches = sorted(
+        Switch(k, lane, old, new)
+        for lane, carried in enumerate(lanes)
+        for k, (old, new) in zip(accumulate(lengths[i] for i in carried), pairwise([*carried, -1]), strict=True)
+        if k < T
+    )
+    busy, pieces = [lane[0] for lane in lanes], []
+    for (lo, width), (hi, _) in pairwise([*_cuts(loads, worth, block, segment), (T, 0)]):
+        first = busy[:width]
+        begin, end = (bisect_left(switches, k, key=attrgetter("k")) for k in (lo, hi))
+        own = [switch._replace(k=switch.k - lo) for switch in switches[begin:end] if switch.lane < width]
+        for switch in own:
+            busy[switch.lane] = switch.new
         pieces.append(Piece(lo, hi, first, busy[:width], own))
     return pieces
 
 
-def _switches(lanes: list[list[int]], loads: list[int], lengths: list[int]) -> list[Switch]:
-    """Return all that happens in the lanes, in order, if none is given up."""
-    found = []
-    for lane, (carried, load) in enumerate(zip(lanes, loads, strict=True)):
-        k = 0
-        for old, new in pairwise(carried):
-            k += lengths[old]
-            found.append(Switch(k, lane, old, new))
-        if load < loads[0]:
-            found.append(Switch(load, lane, carried[-1], -1))
-    return sorted(found)
-
-
-def _cuts(loads: Sequence[int], T: int, worth: float, block: int, segment: int | None) -> list[tuple[int, int]]:
+def _cuts(loads: Sequence[int], worth: float, block: int, segment: int | None) -> list[tuple[int, int]]:
     """Return the first step and the number of lanes of each piece, a multiple of ``block``; ``loads`` fall."""
-    cuts, width = {0: len(loads)}, len(loads)
+    T, width = loads[0], len(loads)
+    cuts = {0: width}
     for narrower in range(block * ((width - 1) // block), 0, -block):
         end = loads[narrower]  # from here on no more than these go on
         if (width - narrower) * (T - end) > worth:
             cuts[end] = width = narrower
-    if segment is not None:
-        for lo in range(0, T, segment):
-            cuts[lo] = min(width for first, width in cuts.items() if first <= lo)
+    for lo in range(0, T, segment or T):
+        cuts[lo] = min(width for first, width in cuts.items() if first <= lo)
     return sorted(cuts.items())
 
 
@@ -205,3 +189,115 @@ def spans(lo: int, hi: int, switches: Sequence[Switch]) -> Iterator[tuple[int, i
                 a, now = switch.k, []
             now.append(switch)
     yield a, hi, now
+
+
+class _View:
+    """The states at the two ends of the pieces."""
+
+    pieces: Sequence[Piece]
+    begins: Any  # the sequences that piece 0 begins with
+    ending: Sequence[tuple[Any, Any]]  # with each piece: the lanes that end with it, and what is in them
+
+    def begin(self, first: Sequence[Array]) -> list[Array]:
+        """Return the states before piece 0."""
+        return [s[self.begins] for s in first]
+
+    def leave(self, i: int, current: Sequence[Array], last: Sequence[Array]) -> None:
+        """Write the states of what ends with piece ``i``."""
+        lanes, sequences = self.ending[i]
+        for to, state in zip(last, current, strict=True):
+            to[sequences] = state[lanes]
+
+    def arrive(self, i: int, current: Sequence[Any], last: Sequence[Any], like: Array) -> list[Array]:
+        """Return the gradients of the states after piece ``i``; ``current`` are those before the next piece."""
+        lanes, sequences = self.ending[i]
+        found = [np.zeros_like(like) for _ in last]
+        for s, (d, of_sequences) in enumerate(zip(found, last, strict=True)):
+            if current:
+                d[: len(current[s])] = current[s]
+            if of_sequences is not None:
+                d[lanes] = of_sequences[sequences]
+        return found
+
+    def finish(self, first: Sequence[Array], current: Sequence[Array]) -> None:
+        """Write the gradients of the states before piece 0."""
+        for to, d in zip(first, current, strict=True):
+            to[self.begins] = d
+
+
+class Whole(_View):
+    """Rows of a mini-batch, all T steps long, forward or in reverse, in pieces of ``segment`` steps."""
+
+    def __init__(self, T: int, rows: slice, settings: Settings) -> None:
+        self.begins, self.turn = rows, slice(None, None, -1 if settings.reverse else None)
+        self.pieces = [Piece(lo, hi, rows, rows, []) for lo, hi in chunks(T, settings.segment or T)]
+        self.ending = [(slice(0), slice(0))] * (len(self.pieces) - 1) + [(slice(None), rows)]
+
+    def room(self, a: Array, i: int, more: int = 0) -> Array:
+        """Return where piece ``i`` is in an array (T + more, N, …): (L + more, n, …)."""
+        piece = self.pieces[i]
+        return a[self.turn, self.begins][piece.lo : piece.hi + more]
+
+    read = entering = room
+
+    def mask(self, mask: Array, i: int, *, end: bool = False) -> Array:
+        """Return the mask of what is in piece ``i``, of that (sequences, H) of all."""
+        return cast(Array, mask[self.begins])
+
+
+class Packed(_View):
+    """Sequences in lanes.
+
+    What is written of all pieces stands in one array, piece after piece, with a row of zeros at the end, from which
+    `spread` brings it in the order of time. Such an array may have a step ``more`` of each piece, the state before it.
+    """
+
+    def __init__(self, lanes: Lanes) -> None:
+        self.lanes, self.pieces, self.begins = lanes, lanes.pieces, lanes.pieces[0].first
+        widths = [len(piece.first) for piece in lanes.pieces]
+        sizes = [((p.hi - p.lo) * n, (p.hi - p.lo + 1) * n) for p, n in zip(lanes.pieces, widths, strict=True)]
+        self.ends = [list(accumulate(size)) for size in zip(*sizes, strict=True)]
+        self.ending = []
+        for piece, after in zip(lanes.pieces, [*widths[1:], 0], strict=True):
+            ending = [lane for lane in range(after, len(piece.last)) if piece.last[lane] >= 0]
+            self.ending.append((ending, [piece.last[lane] for lane in ending]))
+
+    def _cut(self, index: Array, i: int) -> Array:
+        piece = self.pieces[i]
+        return index[piece.lo : piece.hi, : len(piece.first)]
+
+    def read(self, a: Array, i: int) -> Array:
+        """Return (L, n, …) of an array (T, N, …)."""
+        return a.reshape(-1, a.shape[-1]).take(self._cut(self.lanes.source, i), axis=0)
+
+    def entering(self, a: Array, i: int) -> Array:
+        """Return the gradients of the outputs, (L, n, H): 0 in lanes that idle."""
+        found = self.read(a, i)
+        if self.lanes.idle is not None:
+            found[self._cut(self.lanes.idle, i)] = 0
+        return found
+
+    def make(self, width: int, dtype: Any, more: int = 0) -> Array:
+        """Return room for all pieces."""
+        made = np.empty((self.ends[more][-1] + 1, width), dtype)
+        made[-1] = 0
+        return made
+
+    def room(self, a: Array, i: int, more: int = 0) -> Array:
+        """Return where piece ``i`` goes, (L + more, n, …)."""
+        L, n = self._cut(self.lanes.source, i).shape
+        end = self.ends[more][i]
+        return a[end - (L + more) * n : end].reshape(L + more, n, -1)
+
+    def spread(self, made: Array, shape: tuple[int, ...], more: int = 0) -> Array:
+        """Return what was made, in the shape (T, N, …); 0 where no sequence is."""
+        where = np.full(shape[0] * shape[1] + 1, len(made) - 1)  # the last is for what idles
+        for i, end in enumerate(self.ends[more]):
+            target = self._cut(self.lanes.target, i)
+            where[target] = np.arange(end - target.size, end).reshape(target.shape)
+        return made.take(where[:-1], axis=0).reshape(shape)
+
+    def mask(self, mask: Array, i: int, *, end: bool = False) -> Array:
+        """Return the mask of what is in the lanes when piece ``i`` starts, or when it ends, of that of all."""
+        sequences = self.pieces[i].last if end else self.pieces[i].first
+        return cast(Array, mask[[sequence if sequence >= 0 else sequences[0] for sequence in sequences]])

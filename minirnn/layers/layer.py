@@ -14,9 +14,8 @@ from minirnn.autograd.tensor import Tensor, apply_kernel, unary, will_record, wr
 from minirnn.cells.cell import Cell, next_state, states_of
 from minirnn.cells.pointwise import kernel_of
 from minirnn.init import initialise
-from minirnn.kernels import unroll
-from minirnn.kernels.clip import clipped
-from minirnn.kernels.layout import Weights
+from minirnn.kernels import elman, layout, unroll
+from minirnn.kernels.gradients import Wanted, clipped
 from minirnn.layers import threads
 from minirnn.layers.door import Door
 from minirnn.layers.module import Parameter
@@ -259,45 +258,25 @@ class Layer(Door[State]):
         return kernel_of(self.core)
 
     def _fused(self, sequences: Sequences | None, mask: Any, *inputs: Any) -> tuple[Tensor, ...]:
-        if self._kernel.whole is not None and sequences is None and mask is None and self.message_clip is None:
-            return self._fused_whole(*inputs)
         S = len(self.state_names)
         arrays: list[Any] = [None if tensor is None else tensor.data for tensor in inputs]
-        x, state, weights = arrays[0], arrays[1 : 1 + S], Weights(*arrays[1 + S :])
-        settings = self._settings(x.shape, sequences, mask)
-        outputs, final, kept = unroll.forward(x, state, weights, settings, will_record(inputs))
+        x, state, weights = arrays[0], arrays[1 : 1 + S], layout.Weights(*arrays[1 + S :])
+        falls = unroll.falls(self._kernel, mask is not None or self.message_clip is not None)
+        settings = self._settings(x.shape, sequences, mask, falls)
+        way: Any = elman if falls and sequences is None else unroll
+        outputs, final, saved = way.forward(x, state, weights, settings, will_record(inputs))
 
         def backward(received: dict[int, Array], wanted: tuple[bool, ...]) -> Sequence[Array | None]:
             of = (*wanted[1 + S :], False)[:4]
             d_final = [received.get(1 + i) for i in range(S)]
-            needed = unroll.Wanted(wanted[0], *of)
-            g = unroll.backward(received.get(0), d_final, kept, x, weights, settings, needed)
+            needed = Wanted(wanted[0], *of)
+            g = way.backward(received.get(0), d_final, saved, x, weights, settings, needed)
             d_weights = (g.W_xh, g.W_hh, g.b_h, g.b_hn)[: len(inputs) - 1 - S]
             return g.x, *(d if w else None for d, w in zip(g.state, wanted[1:], strict=False)), *d_weights
 
         return apply_kernel(self, inputs, (outputs, *final), backward, partial(self._graph, sequences, mask))
 
-    def _fused_whole(self, *inputs: Any) -> tuple[Tensor, ...]:
-        """Unroll whole rows in the way that the kernel brings itself: Elman's."""
-        arrays: list[Any] = [None if tensor is None else tensor.data for tensor in inputs]
-        x, h0, W_xh, W_hh, b_h = arrays
-        own, activation, reverse = self._kernel.whole, self._kernel.activation, self.reverse
-        T, N, D = x.shape
-        parts, run = threads.plan(T, N, D, self.hidden_size)
-        split: dict[str, Any] = {"parts": parts, "run": run}
-        states = own.forward(x, h0, W_xh, W_hh, b_h, activation, reverse, **split)
-        length = segment_length(self.remat, T)
-        kept = states if length is None else own.checkpoints(states, length, b_h, reverse)
-
-        def backward(received: dict[int, Array], wanted: tuple[bool, ...]) -> Any:
-            d_outputs, d_final = received.get(0), received.get(1)
-            return own.backward(d_outputs, d_final, kept, x, W_xh, W_hh, activation, reverse, wanted, **split)
-
-        # The final state is a copy: a state carried on must not keep all the states of this sequence alive.
-        outputs = (own.outputs(states, reverse), own.final(states, reverse).copy())
-        return apply_kernel(self, inputs, outputs, backward, partial(self._graph, None, None))
-
-    def _settings(self, shape: tuple[int, ...], sequences: Sequences | None, mask: Any) -> unroll.Settings:
+    def _settings(self, shape: tuple[int, ...], sequences: Sequences | None, mask: Any, falls: bool) -> layout.Settings:
         T, N, D = shape
         H, G, segment = self.hidden_size, self.gates, segment_length(self.remat, shape[0])
         parts, run = threads.plan(T, N, D, H, G)
@@ -305,16 +284,16 @@ class Layer(Door[State]):
         if sequences is not None:
             each, change = IDLE
             worth = change / (each * G * H * (D + H + 50))
-            falls = unroll.falls(self._kernel, mask is not None or self.message_clip is not None)
             lanes, parts = sequences.falling() if falls else sequences.packed(worth, segment), 1
-        return unroll.Settings(self._kernel, self.reverse, lanes, mask, self.message_clip, segment, parts, run)
+        return layout.Settings(self._kernel, self.reverse, lanes, mask, self.message_clip, segment, parts, run)
 
     def every_state(self, x: Array, state: Sequence[Array], mask: Array | None) -> list[Array]:
         """Return every state of whole rows x (T, N, D) in the order of processing: (T + 1, N, H) each."""
-        weights = Weights(*(None if w is None else w.data for w in self.weights))
-        if self._kernel.whole is not None and mask is None:
-            return [self._kernel.whole.forward(x, state[0], *weights[:3], self._kernel.activation, False)]
-        return unroll.states(x, state, weights, unroll.Settings(self._kernel, mask=mask))
+        weights = layout.Weights(*(None if w is None else w.data for w in self.weights))
+        settings = layout.Settings(self._kernel, mask=mask)
+        if unroll.falls(self._kernel, mask is not None):
+            return [elman.forward(x, state, weights, settings).saved]
+        return unroll.states(x, state, weights, settings)
 
     # --- what it says of itself --------------------------------------------------------------------------------------
 

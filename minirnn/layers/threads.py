@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minirnn.arguments import as_size
-from minirnn.kernels.chunks import Run
+from minirnn.kernels.scratch import Run
 
 if TYPE_CHECKING:  # and in the functions that need them
     from concurrent.futures import Future, ThreadPoolExecutor

@@ -23,7 +23,7 @@ from minirnn.autograd.tensor import Tensor, apply_kernel, receiver_of
 from minirnn.cells.cell import Cell, OwnOp, gates_of, next_state, states_of
 from minirnn.cells.pointwise import Pass, equation_of, recording
 from minirnn.cells.writing import ATOM, Style, Term, Text, combined
-from minirnn.kernels.clip import clipped
+from minirnn.kernels.gradients import clipped
 from minirnn.layers.recurrence import RecurrentOutput
 from minirnn.layers.sequences import Sequences
 
