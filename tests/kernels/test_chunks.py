@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minirnn.kernels.chunks import chunk_length, chunks
+from minirnn.kernels.scratch import chunk_length, chunks
 
 
 @pytest.mark.parametrize(("T", "length"), [(1, 1), (5, 1), (5, 2), (6, 2), (5, 5), (5, 9)])

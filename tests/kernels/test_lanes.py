@@ -176,7 +176,6 @@ def test_what_is_told_of_the_lanes_happens_in_them(options):
         with noted((name, reverse)):
             plan, reads, nowhere = packed(case, reverse, **options)
             replay(plan, reads, nowhere)
-            assert plan.sequences == len(reads)
             assert plan.source.shape == plan.target.shape == (plan.pieces[-1].hi, len(plan.pieces[0].first))
             for piece in plan.pieces:
                 beyond = plan.target[piece.lo : piece.hi, len(piece.first) :]

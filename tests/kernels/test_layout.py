@@ -65,9 +65,9 @@ def biases(name):
 def test_the_table_tells_of_the_same_blocks(name):
     plan, blocks, H = LAYOUTS[name], BLOCKS[name], 3
     assert plan.blocks == len(blocks)
-    assert plan.of_x(H) == slice(0, H * sum(x is not None for x, _, _ in blocks))
+    assert plan.slice_x(H) == slice(0, H * sum(x is not None for x, _, _ in blocks))
     with_h = [b for b, (_, h, _) in enumerate(blocks) if h is not None]
-    assert plan.of_h(H) == slice(H * with_h[0], H * (with_h[-1] + 1))
+    assert plan.slice_h(H) == slice(H * with_h[0], H * (with_h[-1] + 1))
     assert with_h == list(range(with_h[0], with_h[-1] + 1))
 
 
@@ -141,4 +141,4 @@ def test_in_order_puts_each_gate_where_the_parameters_have_it():
     ):
         ordered = rng.standard_normal((*leading, len(gates) * H))
         blocks = np.concatenate([ordered[..., gate * H : (gate + 1) * H] for gate in gates], axis=-1)
-        np.testing.assert_array_equal(in_order(blocks, gates, H), ordered)
+        np.testing.assert_array_equal(in_order(blocks, gates), ordered)

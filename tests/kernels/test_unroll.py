@@ -12,12 +12,11 @@ from notes import noted
 from pairwise import pairwise
 
 from minirnn import textbook
-from minirnn.kernels import columns, elman, falling, hoisted, joined, lanes, scratch, unroll
+from minirnn.kernels import columns, elman, falling, lanes, scratch, unroll
 from minirnn.kernels.cells import ACTIVATIONS, Activation
+from minirnn.kernels.elman import HoistedBackward, HoistedForward, JoinedBackward, JoinedForward
 from minirnn.kernels.falling import FallingWork
 from minirnn.kernels.gru import GRU, GRUResetBefore
-from minirnn.kernels.hoisted import HoistedBackward, HoistedForward
-from minirnn.kernels.joined import JoinedBackward, JoinedForward
 from minirnn.kernels.layout import Weights
 from minirnn.kernels.lstm import LSTM
 from minirnn.kernels.simple import Custom, Elman
@@ -312,7 +311,7 @@ def going(way, problem):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scratch, "_shelf", scratch._Shelf())
         if way.chunk is not None:
-            for module in (columns, falling, hoisted, joined):
+            for module in (columns, falling, elman):
                 patch.setattr(module, "chunk_length", lambda N, width, dtype: way.chunk)
         if way.slopes is not None:
             width = ALL_KINDS[problem.kind].cell.layout.blocks * H
@@ -329,29 +328,17 @@ def all_wanted(weights):
     return unroll.Wanted(True, *(a is not None for a in weights))
 
 
-def forward(problem, way=PLAIN, arrays=None, keep=True, **options):
+def forward(problem, way=PLAIN, arrays=None, save=True, **options):
     x, state, weights, mask, _, _ = arrays or given(problem)
-    using = settings(problem, way, mask, **options)
-    if not way.elman:
-        return unroll.forward(x, state, weights, using, keep)
-    W_xh, W_hh, b_h, _ = weights
-    phi, split = using.cell.activation, {"parts": using.parts, "run": way.run}
-    states = elman.forward(x, *state, W_xh, W_hh, b_h, phi, problem.reverse, **split)
-    kept = elman.checkpoints(states, way.segment, b_h, problem.reverse) if way.segment else states
-    final = elman.final(states, problem.reverse).copy()
-    return unroll.Unrolled(elman.outputs(states, problem.reverse), [final], kept)
+    kernel = elman if way.elman else unroll
+    return kernel.forward(x, state, weights, settings(problem, way, mask, **options), save)
 
 
 def backward(problem, way, found, arrays=None, wanted=None, **options):
     x, _, weights, mask, d_outputs, d_final = arrays or given(problem)
     using, wanted = settings(problem, way, mask, **options), wanted or all_wanted(weights)
-    if not way.elman:
-        return unroll.backward(d_outputs, d_final, found.kept, x, weights, using, wanted)
-    W_xh, W_hh, *_ = weights
-    which = wanted.x, True, wanted.W_xh, wanted.W_hh, wanted.b_h
-    phi, split = using.cell.activation, {"parts": using.parts, "run": way.run}
-    g = elman.backward(d_outputs, *d_final, found.kept, x, W_xh, W_hh, phi, problem.reverse, which, **split)
-    return unroll.Gradients(g.x, [g.h0], g.W_xh, g.W_hh, g.b_h, None)
+    kernel = elman if way.elman else unroll
+    return kernel.backward(d_outputs, d_final, found.saved, x, weights, using, wanted)
 
 
 def run(problem, way=PLAIN, arrays=None, wanted=None, **options):
@@ -398,7 +385,7 @@ def losses(problem, x, state, weights):
     known = given(problem)
     # Lanes that are never given up, nor whatever else is a matter of choice.
     using = settings(problem, Way(**IDLE), known.mask)
-    found = unroll.forward(x, state, weights, using, keep=False)
+    found = unroll.forward(x, state, weights, using, save=False)
     assert found.outputs.dtype == complex
     total = sum((d * final.imag).sum(axis=1) for d, final in zip(known.d_final, found.final, strict=True))
     d_outputs, imag = known.d_outputs, found.outputs.imag
@@ -665,7 +652,7 @@ def step_by_step(problem, largest):
         for t in steps:
             x_t = known.x[t : t + 1, place.row : place.row + 1]
             found = unroll.forward(x_t, state, known.weights, using)
-            kept.append((t, x_t, found.kept))
+            kept.append((t, x_t, found.saved))
             state = found.final
         d = [u[i : i + 1] for u in known.d_final]
         for t, x_t, own in reversed(kept):
@@ -841,7 +828,7 @@ def test_nothing_is_written_into_and_every_result_is_new(problem):
         way = WAYS[name]
         with noted(name), going(way, problem):
             found = forward(problem, way)
-            kept = [a for a in arrays_in(found.kept) if not any(a is b for b in inputs)]
+            kept = [a for a in arrays_in(found.saved) if not any(a is b for b in inputs)]
             frozen = [found.outputs, *found.final, *kept]
             copies = [a.tobytes() for a in frozen]
             assert all(a.flags.writeable for a in [found.outputs, *found.final])
@@ -856,7 +843,7 @@ def test_nothing_is_written_into_and_every_result_is_new(problem):
             for i, a in enumerate(results):
                 assert not any(np.shares_memory(a, b) for b in [*inputs, *others, *results[:i], *results[i + 1 :]])
                 assert a.flags.writeable or i <= len(found.final)
-            for a, b in itertools.product(kept, [*results[1:], *arrays_in(beside.kept)]):  # outputs may be kept
+            for a, b in itertools.product(kept, [*results[1:], *arrays_in(beside.saved)]):  # outputs may be kept
                 assert not np.shares_memory(a, b) or any(np.shares_memory(a, c) for c in inputs)
 
 
@@ -864,20 +851,19 @@ def test_nothing_is_written_into_and_every_result_is_new(problem):
 def test_without_a_backward_to_come_the_values_are_the_same_and_nothing_is_kept(problem):
     for name in ways_for(problem):
         way = WAYS[name]
-        if not way.elman:
-            with noted(name), going(way, problem):
-                one, two = forward(problem, way), forward(problem, way, keep=False)
-                for a, b in zip((one.outputs, *one.final), (two.outputs, *two.final), strict=True):
-                    np.testing.assert_array_equal(a, b)
-                assert list(arrays_in(one.kept))
-                assert not list(arrays_in(two.kept))
+        with noted(name), going(way, problem):
+            one, two = forward(problem, way), forward(problem, way, save=False)
+            for a, b in zip((one.outputs, *one.final), (two.outputs, *two.final), strict=True):
+                np.testing.assert_array_equal(a, b)
+            assert list(arrays_in(one.saved))
+            assert not list(arrays_in(two.saved))
 
 
 @kinds
 def test_segments_keep_one_state_each(kind):
     """Of memory of its own: a view would keep all the states alive."""
     for shape in ("all differ", "several to a row"):
-        (kept,) = forward(Problem(kind, shape), WAYS["segments of 2"]).kept
+        (kept,) = forward(Problem(kind, shape), WAYS["segments of 2"]).saved
         assert len(kept) > 1
         for piece in kept:
             assert piece.hs.shape[0] == 1
@@ -909,7 +895,7 @@ def test_what_a_cell_keeps_lives_as_long_as_what_forward_returned(shape):
         watched, way = Watched(), WAYS[name]
         cell = Custom(watched)
         with noted(name), going(way, problem):
-            forward(problem, way, keep=False, cell=cell)
+            forward(problem, way, save=False, cell=cell)
             assert watched.alive() == 0
             found = forward(problem, way, cell=cell)
             assert (watched.alive() > 0) == (way == PLAIN)
@@ -1033,18 +1019,18 @@ def test_an_unroll_within_an_unroll_has_scratch_of_its_own(shape):
 
 @pytest.mark.parametrize("reverse", BOTH)
 def test_where_elmans_states_and_their_checkpoints_lie(reverse):
-    x, state, (W_xh, W_hh, b_h, _), *_ = given(Problem("elman", "all differ"))
-    states = elman.forward(x, *state, W_xh, W_hh, b_h, ACTIVATIONS["tanh"], reverse)
-    outputs, previous = elman.outputs(states, reverse), elman.previous(states, reverse)
-    assert states.shape == (6, 4, 3)
-    assert outputs.flags.c_contiguous
-    assert previous.flags.c_contiguous
-    assert np.shares_memory(outputs, states)
-    np.testing.assert_array_equal(elman.final(states, reverse), outputs[0 if reverse else 4])
+    problem = Problem("elman", "all differ", reverse=reverse)
+    found = forward(problem, Way(elman=True))
+    outputs = found.outputs[::-1] if reverse else found.outputs
+    assert found.saved.shape == (6, 4, 3)
+    assert found.outputs.flags.c_contiguous
+    assert np.shares_memory(found.saved[1:], outputs)
+    np.testing.assert_array_equal(found.saved[1:], outputs)
+    np.testing.assert_array_equal(found.final[0], outputs[-1])
     for length, first in ((2, [0, 2, 4]), (5, [0])):  # no segment begins after the last step
-        kept = elman.checkpoints(states, length, b_h, reverse)
-        np.testing.assert_array_equal(kept.states, (states[::-1] if reverse else states)[first])
-        assert not np.shares_memory(kept.states, states)
+        some = forward(problem, Way(elman=True, segment=length))
+        np.testing.assert_array_equal(some.saved, found.saved[first])
+        assert not np.shares_memory(some.saved, some.outputs)
 
 
 def test_elmans_remat_runs_the_same_steps_again_bit_for_bit():

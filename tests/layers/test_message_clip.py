@@ -10,7 +10,7 @@ from test_own_cell import UGRNN, Coupled
 
 import minirnn as mr
 from minirnn import textbook
-from minirnn.kernels.clip import clipped
+from minirnn.kernels.gradients import clipped
 
 T, N, D, H = 7, 4, 2, 5
 KINDS = {"elman": mr.RecurrentLayer} | CELLS

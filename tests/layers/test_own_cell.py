@@ -418,9 +418,9 @@ D_STATE = "Mine.step_backward: d_state must"
 @pytest.mark.parametrize(
     ("step", "kind", "message"),
     [
-        (np.tanh, TypeError, "Mine.step must return (new state, kept), got ndarray: try return (h,), (z, h)"),
-        (lambda z: None, TypeError, "Mine.step must return (new state, kept), got NoneType: try return (h,), (z, h)"),
-        (lambda z: (z,), TypeError, "Mine.step must return (new state, kept), got tuple: try return (h,), (z, h)"),
+        (np.tanh, TypeError, "Mine.step must return (new state, saved), got ndarray: try return (h,), (z, h)"),
+        (lambda z: None, TypeError, "Mine.step must return (new state, saved), got NoneType: try return (h,), (z, h)"),
+        (lambda z: (z,), TypeError, "Mine.step must return (new state, saved), got tuple: try return (h,), (z, h)"),
         (lambda z: (z, z), TypeError, f"{NEW} be a tuple of 1 array, got ndarray: {COMMA}"),
         (lambda z: ((z, z), z), TypeError, f"{NEW} be a tuple of 1 array, got 2 of them: {COMMA}"),
         (lambda z: ((), z), TypeError, f"{NEW} be a tuple of 1 array, got 0 of them: {COMMA}"),
