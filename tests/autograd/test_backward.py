@@ -5,7 +5,7 @@ import itertools
 import sys
 import tracemalloc
 import weakref
-from functools import partial
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -63,9 +63,8 @@ def test_fan_out_every_use_of_a_value_adds_its_gradient():
     assert_array_equal(x.grad, 2 * x.data + 1 + 3 * x.data**2 + 2)
 
 
-@pytest.mark.parametrize(
-    ("f", "expected"),
-    [
+def test_one_value_as_several_inputs_of_one_op():
+    for f, expected in (
         (lambda x: x + x, 2.0),
         (lambda x: x - x, 0.0),
         (lambda x: x * x, 6.0),
@@ -76,17 +75,10 @@ def test_fan_out_every_use_of_a_value_adds_its_gradient():
         (lambda x: mr.stack([x, x, x]).sum(axis=0), 3.0),
         (lambda x: mr.concatenate([x, x * 2, x])[:2], 1.0),
         (lambda x: x[[0, 0, 1]] * 1.0, [2.0, 1.0]),
-    ],
-)
-def test_one_value_as_several_inputs_of_one_op(f, expected):
-    x = leaf([3.0, 3.0])
-    f(x).sum().backward()
-    assert_allclose(x.grad, np.broadcast_to(expected, 2), rtol=1e-14)
-
-
-def test_a_matrix_times_itself():
-    a = leaf(np.random.default_rng(0).normal(size=(3, 3)))
-    mr.gradcheck(lambda a: a @ a @ a.T, a)
+    ):
+        x = leaf([3.0, 3.0])
+        f(x).sum().backward()
+        assert_allclose(x.grad, np.broadcast_to(expected, 2), rtol=1e-14)
 
 
 def test_diamonds_on_diamonds_visit_each_node_once():
@@ -98,19 +90,6 @@ def test_diamonds_on_diamonds_visit_each_node_once():
     y.backward()
     assert x.grad == 1.0
     assert len(calls) == 40
-
-
-def test_a_value_used_early_and_late_waits_for_all_of_its_gradient():
-    x = leaf(2.0)
-    early = x * 3.0
-    late = early
-    for _ in range(5):
-        late = mr.tanh(late) + early
-    seen = []
-    early.register_hook(seen.append)
-    late.backward()
-    assert len(seen) == 1
-    assert_allclose(x.grad, 3 * seen[0], rtol=1e-15)
 
 
 def test_gradients_accumulate_over_calls_until_set_to_none():
@@ -143,22 +122,6 @@ def test_leaves_that_ask_for_nothing_get_nothing():
     assert_array_equal(x.grad, [6])
 
 
-def test_a_part_of_the_graph_that_gets_no_gradient_is_left_alone():
-    x, other = leaf([1.0]), leaf([1.0])
-    beside = other * x
-    (x * 2.0).sum().backward()
-    assert other.grad is None
-    beside.sum().backward()
-    assert_array_equal(other.grad, [1])
-    assert_array_equal(x.grad, [3])
-
-
-def test_a_gradient_of_exact_zeros_is_still_a_gradient():
-    x = leaf([1.0, 2.0])
-    (x * 0.0).sum().backward()
-    assert_array_equal(x.grad, [0, 0])
-
-
 # --- who owns a gradient ----------------------------------------------------------------------------------------------
 
 
@@ -166,18 +129,24 @@ def independent(*arrays):
     return not any(np.shares_memory(a, b) for a, b in itertools.combinations(arrays, 2))
 
 
-def test_gradients_of_two_leaves_are_two_arrays():
-    p, q, g = leaf([1.0, 2.0]), leaf([3.0, 4.0]), np.array([5.0, 6.0])
+@pytest.mark.parametrize("shape", [(2,), ()])
+def test_gradients_of_two_leaves_are_two_arrays_and_neither_is_the_caller_s(shape):
+    p, q, x, g = leaf(np.ones(shape)), leaf(np.ones(shape)), leaf(np.ones(shape)), np.full(shape, 5.0)
     (p + q).backward(g)
-    assert independent(p.grad, q.grad, g)
-    p.grad *= 100
-    assert_array_equal(q.grad, g)
-    assert_array_equal(g, [5, 6])
+    x.backward(g)
+    first = x.grad
+    assert independent(p.grad, q.grad, first, g)
+    x.backward(g)
+    assert_array_equal(first, g)
+    assert_array_equal(x.grad, 2 * g)
+    for f in (lambda p, q: (p + q) * 2.0, lambda p, q: (p + q) + (p + q), lambda p, q: (p + q)[...]):
+        p.grad = q.grad = None
+        f(p, q).sum().backward()  # the last step hands one array to both
+        assert independent(p.grad, q.grad)
 
 
-@pytest.mark.parametrize(
-    "f",
-    [
+def test_gradients_that_only_change_shape_are_owned_too():
+    for f in (
         lambda p, q: p.reshape(3, 2).T + q.T.reshape(2, 3),
         lambda p, q: mr.concatenate([p, q])[:2] + mr.concatenate([q, p])[2:],
         lambda p, q: mr.stack([p, q]).sum(axis=0),
@@ -185,38 +154,18 @@ def test_gradients_of_two_leaves_are_two_arrays():
         lambda p, q: p.broadcast_to((2, 3)) + mr.flip(q),
         lambda p, q: p[None][0] + mr.expand_dims(q, 0).squeeze(0),
         lambda p, q: p + q[...],
-    ],
-)
-def test_gradients_that_only_change_shape_are_owned_too(f):
-    p, q, g = leaf(np.ones((2, 3))), leaf(np.ones((2, 3))), np.arange(6.0).reshape(2, 3)
-    for _ in range(2):
-        f(p, q).backward(g)
-        assert independent(p.grad, q.grad, g, p.data, q.data)
-        assert p.grad.base is None
-    p.grad += 1000.0
-    assert q.grad.max() < 1000
-    assert_array_equal(g, np.arange(6.0).reshape(2, 3))
-
-
-def test_a_leaf_that_is_the_output_does_not_adopt_the_caller_s_array():
-    x, g = leaf([1.0]), np.array([2.0])
-    x.backward(g)
-    x.grad += 1.0
-    assert g == 2.0
-
-
-def test_what_was_accumulated_before_is_not_written_into():
-    x = leaf([1.0, 2.0])
-    x.sum().backward()
-    first = x.grad
-    x.sum().backward()
-    assert_array_equal(first, [1, 1])
-    assert first is not x.grad
+    ):
+        p, q, g = leaf(np.ones((2, 3))), leaf(np.ones((2, 3))), np.arange(6.0).reshape(2, 3)
+        for _ in range(2):
+            f(p, q).backward(g)
+            assert independent(p.grad, q.grad, g, p.data, q.data)
+            assert p.grad.base is None
+        assert_array_equal(g, np.arange(6.0).reshape(2, 3))
 
 
 # --- depth, time and memory -------------------------------------------------------------------------------------------
 
-DEEP = 100_000
+DEEP = 30_000
 
 
 def deep_chain(x, n=DEEP):
@@ -226,23 +175,23 @@ def deep_chain(x, n=DEEP):
     return y
 
 
-def test_a_chain_of_100_000_ops_goes_back_under_the_default_recursion_limit(shallow):
+def test_a_deep_chain_of_ops_goes_back_under_the_default_recursion_limit(shallow):
     x = leaf(1.0)
     deep_chain(x).backward()
     assert x.grad == 1.0
 
 
-def test_a_chain_of_100_000_ops_is_dropped_without_a_backward(shallow, no_cycles):
+def test_a_deep_chain_of_ops_is_dropped_without_a_backward(shallow, no_cycles):
     y = deep_chain(leaf(1.0))
     deepest = weakref.ref(nodes_behind(y)[-1])
     del y
     assert deepest() is None
 
 
-def test_a_chain_of_20_000_ops_gives_a_differentiable_gradient_under_the_default_recursion_limit(shallow):
+def test_a_deep_chain_of_ops_gives_a_differentiable_gradient_under_the_default_recursion_limit(shallow):
     x = leaf(1.0)
     y = x * x
-    for _ in range(20_000):
+    for _ in range(10_000):
         y = y * 1.0
     (g,) = mr.grad(y, x, create_graph=True)
     (h,) = mr.grad(g, x)
@@ -297,14 +246,8 @@ LOOP_IDS = ["slices", "unbind", "stack", "concatenate"]
 @pytest.mark.parametrize("order", [first_order, second_order])
 @pytest.mark.parametrize("f", LOOPS, ids=LOOP_IDS)
 def test_the_work_of_a_loop_over_time_is_linear_in_its_length(f, order):
-    def work(T):
-        x = leaf(np.full((T, 2), 0.1))
-        events = []
-        events.append(events_during(lambda: order(f, x)))
-        return events[0]
-
-    work(2)  # first calls fill caches
-    short, long = work(50), work(100)
+    xs = [leaf(np.full((T, 2), 0.1)) for T in (2, 50, 100)]
+    _, short, long = (events_during(lambda x=x: order(f, x)) for x in xs)  # first calls fill caches
     assert long < 2.1 * short
 
 
@@ -322,11 +265,10 @@ def test_the_memory_of_a_loop_over_time_is_linear_in_its_length(f, order):
             tracemalloc.stop()
 
     peak(2)
-    assert peak(400) < 6 * peak(100)
+    assert peak(240) < 6 * peak(60)
 
 
-@pytest.mark.parametrize("order", [first_order, second_order])
-def test_slices_of_one_array_are_written_into_one_buffer(order, monkeypatch):
+def test_slices_of_one_array_are_written_into_one_buffer(monkeypatch):
     """T slices cost one buffer of T rows: not T buffers, which would be quadratic."""
     T, totals, bytes_made = 30, [], []
     to_dense, zeros = IndexedGradient.to_dense, np.zeros
@@ -343,32 +285,23 @@ def test_slices_of_one_array_are_written_into_one_buffer(order, monkeypatch):
     x = leaf(np.full((T, 2), 0.1))
     monkeypatch.setattr(IndexedGradient, "to_dense", counting_to_dense)
     monkeypatch.setattr(np, "zeros", counting_zeros)
-    if order is first_order:
-        first_order(loop_over_slices, x)
-        assert totals == [T]
-        assert sum(bytes_made) == x.data.nbytes
-    else:
-        second_order(loop_over_slices, x)
-        # the slices of x, once in the pass and once through it, and one getitem of the placed gradient for each
-        assert sorted(totals) == [T, T]
-        assert sum(bytes_made) == 2 * x.data.nbytes
+    for passes, order in ((1, first_order), (2, second_order)):  # in the pass, and in the pass through it
+        totals.clear(), bytes_made.clear()
+        order(loop_over_slices, x)
+        assert totals == [T] * passes
+        assert sum(bytes_made) == passes * x.data.nbytes
 
 
 def test_slices_and_whole_uses_of_one_array_add_up_in_any_order():
     rng = np.random.default_rng(0)
-    x = leaf(rng.normal(size=(4, 3)))
     w = rng.normal(size=(5, 4, 3))
 
     def f(x):
         y = x * w[0] + x[1:3].sum() + (x[::-1] * w[1]).sum() + x[1] * w[2][0]
         return y + x[[0, 0, 3]].sum() + (x * w[3]).sum() + x[2, 1] + x[x.data > 0].sum()
 
-    mr.gradcheck(f, x)
-    inner = leaf(rng.normal(size=(4, 3)))
-    mr.gradcheck(lambda x: f(mr.tanh(x)), inner)
-
-
-def test_a_0d_leaf_may_be_indexed_too():
+    for inner in (lambda x: x, mr.tanh):
+        mr.gradcheck(lambda x, inner=inner: f(inner(x)), leaf(rng.normal(size=(4, 3))))
     x = leaf(2.0)
     (x * 2.0 + x[None].sum() * x[()] + x[...]).backward()
     assert x.grad == 2 + 2 * 2 + 1
@@ -404,57 +337,37 @@ def test_a_dropped_graph_leaves_nothing_behind(no_cycles):
 
 
 @pytest.mark.parametrize("create_graph", [False, True])
-def test_memory_is_flat_over_200_updates(create_graph, no_cycles):
+def test_memory_is_flat_over_many_updates(create_graph, no_cycles):
     rng = np.random.default_rng(0)
-    w, b, x = leaf(rng.normal(size=(8, 8)) * 0.1), leaf(np.zeros(8)), rng.normal(size=(10, 4, 8))
+    w, x = leaf(rng.normal(size=(8, 8)) * 0.1), rng.normal(size=(10, 4, 8))
 
     def update():
         h = mr.Tensor(np.zeros((4, 8)))
         for t in range(10):
-            h = mr.tanh(x[t] + h @ w + b)
+            h = mr.tanh(x[t] + h @ w)
         loss = (h * h).mean()
         if create_graph:
-            g = mr.grad(loss, [w, b], create_graph=True)
-            loss = loss + 0.01 * ((g[0] * g[0]).sum() + (g[1] * g[1]).sum())
-        w.grad = b.grad = None
+            (g,) = mr.grad(loss, w, create_graph=True)
+            loss = loss + 0.01 * (g * g).sum()
+        w.grad = None
         loss.backward()
         w.data -= 0.01 * w.grad
-        b.data -= 0.01 * b.grad
         return weakref.ref(loss.node)
 
-    updates = 50 if create_graph else 200
     refs = [update() for _ in range(5)]
     tracemalloc.start()
     try:
         update()
         gc.collect()
         before = tracemalloc.get_traced_memory()[0]
-        for _ in range(updates):
+        for _ in range(30):
             refs.append(update())
         assert not any(ref() for ref in refs), "nodes die without the cycle collector"
         assert gc.collect() == 0, "it has nothing to do; but it empties Python's own free lists"
         after = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()
-    assert after - before < 100 * updates, "a weakref and its place in a list for each update, and nothing else"
-
-
-def test_an_exception_in_the_middle_leaves_no_cycle_that_keeps_the_graph(no_cycles):
-    x = leaf([1.0])
-
-    def fail(g):
-        raise KeyError("mine")
-
-    y = x * 2.0
-    y.register_hook(fail)
-    z = mr.tanh(y)
-    ref = weakref.ref(y.node)
-    with pytest.raises(KeyError):
-        z.sum().backward()
-    del y, z
-    # the exception's traceback is gone with the with block's frame references
-    gc.collect()
-    assert ref() is None
+    assert after - before < 100 * 30, "a weakref and its place in a list for each update, and nothing else"
 
 
 # --- freed graphs -----------------------------------------------------------------------------------------------------
@@ -467,28 +380,24 @@ def test_a_second_backward_is_refused_and_says_what_to_do():
     loss = mr.tanh(x).sum()
     loss.backward()
     before = x.grad.copy()
-    with pytest.raises(mr.FreedGraphError, match=FREED.format("sum")):
-        loss.backward()
-    with pytest.raises(mr.FreedGraphError, match=FREED.format("sum")):
-        mr.grad(loss, x)
-    with pytest.raises(mr.FreedGraphError, match=FREED.format("sum")):
-        mr.grad(loss, x, create_graph=True)
+    for again in (loss.backward, lambda: mr.grad(loss, x), lambda: mr.grad(loss, x, create_graph=True)):
+        with pytest.raises(mr.FreedGraphError, match=FREED.format("sum")):
+            again()
     assert_array_equal(x.grad, before)
     assert issubclass(mr.FreedGraphError, RuntimeError)
 
 
 def test_a_graph_kept_with_retain_graph_gives_the_same_again():
     x = leaf([1.0, 2.0])
-    loss = (mr.tanh(x) * x).sum()
-    loss.backward(retain_graph=True)
-    first = x.grad.copy()
-    x.grad = None
-    loss.backward(retain_graph=True)
-    assert_array_equal(x.grad, first)
-    loss.backward()
-    assert_array_equal(x.grad, 2 * first)
-    with pytest.raises(mr.FreedGraphError):
-        loss.backward()
+    shared = mr.tanh(x) * x
+    loss, other = shared.sum(), (shared * 3.0).sum()
+    for keep in (True, True, False):
+        x.grad = None
+        loss.backward(retain_graph=keep)
+        assert_allclose(x.grad, np.tanh(x.data) + x.data * (1 - np.tanh(x.data) ** 2), rtol=1e-14)
+    for used_up in (loss, other):
+        with pytest.raises(mr.FreedGraphError):
+            used_up.backward()
 
 
 def test_a_new_graph_that_leads_into_a_used_one_is_refused_and_names_the_op_there():
@@ -505,15 +414,6 @@ def test_a_new_graph_that_leads_into_a_used_one_is_refused_and_names_the_op_ther
     mr.sigmoid(state.detach() + w).sum().backward()
     s = mr.sigmoid(state.detach() + w).item()
     assert_allclose(w.grad, s * (1 - s), rtol=1e-15)
-
-
-def test_two_losses_on_one_graph_need_retain_graph_on_the_first_only():
-    x = leaf([2.0])
-    shared = x * x
-    a, b = shared.sum(), (shared * 3.0).sum()
-    a.backward(retain_graph=True)
-    b.backward()
-    assert_array_equal(x.grad, [4 + 12])
 
 
 # --- changed parameters -----------------------------------------------------------------------------------------------
@@ -547,117 +447,95 @@ READERS = {
 }
 
 
-@pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("name", READERS)
-def test_a_parameter_changed_between_forward_and_backward_is_refused_where_a_rule_reads_it(name, change):
-    p, q = leaf([[1.0, 2.0], [3.0, 4.0]]), leaf([[5.0, 6.0], [7.0, 8.0]])
-    bystander = leaf([1.0])
-    loss = READERS[name](p, q).sum() * bystander.sum()
-    CHANGES[change](p)
-    p.grad = None
-    label = r"a Tensor of shape \(2, 2\)"
-    with pytest.raises(mr.ChangedParameterError, match=CHANGED.format(label, name) + r"\. " + ADVICE):
-        loss.backward()
-    assert p.grad is q.grad is bystander.grad is None
-    READERS[name](p, q).sum().backward()
-    assert p.grad is not None
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_parameter_changed_between_forward_and_backward_is_refused_where_a_rule_reads_it(change):
+    for name, read in READERS.items():
+        p, q, bystander = leaf([[1.0, 2.0], [3.0, 4.0]]), leaf([[5.0, 6.0], [7.0, 8.0]]), leaf([1.0])
+        loss = read(p, q).sum() * bystander.sum()
+        change(p)
+        p.grad = None
+        says = CHANGED.format(r"a Tensor of shape \(2, 2\)", name) + r"\. " + ADVICE
+        with pytest.raises(mr.ChangedParameterError, match=says):
+            loss.backward()
+        assert p.grad is q.grad is bystander.grad is None
+        read(p, q).sum().backward()
+        assert p.grad is not None
     assert issubclass(mr.ChangedParameterError, RuntimeError)
 
 
-@pytest.mark.parametrize(
-    "f",
-    [
-        lambda p, x: x @ p,  # the gradient of p is xᵀ g
-        lambda p, x: p @ x,
-        lambda p, x: p + x,
-        lambda p, x: p * 3.0,
-        lambda p, x: p / x,
-        lambda p, x: mr.tanh(p),  # tanh reads its output
-        lambda p, x: mr.exp(-p),
-        lambda p, x: p.sum(axis=0) * 2.0,
-        lambda p, x: p.T[::-1].reshape(4) * 2.0,
-        lambda p, x: mr.softmax(p),
-        lambda p, x: mr.where(x > 0, p, 0.0),
-        lambda p, x: mr.concatenate([p, p]),
-        lambda p, x: (p + 0.0) * x * (p - 1.0),  # the product reads outputs, not p
-        lambda p, x: p.detach() + p,
-    ],
-)
-def test_a_change_that_no_rule_would_notice_is_no_error_and_the_gradient_is_the_forward_s(f):
+UNREAD = [
+    lambda p, x: x @ p,  # the gradient of p is xᵀ g
+    lambda p, x: p @ x,
+    lambda p, x: p + x,
+    lambda p, x: p * 3.0,
+    lambda p, x: p / x,
+    lambda p, x: mr.tanh(p),  # tanh reads its output
+    lambda p, x: mr.exp(-p),
+    lambda p, x: p.sum(axis=0) * 2.0,
+    lambda p, x: p.T[::-1].reshape(4) * 2.0,
+    lambda p, x: mr.softmax(p),
+    lambda p, x: mr.where(x > 0, p, 0.0),
+    lambda p, x: mr.concatenate([p, p]),
+    lambda p, x: (p + 0.0) * x * (p - 1.0),  # the product reads outputs, not p
+    lambda p, x: p.detach() + p,
+    lambda p, x: p[[0, 1, 1]] ** 2,  # of a copy
+    lambda p, x: p.T.reshape(4) ** 2,
+]
+
+
+def test_a_change_that_no_rule_would_notice_is_no_error_and_the_gradient_is_the_forward_s():
     x = np.array([[1.0, -2.0], [3.0, 4.0]])
-    p, untouched = leaf([[1.0, 2.0], [3.0, 4.0]]), leaf([[1.0, 2.0], [3.0, 4.0]])
-    f(untouched, x).sum().backward()
-    loss = f(p, x).sum()
-    p.data -= 0.5
-    loss.backward()
-    assert_array_equal(p.grad, untouched.grad)
-
-
-@pytest.mark.parametrize("f", [lambda p: p[[0, 1, 1]], lambda p: p.T.reshape(4)])
-def test_a_change_does_not_matter_to_a_copy(f):
-    p = leaf([[1.0, 2.0], [3.0, 4.0]])
-    y = f(p)
-    assert not np.shares_memory(y.numpy(), p.data)
-    loss = (y * y).sum()
-    p.data *= 0.5
-    loss.backward()
-
-
-@pytest.mark.parametrize(
-    "view",
-    [
-        lambda p: p.T,
-        lambda p: p[0:2],
-        lambda p: p[1][None].broadcast_to((2, 2)),
-        lambda p: p.reshape(4).reshape(2, 2),
-        lambda p: p.swapaxes(0, 1),
-        lambda p: mr.flip(mr.expand_dims(p, 0).squeeze(0)),
-        lambda p: p.detach(),
-        lambda p: p.T.detach()[::-1],
-    ],
-)
-def test_a_change_is_seen_through_views_too(view):
-    p, q = leaf([[1.0, 2.0], [3.0, 4.0]]), leaf([[5.0, 6.0], [7.0, 8.0]])
-    for f in (lambda v: q @ v, lambda v: v * q, lambda v: mr.log(v + 0.0 * q) * v * q):
-        loss = f(view(p)).sum()
-        p.data *= 0.5
-        q.grad = None
-        with pytest.raises(mr.ChangedParameterError, match="was changed after the forward pass"):
-            loss.backward()
-        assert q.grad is None
-
-
-@pytest.mark.parametrize("mode", [mr.no_grad, mr.detect_anomaly])
-def test_a_change_is_seen_through_a_view_made_in_another_mode(mode):
-    p, q = leaf([[1.0, 2.0], [3.0, 4.0]]), leaf([[5.0, 6.0], [7.0, 8.0]])
-    with mode():
-        view = p.T
-    loss = (q @ view).sum()
-    p.data *= 0.5
-    with pytest.raises(mr.ChangedParameterError):
+    for f in UNREAD:
+        p, untouched = leaf([[1.0, 2.0], [3.0, 4.0]]), leaf([[1.0, 2.0], [3.0, 4.0]])
+        f(untouched, x).sum().backward()
+        loss = f(p, x).sum()
+        p.data -= 0.5
         loss.backward()
-    assert q.grad is None
+        assert_array_equal(p.grad, untouched.grad)
+
+
+VIEWS = [
+    lambda p: p.T,
+    lambda p: p[0:2],
+    lambda p: p[1][None].broadcast_to((2, 2)),
+    lambda p: p.reshape(4).reshape(2, 2),
+    lambda p: p.swapaxes(0, 1),
+    lambda p: mr.flip(mr.expand_dims(p, 0).squeeze(0)),
+    lambda p: p.detach(),
+    lambda p: p.T.detach()[::-1],
+]
+
+
+@pytest.mark.parametrize("mode", [nullcontext, mr.no_grad, mr.detect_anomaly])
+def test_a_change_is_seen_through_views_too_in_whatever_mode_they_were_made(mode):
+    for view in VIEWS:
+        p, q = leaf([[1.0, 2.0], [3.0, 4.0]]), leaf([[5.0, 6.0], [7.0, 8.0]])
+        for f in (lambda v, q: q @ v, lambda v, q: v * q, lambda v, q: mr.log(v + 0.0 * q) * v * q):
+            with mode():
+                seen = view(p)
+            loss = f(seen, q).sum()
+            p.data *= 0.5
+            with pytest.raises(mr.ChangedParameterError, match="was changed after the forward pass"):
+                loss.backward()
+            assert q.grad is None
 
 
 def test_a_change_is_seen_if_the_forward_ran_within_detect_anomaly():
-    for f in (lambda p: p * p, mr.log, lambda p: mr.maximum(p, 2.0), lambda p: p.max()):
-        p = leaf([1.0, 3.0])
+    for name, read in READERS.items():
+        p, q = leaf([[1.0, 2.0], [3.0, 4.0]]), leaf([[5.0, 6.0], [7.0, 8.0]])
         with mr.detect_anomaly():
-            loss = f(p).sum()
+            loss = read(p, q).sum()
         p.data *= 0.5
-        with pytest.raises(mr.ChangedParameterError):
+        with pytest.raises(mr.ChangedParameterError, match=f"'{name}' used version 0"):
             loss.backward()
 
 
-def test_a_constant_tensor_changed_in_between_is_refused_too():
+def test_a_constant_tensor_changed_in_between_is_refused_too_and_a_parameter_is_named_by_its_name():
     x, w = mr.Tensor(np.array([1.0, 2.0])), leaf([3.0, 4.0])
     loss = (x * w).sum()
     x.data *= 2.0
     with pytest.raises(mr.ChangedParameterError, match="'mul' used version 0"):
         loss.backward()
-
-
-def test_the_error_names_a_parameter_by_its_name():
     layer = mr.Linear(2, 2, rng=0)
     loss = (layer(layer(np.ones((1, 2))))).sum()
     layer.weight.data -= 0.1
@@ -818,40 +696,24 @@ def test_a_removed_hook_is_not_called_and_removing_it_twice_removes_no_other():
     for make in (lambda x: x, lambda x: x * 1.0):
         x, calls = leaf([1.0]), []
         y = make(x)
-
-        def hook(g, calls=calls):
-            calls.append("called")
-
-        first = y.register_hook(hook)
-        y.register_hook(hook)
+        first, _ = y.register_hook(calls.append), y.register_hook(calls.append)
         first()
         first()
         y.sum().backward()
-        assert calls == ["called"]
-
-
-def test_a_hook_may_remove_itself():
-    x, calls = leaf([1.0]), []
-
-    def once(g):
-        calls.append(g)
-        remove()
-
-    remove = x.register_hook(once)
+        assert len(calls) == 1
+    x = leaf([1.0])
+    remove = x.register_hook(lambda g: (calls.append(g), remove())[1])
     for _ in range(3):
         x.sum().backward()
-    assert len(calls) == 1
+    assert len(calls) == 2, "a hook may remove itself"
 
 
-@pytest.mark.parametrize(
-    ("result", "got"),
-    [(np.ones(3), r"\(3,\)"), (np.float64(2.0), r"\(\)"), (2.0, "float"), ([1.0, 1.0], "list"), ("no", "str")],
-)
-def test_a_hook_that_returns_another_shape_is_refused_and_no_gradient_is_left(result, got):
-    for make in (lambda x: x, lambda x: x * 1.0):
+def test_a_hook_that_returns_another_shape_is_refused_and_no_gradient_is_left():
+    results = ((np.ones(3), r"\(3,\)"), (np.float64(2.0), r"\(\)"), (2.0, "float"), ([1.0, 1.0], "list"), ("no", "str"))
+    for (result, got), make in itertools.product(results, (lambda x: x, lambda x: x * 1.0)):
         x, other = leaf([1.0, 2.0]), leaf([1.0, 2.0])
         y = make(x)
-        y.register_hook(lambda g: result)
+        y.register_hook(lambda g, result=result: result)
         says = rf"register_hook: the hook must return None or a gradient of shape \(2,\), got {got}"
         with pytest.raises(ValueError, match=says):
             (y * other).sum().backward()
@@ -937,24 +799,18 @@ def test_retain_grad_shows_the_gradient_after_the_hooks_whenever_they_were_regis
     assert_array_equal(y.grad, [10])
 
 
-def test_retain_grad_of_an_output_nobody_holds_any_more_is_no_burden():
+def test_retain_grad_of_the_root_of_a_graph_beside_and_of_an_output_nobody_holds_any_more():
     x = leaf([1.0])
-    y = x * 2.0
-    y.retain_grad()
-    z = y.sum()
-    del y
-    z.backward()
-    assert_array_equal(x.grad, [2])
-
-
-def test_retain_grad_of_the_root_and_of_a_graph_beside():
-    x = leaf([1.0])
-    y, beside = (x * 2.0).sum(), x * 5.0
-    y.retain_grad()
-    beside.retain_grad()
-    y.backward()
-    assert y.grad == 1.0
+    y, beside, dropped = x * 2.0, x * 5.0, x * 1.0
+    for t in (beside, dropped):
+        t.retain_grad()
+    root = (y + dropped).sum()
+    root.retain_grad()
+    del dropped
+    root.backward()
+    assert root.grad == 1.0
     assert beside.grad is None
+    assert_array_equal(x.grad, [3])
 
 
 # --- the parts --------------------------------------------------------------------------------------------------------
@@ -991,13 +847,6 @@ def test_run_returns_the_leaves_totals_and_touches_none_of_them():
     assert y.node.edges is None, "used up, unless told otherwise"
 
 
-def test_node_numbers_fall_so_that_the_newest_comes_first():
-    x = leaf([1.0])
-    y = x * 2.0
-    z = y + x
-    assert z.node.number < y.node.number
-
-
 # --- the textbook's tape ----------------------------------------------------------------------------------------------
 
 STEPS = {
@@ -1014,7 +863,7 @@ ON_THE_TAPE = {
 }
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(8))
 def test_random_graphs_with_fan_out_have_the_gradients_of_the_textbook_s_tape(seed):
     rng = np.random.default_rng(seed)
     arrays = [rng.normal(size=(3, 3)), rng.normal(size=(3, 3)), rng.normal(size=3)]
@@ -1061,8 +910,6 @@ ZOO = {
     "row": lambda lib, a, b: a[1] * b + a[:, ::2][:, :1],
     "gather": lambda lib, a, b: a[[2, 0, 0]] + b[:, [3, 3, 1, 0]],
     "reshape": lambda lib, a, b: (a.reshape(4, 3).T + b).reshape(2, 6).reshape(3, 4),
-}
-TORCH_ZOO = {
     "sigmoid": lambda lib, a, b: lib.sigmoid(a - b),
     "relu": lambda lib, a, b: lib.relu(a) + 0.1 * b,
     "softmax": lambda lib, a, b: lib.softmax(a, -1) * b,
@@ -1083,16 +930,16 @@ TORCH_ZOO = {
 }  # fmt: skip
 
 
-def program(seed, zoo, length=7):
+def program(seed, length=7):
     """A random expression of two (3, 4) inputs: at each step an entry of the zoo on two values made before."""
     rng = np.random.default_rng(seed)
-    names = rng.choice(list(zoo), length)
+    names = rng.choice(list(ZOO), length)
     picks = [(int(rng.integers(0, 2 + i)), int(rng.integers(0, 2 + i))) for i in range(length)]
 
     def f(lib, x, y):
         values = [x, y]
         for name, (i, j) in zip(names, picks, strict=True):
-            values.append(lib.tanh(zoo[name](lib, values[i], values[j])))
+            values.append(lib.tanh(ZOO[name](lib, values[i], values[j])))
         return sum(values[2:], start=0.5 * x * y).sum()
 
     return f, rng.normal(size=(3, 4)), rng.normal(size=(3, 4)), rng.normal(size=(3, 4))
@@ -1104,11 +951,8 @@ def close(a, b):
 
 @pytest.mark.peer
 def test_a_zoo_of_random_expressions_has_torch_s_values_gradients_and_hessian_vector_products(torch):
-    zoo = {**ZOO, **TORCH_ZOO}
-    used = set()
-    for seed in range(25):
-        f, *arrays, v = program(seed, zoo)
-        used |= {name for name in zoo if name in f.__closure__[0].cell_contents}
+    for seed in range(15):
+        f, *arrays, v = program(seed)
         ours, theirs = [leaf(a) for a in arrays], [torch.tensor(a, requires_grad=True) for a in arrays]
         loss, their_loss = f(mr, *ours), f(torch, *theirs)
         close(loss.item(), their_loss.item())
@@ -1123,17 +967,3 @@ def test_a_zoo_of_random_expressions_has_torch_s_values_gradients_and_hessian_ve
         their_second = torch.autograd.grad((their_first[0] * torch.tensor(v)).sum(), theirs, materialize_grads=True)
         for g, e in zip(second, their_second, strict=True):
             close(g.numpy(), e.numpy())
-
-
-@pytest.mark.peer
-def test_random_expressions_have_autograd_s_values_and_gradients():
-    autograd = pytest.importorskip("autograd", reason="HIPS autograd is not installed")
-    anp = pytest.importorskip("autograd.numpy", reason="HIPS autograd is not installed")
-    for seed in range(25):
-        f, x, y, _ = program(1000 + seed, ZOO, length=5)
-        ours = [leaf(x), leaf(y)]
-        loss = f(mr, *ours)
-        loss.backward()
-        close(loss.item(), f(anp, x, y))
-        for argnum, t in enumerate(ours):
-            close(t.grad, autograd.grad(partial(f, anp), argnum)(x, y))
