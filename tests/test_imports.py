@@ -1,4 +1,4 @@
-"""The house: which module may import which, and that every public name says what it is."""
+"""The house: which module may import which, how large its rooms are, and that every public name says what it is."""
 
 import ast
 import inspect
@@ -81,11 +81,13 @@ def test_there_are_modules_to_read():
     assert {"__init__", "autograd.tensor", "layers.layer", "kernels.unroll", "tasks.adding"} <= set(MODULES)
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if m != "__init__"])
-def test_imports_point_one_way(module):
-    part = module.split(".")[0]
-    assert part in ROW, f"{part} has no place in ORDER: find one, here and in DESIGN.md"
-    assert faults(module, source_of(module)) == []
+def test_imports_point_one_way():
+    found = []
+    for module in MODULES:
+        if module != "__init__":
+            assert module.split(".")[0] in ROW, f"{module} has no place in ORDER: find one, here and in DESIGN.md"
+            found += faults(module, source_of(module))
+    assert found == []
 
 
 def public():
@@ -119,10 +121,11 @@ def test_the_core_and_the_layers_are_all_that_loads_at_once():
     assert not costly & set(loaded)
 
 
-@pytest.mark.parametrize("name", [*LATER, "init"])
-def test_a_room_is_there_when_it_is_first_asked_for(name):
-    assert fresh(f"import minirnn; print(minirnn.{name}.__name__)") == [f"minirnn.{name}"]
-    assert getattr(minirnn, name) is sys.modules[f"minirnn.{name}"] is vars(minirnn)[name]
+def test_a_room_is_there_when_it_is_first_asked_for():
+    for name in (*LATER, "init"):
+        code = f"import minirnn; print(minirnn.{name}.__name__, minirnn.{name} is minirnn.{name})"
+        assert fresh(code) == [f"minirnn.{name}", "True"]
+        assert getattr(minirnn, name) is sys.modules[f"minirnn.{name}"] is vars(minirnn)[name]
 
 
 def test_rooms_can_be_imported_from_the_package():
@@ -158,22 +161,17 @@ print(Bidirectional is mr.Bidirectional, layer is mr.layers.layer)
     assert fresh(code) == ["True"] * 4
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        m
-        for m in MODULES
-        if m.startswith(("kernels.", "textbook."))
-        or m in [f"autograd.{part}" for part in ("op", "ops", "shapes", "tape")]
-    ],
-)
-def test_what_works_on_arrays_knows_no_tensor(module):
-    names = [name for name, _ in imports(module, source_of(module))]
-    assert not any("Tensor" in name.split(".") or "minirnn.autograd.tensor" in name for name in names)
-    if module.startswith("kernels."):
-        assert {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) <= {"numpy", "minirnn"}
-        ours = ("minirnn.kernels.", "minirnn.arguments.")
-        assert all(name.startswith(ours) for name in names if name.startswith("minirnn"))
+def test_what_works_on_arrays_knows_no_tensor():
+    arrays = {f"autograd.{part}" for part in ("op", "ops", "shapes", "tape")}
+    for module in MODULES:
+        if not (module in arrays or module.startswith(("kernels.", "textbook."))):
+            continue
+        names = [name for name, _ in imports(module, source_of(module))]
+        assert not any("Tensor" in name.split(".") or "minirnn.autograd.tensor" in name for name in names), module
+        if module.startswith("kernels."):
+            assert {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) <= {"numpy", "minirnn"}, module
+            ours = ("minirnn.kernels.", "minirnn.arguments.")
+            assert all(name.startswith(ours) for name in names if name.startswith("minirnn")), module
 
 
 # A Tensor is made of all that stands before it; gradcheck is on its own.
@@ -196,60 +194,100 @@ def test_the_files_of_the_core_have_an_order_and_draw_nothing_unless_asked():
     assert inner == ["minirnn.drawing.tensors"], "within Tensor.to_svg"
 
 
-@pytest.mark.parametrize(
-    ("module", "line", "fault"),
-    [
-        (
-            "kernels.unroll",
-            "from minirnn.autograd.tensor import Tensor",
-            "kernels.unroll imports autograd: the arrow points back",
-        ),
-        ("autograd.ops", "import minirnn.layers.module", "autograd.ops imports layers: the arrow points back"),
-        ("autograd.ops", "from minirnn import bptt", "autograd.ops imports bptt: the arrow points back"),
-        ("autograd.ops", "from .. import bptt", "autograd.ops imports bptt: the arrow points back"),
-        (
-            "kernels.unroll",
-            "from ..autograd.tensor import Tensor",
-            "kernels.unroll imports autograd: the arrow points back",
-        ),
-        ("kernels.unroll", "from minirnn.arguments import as_size", None),
-        ("kernels.unroll", "from .cells import Activation", None),
-        ("autograd.tape", "from minirnn.autograd.ops import tanh", None),
-        ("losses", "from minirnn.layers.module import Module", "losses imports layers: the arrow points back"),
-        (
-            "autograd.tensor",
-            "def f():\n    from minirnn import optim",
-            "autograd.tensor imports optim: the arrow points back",
-        ),
-        ("cli", "def f():\n    from benchmarks import papers", "cli imports benchmarks"),
-        ("layers", "import minirnn as mr", "layers imports minirnn from the package itself"),
-        (
-            "layers",
-            "from minirnn import RecurrentLayer",
-            "layers imports minirnn.RecurrentLayer from the package itself",
-        ),
-        ("layers", "import scipy.linalg", "layers imports scipy"),
-        ("layers", "if True:\n    from tqdm import tqdm", "layers imports tqdm"),
-        ("layers", "def f():\n    import tqdm", "layers imports tqdm"),
-        ("layers", "def f():\n    import torch", None),
-        ("layers", "from typing_extensions import TypeVar", "layers imports typing_extensions"),
-        ("layers", "if TYPE_CHECKING:\n    from typing_extensions import TypeVar", None),
-        (
-            "layers",
-            "if TYPE_CHECKING:\n    a\nelse:\n    from typing_extensions import TypeVar",
-            "layers imports typing_extensions",
-        ),
-        (
-            "layers",
-            "if TYPE_CHECKING:\n    from minirnn.optim import Adam",
-            "layers imports optim: the arrow points back",
-        ),
-        ("training", "from tqdm import tqdm", None),
-        ("cli.train", "import tqdm, argparse", None),
-    ],
-)
-def test_the_reader_itself_catches_what_it_should(module, line, fault):
-    assert faults(module, line) == ([] if fault is None else [fault])
+BACK = "the arrow points back"
+READ = [  # module, what stands in it, what is said of it
+    ("kernels.unroll", "from minirnn.autograd.tensor import Tensor", f"kernels.unroll imports autograd: {BACK}"),
+    ("kernels.unroll", "from ..autograd.tensor import Tensor", f"kernels.unroll imports autograd: {BACK}"),
+    ("kernels.unroll", "from minirnn.arguments import as_size", None),
+    ("kernels.unroll", "from .cells import Activation", None),
+    ("autograd.ops", "import minirnn.layers.module", f"autograd.ops imports layers: {BACK}"),
+    ("autograd.ops", "from minirnn import bptt", f"autograd.ops imports bptt: {BACK}"),
+    ("autograd.ops", "from .. import bptt", f"autograd.ops imports bptt: {BACK}"),
+    ("autograd.tape", "from minirnn.autograd.ops import tanh", None),
+    ("autograd.tensor", "def f():\n    from minirnn import optim", f"autograd.tensor imports optim: {BACK}"),
+    ("losses", "from minirnn.layers.module import Module", f"losses imports layers: {BACK}"),
+    ("cli", "def f():\n    from benchmarks import papers", "cli imports benchmarks"),
+    ("layers", "import minirnn as mr", "layers imports minirnn from the package itself"),
+    ("layers", "from minirnn import LSTMLayer", "layers imports minirnn.LSTMLayer from the package itself"),
+    ("layers", "import scipy.linalg", "layers imports scipy"),
+    ("layers", "if True:\n    from tqdm import tqdm", "layers imports tqdm"),
+    ("layers", "def f():\n    import tqdm", "layers imports tqdm"),
+    ("layers", "def f():\n    import torch", None),
+    ("layers", "from typing_extensions import TypeVar", "layers imports typing_extensions"),
+    ("layers", "if TYPE_CHECKING:\n    from typing_extensions import TypeVar", None),
+    (
+        "layers",
+        "if TYPE_CHECKING:\n    a\nelse:\n    from typing_extensions import T",
+        "layers imports typing_extensions",
+    ),
+    ("layers", "if TYPE_CHECKING:\n    from minirnn.optim import Adam", f"layers imports optim: {BACK}"),
+    ("training", "from tqdm import tqdm", None),
+    ("cli.train", "import tqdm, argparse", None),
+]
+
+
+def test_the_reader_itself_catches_what_it_should():
+    for module, text, fault in READ:
+        assert faults(module, text) == ([] if fault is None else [fault])
+
+
+# --- what a room keeps to itself --------------------------------------------------------------------------------------
+
+NAMED_TUPLES = {"_replace", "_asdict", "_fields", "_make"}
+
+
+def privates(sources):
+    """Return every private name of another room that a module reads; the names of a room are what its files define."""
+    own, found = {}, []
+    trees = {module: list(ast.walk(ast.parse(source))) for module, source in sources.items()}
+    for module, nodes in trees.items():
+        names = own.setdefault(module.split(".")[0], set(NAMED_TUPLES))
+        for n in nodes:
+            if isinstance(n, ast.FunctionDef | ast.ClassDef):
+                names.add(n.name)
+            elif isinstance(n, ast.Attribute | ast.Name) and isinstance(n.ctx, ast.Store):
+                names.add(n.attr if isinstance(n, ast.Attribute) else n.id)
+    for module, nodes in trees.items():
+        for n in nodes:
+            read = [n.attr] if isinstance(n, ast.Attribute) and ast.unparse(n.value) not in ("self", "cls") else []
+            if isinstance(n, ast.ImportFrom) and (n.level or n.module.startswith("minirnn")):
+                read = [alias.name for alias in n.names]
+            hidden = [name for name in read if name.startswith("_") and not name.startswith("__")]
+            found += [f"{module}:{n.lineno} {name}" for name in hidden if name not in own[module.split(".")[0]]]
+    return found
+
+
+def test_no_room_reads_what_another_keeps_to_itself():
+    assert privates({module: source_of(module) for module in MODULES}) == []
+
+
+def test_a_look_into_another_room_would_be_seen():
+    def seen(text):
+        return [fault.split(" ")[1] for fault in privates({"a.one": text, "a.two": "_known = 1", "b": "_other = 1"})]
+
+    assert seen("x._other") == seen("def f(y):\n    return y.z()._other") == ["_other"]
+    assert seen("from minirnn.b import _other, known") == seen("from .b import _other") == ["_other"]
+    assert seen("x._known\nself._other\nx._replace(a=1)\nx.__doc__\nx.known\nx._set = 1\nx._set") == []
+
+
+SIZES = {
+    "": 1400, "autograd": 2300, "bench": 1180, "bptt": 5000, "cells": 1100, "checkpoints": 710, "cli": 1540,
+    "drawing": 1060, "kernels": 2410, "layers": 2790, "storage": 330, "tasks": 1450, "textbook": 840, "training": 1710,
+}  # fmt: skip
+"""Lines of Python and JavaScript in each room at most; "" is the files beside the rooms."""
+
+
+def test_no_room_grows_and_no_file_is_longer_than_one_can_keep_in_mind():
+    lines = dict.fromkeys(SIZES, 0)
+    for path in (*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.js")):
+        length = len(path.read_text(encoding="utf-8").splitlines())
+        assert length <= 400, path
+        room, *file = path.relative_to(PACKAGE).parts
+        lines[room if file else ""] += length
+    assert {room: n for room, n in lines.items() if n > SIZES[room]} == {}
+
+
+# --- what is public ---------------------------------------------------------------------------------------------------
 
 
 def test_all_lists_every_public_name_and_no_other():
@@ -257,32 +295,27 @@ def test_all_lists_every_public_name_and_no_other():
     assert len(set(minirnn.__all__)) == len(minirnn.__all__)
 
 
-@pytest.mark.parametrize("name", sorted(minirnn.__all__))
-def test_every_public_name_has_a_docstring(name):
-    thing = getattr(minirnn, name)
-    assert (thing.__doc__ or "").strip(), name
-    if inspect.isclass(thing):
-        for method, value in vars(thing).items():
-            if not method.startswith("_") and (inspect.isfunction(value) or isinstance(value, property)):
-                assert (value.__doc__ or "").strip(), f"{name}.{method}"
-    if inspect.ismodule(thing):
-        for function, value in vars(thing).items():
-            if (
-                not function.startswith("_")
-                and getattr(value, "__module__", None) == thing.__name__
-                and callable(value)
-            ):
-                assert (value.__doc__ or "").strip(), f"{name}.{function}"
+def test_every_public_name_has_a_docstring():
+    lacking = []
+    for name in minirnn.__all__:
+        thing = getattr(minirnn, name)
+        inner = {}
+        if inspect.isclass(thing):
+            inner = {n: v for n, v in vars(thing).items() if inspect.isfunction(v) or isinstance(v, property)}
+        elif inspect.ismodule(thing):
+            inner = {n: v for n, v in vars(thing).items() if callable(v) and v.__module__ == thing.__name__}
+        inner = {f"{name}.{n}": v for n, v in inner.items() if not n.startswith("_")}
+        lacking += [n for n, v in {name: thing, **inner}.items() if not (v.__doc__ or "").strip()]
+    assert lacking == []
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_the_tests_that_a_module_names_are_there(module):
+def test_the_tests_that_a_module_names_are_there():
     tests = pathlib.Path(__file__).parent
     names = {path.name for path in tests.rglob("*.py")}
-    for path in re.findall(r"\btests/[\w/]+\.py\b", source_of(module)):
-        assert (tests.parent / path).is_file(), path
-    for name in re.findall(r"\btest_\w+\.py\b", source_of(module)):
-        assert name in names, name
+    for module in MODULES:
+        source = source_of(module)
+        assert all((tests.parent / path).is_file() for path in re.findall(r"\btests/[\w/]+\.py\b", source)), module
+        assert set(re.findall(r"\btest_\w+\.py\b", source)) <= names, module
 
 
 LOOKS = [
@@ -300,11 +333,11 @@ LOOKS = [
 """The order within minirnn/bptt: numbers, looks at numbers, words and pages. A file imports from the rows above."""
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if m.startswith("bptt.") and m != "bptt.__init__"])
-def test_imports_within_bptt_point_one_way(module):
+def test_imports_within_bptt_point_one_way():
     row = {name: i for i, names in enumerate(LOOKS) for name in names}
-    own = module.split(".")[1]
-    for name, _ in imports(module, source_of(module)):
-        other = name.removeprefix("minirnn.bptt.").split(".")[0]
-        if name.startswith("minirnn.bptt.") and other != own:
-            assert row[other] < row[own], f"{module} imports {other}"
+    for module in MODULES:
+        own = module.split(".")[1] if module.startswith("bptt.") else "__init__"
+        for name, _ in imports(module, source_of(module)) if own != "__init__" else ():
+            other = name.removeprefix("minirnn.bptt.").split(".")[0]
+            if name.startswith("minirnn.bptt.") and other != own:
+                assert row[other] < row[own], f"{module} imports {other}"
