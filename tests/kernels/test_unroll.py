@@ -300,8 +300,9 @@ def settings(problem, way=PLAIN, mask=None, **options):
     found = packed(problem.shape, problem.reverse, way.worth, way.block, way.segment)
     if rows is not None and way.falling and unroll.falls(options["cell"], more):
         found = falling_plan(problem.shape, problem.reverse)
+    split = {"parts": min(way.parts, N), "run": way.run} if way.parts > 1 else {}
     rest = {"reverse": problem.reverse, "mask": mask, "segment": way.segment}
-    return unroll.Settings(lanes=found, parts=min(way.parts, N), run=way.run, **rest, **options)
+    return unroll.Settings(lanes=found, **split, **rest, **options)
 
 
 @contextmanager
