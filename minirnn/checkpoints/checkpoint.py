@@ -3,7 +3,7 @@
 import pathlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Required, TypedDict, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -11,23 +11,9 @@ from minirnn.arguments import Array, as_number, describe, is_real
 from minirnn.checkpoints import generators as rngs
 from minirnn.layers.module import Module
 from minirnn.optim import Optimizer
-from minirnn.storage import PARAMETERS, CheckpointError, Contents, as_plain, pack, read, unpack, write
+from minirnn.storage import PARAMETERS, CheckpointError, Contents, pack, read, unpack, write
 
 SAVE, LOAD, RESTORE = "save_checkpoint", "load_checkpoint", "Checkpoint.restore"
-FOREIGN = "one of another model"
-Kind = TypeVar("Kind")
-
-
-class State(TypedDict, total=False):
-    """What `save_checkpoint` takes beside the path."""
-
-    model: Required[Module]
-    optimizer: Optimizer | None
-    generators: Mapping[str, np.random.Generator] | None
-    position: Any
-    settings: Mapping[str, Any] | None
-    metrics: Mapping[str, float] | None
-    extra: Any
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +33,8 @@ class Checkpoint:
     settings: dict[str, Any]
     metrics: dict[str, float]
     extra: Any
-    _order: list[str]
-    _generators: dict[str, Any]
+    _order: list[str]  # the names of the Parameters that the optimizer changes
+    _generators: dict[str, Any]  # see `rngs.states_of`
 
     def __repr__(self) -> str:
         return f"<Checkpoint {str(self.path)!r} ({self.module}): position {self.position!r}, metrics {self.metrics}>"
@@ -68,9 +54,15 @@ class Checkpoint:
         What training does next is what it would have done, bit for bit. Two things are not in a checkpoint: which
         Parameters are frozen, and how many children a Generator has spawned.
         """
-        named = rngs.named(_as(Module, model, RESTORE), _as_generators(generators, RESTORE), RESTORE)
-        faults = self._misfits(model) or self._optimizer_misfits(model, optimizer)
-        faults += rngs.misfits(self._generators, named)
+        named = _generators(model, optimizer, generators, RESTORE)
+        saved = None if self.optimizer is None else self.optimizer["optimizer"]
+        then = _described(self.parameters, saved, self._order, self._generators)
+        given = None if optimizer is None else optimizer.name
+        arrays = {name: p.data for name, p in model.named_parameters()}
+        now = _described(arrays, given, _order(model, optimizer), rngs.states_of(named))
+        faults = [f"missing: {name}, {now[name]}" for name in now if name not in then]
+        faults += [f"unexpected: {name}, {then[name]}" for name in then if name not in now]
+        faults += [f"{n} was {then[n]}, and is {now[n]}" for n in then if n in now and now[n] != then[n]]
         if not faults and optimizer is not None and self.optimizer is not None:
             try:
                 optimizer.load_state_dict(self.optimizer)
@@ -84,27 +76,6 @@ class Checkpoint:
             )
         model.load_state_dict(self.parameters)
         rngs.put_back(self._generators, named)
-
-    def _misfits(self, model: Module) -> list[str]:
-        mine, faults = dict(model.named_parameters()), []
-        for name, p in mine.items():
-            saved = self.parameters.get(name)
-            if saved is None:
-                faults.append(f"missing: {name} {p.shape}")
-            elif saved.shape != p.shape or saved.dtype != p.dtype:
-                faults.append(f"misshapen: {name} was {saved.dtype} {saved.shape}, and is {p.dtype} {p.shape}")
-        return faults + [f"unexpected: {name} {a.shape}" for name, a in self.parameters.items() if name not in mine]
-
-    def _optimizer_misfits(self, model: Module, optimizer: Optimizer | None) -> list[str]:
-        """Say in what the optimiser and its Parameters' order differ; its own state is checked as it is loaded."""
-        was = "none" if self.optimizer is None else self.optimizer["optimizer"]
-        now = "none" if optimizer is None else _as(Optimizer, optimizer, RESTORE).name
-        if was != now:
-            return [f"optimizer: {was} was saved, and {now} is given"]
-        order = [] if optimizer is None else _order(model, optimizer)
-        if order == self._order:
-            return []
-        return [f"optimizer: its Parameters were {', '.join(map(str, self._order))}, and are {', '.join(order)}"]
 
 
 def save_checkpoint(
@@ -162,22 +133,30 @@ def save_checkpoint(
     >>> rng.random() == next_draw, checkpoint.position
     (True, {'update': 20})
     """
-    named = rngs.named(_as(Module, model, SAVE), _as_generators(generators, SAVE), SAVE)
-    arrays = {PARAMETERS + name: p.data for name, p in model.named_parameters()}
-    content: dict[str, Any] = {"module": type(model).__name__, "optimizer": None, "order": []}
-    if optimizer is not None:
-        content["order"] = _saved_order(model, _as(Optimizer, optimizer, SAVE))
-        content["optimizer"], more = pack(optimizer.state_dict(), f"{SAVE}: optimizer", "optimizer")
-        arrays |= more
-    content["generators"] = rngs.collect(named)
-    content["position"] = as_plain(position, f"{SAVE}: position")
-    content["settings"] = as_plain(_as_dict(settings, "settings"), f"{SAVE}: settings")
-    content["metrics"] = {
-        name: as_number(value, f"{SAVE}: metrics[{name!r}]", "a number")  # NaN and inf, too
-        for name, value in _as_dict(metrics, "metrics").items()
+    named = _generators(model, optimizer, generators, SAVE)
+    order = _order(model, optimizer)
+    if None in order and optimizer is not None:
+        raise ValueError(
+            f"{SAVE}: optimizer changes {optimizer.params[order.index(None)].label}, which is not the model's and "
+            "would not be saved: set it as an attribute of the model, or save the model that the optimizer was made for"
+        )
+    remembered, arrays = pack(optimizer and optimizer.state_dict(), f"{SAVE}: optimizer", "optimizer")
+    more, extra_arrays = pack(extra, f"{SAVE}: extra", "extra")
+    plain = {"position": position, "settings": _as_dict(settings, f"{SAVE}: settings must be a dict with str keys")}
+    content: dict[str, Any] = {
+        "module": type(model).__name__,
+        "optimizer": remembered,
+        "order": order,
+        "generators": rngs.states_of(named),
+        **{name: pack(value, f"{SAVE}: {name}", "", arrays=False)[0] for name, value in plain.items()},
+        "metrics": {
+            name: as_number(value, f"{SAVE}: metrics[{name!r}]", "a number")  # NaN and inf, too
+            for name, value in _as_dict(metrics, f"{SAVE}: metrics must be a dict with str keys").items()
+        },
+        "extra": more,
     }
-    content["extra"], more = pack(extra, f"{SAVE}: extra", "extra")
-    return write(path, "checkpoint", content, arrays | more, SAVE)
+    parameters = {PARAMETERS + name: p.data for name, p in model.named_parameters()}
+    return write(path, "checkpoint", content, parameters | arrays | extra_arrays, SAVE)
 
 
 def load_checkpoint(path: Any) -> Checkpoint:
@@ -200,16 +179,13 @@ def load_checkpoint(path: Any) -> Checkpoint:
 def _checkpoint(contents: Contents) -> Checkpoint:
     content, arrays = contents.content, contents.arrays
     optimizer = unpack(content["optimizer"], arrays)
-    saved = content["generators"]
-    if not isinstance(saved["states"], list) or not all(saved["states"][i] for i in saved["holds"].values()):
-        raise TypeError("generators")
-    for name, kind in {"module": str, "order": list, "settings": dict, "metrics": dict}.items():
-        if not isinstance(content[name], kind):
-            raise TypeError(name)
+    rngs.check(content["generators"])
+    kinds = {"module": str, "order": list, "settings": dict, "metrics": dict}
+    wrong = [name for name, kind in kinds.items() if not isinstance(content[name], kind)]
+    if wrong or not all(map(is_real, content["metrics"].values())):
+        raise TypeError(f"the type of {', '.join(wrong) or 'metrics'}")
     if not (optimizer is None or isinstance(optimizer["optimizer"], str)):
-        raise TypeError("optimizer")
-    if not all(map(is_real, content["metrics"].values())):
-        raise TypeError("metrics")
+        raise TypeError("the type of optimizer")
     return Checkpoint(
         path=contents.path,
         version=contents.version,
@@ -217,50 +193,42 @@ def _checkpoint(contents: Contents) -> Checkpoint:
         optimizer=optimizer,
         extra=unpack(content["extra"], arrays),
         _order=content["order"],
-        _generators=saved,
+        _generators=content["generators"],
         **{name: content[name] for name in ("module", "position", "settings", "metrics")},
     )
 
 
-# --- arguments --------------------------------------------------------------------------------------------------------
+# --- what a run is made of --------------------------------------------------------------------------------------------
 
 
-def _as(kind: type[Kind], value: Any, caller: str) -> Kind:
-    if not isinstance(value, kind):
-        argument = "model must be a Module" if kind is Module else "optimizer must be an Optimizer"
-        raise TypeError(f"{caller}: {argument}, got {describe(value)}")
-    return value
+def _generators(model: Any, optimizer: Any, generators: Any, caller: str) -> rngs.Named:
+    """Collect the Generators, once model and optimizer have been checked too."""
+    if not isinstance(model, Module):
+        raise TypeError(f"{caller}: model must be a Module, got {describe(model)}")
+    if not isinstance(optimizer, Optimizer | None):
+        raise TypeError(f"{caller}: optimizer must be an Optimizer, got {describe(optimizer)}")
+    expected = f"{caller}: generators must be a dict such as {{'data': rng}}"
+    return rngs.named(model, _as_dict(generators, expected), caller)
 
 
-def _as_generators(generators: Any, caller: str) -> Mapping[str, np.random.Generator]:
-    if generators is None:
-        return {}
-    if not isinstance(generators, Mapping) or not all(isinstance(name, str) for name in generators):
-        example = "{'data': rng}"
-        raise TypeError(f"{caller}: generators must be a dict such as {example}, got {describe(generators)}")
-    return generators
-
-
-def _as_dict(value: Any, argument: str) -> Mapping[str, Any]:
+def _as_dict(value: Any, expected: str) -> Mapping[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping) or not all(type(name) is str for name in value):
-        raise TypeError(f"{SAVE}: {argument} must be a dict with str keys, got {describe(value)}")
+        raise TypeError(f"{expected}, got {describe(value)}")
     return value
 
 
-def _order(model: Module, optimizer: Optimizer) -> list[str]:
-    """Return the model's names of what the optimiser changes, FOREIGN for a Parameter that is not the model's."""
+def _order(model: Module, optimizer: Optimizer | None) -> list[str | None]:
+    """Give the model's names of what the optimizer changes, None for a Parameter that is not the model's."""
     names = {id(p): name for name, p in model.named_parameters()}
-    return [names.get(id(p), FOREIGN) for p in optimizer.params]
+    return [] if optimizer is None else [names.get(id(p)) for p in optimizer.params]
 
 
-def _saved_order(model: Module, optimizer: Optimizer) -> list[str]:
-    order = _order(model, optimizer)
-    if FOREIGN in order:
-        foreign = optimizer.params[order.index(FOREIGN)]
-        raise ValueError(
-            f"{SAVE}: optimizer changes {foreign.label}, which is not the model's and would not be saved: set it as "
-            "an attribute of the model, or save the model that the optimizer was made for"
-        )
-    return order
+def _described(
+    arrays: Mapping[str, Array], optimizer: str | None, order: list[Any], generators: dict[str, Any]
+) -> dict[str, str]:
+    """Say of each part of a run what it is, so that what was saved can be held against what is there."""
+    said = {name: f"{a.dtype} {a.shape}" for name, a in arrays.items()}
+    over = ", ".join("one of another model" if name is None else str(name) for name in order)
+    return said | {"the optimizer": f"{optimizer} over {over}" if optimizer else "none"} | rngs.described(generators)

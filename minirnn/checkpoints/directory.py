@@ -1,18 +1,24 @@
 """`CheckpointDirectory`: a run's last K checkpoints and its best, and nobody else's."""
 
 import contextlib
+import json
 import math
 import os
 import pathlib
+import platform
 import re
 import warnings
 from collections.abc import Mapping
-from typing import Any, Self, Unpack
+from typing import Any, BinaryIO, Self
 
 from minirnn.arguments import as_size, describe, is_real
-from minirnn.checkpoints.checkpoint import Checkpoint, State, load_checkpoint, save_checkpoint
-from minirnn.checkpoints.lock import DirectoryLock
+from minirnn.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from minirnn.storage import CheckpointError, remove_parts, reworded
+
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
 
 NAME = "CheckpointDirectory"
 
@@ -21,7 +27,8 @@ class CheckpointDirectory:
     """The checkpoints of one run: ``checkpoint-00000120.npz`` after update 120, the last K of them, and ``best.npz``.
 
     Reading needs nothing; `save` needs ``with``, which makes the directory and holds a lock in it, so that a second run
-    is refused. The lock of a run that was killed is taken over.
+    is refused; the system lets go of a lock when the process ends. Where it knows none (Windows, some network file
+    systems) the existence of a file is the lock, and that of a run that was killed is to be removed by hand.
 
     Parameters
     ----------
@@ -52,7 +59,7 @@ class CheckpointDirectory:
         if not isinstance(metric, str):
             raise TypeError(f"{NAME}: metric must be a name such as 'loss', got {describe(metric)}")
         self.path, self.keep, self.metric = pathlib.Path(path), as_size(keep, f"{NAME}: keep"), metric
-        self._lock: DirectoryLock | None = None
+        self._lock: _Lock | None = None
         self._lowest = math.nan
 
     def __repr__(self) -> str:
@@ -64,8 +71,7 @@ class CheckpointDirectory:
         except OSError as error:
             what = f"{NAME}: cannot make the directory {str(self.path)!r}"
             raise reworded(error, what, "choose a place that may be written to") from error
-        lock = DirectoryLock(self.path, NAME)
-        lock.acquire()
+        lock = _Lock(self.path)
         try:
             remove_parts(self.path)
             self._lowest = self._lowest_saved()
@@ -84,29 +90,22 @@ class CheckpointDirectory:
 
     def paths(self) -> dict[int, pathlib.Path]:
         """Return the files of the last K checkpoints by their update, oldest first; the directory need not exist."""
-        found = {}
-        with contextlib.suppress(FileNotFoundError):
-            for path in self.path.iterdir():
-                if match := re.fullmatch(r"checkpoint-([0-9]{8,15})\.npz", path.name):
-                    found[int(match[1])] = path
-        return dict(sorted(found.items()))
+        found = [p for p in self.path.glob("*.npz") if re.fullmatch(r"checkpoint-[0-9]{8,15}\.npz", p.name)]
+        return dict(sorted((int(path.stem.removeprefix("checkpoint-")), path) for path in found))
 
     def latest(self) -> Checkpoint | None:
         """Return the newest checkpoint that is whole, None if there are none at all; a damaged one is warned of."""
-        paths, faults = self.paths(), []
-        for path in reversed(paths.values()):
-            try:
-                checkpoint = load_checkpoint(path)
-            except CheckpointError as error:
-                faults.append(str(error))
+        faults = ""
+        for path in reversed(self.paths().values()):
+            checkpoint, fault = _tried(path)
+            if checkpoint is None:
+                faults += f"\n  {fault}"
                 continue
             if faults:
-                passed = "\n  ".join(faults)
-                warnings.warn(f"{NAME}: {path.name} is used, because a later one cannot be:\n  {passed}", stacklevel=2)
+                warnings.warn(f"{NAME}: {path.name} is used, because a later one cannot be:{faults}", stacklevel=2)
             return checkpoint
         if faults:
-            listed = "\n  ".join(faults)
-            raise CheckpointError(f"{NAME}: none of the checkpoints in {str(self.path)!r} can be used:\n  {listed}")
+            raise CheckpointError(f"{NAME}: none of the checkpoints in {str(self.path)!r} can be used:{faults}")
         return None
 
     def best(self) -> Checkpoint | None:
@@ -114,9 +113,18 @@ class CheckpointDirectory:
         best = self.path / "best.npz"
         return load_checkpoint(best) if best.exists() else None
 
+    def _lowest_saved(self) -> float:
+        """Return the metric of the best, NaN if there is none; a damaged one is warned of, and will be replaced."""
+        try:
+            best = self.best()
+        except CheckpointError as error:
+            warnings.warn(f"{NAME}: the next checkpoint becomes the best, because {error}", stacklevel=3)
+            best = None
+        return math.nan if best is None else best.metrics.get(self.metric, math.nan)
+
     # --- writing -----------------------------------------------------------------------------------------------------
 
-    def save(self, update: int, **state: Unpack[State]) -> pathlib.Path:
+    def save(self, update: int, **state: Any) -> pathlib.Path:
         """Save a checkpoint after this many updates, the best too if this is it; then remove the oldest.
 
         The other arguments and the errors are those of `save_checkpoint`; after an error all checkpoints that were
@@ -126,7 +134,12 @@ class CheckpointDirectory:
         update = as_size(update, f"{NAME}.save: update", 0)
         if self._lock is None:
             raise RuntimeError(f"{NAME}.save: the directory is not locked: write 'with {NAME}(path) as directory:'")
-        self._refuse_to_go_back(update)
+        for number, path in self.paths().items():
+            if number > update and _tried(path)[0] is not None:
+                raise ValueError(
+                    f"{NAME}.save: update {update} comes before {path.name}, which is there already: go on from "
+                    "latest(), or choose an empty directory for a new run"
+                )
         # The best first: a run that is killed in between goes on from the checkpoint before, and comes here again.
         metrics = state.get("metrics")
         value: Any = metrics.get(self.metric) if isinstance(metrics, Mapping) else None
@@ -139,27 +152,88 @@ class CheckpointDirectory:
                 old.unlink()
         return path
 
-    def _refuse_to_go_back(self, update: int) -> None:
-        for number, path in self.paths().items():
-            if number > update and _is_whole(path):
-                raise ValueError(
-                    f"{NAME}.save: update {update} comes before {path.name}, which is there already: go on from "
-                    "latest(), or choose an empty directory for a new run"
-                )
 
-    def _lowest_saved(self) -> float:
-        """Return the metric of the best, NaN if there is none; a damaged one is warned of, and will be replaced."""
-        try:
-            best = self.best()
-        except CheckpointError as error:
-            warnings.warn(f"{NAME}: the next checkpoint becomes the best, because {error}", stacklevel=3)
-            return math.nan
-        return math.nan if best is None else best.metrics.get(self.metric, math.nan)
-
-
-def _is_whole(path: pathlib.Path) -> bool:
+def _tried(path: pathlib.Path) -> tuple[Checkpoint | None, str]:
+    """Load a checkpoint, or say what is wrong with it."""
     try:
-        load_checkpoint(path)
-    except CheckpointError:
-        return False
-    return True
+        return load_checkpoint(path), ""
+    except CheckpointError as error:
+        return None, str(error)
+
+
+# --- one run at a time ------------------------------------------------------------------------------------------------
+
+
+class DirectoryLockedError(RuntimeError):
+    """Another run writes to this directory: of the process ``pid`` on the machine ``host``, where they are known."""
+
+    def __init__(self, message: str, pid: int | None = None, host: str | None = None) -> None:
+        super().__init__(message)
+        self.pid, self.host = pid, host
+
+
+class _Lock:
+    """Held from when it is made to `release`, or to the end of the process; `DirectoryLockedError` if it is not free.
+
+    With `fcntl.flock` the system itself lets go when the process dies, however it ends; the file ``.lock`` stays.
+    Where there is none the existence of ``.lock-pid`` is the lock.
+    """
+
+    def __init__(self, directory: pathlib.Path) -> None:
+        self._directory, self._path = directory, directory / ".lock"
+        try:
+            file = self._flocked()
+            self._by_system = file is not None
+            if file is None:
+                self._path = directory / ".lock-pid"
+                file = open(self._path, "xb", buffering=0)  # noqa: SIM115
+        except (BlockingIOError, FileExistsError):
+            raise self._refused() from None
+        except OSError as error:
+            what = f"{NAME}: cannot write in {str(directory)!r}"
+            raise reworded(error, what, "choose a directory that may be written to") from error
+        self._file = file
+        with contextlib.suppress(OSError):  # on a full disk the others are refused all the same
+            self._file.truncate(0)
+            self._file.write(json.dumps({"pid": os.getpid(), "host": platform.node()}).encode())
+
+    def _flocked(self) -> BinaryIO | None:
+        """Open a file that the system has locked for us; None where it knows no locks."""
+        if fcntl is None:
+            return None
+        file = open(self._path, "ab", buffering=0)  # noqa: SIM115
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.close()
+            if isinstance(error, BlockingIOError):
+                raise
+            return None
+        return file
+
+    def release(self) -> None:
+        """Let go of it."""
+        with contextlib.suppress(OSError):
+            if self._by_system:
+                self._file.truncate(0)
+                fcntl.flock(self._file, fcntl.LOCK_UN)  # closing would leave it with a child that was forked
+        self._file.close()
+        if not self._by_system:
+            self._path.unlink(missing_ok=True)
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            f"{NAME}: the lock of {str(self._directory)!r} belongs to this process and cannot be copied or pickled: do "
+            "it outside 'with', and go in where it is needed"
+        )
+
+    def _refused(self) -> DirectoryLockedError:
+        """Say who the lock says it belongs to; nobody if it says nothing."""
+        pid = host = None
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            said = json.loads(self._path.read_bytes()[:1000])
+            pid, host = int(said["pid"]), str(said["host"])
+        hint = "wait for it, end it, or choose another directory"
+        hint += f"; if that run is no more, remove {str(self._path)!r}" if self._path.name == ".lock-pid" else ""
+        who = f"process {pid} on {host}" if pid else "another process"
+        return DirectoryLockedError(f"{NAME}: {str(self._directory)!r} is in use by {who}: {hint}", pid, host)

@@ -29,20 +29,21 @@ numpy takes a position in an array as it comes, and would then read beyond its e
 
 
 def named(model: Module, generators: Mapping[str, np.random.Generator], caller: str) -> Named:
-    """Return every Generator under each of its names: the model's, then those of the training loop."""
+    """Collect every Generator under each of its names: the model's, then those of the training loop."""
     found = {f"model.{name}": rng for name, rng in model.named_generators()}
     for name, rng in generators.items():
         if not isinstance(rng, np.random.Generator):
             raise TypeError(f"{caller}: generators[{name!r}] must be a numpy.random.Generator, got {describe(rng)}")
         found[f"generators[{name!r}]"] = rng
     for name, rng in found.items():
-        if _kind(rng) not in STATES:
-            raise TypeError(f"{caller}: {name} must be a Generator of {', '.join(STATES)}, got {_kind(rng)}")
+        kind = type(rng.bit_generator).__name__
+        if kind not in STATES:
+            raise TypeError(f"{caller}: {name} must be a Generator of {', '.join(STATES)}, got {kind}")
     return found
 
 
-def collect(generators: Named) -> dict[str, Any]:
-    """Return the state of each Generator once, as plain values, and which of them each name holds."""
+def states_of(generators: Named) -> dict[str, Any]:
+    """Collect the state of each Generator once, as plain values, and which of them each name holds."""
     objects = list({id(rng): rng for rng in generators.values()}.values())
     place = {id(rng): i for i, rng in enumerate(objects)}
     return {
@@ -51,37 +52,29 @@ def collect(generators: Named) -> dict[str, Any]:
     }
 
 
-def misfits(saved: Any, generators: Named) -> list[str]:
-    """Say what keeps saved states from being put back into these Generators: names, kinds, sharing, bad states."""
-    states, holds = saved["states"], saved["holds"]
-    faults = [f"missing: {name}, a Generator" for name in generators if name not in holds]
-    faults += [f"unexpected: {name}, a Generator" for name in holds if name not in generators]
+def check(saved: Any) -> None:
+    """Check that saved states are such as `states_of` gives: TypeError, KeyError or IndexError if not."""
+    for name, place in saved["holds"].items():
+        kind, state = "bit_generator", dict(saved["states"][place])
+        if not _fits(state, {**STATES[state[kind]], kind: state[kind]}):
+            raise TypeError(f"bad state: {name}")
+
+
+def described(saved: dict[str, Any]) -> dict[str, str]:
+    """Say of each name what Generator it holds, and with which other name it shares it."""
     first: dict[int, str] = {}
-    for name in (name for name in holds if name in generators):
-        state, other = states[holds[name]], first.setdefault(holds[name], name)
-        if generators[other] is not generators[name]:
-            faults.append(f"not shared: {name} and {other} were one Generator")
-        elif not isinstance(state, dict) or state.get("bit_generator") != _kind(generators[name]):
-            was = state.get("bit_generator") if isinstance(state, dict) else describe(state)
-            faults.append(f"another kind: {name} was a Generator of {was}, and is one of {_kind(generators[name])}")
-        elif not _fits({k: v for k, v in state.items() if k != "bit_generator"}, STATES[_kind(generators[name])]):
-            faults.append(f"bad state: {name}")
-    owners: dict[int, str] = {}
-    for name in first.values():
-        other = owners.setdefault(id(generators[name]), name)
-        if other != name:
-            faults.append(f"shared: {name} and {other} were two Generators")
-    return faults
+    said = {}
+    for name, place in sorted(saved["holds"].items()):
+        other = first.setdefault(place, name)
+        kind = saved["states"][place]["bit_generator"]
+        said[name] = f"a Generator of {kind}" + (f", the same as {other}" if other != name else "")
+    return said
 
 
-def put_back(saved: Any, generators: Named) -> None:
-    """Set each Generator to its saved state; `misfits` has found nothing."""
+def put_back(saved: dict[str, Any], generators: Named) -> None:
+    """Set each Generator to its saved state."""
     for name, rng in generators.items():
         rng.bit_generator.state = saved["states"][saved["holds"][name]]
-
-
-def _kind(rng: np.random.Generator) -> str:
-    return type(rng.bit_generator).__name__
 
 
 def _plain(state: Any) -> Any:
@@ -97,4 +90,4 @@ def _fits(value: Any, spec: Any) -> bool:
         length, dtype = spec
         below = int(np.iinfo(dtype).max) + 1
         return isinstance(value, list) and len(value) == length and all(_fits(item, below) for item in value)
-    return type(value) is int and 0 <= value < spec
+    return value == spec if isinstance(spec, str) else type(value) is int and 0 <= value < spec
