@@ -26,30 +26,15 @@ def adding(T: int, N: int, rng: np.random.Generator | int | None = None) -> tupl
     [−1, 1], the first marker among the first ten steps and the second before the middle, −1 as the marker of the first
     and the last step, lengths between T and 1.1·T, and the target 0.5 + (X₁ + X₂)/4.
 
-    Parameters
-    ----------
-    T : steps, at least 2
-    N : sequences, at least 1
-    rng : numpy.random.Generator, int or None
+    x is a float32 array (T, N, 2), T ≥ 2; y (N, 1) is the target after the last step.
 
-    Returns
-    -------
-    x : float32 array (T, N, 2)
-    y : float32 array (N, 1), the target after the last step
-
-    Examples
-    --------
     >>> x, y = adding(T=10, N=3, rng=0)
     >>> x.shape, y.shape
     ((10, 3, 2), (3, 1))
     >>> bool(np.allclose((x[:, :, 0] * x[:, :, 1]).sum(axis=0), y[:, 0]))
     True
     """
-    return _adding(as_size(T, "adding: T", 2), as_size(N, "adding: N"), as_generator(rng))
-
-
-def _adding(T: int, N: int, rng: np.random.Generator, markers: Markers = "halves") -> tuple[Floats, Floats]:
-    x, one, other = _drawn(T, N, rng, markers)
+    x, one, other = _drawn(as_size(T, "adding: T", 2), as_size(N, "adding: N"), as_generator(rng))
     return x, (one + other)[:, None]
 
 
@@ -64,7 +49,7 @@ def _drawn(T: int, N: int, rng: np.random.Generator, markers: Markers = "halves"
 
 
 def _marked(numbers: Floats, first: Ids, second: Ids) -> tuple[Floats, Floats, Floats]:
-    """Return x (T, N, 2), numbers (T, N) beside 0/1 markers, and the two marked numbers (N,) of each row."""
+    """Make x (T, N, 2), numbers (T, N) beside 0/1 markers, and give the two marked numbers (N,) of each row."""
     rows = np.arange(numbers.shape[1])
     x = np.zeros((*numbers.shape, 2), np.float32)
     x[:, :, 0] = numbers
@@ -72,15 +57,22 @@ def _marked(numbers: Floats, first: Ids, second: Ids) -> tuple[Floats, Floats, F
     return x, numbers[first, rows], numbers[second, rows]
 
 
-class AddingTask(SequenceTask):
-    """The adding problem at one length, with its baseline and its success rule.
+class AddingTask(
+    SequenceTask,
+    name="adding",
+    description="add the two marked numbers of a sequence, one in each half",
+    source="Le, Jaitly & Hinton 2015; markers placed as in Arjovsky, Shah & Bengio 2016",
+    rule="mean squared error below 0.01 (always predicting 1 gives 1/6)",
+    input_size=2,
+    output_size=1,
+    baseline=1 / 6,
+    goal=0.01,
+):
+    """The adding problem at one length, with its baseline and its success rule; see `adding`.
 
-    The figure it is judged by is the mean squared error (MSE) of the prediction after the last step. Always predicting
-    the mean of the target, 1, gives the variance of a sum of two independent U[0, 1): 2 · 1/12 = 1/6, which is the
-    ``baseline`` (not 0.1767, as is quoted here and there).
-
-    For the exact variant and its sources see `adding`. A batch of N = 16 sequences of T = 50 steps takes about 35
-    microseconds, a few per cent of one training step.
+    Judged by the mean squared error (MSE) of the prediction after the last step. Always predicting the mean of the
+    target, 1, gives the variance of a sum of two independent U[0, 1): 2 · 1/12 = 1/6, which is the ``baseline`` (not
+    0.1767, as is quoted here and there).
 
     Parameters
     ----------
@@ -98,48 +90,40 @@ class AddingTask(SequenceTask):
     (True, False)
     """
 
-    name = "adding"
-    description = "add the two marked numbers of a sequence, one in each half"
-    source = "Le, Jaitly & Hinton 2015; markers placed as in Arjovsky, Shah & Bengio 2016"
-    rule = "mean squared error below 0.01 (always predicting 1 gives 1/6)"
-    defaults = Defaults()
     settings = ("T", "markers")
-    input_size, output_size, baseline, goal = 2, 1, 1 / 6, 0.01
 
     def __init__(self, T: int = 50, markers: Markers = "halves") -> None:
         self.T = as_size(T, "AddingTask: T", 2)
         self.markers = one_of(markers, get_args(Markers), "AddingTask: markers")
 
     def _draw(self, N: int, rng: np.random.Generator) -> Batch:
-        return _adding(self.T, N, rng, self.markers)
+        x, one, other = _drawn(self.T, N, rng, self.markers)
+        return x, (one + other)[:, None]
 
 
-class RaggedAddingTask(SequenceTask):
+class RaggedAddingTask(
+    SequenceTask,
+    name="adding-ragged",
+    description="add the two marked numbers of a sequence; every row has its own length",
+    source="adding, with lengths uniform over T/2 … T",
+    rule="mean squared error below 0.01 (always predicting 1 gives 1/6)",
+    input_size=2,
+    output_size=1,
+    baseline=1 / 6,
+    goal=0.01,
+):
     """The adding problem with a length of its own for every row, uniform over ⌈T/2⌉ … T.
 
     Within its length L a row is as `adding` draws it: a marker in the first ⌊L/2⌋ steps, one in the rest. What stands
     past it is 0, and counts for nothing as long as the lengths are handed on: ``model(x, lengths=lengths)``. The
     ``baseline`` is that of `AddingTask`, 1/6, since the target does not depend on the length.
 
-    Source: this library's variant of `adding`.
+    Source: this library's variant of `adding`. T, the largest length, is at least 3.
 
-    Parameters
-    ----------
-    T : the largest length, at least 3
-
-    Examples
-    --------
     >>> x, y, lengths = RaggedAddingTask(T=10).batch(4, rng=0)
     >>> x.shape, y.shape, bool((lengths >= 5).all())
     ((10, 4, 2), (4, 1), True)
     """
-
-    name = "adding-ragged"
-    description = "add the two marked numbers of a sequence; every row has its own length"
-    source = "adding, with lengths uniform over T/2 … T"
-    rule = "mean squared error below 0.01 (always predicting 1 gives 1/6)"
-    defaults = Defaults()
-    input_size, output_size, baseline, goal = 2, 1, 1 / 6, 0.01
 
     def __init__(self, T: int = 50) -> None:
         self.T = as_size(T, "RaggedAddingTask: T", 3)
@@ -152,7 +136,18 @@ class RaggedAddingTask(SequenceTask):
         return x, (one + other)[:, None], lengths
 
 
-class OriginalAddingTask(SequenceTask):
+class OriginalAddingTask(
+    SequenceTask,
+    name="adding-original",
+    description="output 0.5 + (X₁ + X₂)/4 of the two marked numbers, both in the first half",
+    source="Hochreiter & Schmidhuber 1997, experiment 4",
+    rule="fewer than 1 % of the sequences wrong (an absolute error of 0.04 or more)",
+    metric="share of sequences wrong",
+    defaults=Defaults(cell="lstm", hidden=32, batch=32, init="orthogonal", lr=3e-3, max_updates=10_000),
+    input_size=2,
+    output_size=1,
+    goal=0.01,
+):
     """The adding problem of Hochreiter & Schmidhuber 1997: signed numbers, a mark at either end, unequal lengths.
 
     Each row has a length L uniform over T … ⌊1.1·T⌋. x[t, n, 0] ~ U[−1, 1). x[t, n, 1] is −1 at the first and the last
@@ -166,26 +161,12 @@ class OriginalAddingTask(SequenceTask):
 
     Source: Hochreiter & Schmidhuber 1997, "Long short-term memory", experiment 4, worded as in the authors' "LSTM can
     solve hard long time lag problems", experiment 1. Where the paper leaves it open whether the second mark may fall on
-    the first step, it may here.
+    the first step, it may here. T, the smallest length, is at least 11.
 
-    Parameters
-    ----------
-    T : the smallest length, at least 11
-
-    Examples
-    --------
     >>> x, y, lengths = OriginalAddingTask(T=20).batch(4, rng=0)
     >>> len(x) == int(lengths.max()), bool((lengths >= 20).all() and (lengths <= 22).all())
     (True, True)
     """
-
-    name = "adding-original"
-    description = "output 0.5 + (X₁ + X₂)/4 of the two marked numbers, both in the first half"
-    source = "Hochreiter & Schmidhuber 1997, experiment 4"
-    rule = "fewer than 1 % of the sequences wrong (an absolute error of 0.04 or more)"
-    metric = "share of sequences wrong"
-    defaults = Defaults(cell="lstm", hidden=32, batch=32, init="orthogonal", lr=3e-3, max_updates=10_000)
-    input_size, output_size, goal = 2, 1, 0.01
 
     def __init__(self, T: int = 50) -> None:
         self.T = as_size(T, "OriginalAddingTask: T", 11)
@@ -207,7 +188,18 @@ class OriginalAddingTask(SequenceTask):
         return float(1 - (np.abs(predictions - y) < TOLERANCE).mean())
 
 
-class MultiplicationTask(SequenceTask):
+class MultiplicationTask(
+    SequenceTask,
+    name="multiplication",
+    description="multiply the two marked numbers of a sequence, one in each half",
+    source="Hochreiter & Schmidhuber 1997, experiment 5; markers placed as in adding",
+    rule="mean squared error below 0.003 (always predicting 1/4 gives 7/144)",
+    defaults=Defaults(cell="gru", hidden=32, batch=32, init="orthogonal", lr=3e-3, max_updates=5_000),
+    input_size=2,
+    output_size=1,
+    baseline=7 / 144,
+    goal=0.003,
+):
     """The adding problem with the product as its target: y[n] = x[t₁, n, 0] · x[t₂, n, 0], see `adding`.
 
     Judged by the mean squared error. Always predicting the mean of the target, 1/4, gives the variance of a product of
@@ -215,25 +207,12 @@ class MultiplicationTask(SequenceTask):
 
     Source: Hochreiter & Schmidhuber 1997, "Long short-term memory", experiment 5, which was to show that memory
     cells can do more than add up. Their numbers are from [0, 1] as here; their markers, lengths and first and last
-    steps are those of `OriginalAddingTask`.
+    steps are those of `OriginalAddingTask`. T is at least 2.
 
-    Parameters
-    ----------
-    T : steps in time, at least 2
-
-    Examples
-    --------
     >>> x, y = MultiplicationTask(T=10).batch(3, rng=0)
     >>> bool(np.allclose(np.where(x[:, :, 1] == 1, x[:, :, 0], 1).prod(axis=0), y[:, 0]))
     True
     """
-
-    name = "multiplication"
-    description = "multiply the two marked numbers of a sequence, one in each half"
-    source = "Hochreiter & Schmidhuber 1997, experiment 5; markers placed as in adding"
-    rule = "mean squared error below 0.003 (always predicting 1/4 gives 7/144)"
-    defaults = Defaults(cell="gru", hidden=32, batch=32, init="orthogonal", lr=3e-3, max_updates=5_000)
-    input_size, output_size, baseline, goal = 2, 1, 7 / 144, 0.003
 
     def __init__(self, T: int = 50) -> None:
         self.T = as_size(T, "MultiplicationTask: T", 2)

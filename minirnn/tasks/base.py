@@ -35,9 +35,10 @@ class Defaults(NamedTuple):
 class Task:
     """What every task has, so that a command can list it, build a model for it, train it and judge the result.
 
-    All but ``baseline`` and the two sizes can be read off the class, without building the task; ``baseline`` too where
-    the task ``needs`` a package. Every setting has a default: ``TASKS[name]()`` works, or raises an ImportError that
-    says what to install.
+    A subclass says it in its head, ``class AddingTask(SequenceTask, name="adding", goal=0.01, …)``, or as class
+    attributes. All but ``baseline`` and the two sizes can be read off the class, without building the task;
+    ``baseline`` too where the task ``needs`` a package. Every setting has a default: ``TASKS[name]()`` works, or raises
+    an ImportError that says what to install.
     """
 
     name: ClassVar[str]  # its key in `TASKS`
@@ -51,12 +52,18 @@ class Task:
     """Whether x are ids (T, N), which want an embedding, or vectors (T, N, D)."""
     readout: ClassVar[Literal["all", "last"]] = "last"  # whether there is a target at every step, or after the last
     needs: ClassVar[str | None] = None  # the package that the data are part of
-    defaults: ClassVar[Defaults]
+    defaults: ClassVar[Defaults] = Defaults()
 
     input_size: int  # D, or the number of different ids where the input is ids
     output_size: int  # P
     baseline: float  # the figure of a predictor that remembers nothing or next to nothing
     goal: float  # below this figure the task is solved
+
+    def __init_subclass__(cls, **said: Any) -> None:
+        """Set what the head of a subclass says of it."""
+        super().__init_subclass__()
+        for name, value in said.items():
+            setattr(cls, name, value)
 
     def solved(self, figure: float) -> bool:
         """Whether this figure counts as solved, as ``rule`` says (NaN does not)."""
@@ -74,10 +81,7 @@ class Task:
         lengths : array_like of int (N,), optional
             As the task gave it. Steps past a row's length do not count.
 
-        Raises
-        ------
-        TypeError, ValueError, IndexError
-            For other shapes, ids out of range, or lengths out of range.
+        TypeError, ValueError or IndexError for other shapes, or ids or lengths out of range.
         """
         caller = f"{type(self).__name__}.figure"
         scores, targets = as_array(predictions, f"{caller}: predictions").astype(np.float64), np.asarray(y)
@@ -156,12 +160,12 @@ class SequenceTask(Task, ABC):
 
 
 def nats(scores: Array, ids: Array) -> Array:
-    """Return −ln softmax(scores)[id] for scores (…, C) and ids (…)."""
+    """Compute −ln softmax(scores)[id] for scores (…, C) and ids (…)."""
     shifted = scores - scores.max(axis=-1, keepdims=True)
     of_id = np.take_along_axis(shifted, np.asarray(ids)[..., None], axis=-1)[..., 0]
     return cast(Array, np.log(np.exp(shifted).sum(axis=-1)) - of_id)
 
 
 def one_hot(ids: Array, K: int) -> Floats:
-    """Return float32 vectors (…, K) with a 1 at each id."""
+    """Make float32 vectors (…, K) with a 1 at each id."""
     return np.eye(K, dtype=np.float32)[ids]

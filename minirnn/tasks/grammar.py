@@ -22,7 +22,7 @@ REBER: Automaton = {
 
 
 def _embedded() -> Automaton:
-    """Return the automaton of B T reber T E and B P reber P E, after the first B."""
+    """Make the automaton of B T reber T E and B P reber P E, after the first B."""
     automaton: Automaton = {"start": (("T", "T"), ("P", "P")), "last": (("E", "end"),)}
     for outer in "TP":
         automaton[outer] = (("B", outer + "0"),)
@@ -59,7 +59,21 @@ class _Tables:
         return np.array(steps), lengths
 
 
-class ReberTask(SequenceTask):
+class ReberTask(
+    SequenceTask,
+    name="reber",
+    description="say which symbols may follow in a string of Reber's grammar",
+    source="Reber 1967; Cleeremans, Servan-Schreiber & McClelland 1989",
+    rule="fewer than 1 % of the strings wrong anywhere (from the present symbol alone: 87.5 %)",
+    metric="share of strings wrong",
+    kind="classification",
+    readout="all",
+    defaults=Defaults(cell="lstm", hidden=32, batch=32, init="orthogonal", lr=1e-2, max_updates=5_000),
+    input_size=len(SYMBOLS),
+    output_size=len(SYMBOLS),
+    baseline=7 / 8,
+    goal=0.01,
+):
     """Read a string of Reber's grammar symbol by symbol; at every symbol, say which may come next.
 
     The grammar's graph is `REBER`; where two symbols may follow, each does with probability 1/2. x is one-hot
@@ -73,24 +87,13 @@ class ReberTask(SequenceTask):
     Source: Reber 1967, "Implicit learning of artificial grammars"; as a task for recurrent nets Cleeremans,
     Servan-Schreiber & McClelland 1989, "Finite state automata and simple recurrent networks".
 
-    Examples
-    --------
     >>> x, y, lengths = ReberTask().batch(3, rng=1)
     >>> ["B" + "".join(SYMBOLS[i] for i in y[: lengths[n], n]) for n in range(3)]
     ['BTXSE', 'BPTVVE', 'BPTTTTVVE']
     """
 
-    name = "reber"
-    description = "say which symbols may follow in a string of Reber's grammar"
-    source = "Reber 1967; Cleeremans, Servan-Schreiber & McClelland 1989"
-    rule = "fewer than 1 % of the strings wrong anywhere (from the present symbol alone: 87.5 %)"
-    metric = "share of strings wrong"
-    kind = "classification"
-    readout = "all"
-    defaults = Defaults(cell="lstm", hidden=32, batch=32, init="orthogonal", lr=1e-2, max_updates=5_000)
     settings = ()
     tables: ClassVar[_Tables] = _Tables(REBER)
-    input_size, output_size, baseline, goal = len(SYMBOLS), len(SYMBOLS), 7 / 8, 0.01
 
     def _draw(self, N: int, rng: np.random.Generator) -> Batch:
         y, lengths = self.tables.draw(N, rng)
@@ -99,12 +102,9 @@ class ReberTask(SequenceTask):
         return x, y, lengths
 
     def legal(self, y: Ids, lengths: Ids | None = None) -> Array:
-        """Return which symbols may stand at each step of the strings y (T, N): bool (T, N, 7), True past the end.
+        """Say which symbols may stand at each step of the strings y (T, N): bool (T, N, 7), True past the end.
 
-        Raises
-        ------
-        ValueError
-            When y are no strings of the grammar.
+        ValueError when y are no strings of the grammar.
         """
         state, steps = np.zeros(y.shape[1], np.int64), []
         ends = np.full(y.shape[1], len(y)) if lengths is None else np.asarray(lengths)
@@ -127,7 +127,14 @@ class ReberTask(SequenceTask):
         return float(1 - ((lowest > highest) | ~counting).all(axis=0).mean())
 
 
-class EmbeddedReberTask(ReberTask):
+class EmbeddedReberTask(
+    ReberTask,
+    name="embedded-reber",
+    description="say which symbols may follow in strings that must end as they began, with T or P",
+    source="Cleeremans et al. 1989; Hochreiter & Schmidhuber 1997, experiment 1",
+    rule="fewer than 1 % of the strings wrong anywhere (from the present symbol alone: all)",
+    baseline=1.0,
+):
     """As `ReberTask`, with strings B T … T E and B P … P E, where … is a string of Reber's grammar.
 
     The last symbol but one is the second one again, however long the string between: that has to be remembered. Who
@@ -138,9 +145,4 @@ class EmbeddedReberTask(ReberTask):
     Hochreiter & Schmidhuber 1997, "Long short-term memory", experiment 1.
     """
 
-    name = "embedded-reber"
-    description = "say which symbols may follow in strings that must end as they began, with T or P"
-    source = "Cleeremans et al. 1989; Hochreiter & Schmidhuber 1997, experiment 1"
-    rule = "fewer than 1 % of the strings wrong anywhere (from the present symbol alone: all)"
     tables = _Tables(_embedded())
-    baseline = 1.0

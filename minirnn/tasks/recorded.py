@@ -2,7 +2,7 @@
 
 import importlib.util
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -15,7 +15,8 @@ class RecordedTask(SequenceTask):
 
     ``batch`` and ``batches`` draw rows of the train part, with replacement, so that any N will do;
     ``evaluation_batch(N)`` gives the first N rows of the held-out part, all of them if there are no more: there is only
-    one, so that its seed is checked and not used. A subclass says where the rows are from, and how they are parted.
+    one, so that its seed is checked and not used. A subclass says where the rows are from, and how they are parted;
+    ImportError where a package that it ``needs``, of the extra ``data``, is not installed.
     """
 
     settings: ClassVar[tuple[str, ...]] = ()
@@ -37,32 +38,53 @@ class RecordedTask(SequenceTask):
 
 
 def rows(part: Batch) -> int:
-    """Return how many rows a part has."""
+    """Count the rows of a part."""
     return int(part[0].shape[1])
 
 
 def take(part: Batch, chosen: Ids) -> Batch:
-    """Return some rows of a part, as new arrays; those of unequal length are cut at the longest of them."""
+    """Take some rows of a part, as new arrays; those of unequal length are cut at the longest of them."""
     x, y, *lengths = part
     x, others = x[:, chosen], [array[chosen] for array in (y, *lengths)]
     return (x[: others[1].max()] if lengths else x, *others)
 
 
-def package_folder(packages: tuple[str, ...], task: str, needs: str) -> Path:
-    """Return the folder of the first of these packages that is installed, without importing it, or raise `missing`."""
+def package_folder(packages: tuple[str, ...], task: str, needs: str | None) -> Path:
+    """Find the folder of the first of these packages that is installed, without importing it."""
     for name in packages:
         found = importlib.util.find_spec(name)
         if found is not None and found.submodule_search_locations:
             return Path(found.submodule_search_locations[0])
-    raise missing(task, needs)
+    raise _missing(task, needs)
 
 
-def missing(task: str, needs: str) -> ImportError:
-    """Return the error for a package that is not installed."""
+def _imported(module: str, task: str, needs: str | None) -> Any:
+    """Import a module with data, or say what to install."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise _missing(task, needs) from None
+
+
+def _missing(task: str, needs: str | None) -> ImportError:
     return ImportError(f'{task}: its data are part of {needs}, which is not installed: try pip install "minirnn[data]"')
 
 
-class DigitsTask(RecordedTask):
+class DigitsTask(
+    RecordedTask,
+    name="digits",
+    description="tell handwritten digits apart, read in 8 rows or in 64 single pixels",
+    source="Alpaydin & Kaynak 1998, as shipped by scikit-learn",
+    rule="fewer than 5 % of the 359 held-out images wrong (always saying 0: 92 %)",
+    metric="share of images wrong",
+    kind="classification",
+    needs="scikit-learn",
+    defaults=Defaults(hidden=64, batch=32, init="orthogonal", lr=3e-3, max_updates=5_000),
+    input_size=8,
+    output_size=10,
+    baseline=331 / 359,
+    goal=0.05,
+):
     """1,797 images of handwritten digits, 8 × 8 pixels: tell the digit.
 
     An image is read in 8 steps, a row of 8 pixels each, or in 64 steps of one pixel, row by row. x (steps, N, 64/steps)
@@ -75,44 +97,35 @@ class DigitsTask(RecordedTask):
     Source: Alpaydin & Kaynak 1998, "Optical recognition of handwritten digits", UCI machine learning repository: the
     test part, as scikit-learn ships it. Pixel by pixel, after Le, Jaitly & Hinton 2015, who read the 784 pixels of
     larger images.
-
-    Parameters
-    ----------
-    steps : 8 or 64
-
-    Raises
-    ------
-    ImportError
-        Where scikit-learn is not installed; it is in the extra ``data``.
     """
 
-    name = "digits"
-    description = "tell handwritten digits apart, read in 8 rows or in 64 single pixels"
-    source = "Alpaydin & Kaynak 1998, as shipped by scikit-learn"
-    rule = "fewer than 5 % of the 359 held-out images wrong (always saying 0: 92 %)"
-    metric = "share of images wrong"
-    kind = "classification"
-    needs = "scikit-learn"
-    defaults = Defaults(hidden=64, batch=32, init="orthogonal", lr=3e-3, max_updates=5_000)
     settings = ("steps",)
-    input_size, output_size, baseline, goal = 8, 10, 331 / 359, 0.05
 
     def __init__(self, steps: int = 8) -> None:
         self.steps = as_size(steps, "DigitsTask: steps", 8)
         if steps not in (8, 64):
             raise ValueError(f"DigitsTask: steps must be 8, a row each, or 64, a pixel each, got {steps}")
-        try:
-            from sklearn.datasets import load_digits  # here: only this task needs it
-        except ImportError:
-            raise missing("DigitsTask", self.needs) from None
-        images, digits = load_digits(return_X_y=True)
+        images, digits = _imported("sklearn.datasets", "DigitsTask", self.needs).load_digits(return_X_y=True)
         self.input_size = 64 // self.steps
         x = (images / 16).astype(np.float32).reshape(1797, self.steps, self.input_size).swapaxes(0, 1)
         held_out, train = np.split(np.random.default_rng(0).permutation(1797), [359])
         self._part(*(take((x, digits.astype(np.int64)), chosen) for chosen in (train, held_out)))
 
 
-class SunspotsTask(RecordedTask):
+class SunspotsTask(
+    RecordedTask,
+    name="sunspots",
+    description="predict next year's sunspot number from the years before",
+    source="yearly numbers 1700–2008 as shipped by statsmodels; Yule 1927; Weigend et al. 1990",
+    rule="mean squared error below 0.0419, which Yule's autoregression of two years has",
+    metric="mean squared error, in (100 sunspots)²",
+    needs="statsmodels",
+    defaults=Defaults(hidden=16, batch=32, init="orthogonal", max_updates=5_000),
+    input_size=1,
+    output_size=1,
+    baseline=0.0926,
+    goal=0.0419,
+):
     """Yearly sunspot numbers 1700 … 2008: predict next year's from those of the T years before.
 
     x (T, N, 1) and y (N, 1) are sunspot numbers divided by 100. The years up to 1920 are the train part; **the held-out
@@ -125,47 +138,41 @@ class SunspotsTask(RecordedTask):
 
     Source: yearly numbers of the National Geophysical Data Center, public domain, as statsmodels ships them. Yule 1927,
     "On a method of investigating periodicities in disturbed series", is where autoregression comes from; the cut at
-    1920 is that of Weigend, Huberman & Rumelhart 1990, "Predicting the future: a connectionist approach".
-
-    Parameters
-    ----------
-    T : years read, 1 … 200
-
-    Raises
-    ------
-    ImportError
-        Where statsmodels is not installed; it is in the extra ``data``.
+    1920 is that of Weigend, Huberman & Rumelhart 1990, "Predicting the future: a connectionist approach". T is 1 … 200.
     """
 
-    name = "sunspots"
-    description = "predict next year's sunspot number from the years before"
-    source = "yearly numbers 1700–2008 as shipped by statsmodels; Yule 1927; Weigend et al. 1990"
-    rule = "mean squared error below 0.0419, which Yule's autoregression of two years has"
-    metric = "mean squared error, in (100 sunspots)²"
-    needs = "statsmodels"
-    defaults = Defaults(hidden=16, batch=32, init="orthogonal", max_updates=5_000)
     settings = ("T",)
-    input_size, output_size, baseline, goal = 1, 1, 0.0926, 0.0419
 
     def __init__(self, T: int = 20) -> None:
         self.T = as_size(T, "SunspotsTask: T")
         if T > 200:
             raise ValueError(f"SunspotsTask: T must be at most 200, got {T}: there are 221 years to train on")
-        try:
-            from statsmodels.datasets import sunspots  # here: only this task needs it
-        except ImportError:
-            raise missing("SunspotsTask", self.needs) from None
-        series = (sunspots.load_pandas().data["SUNACTIVITY"].to_numpy() / 100).astype(np.float32)
+        yearly = _imported("statsmodels.datasets", "SunspotsTask", self.needs).sunspots.load_pandas().data
+        series = (yearly["SUNACTIVITY"].to_numpy() / 100).astype(np.float32)
         cut = 1921 - 1700  # the first year that is held out, and the first of all
         self._part(self._windows(series[:cut]), self._windows(series[cut - self.T :]))
 
     def _windows(self, series: Array) -> Batch:
-        """Return every T consecutive years as a row of x, and the year after them as y."""
+        """Make every T consecutive years a row of x, and the year after them y."""
         windows = np.lib.stride_tricks.sliding_window_view(series, self.T + 1).T.copy()
         return windows[:-1, :, None], windows[-1, :, None]
 
 
-class VowelsTask(RecordedTask):
+class VowelsTask(
+    RecordedTask,
+    name="vowels",
+    description="tell nine speakers apart by utterances of 7 to 29 steps",
+    source="Kudo, Toyama & Shimbo 1999, as shipped by sktime",
+    rule="fewer than 5 % of the 370 held-out utterances wrong (always the same speaker: 76 %)",
+    metric="share of utterances wrong",
+    kind="classification",
+    needs="sktime",
+    defaults=Defaults(cell="gru", hidden=32, batch=32, init="orthogonal", lr=3e-3, max_updates=5_000),
+    input_size=12,
+    output_size=9,
+    baseline=282 / 370,
+    goal=0.05,
+):
     """640 utterances of two Japanese vowels, by nine men: tell who is speaking.
 
     x (29 or fewer, N, 12) are the coefficients of a linear prediction analysis, each less its mean and divided by its
@@ -175,24 +182,9 @@ class VowelsTask(RecordedTask):
     share of utterances wrong. All speakers are equally frequent in the train part; always naming the one who speaks
     most in the held-out part is wrong in 282 of 370, the ``baseline``.
 
-    Source: Kudo, Toyama & Shimbo 1999, "Multidimensional curve classification using passing-through regions".
-
-    Raises
-    ------
-    ImportError
-        Where neither sktime, which is in the extra ``data``, nor aeon is installed. Only a file of theirs is read;
-        neither is imported.
+    Source: Kudo, Toyama & Shimbo 1999, "Multidimensional curve classification using passing-through regions": a file of
+    sktime or aeon, neither of which is imported.
     """
-
-    name = "vowels"
-    description = "tell nine speakers apart by utterances of 7 to 29 steps"
-    source = "Kudo, Toyama & Shimbo 1999, as shipped by sktime"
-    rule = "fewer than 5 % of the 370 held-out utterances wrong (always the same speaker: 76 %)"
-    metric = "share of utterances wrong"
-    kind = "classification"
-    needs = "sktime"
-    defaults = Defaults(cell="gru", hidden=32, batch=32, init="orthogonal", lr=3e-3, max_updates=5_000)
-    input_size, output_size, baseline, goal = 12, 9, 282 / 370, 0.05
 
     def __init__(self) -> None:
         # Both packages ship the same two files at the same place.

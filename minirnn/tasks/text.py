@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from minirnn.arguments import Array, as_generator, as_number, as_size
+from minirnn.arguments import Array, as_generator, as_number, as_size, class_ids, describe
 from minirnn.tasks.base import Defaults, Ids, Task, nats
 
 
@@ -25,7 +25,18 @@ class Chunk(NamedTuple):
     """True when the streams do not continue the chunk before: start from a fresh state."""
 
 
-class TextTask(Task):
+class TextTask(
+    Task,
+    name="text",
+    description="predict the next character of a text",
+    source="any text file; by default the standard library's pydoc_data.topics",
+    rule="bits per character on the held-out part below those of the bigram model",
+    metric="bits per character",
+    kind="classification",
+    inputs="ids",
+    readout="all",
+    defaults=Defaults(hidden=256, batch=32, init="orthogonal", lr=4e-3, max_updates=4_000),
+):
     r"""A text to learn character by character, with two baselines that know no more than counts.
 
     The figure it is judged by is the mean of −log₂ p(next character), in **bits per character**, on the held-out part,
@@ -54,17 +65,12 @@ class TextTask(Task):
 
     Raises
     ------
-    FileNotFoundError, IsADirectoryError
-        When ``path`` names no file.
-    ValueError
-        When the text is empty or too short to be cut, the file is binary or not UTF-8, both ``text`` and ``path`` are
-        given, or ``held_out`` is out of range.
-    TypeError
-        When ``text`` is not a str, ``path`` not a path, ``held_out`` not a number.
+    OSError
+        When ``path`` names no file that can be read.
+    ValueError, TypeError
+        When the text is too short to be cut, the file is binary or not UTF-8, both ``text`` and ``path`` are given, or
+        anything is of the wrong type or out of range.
 
-
-    Examples
-    --------
     >>> task = TextTask("the cat sat on the mat. the rat sat on the cat. ")
     >>> task.decode(task.encode("cat"))
     'cat'
@@ -75,15 +81,6 @@ class TextTask(Task):
     True
     """
 
-    name = "text"
-    description = "predict the next character of a text"
-    source = "any text file; by default the standard library's pydoc_data.topics"
-    rule = "bits per character on the held-out part below those of the bigram model"
-    metric = "bits per character"
-    kind = "classification"
-    inputs = "ids"
-    readout = "all"
-    defaults = Defaults(hidden=256, batch=32, init="orthogonal", lr=4e-3, max_updates=4_000)
     train_ids: Ids
     held_out_ids: Ids
 
@@ -93,15 +90,13 @@ class TextTask(Task):
         if text is not None and path is not None:
             raise ValueError("TextTask: text and path must not both be given: try one of them")
         held_out = as_number(held_out, "TextTask: held_out", "a number in (0, 1)", "try 0.1")
-        where = "text"
+        where = "text" if path is None else "path"
         if path is not None:
-            text, where = _read(path), "path"
+            text = _read(path)
         elif text is None:
             text = _prose()
         elif not isinstance(text, str):
             raise TypeError(f"TextTask: text must be a str, got {type(text).__name__}: for a file try path=")
-        elif not text:
-            raise ValueError("TextTask: text must not be empty, got '': leave it out for the standard library's prose")
         train_size = round(len(text) * (1 - held_out))
         if min(train_size, len(text) - train_size) < 2:
             raise ValueError(
@@ -137,22 +132,13 @@ class TextTask(Task):
         return ids.astype(np.int64, copy=False)
 
     def decode(self, ids: npt.ArrayLike) -> str:
-        """Turn ids (T,), an array or a list, back into a str of T characters; ValueError for unknown ones."""
+        """Turn ids (T,), an array or a list, back into a str of T characters; IndexError for unknown ones."""
         array = np.asarray(ids)
         if array.ndim != 1:
             raise ValueError(f"TextTask.decode: ids must have shape (T,), got {array.shape}: try ids[:, n], one stream")
         if array.size == 0:
             return ""
-        if array.dtype.kind not in "iu":
-            raise TypeError(
-                f"TextTask.decode: ids must be integers, got dtype {array.dtype}: try scores.argmax(axis=-1)"
-            )
-        last = len(self.vocabulary) - 1
-        if array.min() < 0 or array.max() > last:
-            wrong = int(array.min()) if array.min() < 0 else int(array.max())
-            raise ValueError(
-                f"TextTask.decode: ids must lie between 0 and {last}, got {wrong}: is it another text's id?"
-            )
+        array = class_ids(array, len(self.vocabulary), "TextTask.decode: ids")
         return str(self._codes[array].tobytes(), "utf-32-le", "surrogatepass")
 
     @cached_property
@@ -205,20 +191,8 @@ class TextTask(Task):
         move, and what one pass leaves out, fewer than 2·chunk steps a territory, another reads. Only the rest after the
         last territory, fewer than N characters, is never read.
 
-        Parameters
-        ----------
-        N : streams
-        chunk : steps in a chunk
-        rng : draws the starts of the passes
-
-        Yields
-        ------
-        Chunk : new arrays each time
-
-        Raises
-        ------
-        TypeError, ValueError
-            At the call: when N or chunk is not an int ≥ 1, or the train part has fewer than N·chunk + 1 characters.
+        TypeError or ValueError, at the call, when N or ``chunk``, the steps in one, is not an int ≥ 1, or the train
+        part has fewer than N·chunk + 1 characters.
         """
         S = self._territory(self.train_ids, N, chunk, "TextTask.streams", "train part")
         chunks = max(1, (S - chunk + 1) // chunk)  # leaves room for chunk different starts, when the text allows it
@@ -230,11 +204,7 @@ class TextTask(Task):
         As `streams`, but always from the start, and the last chunk may be shorter, so that all is read but a rest of
         fewer than N characters; with N = 1 every held-out character but the first is a target.
         Weigh the chunks by their size: ``sum(bits * c.ids_target.size) / sum(c.ids_target.size)``.
-
-        Raises
-        ------
-        TypeError, ValueError
-            At the call: when N or chunk is not an int ≥ 1, or the held-out part has fewer than N + 1 characters.
+        TypeError or ValueError, at the call, as there; the held-out part needs N + 1 characters.
         """
         S = self._territory(self.held_out_ids, N, chunk, "TextTask.evaluation_streams", "held-out part", whole=False)
         return _Streams(self.held_out_ids, S, N, chunk, S, None)
@@ -258,7 +228,9 @@ class _Streams(Iterator[Chunk]):
     """
 
     def __init__(self, ids: Ids, S: int, N: int, chunk: int, steps: int, rng: np.random.Generator | None) -> None:
-        self.ids, self.first, self.chunk, self.steps, self.rng = ids, np.arange(N) * S, chunk, steps, rng
+        self.ids, self.rng = ids, rng
+        self.first = np.arange(N) * S
+        self.chunk, self.steps = chunk, steps
         self.starts = S - steps + 1
         self.start = self.at = 0
         self.stop = steps if rng is None else 0
@@ -290,31 +262,22 @@ def _prose() -> str:
 
 def _read(path: str | os.PathLike[str]) -> str:
     """Read a UTF-8 text file; what is none is refused with a reason."""
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"TextTask: path must be a str or a Path, got {describe(path)}: for a text itself try text=")
+    expected = f"TextTask: path must name a UTF-8 text file, got {str(path)!r}"
     try:
-        file = Path(path)
-    except TypeError:
-        raise TypeError(f"TextTask: path must be a str or a Path, got {path!r}: for a text itself try text=") from None
-    expected = "TextTask: path must name a UTF-8 text file"
-    if file.is_dir():
-        raise IsADirectoryError(f"{expected}, got the directory {str(file)!r}: try one of the files in it")
+        data = Path(path).read_bytes()
+    except OSError as error:
+        hint = f"check the spelling; the working directory is {str(Path.cwd())!r}"
+        raise type(error)(f"{expected}: {error.strerror}: {hint}") from error
+    wrong = data.find(0)
     try:
-        data = file.read_bytes()
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"{expected}, got {str(file)!r}, which does not exist: check the spelling; the working directory is "
-            f"{str(Path.cwd())!r}"
-        ) from None
-    if not data:
-        raise ValueError(f"{expected}, got {str(file)!r}, which is empty: try another file")
-    convert = 'if it is text, try text=open(path, encoding="…").read()'
-    if b"\0" in data:
-        raise ValueError(
-            f"{expected}, got {str(file)!r}, which is binary (a NUL byte at offset {data.index(0)}): {convert}"
-        )
-    try:
-        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        wrong = error.start
+    if wrong >= 0:
         raise ValueError(
-            f"{expected}, got {str(file)!r}, which is not UTF-8 (byte 0x{data[error.start]:02x} at offset "
-            f"{error.start}): {convert}"
-        ) from error
+            f"{expected}, which has the byte 0x{data[wrong]:02x} at offset {wrong}: if it is text in another encoding, "
+            'try text=open(path, encoding="…").read()'
+        )
+    return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -421,13 +421,13 @@ def test_train_refuses(capsys, arguments, message):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "TextTask: path must name a UTF-8 text file, got '{}', which does not exist: check the spelling"),
-        (b"", "TextTask: path must name a UTF-8 text file, got '{}', which is empty"),
+        (None, "TextTask: path must name a UTF-8 text file, got '{}': No such file or directory: check the spelling"),
+        (b"", "TextTask: path must give at least 2 characters to train on and 2 held out, got 0 and 0"),
         (
             b"ab\0cd" * 100,
-            "TextTask: path must name a UTF-8 text file, got '{}', which is binary (a NUL byte at offset 2)",
+            "TextTask: path must name a UTF-8 text file, got '{}', which has the byte 0x00 at offset 2",
         ),
-        (b"caf\xe9 " * 100, "TextTask: path must name a UTF-8 text file, got '{}', which is not UTF-8 (byte 0xe9 at"),
+        (b"caf\xe9 " * 100, "TextTask: path must name a UTF-8 text file, got '{}', which has the byte 0xe9 at"),
         (b"short", "TextTask: path must give at least 2 characters to train on and 2 held out, got 4 and 1"),
         (
             b"too short for 32 streams of 20 steps ",
