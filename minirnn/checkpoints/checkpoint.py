@@ -140,7 +140,7 @@ def save_checkpoint(
             f"{SAVE}: optimizer changes {optimizer.params[order.index(None)].label}, which is not the model's and "
             "would not be saved: set it as an attribute of the model, or save the model that the optimizer was made for"
         )
-    remembered, arrays = pack(optimizer and optimizer.state_dict(), f"{SAVE}: optimizer", "optimizer")
+    remembered, arrays = pack(optimizer.state_dict() if optimizer else None, f"{SAVE}: optimizer", "optimizer")
     more, extra_arrays = pack(extra, f"{SAVE}: extra", "extra")
     plain = {"position": position, "settings": _as_dict(settings, f"{SAVE}: settings must be a dict with str keys")}
     content: dict[str, Any] = {

@@ -29,7 +29,7 @@ from minirnn.layers.threads import set_num_threads
 from minirnn.tasks import TASKS, Task, TextTask
 from minirnn.training import Checkpointing, bits_per_character, every, fit, measure, sample, schedules
 from minirnn.training.history import History
-from minirnn.training.saving import Position, of_training
+from minirnn.training.saving import Position, describe_training
 from minirnn.training.sources import HELD_OUT
 
 OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {"sgd": optim.SGD, "rmsprop": optim.RMSprop, "adam": optim.Adam}
@@ -236,7 +236,7 @@ def _save_model(
         model=model,
         optimizer=optimizer,
         settings=_saved_settings(arguments, task),
-        **of_training(history, Position(history.updates)),  # a batch is an update here
+        **describe_training(history, Position(history.updates)),  # a batch is an update here
     )
     print(f"\nsaved after {counted(history.updates, 'update')}: {arguments.save}", flush=True)
 

@@ -26,7 +26,7 @@ def in_notebook() -> bool:
 
 
 def _columns() -> int:
-    """Return the width of the terminal, 80 where there is none or it does not know."""
+    """Ask the width of the terminal, 80 where there is none or it does not know."""
     try:
         return os.get_terminal_size(sys.stderr.fileno()).columns or 80
     except (OSError, ValueError):
@@ -80,7 +80,7 @@ class Bar:
 
 
 def _widgets() -> Any:
-    """Return tqdm's bar of widgets, None where ipywidgets is not installed."""
+    """Find tqdm's bar of widgets, None where ipywidgets is not installed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tqdm warns of what is missing; a bar of text is no less true
         from tqdm import notebook

@@ -31,14 +31,9 @@ class Piece(NamedTuple):
     """One update's worth of a batch."""
 
     y: Any  # the targets
-    lengths: Any  # for the loss
+    mask: dict[str, Any]  # {"lengths": …} for a loss or a metric; empty where all targets count
     predict: Callable[[], tuple[Any, Any]]  # gives (predictions, what comes after); changes nothing
     keep: Callable[[Any], None]  # takes what comes after, to go on from there
-
-
-def of_lengths(piece: Piece) -> dict[str, Any]:
-    """Return what a loss or a metric gets beside predictions and targets."""
-    return {} if piece.lengths is None else {"lengths": piece.lengths}
 
 
 class WholeBatches:
@@ -48,20 +43,28 @@ class WholeBatches:
         self.model, self.carry_state, self.state = model, carry_state, None
 
     def count(self, batch: Batch) -> int:
-        """Return how many pieces a batch has."""
+        """Count the pieces of a batch."""
         return 1
 
     def pieces(self, batch: Batch, skip: int = 0) -> Iterator[Piece]:
         """Yield the batch as it is."""
         state = self.state if self.carry_state and not batch.is_start else None
-        lengths = None if batch.lengths is None or not every_step(self.model) else batch.lengths
-        yield Piece(batch.y, lengths, lambda: predict(self.model, batch.x, state, batch.lengths), self._keep)
+        lengths = {} if batch.lengths is None else {"lengths": batch.lengths}
+
+        def predict() -> tuple[Any, Any]:
+            if not self.model.carries_state:
+                return self.model(batch.x), None
+            predictions, final_state = self.model(batch.x, state, **lengths)
+            return predictions, final_state
+
+        every_step = getattr(self.model, "readout", "all") == "all"
+        yield Piece(batch.y, lengths if every_step else {}, predict, self._keep)
 
     def _keep(self, state: Any) -> None:
         self.state = detached(state)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what is needed to go on, as a tree of arrays."""
+        """Give what is needed to go on, as a tree of arrays."""
         return {"state": arrays_of(self.state) if self.carry_state else None}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
@@ -69,73 +72,44 @@ class WholeBatches:
         self.state = state_of(saved["state"])
 
 
-def every_step(model: Module) -> bool:
-    """Whether a model predicts at every step, and not after the last."""
-    return getattr(model, "readout", "all") == "all"
-
-
 def detached(state: Any) -> Any:
-    """Return a state cut off from the tape: a Tensor, or Tensors in (nested) tuples, as `Tensor.detach` does."""
-    if isinstance(state, tuple | list):
-        return tuple(detached(part) for part in state)
-    return state.detach() if isinstance(state, Tensor) else state
+    """Cut a state off from the tape: a Tensor, or Tensors in (nested) tuples, as `Tensor.detach` does."""
+    return _each(lambda part: part.detach() if isinstance(part, Tensor) else part, state)
 
 
 def arrays_of(state: Any) -> Any:
-    """Return a state as nested lists of arrays, for a file."""
-    if isinstance(state, tuple | list):
-        return [arrays_of(part) for part in state]
-    return None if state is None else np.asarray(state)
+    """Turn a state into nested tuples of arrays, for a file."""
+    return _each(np.asarray, state)
 
 
 def state_of(arrays: Any) -> Any:
-    """Return the state that `arrays_of` was given."""
-    if isinstance(arrays, list):
-        return tuple(state_of(part) for part in arrays)
-    return None if arrays is None else Tensor(arrays)
+    """Turn what `arrays_of` gave, lists for tuples, back into a state."""
+    return _each(Tensor, arrays)
 
 
-def predict(model: Module, x: Any, state: Any, lengths: Any = None) -> tuple[Any, Any]:
-    """Return the predictions and the final state, None for a model without one."""
-    if not model.carries_state:
-        return model(x), None
-    more = {} if lengths is None else {"lengths": lengths}
-    predictions, final_state = model(x, state, **more)
-    return predictions, final_state
+def _each(change: Callable[[Any], Any], state: Any) -> Any:
+    if isinstance(state, tuple | list):
+        return tuple(_each(change, part) for part in state)
+    return None if state is None else change(state)
 
 
-def unpacked(
-    batches: Iterable[Any], limit: int | None, caller: str, must_be: str = "batches must be an iterable"
-) -> Iterator[Batch]:
-    """Yield at most ``limit`` batches, and refuse what is none; never take a batch that is not used."""
+def unpacked(batches: Any, caller: str, must_be: str = "batches must be an iterable") -> Iterator[Batch]:
+    """Yield the batches by the names of their parts, and refuse what is none: a third item for each row is lengths."""
     expected = f"{caller}: {must_be} of (x, y), (x, y, lengths) or (x, y, is_start)"
     if not isinstance(batches, Iterable):
         raise TypeError(f"{expected}, got {describe(batches)}: try task.batches(N, rng)")
-    source = iter(batches)
-    made = 0
-    while limit is None or made < limit:
-        try:
-            batch = next(source)
-        except StopIteration:
-            return
+    for batch in batches:
         if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
             got = f"a {type(batch).__name__}" + (f" of {len(batch)}" if isinstance(batch, tuple | list) else "")
             raise TypeError(f"{expected}, got {got}")
-        yield _named(batch, caller)
-        made += 1
-
-
-def _named(batch: Any, caller: str) -> Batch:
-    """Return (x, y, …) as a Batch: a third item with an entry for each row is lengths."""
-    if len(batch) == 2:
-        return Batch(*batch)
-    x, y, third = batch
-    if np.ndim(third) == 1 and np.asarray(third).dtype.kind in "iu":
-        return Batch(x, y, lengths=third)
-    if isinstance(third, bool | np.bool_):
-        return Batch(x, y, is_start=bool(third))
-    expected = "lengths, an integer for each row, or is_start, True or False"
-    raise TypeError(f"{caller}: the third item of a batch must be {expected}, got {describe(third)}")
+        x, y, third = (*batch, False)[:3]
+        if np.ndim(third) == 1 and np.asarray(third).dtype.kind in "iu":
+            yield Batch(x, y, lengths=third)
+        elif isinstance(third, bool | np.bool_):
+            yield Batch(x, y, is_start=bool(third))
+        else:
+            expected = "lengths, an integer for each row, or is_start, True or False"
+            raise TypeError(f"{caller}: the third item of a batch must be {expected}, got {describe(third)}")
 
 
 def carries(model: Module, carry_state: bool, caller: str) -> bool:
@@ -144,22 +118,19 @@ def carries(model: Module, carry_state: bool, caller: str) -> bool:
         return False
     if not model.carries_state:
         raise ValueError(f"{caller}: carry_state=True needs a model with a state, got {type(model).__name__}")
-    backward = going_back(model)
-    if backward is not None:
+    part = going_back(model)
+    if part is not None:
+        held = "" if part is model else f"{type(model).__name__} with "
         raise ValueError(
-            f"{caller}: carry_state=True needs a model that goes forward in time, got {_held(model, backward)} that "
-            "goes back: its final state is that of the first step, and belongs at the end of the next batch, not at "
+            f"{caller}: carry_state=True needs a model that goes forward in time, got {held}{part.name} that goes "
+            "back: its final state is that of the first step, and belongs at the end of the next batch, not at "
             "its beginning: leave carry_state out, or make the model of layers without reverse=True"
         )
     return True
 
 
 def going_back(model: Module) -> Recurrence | None:
-    """Return the first part of a model that goes back in time, also in part; None if all go forward."""
+    """Find the first part of a model that goes back in time, also in part; None if all go forward."""
     if isinstance(model, Recurrence) and getattr(model, "reverse", False) is not False:
         return model
     return next((part for _, child in model.children() if (part := going_back(child)) is not None), None)
-
-
-def _held(model: Module, part: Recurrence) -> str:
-    return part.name if part is model else f"{type(model).__name__} with {part.name}"

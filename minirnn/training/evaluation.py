@@ -13,7 +13,7 @@ from minirnn.autograd.modes import no_grad
 from minirnn.layers.module import Module
 from minirnn.losses import cross_entropy
 from minirnn.tasks import Chunk, SequenceTask, TextTask
-from minirnn.training.batches import Batch, Loss, Piece, WholeBatches, carries, of_lengths, unpacked
+from minirnn.training.batches import Batch, Loss, Piece, WholeBatches, carries, unpacked
 
 
 def evaluate(model: Module, batches: Iterable[Any], *, loss: Loss, carry_state: bool = False) -> float:
@@ -37,7 +37,7 @@ def evaluate(model: Module, batches: Iterable[Any], *, loss: Loss, carry_state: 
     True
     """
     carry_state = carries(model, carry_state, "evaluate")
-    return loss_and_figure(model, unpacked(batches, None, "evaluate"), loss, carry_state)[0]
+    return loss_and_figure(model, unpacked(batches, "evaluate"), loss, carry_state)[0]
 
 
 def loss_and_figure(
@@ -52,20 +52,21 @@ def loss_and_figure(
     Of several batches the figure is the mean over their rows, or over the characters of a text.
     """
     reader = WholeBatches(model, carry_state)
-    total, targets, figure, weights = 0.0, 0, 0.0, 0
+    total = figure = 0.0
+    targets = weights = 0
     with evaluating(model):
         for batch in batches:
             for piece in reader.pieces(batch):
                 predictions, after = piece.predict()
                 piece.keep(after)
                 size = int(np.size(piece.y))
-                if piece.lengths is not None:  # those of the steps that are no padding
-                    size = size * int(np.sum(piece.lengths)) // math.prod(np.shape(piece.y)[:2])
-                total += loss(predictions, piece.y, **of_lengths(piece)).item() * size
+                if piece.mask:  # those of the steps that are no padding
+                    size = size * int(np.sum(piece.mask["lengths"])) // math.prod(np.shape(piece.y)[:2])
+                total += loss(predictions, piece.y, **piece.mask).item() * size
                 targets += size
                 if task is not None:
                     weight = size if isinstance(task, TextTask) else int(np.shape(batch.x)[1])
-                    figure += figure_of(task, predictions.numpy(), piece) * weight
+                    figure += task.figure(predictions, piece.y, **piece.mask) * weight
                     weights += weight
     if not targets:
         raise ValueError("evaluate: batches gave nothing: is it a generator that was used up before?")
@@ -73,22 +74,16 @@ def loss_and_figure(
 
 
 def predicted(model: Module, batch: Any, caller: str) -> tuple[npt.NDArray[Any], Piece]:
-    """Return what a model predicts of one batch, in evaluation mode, and the targets and lengths that belong to it."""
-    (read,) = unpacked([batch], None, caller)
+    """Predict one batch in evaluation mode; the piece has the targets, and the lengths where they count."""
+    (read,) = unpacked([batch], caller)
     (piece,) = WholeBatches(model, False).pieces(read)
     with evaluating(model):
         predictions, _ = piece.predict()
     return predictions.numpy(), piece
 
 
-def figure_of(task: Any, predictions: npt.NDArray[Any], piece: Piece) -> float:
-    """Measure predictions by a task's own figure."""
-    more = [] if piece.lengths is None else [piece.lengths]
-    return float(task.figure(predictions, piece.y, *more))
-
-
 def accuracy(predictions: Any, ids: Any, *, lengths: Any = None) -> float:
-    """Return the share of targets whose class has the largest score: for predictions (…, C) and ids (…).
+    """Measure the share of targets whose class has the largest score: for predictions (…, C) and ids (…).
 
     For predictions (T, N, C) ``lengths`` (N,) say how many steps of each row count.
 
@@ -112,14 +107,14 @@ def measure(model: Module, task: Any, batch: Any = None) -> float:
     It is in the unit that ``task.metric`` says, and ``task.solved`` takes it. ``batch``, (x, y) or (x, y, lengths), is
     ``task.evaluation_batch()`` if left out.
 
-
     >>> import minirnn as mr
     >>> model = mr.SequenceModel(mr.RecurrentLayer(2, 4, rng=0), mr.Linear(4, 1, rng=0), readout="last")
     >>> task = mr.tasks.AddingTask(T=10)
     >>> task.solved(mr.training.measure(model, task))
     False
     """
-    return figure_of(task, *predicted(model, task.evaluation_batch() if batch is None else batch, "measure"))
+    predictions, piece = predicted(model, task.evaluation_batch() if batch is None else batch, "measure")
+    return float(task.figure(predictions, piece.y, **piece.mask))
 
 
 def bits_per_character(model: Module, task: TextTask, *, N: int = 8, chunk: int = 100) -> float:

@@ -5,7 +5,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from minirnn.losses import cross_entropy
 from minirnn.optim import Optimizer, clip_grad_norm
 from minirnn.tasks import SequenceTask, TextTask
 from minirnn.training.bar import Bar, has_a_place
-from minirnn.training.batches import Batch, Loss, Metric, Piece, WholeBatches, carries, of_lengths, unpacked
+from minirnn.training.batches import Batch, Loss, Metric, Piece, WholeBatches, carries, unpacked
 from minirnn.training.evaluation import accuracy
 from minirnn.training.history import History
 from minirnn.training.saving import Checkpointing, Position, Run, Saver
@@ -158,7 +158,7 @@ def fit(
     reader = WholeBatches(model, carry_state) if tbptt is None else TruncatedBatches(model, tbptt, carry_state)
     rate = Rate(optimizer, schedule)
     update = _Update(source.loss, optimizer, _max_norm(clip_norm), _metrics(metrics, source.loss))
-    looks = held_out_of(model, held_out, evaluate_every, source)
+    held_out = held_out_of(model, held_out, evaluate_every, source)
     callbacks = _callables(callbacks)
     saver = Saver(checkpoint, Run(model, optimizer, reader))
     shown = has_a_place() if progress is None else as_flag(progress, "fit: progress")
@@ -169,27 +169,27 @@ def fit(
         in_order = False
         start = time.perf_counter() - (float(history.seconds[-1]) if history.updates else 0.0)
         try:
-            batches, position = unpacked(source.batches, None, "fit", MUST_BE), begin
-            _passed_over(batches, begin)
+            batches, position = unpacked(source.batches, "fit", MUST_BE), begin
+            _pass_over(batches, begin)
             saver.bring_back()
             # Once more, because a run that it has ended stays as it is when it is resumed.
-            ended = bool(history.updates) and stop is not None and stop(history)
-            for piece, position in _pieces(reader, batches, begin, 0 if ended else max_updates - history.updates):
+            ended = history.updates >= max_updates or bool(history.updates and stop is not None and stop(history))
+            for piece, position in () if ended else _pieces(reader, batches, begin):
                 rate.set(history.updates)
                 value, norm, measured = update(piece, history)
                 history.append(value, norm, time.perf_counter() - start, measured)
-                looks.after_update(history)
+                held_out.look(history)
                 for callback in callbacks:
                     callback(history)
                 ended = stop is not None and stop(history)  # before it is saved: it may note evaluations
-                saver.after_update(history, position)
-                if ended or saver.stopped:
+                saver.save(history, position)
+                if ended or saver.stopped or history.updates == max_updates:
                     break
                 bar.update(history)
-            saver.save(history, position)
-            if history.updates and not saver.stopped:
-                looks.at_the_end(history)
+            saver.save(history, position, at_the_end=True)
             in_order = not saver.stopped
+            if history.updates and in_order:
+                held_out.look(history, at_the_end=True)
         except KeyboardInterrupt:
             history.interrupted = True
         except NonFiniteError as error:
@@ -203,31 +203,24 @@ def fit(
     return history
 
 
-def _passed_over(source: Iterator[Batch], begin: Position) -> None:
+def _pass_over(batches: Iterator[Batch], begin: Position) -> None:
     """Draw the batches that have been trained on already, also if only in part."""
-    for done in range(begin.batches + (begin.pieces > 0)):
-        if next(source, None) is None:
-            raise ValueError(
-                f"fit: batches gave {done:,}, and {begin.batches:,} have been trained on already: resume with the same"
-            )
+    drawn = sum(1 for _ in itertools.islice(batches, begin.batches + (begin.pieces > 0)))
+    if drawn < begin.batches + (begin.pieces > 0):
+        raise ValueError(
+            f"fit: batches gave {drawn:,}, and {begin.batches:,} have been trained on already: resume with the same"
+        )
 
 
 def _pieces(
-    reader: WholeBatches | TruncatedBatches, source: Iterator[Batch], begin: Position, limit: int
+    reader: WholeBatches | TruncatedBatches, batches: Iterator[Batch], begin: Position
 ) -> Iterator[tuple[Piece, Position]]:
-    """Yield what updates are made of, at most ``limit``, and where training stands after each.
-
-    No batch is taken that is not used.
-    """
-    (done, skip, batch), made = begin, 0
-    while made < limit:
-        batch = batch or next(source, None)
-        if batch is None:
-            return
-        for i, piece in enumerate(itertools.islice(reader.pieces(batch, skip), limit - made), skip + 1):
+    """Yield what updates are made of, and where training stands after each."""
+    before, skip, unfinished = begin
+    for done, batch in enumerate(itertools.chain([unfinished] if unfinished else [], batches), before):
+        for i, piece in enumerate(reader.pieces(batch, skip), skip + 1):
             yield piece, Position(done + 1) if i == reader.count(batch) else Position(done, i, batch)
-            made += 1
-        done, skip, batch = done + 1, 0, None
+        skip = 0
 
 
 def every(updates: int, action: Callable[[History], object]) -> Callable[[History], None]:
@@ -240,29 +233,32 @@ def _every(updates: int, action: Callable[[History], object], history: History) 
         action(history)
 
 
-class _Update:
+class _Update(NamedTuple):
     """What makes one update from a piece of a batch."""
 
-    def __init__(self, loss: Loss, optimizer: Optimizer, max_norm: float, metrics: Mapping[str, Metric]) -> None:
-        self.loss, self.optimizer, self.max_norm, self.metrics = loss, optimizer, max_norm, metrics
+    loss: Loss
+    optimizer: Optimizer
+    max_norm: float
+    metrics: Mapping[str, Metric]
 
     def __call__(self, piece: Piece, history: History) -> tuple[float, float, dict[str, float]]:
-        """Return the loss, the gradients' norm before clipping, and the metrics; or NonFiniteError."""
+        """Give the loss, the gradients' norm before clipping, and the metrics; or NonFiniteError."""
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # what comes of it is refused
             try:
-                return self._make(piece)
+                return self._made(piece)
             except FloatingPointError as error:
                 fault = f"fit: update {history.updates + 1} was not made: {error}. {self._diagnosis(piece)}"
                 raise NonFiniteError(fault, history) from None
 
-    def _make(self, piece: Piece) -> tuple[float, float, dict[str, float]]:
+    def _made(self, piece: Piece) -> tuple[float, float, dict[str, float]]:
         self.optimizer.zero_grad()
         predictions, after = piece.predict()
-        loss = self.loss(predictions, piece.y, **of_lengths(piece))
+        loss = self.loss(predictions, piece.y, **piece.mask)
         value = loss.item()
         if not math.isfinite(value):
             raise FloatingPointError(f"the loss is {value}")
-        measured = self._measured(predictions, piece)  # now, while the predictions are in the processor's cache
+        # Measured now, while the predictions are in the processor's cache.
+        measured = {name: metric(predictions.numpy(), piece.y, **piece.mask) for name, metric in self.metrics.items()}
         loss.backward()
         try:
             norm = clip_grad_norm(self.optimizer.params, self.max_norm)
@@ -272,19 +268,13 @@ class _Update:
         piece.keep(after)
         return value, norm, measured
 
-    def _measured(self, predictions: Any, piece: Piece) -> dict[str, float]:
-        if not self.metrics:
-            return {}
-        seen, more = predictions.numpy(), of_lengths(piece)
-        return {name: metric(seen, piece.y, **more) for name, metric in self.metrics.items()}
-
     def _diagnosis(self, piece: Piece) -> str:
         """Say what `detect_anomaly` shows for the batch: no Parameter has changed since."""
         shown = "detect_anomaly: nothing that is not finite; is there chance in the model, or in the loss?"
         self.optimizer.zero_grad()
         try:
             with detect_anomaly():
-                self.loss(piece.predict()[0], piece.y, **of_lengths(piece)).backward()
+                self.loss(piece.predict()[0], piece.y, **piece.mask).backward()
         except AnomalyError as error:
             shown = str(error)
         self.optimizer.zero_grad()
@@ -292,10 +282,10 @@ class _Update:
 
 
 def _metrics(metrics: Any, loss: Loss) -> Mapping[str, Metric]:
-    """Return what is measured of every update: the accuracy of a classifier, unless it was said what."""
+    """Choose what is measured of every update: the accuracy of a classifier, unless it was said what."""
     if metrics is None:
         return {"accuracy": accuracy} if loss is cross_entropy else {}
-    if not isinstance(metrics, Mapping) or not all(callable(metric) for metric in metrics.values()):
+    if not isinstance(metrics, Mapping) or not all(map(callable, metrics.values())):
         raise TypeError(
             f'fit: metrics must be a dict of callables, got {describe(metrics)}: try {{"accuracy": accuracy}}'
         )
@@ -303,16 +293,14 @@ def _metrics(metrics: Any, loss: Loss) -> Mapping[str, Metric]:
 
 
 def _max_norm(clip_norm: float | None) -> float:
-    """Return what `clip_grad_norm` takes; without clipping it only measures."""
+    """Check the largest norm for `clip_grad_norm`, which only measures where it is infinite."""
     if clip_norm is None:
         return math.inf
     return as_number(clip_norm, "fit: clip_norm", "a positive number or inf", "try None not to clip")
 
 
 def _callables(callbacks: Any) -> tuple[Callable[[History], object], ...]:
-    if callable(callbacks):
-        raise TypeError("fit: callbacks must be a list of callables, got one callable: put it in a list")
-    for callback in (made := tuple(callbacks)):
-        if not callable(callback):
-            raise TypeError(f"fit: callbacks must be a list of callables, got {describe(callback)} in it")
+    made = () if callable(callbacks) else tuple(callbacks)
+    if callable(callbacks) or not all(map(callable, made)):
+        raise TypeError(f"fit: callbacks must be a list of callables, got {describe(callbacks)}: try [print]")
     return made

@@ -117,7 +117,7 @@ class History:
         return float((self.grad_norm > self.clip_norm).mean())
 
     def recent(self, window: int = 100, metric: str | None = None) -> float:
-        """Return the mean loss of the last ``window`` updates, or of all if there are fewer; NaN if there are none.
+        """Give the mean loss of the last ``window`` updates, or of all if there are fewer; NaN if there are none.
 
         With the name of a ``metric`` its mean, over those of the last updates that it was measured of.
 
@@ -133,7 +133,7 @@ class History:
         return sum(last) / len(last) if last else math.nan
 
     def running(self, window: int = 100) -> npt.NDArray[np.float64]:
-        """Return the running mean of the loss, (K,): entry k is the mean of the last ``window`` losses up to k.
+        """Compute the running mean of the loss, (K,): entry k is the mean of the last ``window`` losses up to k.
 
         The first entries, with fewer losses before them, are the mean of those there are.
         """

@@ -1,5 +1,6 @@
 """Checkpoints of a training: what `fit` saves, when, and how it goes on from there."""
 
+import itertools
 import os
 import signal
 import threading
@@ -68,43 +69,46 @@ class Saver:
     """Saves a training and brings it back; without `Checkpointing` it does nothing."""
 
     def __init__(self, how: Any, run: Run) -> None:
-        self.how = _checked(how)
-        self.run, self.stopped, self.saved = run, False, ""
-        self.directory = (
-            None if self.how is None else CheckpointDirectory(self.how.path, keep=self.how.keep, metric=self.how.metric)
-        )
-        self._last = -1
+        if isinstance(how, str | os.PathLike):
+            how = Checkpointing(how)
+        if not isinstance(how, Checkpointing | None):
+            raise TypeError(
+                f"fit: checkpoint must be a directory's path or a Checkpointing, got {describe(how)}: try "
+                "Checkpointing('run', every=1000)"
+            )
+        self.how, self.run, self.stopped = how, run, False
+        self._saved = (-1, "")  # the last checkpoint's update and file name
         self._found: Checkpoint | None = None
+        if how is not None:
+            as_size(how.every, "fit: checkpoint: every")
+            as_flag(how.resume, "fit: checkpoint: resume")
+            self._directory = CheckpointDirectory(how.path, keep=how.keep, metric=how.metric)
 
     @contextmanager
     def open(self) -> Iterator[tuple[History, Position]]:
         """Hold the directory's lock, and signals, while it trains; give where to begin."""
-        if self.directory is None or self.how is None:
+        if self.how is None:
             yield History(), Position()
             return
-        with self.directory, _signals(self._stop):
-            yield self._begin(self.directory, self.how.resume)
+        with self._directory, _signals(self._stop):
+            self._found = latest = self._directory.latest()
+            if latest is None:
+                yield History(), Position()
+                return
+            history = history_of(latest)
+            if not self.how.resume:
+                raise ValueError(
+                    f"fit: checkpoint: {str(self._directory.path)!r} has checkpoints of a run that made "
+                    f"{history.updates:,} updates: pass resume=True to go on with it, or choose an empty directory"
+                )
+            self.bring_back()
+            self._saved = history.updates, latest.path.name
+            batch = latest.extra["batch"]  # drawn again it might differ, where the model draws from the same Generator
+            batches, pieces = latest.position
+            yield history, Position(batches, pieces, None if batch is None else Batch(*batch))
 
     def _stop(self) -> None:
         self.stopped = True
-
-    def _begin(self, directory: CheckpointDirectory, resume: bool) -> tuple[History, Position]:
-        latest = directory.latest()
-        if latest is None:
-            return History(), Position()
-        if not resume:
-            made = len(latest.extra["history"]["loss"])
-            raise ValueError(
-                f"fit: checkpoint: {str(directory.path)!r} has checkpoints of a run that made {made:,} updates: "
-                "pass resume=True to go on with it, or choose an empty directory"
-            )
-        self._found = latest
-        self.bring_back()
-        history = history_of(latest)
-        self._last, self.saved = history.updates, latest.path.name
-        batch = latest.extra["batch"]  # drawn again it might differ, where the model draws from the same Generator
-        batches, pieces = latest.position
-        return history, Position(batches, pieces, None if batch is None else Batch(*batch))
 
     def bring_back(self) -> None:
         """Put everything where it was.
@@ -115,71 +119,53 @@ class Saver:
             self._found.restore(self.run.model, self.run.optimizer)
             self.run.reader.load_state_dict(self._found.extra["reader"])
 
-    def after_update(self, history: History, position: Position) -> None:
-        """Save if it is time to."""
-        if self.how is not None and history.updates % self.how.every == 0:
-            self.save(history, position)
-
-    def save(self, history: History, position: Position) -> None:
-        """Save unless this update has been saved."""
-        if self.directory is None or self.how is None or history.updates == self._last:
+    def save(self, history: History, position: Position, *, at_the_end: bool = False) -> None:
+        """Save if it is time to, or at the end, unless this update has been saved."""
+        due = self.how is not None and (at_the_end or history.updates % self.how.every == 0)
+        if self.how is None or not due or history.updates == self._saved[0]:
             return
-        path = self.directory.save(
-            history.updates,
-            model=self.run.model,
-            optimizer=self.run.optimizer,
-            settings=self.how.settings,
-            **of_training(history, position, reader=self.run.reader.state_dict(), batch=_plain(position.batch)),
+        model, optimizer, reader = self.run
+        batch = None
+        if position.batch is not None:
+            x, y, _, is_start = position.batch
+            batch = [np.asarray(x), np.asarray(y), None, is_start]
+        state = describe_training(history, position, reader=reader.state_dict(), batch=batch)
+        path = self._directory.save(
+            history.updates, model=model, optimizer=optimizer, settings=self.how.settings, **state
         )
-        self._last, self.saved = history.updates, path.name
+        self._saved = history.updates, path.name
 
     def last_good(self) -> str:
-        """Return a sentence on what is left after an error; nothing without checkpoints."""
-        if self.directory is None:
+        """Say in a sentence what is left after an error; nothing without checkpoints."""
+        if self.how is None:
             return ""
-        if not self.saved:
-            return f" There is no checkpoint in {str(self.directory.path)!r} yet."
-        return f" The last good checkpoint is {str(self.directory.path / self.saved)!r}."
+        name = self._saved[1]
+        if not name:
+            return f" There is no checkpoint in {str(self._directory.path)!r} yet."
+        return f" The last good checkpoint is {str(self._directory.path / name)!r}."
 
 
-def _checked(how: Any) -> Checkpointing | None:
-    if how is None:
-        return None
-    if isinstance(how, str | os.PathLike):
-        how = Checkpointing(how)
-    if not isinstance(how, Checkpointing):
-        raise TypeError(
-            f"fit: checkpoint must be a directory's path or a Checkpointing, got {describe(how)}: try "
-            "Checkpointing('run', every=1000)"
-        )
-    as_size(how.every, "fit: checkpoint: every")
-    as_flag(how.resume, "fit: checkpoint: resume")
-    return how
-
-
-def _plain(batch: Batch | None) -> Any:
-    return None if batch is None else [np.asarray(batch.x), np.asarray(batch.y), None, batch.is_start]
-
-
-def of_training(history: History, position: Position, **more: Any) -> dict[str, Any]:
-    """Return what a checkpoint says of a training, as arguments of `save_checkpoint`; ``more`` joins its ``extra``."""
+def describe_training(history: History, position: Position, **more: Any) -> dict[str, Any]:
+    """Say of a training what `save_checkpoint` takes: position, metrics, and ``extra``, which ``more`` joins."""
     K = history.updates  # an older evaluation is one of other weights
     metrics = {name: made[-1].value for name, made in history.evaluations.items() if made[-1].update == K}
+    remembered = {
+        "loss": history.loss,
+        "grad_norm": history.grad_norm,
+        "seconds": history.seconds,
+        "metrics": history.metrics,
+        "evaluations": {name: [list(e) for e in made] for name, made in history.evaluations.items()},
+        "clip_norm": history.clip_norm,
+    }
     return {
         "position": [position.batches, position.pieces],
         "metrics": {"loss": history.recent()} | metrics,
-        "extra": {"history": _tree(history), **more},
+        "extra": {"history": remembered, **more},
     }
 
 
-def _tree(history: History) -> dict[str, Any]:
-    evaluations = {name: [list(e) for e in made] for name, made in history.evaluations.items()}
-    arrays = {"loss": history.loss, "grad_norm": history.grad_norm, "seconds": history.seconds}
-    return {**arrays, "metrics": history.metrics, "evaluations": evaluations, "clip_norm": history.clip_norm}
-
-
 def history_of(checkpoint: Checkpoint) -> History:
-    """Return the History of the training that a checkpoint was saved in; KeyError or TypeError where there is none."""
+    """Make the History of the training that a checkpoint was saved in; KeyError or TypeError where there is none."""
     saved, history = checkpoint.extra["history"], History()
     metrics, history.clip_norm = saved["metrics"], saved.get("clip_norm")  # those of older versions have none
     for k, (loss, norm, seconds) in enumerate(zip(saved["loss"], saved["grad_norm"], saved["seconds"], strict=True)):
@@ -199,13 +185,11 @@ def _signals(stop: Any) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    asked = False
+    calls = itertools.count()
 
     def handler(number: int, frame: Any) -> None:
-        nonlocal asked
-        if asked:
+        if next(calls):
             raise KeyboardInterrupt
-        asked = True
         stop()
 
     before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}

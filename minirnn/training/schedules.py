@@ -17,7 +17,7 @@ Schedule = Callable[[int], float]
 
 
 def linear(updates: int, to: float = 0.0) -> Schedule:
-    """Return a factor that falls (or rises) in a straight line from 1 to ``to`` over so many updates, and stays there.
+    """Make a factor that falls (or rises) in a straight line from 1 to ``to`` over so many updates, and stays there.
 
     >>> rate = linear(100)
     >>> rate(0), rate(50), rate(1000)
@@ -31,7 +31,7 @@ def _linear(updates: int, to: float, update: int) -> float:
 
 
 def cosine(updates: int, to: float = 0.0) -> Schedule:
-    """Return a factor that falls from 1 to ``to`` along half a cosine (Loshchilov & Hutter 2017), and stays there.
+    """Make a factor that falls from 1 to ``to`` along half a cosine (Loshchilov & Hutter 2017), and stays there.
 
     >>> rate = cosine(100)
     >>> rate(0), round(rate(50), 12), rate(100)
@@ -45,7 +45,7 @@ def _cosine(updates: int, to: float, update: int) -> float:
 
 
 def steps(every: int, factor: float) -> Schedule:
-    """Return a factor that is multiplied by ``factor`` after every so many updates.
+    """Make a factor that is multiplied by ``factor`` after every so many updates.
 
     >>> rate = steps(10, 0.5)
     >>> rate(9), rate(10), rate(25)
@@ -59,7 +59,7 @@ def _steps(every: int, factor: float, update: int) -> float:
 
 
 def warm_up(updates: int, then: Schedule | None = None) -> Schedule:
-    """Return a factor that rises to 1 over the first updates, and then is what ``then`` says, counted from there.
+    """Make a factor that rises to 1 over the first updates, and then is what ``then`` says, counted from there.
 
     >>> rate = warm_up(4, linear(10))
     >>> rate(0), rate(3), rate(4), rate(9)
@@ -73,7 +73,7 @@ def _warm_up(updates: int, then: Schedule | None, update: int) -> float:
 
 
 def early_stopping(name: str, patience: int, min_delta: float = 0.0) -> Callable[[History], bool]:
-    """Return a ``stop`` for `fit`: end when a figure has not become smaller for so many evaluations.
+    """Make a ``stop`` for `fit`: end when a figure has not become smaller for so many evaluations.
 
     Parameters
     ----------
@@ -98,14 +98,13 @@ def early_stopping(name: str, patience: int, min_delta: float = 0.0) -> Callable
 
 def _early_stopping(name: str, patience: int, min_delta: float, history: History) -> bool:
     best, since = math.inf, 0
-    for evaluation in history.evaluations.get(name, ()):
-        better = evaluation.value < best - min_delta
-        best, since = (evaluation.value, 0) if better else (best, since + 1)
+    for _, value in history.evaluations.get(name, ()):
+        best, since = (value, 0) if value < best - min_delta else (best, since + 1)
     return since >= patience
 
 
 def until_solved(task: Any, name: str = HELD_OUT) -> Callable[[History], bool]:
-    """Return a ``stop`` for `fit`: end when the last held-out figure counts as solved.
+    """Make a ``stop`` for `fit`: end when the last held-out figure counts as solved.
 
     Parameters
     ----------
@@ -143,14 +142,13 @@ class Rate:
 
     def set(self, update: int) -> None:
         """Set the rate of an update."""
-        if self.schedule is not None:
-            self.optimizer.lr = self.usual * _factor(self.schedule(update), update)
+        if self.schedule is None:
+            return
+        hint = "it multiplies the learning rate"
+        factor = as_number(self.schedule(update), f"fit: schedule({update})", "a number ≥ 0", hint)
+        self.optimizer.lr = self.usual * factor
 
     def restore(self) -> None:
         """Set what it was before."""
         if self.schedule is not None:
             self.optimizer.lr = self.usual
-
-
-def _factor(value: Any, update: int) -> float:
-    return as_number(value, f"fit: schedule({update})", "a number ≥ 0", "it multiplies the learning rate")

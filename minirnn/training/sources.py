@@ -26,8 +26,6 @@ HELD_OUT = "held-out"
 HELD_OUT_LOSS = "held-out loss"
 """That of the loss on them."""
 
-_EXPECTED = "fit: held_out must be a batch (x, y), a list of batches, or True with a task"
-
 _LOSSES = "mr.losses.cross_entropy for class ids or mr.losses.mse for numbers"
 
 
@@ -44,75 +42,54 @@ def source_of(task_or_batches: Any, *, model: Module, loss: Any, batch: Any, rng
     """Check these arguments of `fit`, and fill in what a task knows itself."""
     if loss is not None and not callable(loss):
         raise TypeError(f"fit: loss must be a callable (predictions, y) -> Tensor, got {describe(loss)}: try {_LOSSES}")
-    task = _task(task_or_batches)
-    if task is None:
-        _refuse_of_a_task(batch=batch, rng=rng)
+    if not isinstance(task_or_batches, SequenceTask | TextTask | str | type):
+        for name, value in {"batch": batch, "rng": rng}.items():
+            if value is not None:
+                raise TypeError(
+                    f"fit: {name} belongs to a task, got it with batches, which have been drawn by others: leave it "
+                    "out, or pass the task itself"
+                )
         if loss is None:
             raise TypeError(f"fit: loss must be given with batches, got none: pass {_LOSSES}, or the task itself")
         return Source(task_or_batches, None, loss, False if carry_state is None else carry_state)
+    task = as_task(task_or_batches, f"fit: {MUST_BE} of batches")
     N = task.defaults.batch if batch is None else as_size(batch, "fit: batch")
     loss = loss or (cross_entropy if task.kind == "classification" else mse)
-    if isinstance(task, TextTask):
-        carried = model.carries_state and going_back(model) is None if carry_state is None else carry_state
-        return Source(task.streams(N, CHUNK, rng), task, loss, carried)
-    return Source(task.batches(N, rng), task, loss, False if carry_state is None else carry_state)
-
-
-def _refuse_of_a_task(**given: Any) -> None:
-    for name, value in given.items():
-        if value is not None:
-            raise TypeError(
-                f"fit: {name} belongs to a task, got it with batches, which have been drawn by others: leave it out, "
-                "or pass the task itself"
-            )
-
-
-def _task(value: Any) -> SequenceTask | TextTask | None:
-    """Return what `fit` got if it is a task, None if it may be batches."""
-    looks_like_one = isinstance(value, str) or (isinstance(value, type) and issubclass(value, SequenceTask | TextTask))
-    if isinstance(value, SequenceTask | TextTask) or looks_like_one:
-        return as_task(value, f"fit: {MUST_BE} of batches")
-    return None
+    if carry_state is None:
+        carry_state = isinstance(task, TextTask) and model.carries_state and going_back(model) is None
+    batches: Iterable[Any] = task.streams(N, CHUNK, rng) if isinstance(task, TextTask) else task.batches(N, rng)
+    return Source(batches, task, loss, carry_state)
 
 
 def as_task(value: Any, must_be: str) -> SequenceTask | TextTask:
     """Check that a value is a task, built and not only named."""
     if isinstance(value, SequenceTask | TextTask):
         return value
+    got, hint = describe(value), "try mr.tasks.AddingTask()"
     if isinstance(value, type) and issubclass(value, SequenceTask | TextTask):
-        raise TypeError(f"{must_be}, got the class {value.__name__}: build it, try {value.__name__}()")
-    if isinstance(value, str):
-        hint = f"mr.tasks.TASKS[{value!r}]()" if value in TASKS else "mr.tasks.AddingTask()"
-        raise TypeError(f"{must_be}, got the name {value!r}: build it, try {hint}")
-    raise TypeError(f"{must_be}, got {describe(value)}: try mr.tasks.AddingTask()")
-
-
-# --- held-out data ----------------------------------------------------------------------------------------------------
+        got, hint = f"the class {value.__name__}", f"build it, try {value.__name__}()"
+    elif isinstance(value, str) and value in TASKS:
+        got, hint = f"the name {value!r}", f"build it, try mr.tasks.TASKS[{value!r}]()"
+    raise TypeError(f"{must_be}, got {got}: {hint}")
 
 
 class HeldOut(NamedTuple):
-    """What is measured, and how often."""
+    """Held-out data: what is measured of them, and how often."""
 
     model: Module
     source: Source  # of what is trained on: it has the loss, whether the state is carried, and the task if any
     batches: list[Batch]  # empty: nothing is measured
     every: int  # updates between two evaluations
 
-    def after_update(self, history: History) -> None:
-        """Measure if it is time to."""
-        if self.batches and history.updates % self.every == 0:
-            self._measure(history)
-
-    def at_the_end(self, history: History) -> None:
-        """Measure unless it has just been done."""
-        if self.batches and history.updates % self.every:
-            self._measure(history)
-
-    def _measure(self, history: History) -> None:
-        task = self.source.task
+    def look(self, history: History, *, at_the_end: bool = False) -> None:
+        """Measure if it is time to; at the end, unless it has just been done."""
+        due = history.updates % self.every == 0
+        if not self.batches or due is at_the_end:
+            return
+        _, task, loss, carry_state = self.source
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # the figure tells
-            loss, figure = loss_and_figure(self.model, self.batches, self.source.loss, self.source.carry_state, task)
-        history.record(HELD_OUT_LOSS, loss)
+            value, figure = loss_and_figure(self.model, self.batches, loss, carry_state, task)
+        history.record(HELD_OUT_LOSS, value)
         if task is not None:
             history.record(HELD_OUT, figure)
 
@@ -126,19 +103,15 @@ def held_out_of(model: Module, held_out: Any, every: Any, source: Source) -> Hel
 def _batches(held_out: Any, task: SequenceTask | TextTask | None) -> Iterable[Batch]:
     if held_out is None or held_out is False:
         return []
-    if held_out is True:
-        if task is None:
-            raise TypeError(f"{_EXPECTED}, got True with batches: pass a batch that is not trained on, or the task")
-        whole = held_out_streams(task) if isinstance(task, TextTask) else [task.evaluation_batch()]
-        return unpacked(whole, None, "fit")
-    if isinstance(held_out, SequenceTask | TextTask):
-        hint = "held_out=True with the task as the second argument" if task is None else "held_out=True"
-        raise TypeError(f"{_EXPECTED}, got {describe(held_out)}: try {hint}")
-    if isinstance(held_out, Iterator):
-        raise TypeError(f"{_EXPECTED}, got {describe(held_out)}, which can be read once only: try list(…)")
-    if not isinstance(held_out, tuple | list):
-        raise TypeError(f"{_EXPECTED}, got {describe(held_out)}: try held_out=(x, y)")
-    one = isinstance(held_out, tuple) and not all(isinstance(item, tuple) for item in held_out)
-    if not held_out:
-        raise ValueError(f"{_EXPECTED}, got an empty {type(held_out).__name__}: leave it out, or put a batch in")
-    return unpacked([held_out] if one else held_out, None, "fit", "held_out must be a list")
+    if held_out is True and task is not None:
+        return unpacked(held_out_streams(task) if isinstance(task, TextTask) else [task.evaluation_batch()], "fit")
+    if isinstance(held_out, tuple | list) and held_out:
+        one = isinstance(held_out, tuple) and not all(isinstance(item, tuple) for item in held_out)
+        return unpacked([held_out] if one else held_out, "fit", "held_out must be a list")
+    hint = "try held_out=(x, y)"
+    if isinstance(held_out, SequenceTask | TextTask | bool):
+        hint = "try held_out=True with the task as the second argument"
+    elif isinstance(held_out, Iterator):
+        hint = "it can be read once only, try list(…)"
+    expected = "fit: held_out must be a batch (x, y), a list of batches, or True with a task"
+    raise TypeError(f"{expected}, got {describe(held_out)}: {hint}")

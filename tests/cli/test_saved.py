@@ -12,7 +12,6 @@ from minirnn.checkpoints import CheckpointError, load_checkpoint, save_checkpoin
 from minirnn.cli import evaluate, main, saved
 from minirnn.tasks import TASKS, SequenceTask, TextTask, VowelsTask
 from minirnn.training import Checkpointing, accuracy, bits_per_character, fit, measure
-from minirnn.training.batches import of_lengths
 from minirnn.training.evaluation import predicted
 from minirnn.training.saving import history_of
 
@@ -478,7 +477,7 @@ class Fixed(mr.Module):
 def test_accuracy_passes_over_padding():
     def measured(scores, y, readout):
         predictions, piece = predicted(Fixed(scores, readout), (np.zeros((3, 2, 1)), y, np.array([1, 2])), "eval")
-        return accuracy(predictions, piece.y, **of_lengths(piece))
+        return accuracy(predictions, piece.y, **piece.mask)
 
     scores = np.zeros((3, 2, 2))
     scores[..., 1] = 1  # always the class 1

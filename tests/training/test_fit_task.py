@@ -138,7 +138,7 @@ LOSSES = "mr.losses.cross_entropy for class ids or mr.losses.mse for numbers"
         (AddingTask, {}, f"{MUST_BE}batches, got the class AddingTask: build it, try AddingTask()"),
         (TextTask, {}, f"{MUST_BE}batches, got the class TextTask: build it, try TextTask()"),
         ("adding", {}, f"{MUST_BE}batches, got the name 'adding': build it, try mr.tasks.TASKS['adding']()"),
-        ("ading", {}, f"{MUST_BE}batches, got the name 'ading': build it, try mr.tasks.AddingTask()"),
+        ("ading", {}, f"{MUST_BE}batches, got 'ading' (str): try mr.tasks.AddingTask()"),
         (
             3,
             {"loss": mr.losses.mse},

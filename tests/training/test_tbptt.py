@@ -138,7 +138,7 @@ def test_what_no_window_reaches_any_more_is_let_go():
     for i in range(20):
         for piece in reader.pieces(Batch(*data(4, np.random.default_rng(i)))):
             piece.keep(piece.predict()[1])
-        assert sum(len(segment.x) for segment in reader.kept) <= 4
+        assert sum(len(segment.x) for segment in reader.saved) <= 4
     assert reader.at == 80
 
 

@@ -299,8 +299,8 @@ def test_fit_says_so_when_the_fault_does_not_come_back():
         ({"clip_norm": True}, TypeError, "fit: clip_norm must be a positive number or inf, got True"),
         ({"carry_state": 1}, TypeError, "fit: carry_state must be True or False, got 1 (int)"),
         ({"progress": "yes"}, TypeError, "fit: progress must be True or False, got 'yes' (str)"),
-        ({"callbacks": print}, TypeError, "fit: callbacks must be a list of callables, got one callable"),
-        ({"callbacks": [3]}, TypeError, "fit: callbacks must be a list of callables, got 3 (int) in it"),
+        ({"callbacks": print}, TypeError, "fit: callbacks must be a list of callables, got <built-in function print>"),
+        ({"callbacks": [3]}, TypeError, "fit: callbacks must be a list of callables, got [3] (list): try [print]"),
         (
             {"batches": [np.ones(2)]},
             TypeError,
