@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from test_own_cell import UGRNN, Named
+from recurrent_cases import UGRNN, Named
 
 import minirnn as mr
 

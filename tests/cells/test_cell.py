@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from bptt_cases import D, H, N, T, identities, make, worst
 from error_texts import raises
-from test_own_cell import Coupled, Named
+from recurrent_cases import Coupled, Named
 
 import minirnn as mr
 from minirnn.cells import GRU, LSTM, Elman, GRUResetBefore

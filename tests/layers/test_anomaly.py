@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from error_texts import raises
 from numpy.testing import assert_allclose, assert_array_equal
-from test_family import BACKENDS, flat, leaf
-from test_own_cell import UGRNN
+from recurrent_cases import BACKENDS, UGRNN, flat, leaf
 
 import minirnn as mr
 import minirnn.layers.watch as layer_module

@@ -1,7 +1,4 @@
-"""The whole family against torch, in float64 with all gradients, and against onnxruntime, in float32.
-
-``python tests/layers/test_family_peers.py`` prints the sizes of the grids and the worst errors in them.
-"""
+"""The whole family against torch, in float64 with all gradients, and against onnxruntime, in float32."""
 
 import functools
 import itertools
@@ -12,7 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from test_family import BACKENDS, SHAPES, evaluate, flat, relative_error
+from pairwise import pairwise
+from recurrent_cases import BACKENDS, SHAPES, assert_equal, evaluate, flat, relative_error
 
 import minirnn as mr
 
@@ -42,10 +40,23 @@ class Config(NamedTuple):
     mixed: bool = False
 
 
-AXES = [[True, False], [True, False], SHAPES]
-TORCH_GRID = [Config(*point) for point in itertools.product(OF_TORCH, DIRECTIONS, *AXES)]
-ONNX_GRID = [Config(*point) for point in itertools.product(MAKERS, DIRECTIONS, *AXES)]
-ONNX_GRID += [Config(kind, "bidirectional", *point, True) for kind in OTHER_WAY for point in itertools.product(*AXES)]
+AXES = {"direction": DIRECTIONS, "bias": [True, False], "ragged": [True, False], "shape": SHAPES}
+TORCH = {"kind": OF_TORCH} | AXES
+ONNX = {"kind": MAKERS} | AXES | {"mixed": [False, True]}
+
+
+def fits(point):
+    return not point.get("mixed") or (point["kind"] in OTHER_WAY and point["direction"] == "bidirectional")
+
+
+def pairs(settings):
+    return pytest.mark.parametrize("config", [Config(**p) for p in pairwise(settings, allowed=fits)], ids=spell)
+
+
+def everything(settings):
+    """All configurations of one kind."""
+    points = [dict(zip(settings, values, strict=True)) for values in itertools.product(*settings.values())]
+    return [Config(**point) for point in points if fits(point)]
 
 
 def spell(config):
@@ -161,24 +172,23 @@ def run_torch(torch, problem):
     return found
 
 
-@functools.cache
-def torch_errors(config):
-    """Return {(backend, quantity): relative error} for one configuration."""
-    import torch
-
-    problem, errors = Problem(config, np.float64), {}
+def check_against_torch(torch, config):
+    problem = Problem(config, np.float64)
     exact = run_torch(torch, problem)
     for backend in BACKENDS:
-        found = problem.run(backend)
-        assert set(found) == set(exact)
-        errors |= {(backend, name): relative_error(value, exact[name]) for name, value in found.items()}
-    return errors
+        assert_equal(problem.run(backend), exact)
 
 
-@pytest.mark.parametrize("config", TORCH_GRID, ids=spell)
+@pairs(TORCH)
 def test_it_is_torchs(config, torch):
-    errors = torch_errors(config)
-    assert max(errors.values()) <= 1e-12, max(errors.items(), key=lambda item: item[1])
+    check_against_torch(torch, config)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("kind", OF_TORCH)
+def test_it_is_torchs_everywhere(kind, torch):
+    for config in everything(TORCH | {"kind": [kind]}):
+        check_against_torch(torch, config)
 
 
 @pytest.mark.parametrize("wrong", ["gates", "bias", "lengths"])
@@ -287,22 +297,25 @@ def run_onnx(problem):
     return found | {"outputs": Y.transpose(0, 2, 1, 3).reshape(problem.T, problem.N, -1)}
 
 
-@functools.cache
-def onnx_errors(config):
-    """Return {(backend, quantity): relative error} for one configuration."""
-    problem, errors = Problem(config, np.float32), {}
+def check_against_onnx(config):
+    problem = Problem(config, np.float32)
     exact = run_onnx(problem)
     for backend in BACKENDS:
         found = problem.run(backend)
         assert found["outputs"].dtype == np.float32
-        errors |= {(backend, name): relative_error(found[name], value) for name, value in exact.items()}
-    return errors
+        assert max(relative_error(found[name], value) for name, value in exact.items()) <= 1e-5
 
 
-@pytest.mark.parametrize("config", ONNX_GRID, ids=spell)
+@pairs(ONNX)
 def test_it_is_onnxruntimes(config, onnxruntime):
-    errors = onnx_errors(config)
-    assert max(errors.values()) <= 1e-5, max(errors.items(), key=lambda item: item[1])
+    check_against_onnx(config)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("kind", MAKERS)
+def test_it_is_onnxruntimes_everywhere(kind, onnxruntime):
+    for config in everything(ONNX | {"kind": [kind]}):
+        check_against_onnx(config)
 
 
 @pytest.mark.parametrize("kind", ["lstm", "gru", "gru before"])
@@ -333,9 +346,9 @@ def said(module, library, capsys):
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize(("D", "H"), [(1, 1), (3, 5), (10, 20)])
 @pytest.mark.parametrize("kind", ["lstm", "gru", "tanh"])
-def test_the_summary_says_what_torch_counts(kind, D, H, bias, torch, capsys):
+def test_the_summary_says_what_torch_counts(kind, bias, torch, capsys):
+    D, H = 3, 5
     make = functools.partial(MAKERS[kind], bias=bias)
     peer = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "tanh": torch.nn.RNN}[kind]
 
@@ -353,57 +366,12 @@ def test_the_summary_says_what_torch_counts(kind, D, H, bias, torch, capsys):
     assert said(model, "torch", capsys) == count(num_layers=2, bidirectional=True)
 
 
-@pytest.mark.parametrize("direction", ["forward", "bidirectional"])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("kind", MAKERS)
-def test_the_summary_says_what_the_onnx_model_holds(kind, bias, direction, onnxruntime, capsys):
+def test_the_summary_says_what_the_onnx_model_holds(kind, bias, onnxruntime, capsys):
+    direction = "bidirectional" if bias else "forward"
     problem = Problem(Config(kind, direction, bias, False, "D≠H≠N≠T"), np.float32)
     layers = problem.layers("fused")
     inputs = onnx_inputs(problem)
     held = sum(inputs[name].size for name in "WRB" if inputs[name] is not None)
     assert said(mr.Bidirectional(*layers) if len(layers) > 1 else layers[0], "ONNX", capsys) == held
-
-
-# --- the sizes of the grids -------------------------------------------------------------------------------------------
-
-
-def worst(grid, errors_of):
-    """Return the number of comparisons, and the worst error by kind of layer and quantity."""
-    found, comparisons = {}, 0
-    for config in grid:
-        for (_, name), error in errors_of(config).items():
-            what = re.sub(r" \d$|^.*_layer\.", "", name)
-            found[config.kind, what] = max(error, found.get((config.kind, what), 0.0))
-            comparisons += 1
-    return comparisons, found
-
-
-def report(name, grid, comparisons, found):
-    whats = list(dict.fromkeys(what for _, what in found))
-    print(f"\n{name}: {len(grid)} configurations × {len(BACKENDS)} backends, {comparisons} comparisons; worst errors")
-    print(f"{'':12}" + "".join(f"{what:>10}" for what in whats))
-    for kind in dict.fromkeys(kind for kind, _ in found):
-        cells = [f"{found[kind, what]:10.1e}" if (kind, what) in found else f"{'':10}" for what in whats]
-        print(f"{kind:12}" + "".join(cells))
-
-
-def test_the_size_of_the_grid_with_torch(torch):
-    """To see it: ``pytest -s -m peer -k size`` or ``python tests/layers/test_family_peers.py``."""
-    comparisons, found = worst(TORCH_GRID, torch_errors)
-    report("torch, float64", TORCH_GRID, comparisons, found)
-    assert len(TORCH_GRID) == 4 * 3 * 2 * 2 * 5
-    assert {what for _, what in found} == {"outputs", "x", "final", "initial", "W_xh", "W_hh", "b_h", "b_hn"}
-    assert 0 < max(found.values()) <= 1e-12
-
-
-def test_the_size_of_the_grid_with_onnxruntime(onnxruntime):
-    comparisons, found = worst(ONNX_GRID, onnx_errors)
-    report("onnxruntime, float32", ONNX_GRID, comparisons, found)
-    assert len(ONNX_GRID) == 6 * 3 * 2 * 2 * 5 + 3 * 2 * 2 * 5
-    assert {what for _, what in found} == {"outputs", "final"}
-    assert 0 < max(found.values()) <= 1e-5
-
-
-if __name__ == "__main__":
-    report("torch, float64", TORCH_GRID, *worst(TORCH_GRID, torch_errors))
-    report("onnxruntime, float32", ONNX_GRID, *worst(ONNX_GRID, onnx_errors))

@@ -5,70 +5,9 @@ import functools
 import numpy as np
 import pytest
 from error_texts import raises
-from test_family import BACKENDS, Config, Problem, assert_equal, curved, flat, hessian_vector, relative_error
+from recurrent_cases import LENGTHS, SEQUENCES, UGRNN, Coupled, Problem, assert_equal
 
 import minirnn as mr
-from minirnn.layers import RecurrentLayer
-
-
-def sigmoid(z):
-    return 0.5 + 0.5 * np.tanh(0.5 * z)
-
-
-class UGRNN(mr.Cell):
-    """Collins, Sohl-Dickstein & Sussillo 2016 (arXiv:1611.09913): one gate between the old state and the new."""
-
-    blocks = 2
-
-    def step(self, z, h):
-        H = h.shape[1]
-        u, n = sigmoid(z[:, :H]), np.tanh(z[:, H:])
-        return (u * h + (1 - u) * n,), (u, n, h)
-
-    def step_backward(self, d_state, kept):
-        (d,), (u, n, h) = d_state, kept
-        return np.concatenate([d * (h - n) * u * (1 - u), d * (1 - u) * (1 - n * n)], axis=1), (d * u,)
-
-    def equation(self, z, h):
-        H = h.shape[1]
-        u, n = mr.sigmoid(z[:, :H]), mr.tanh(z[:, H:])
-        return (u * h + (1.0 - u) * n,)
-
-
-class Coupled(mr.Cell):
-    """An LSTM whose input gate is 1 − f (Greff et al. 2015, arXiv:1503.04069): blocks f, g, o, and a second state."""
-
-    blocks, states = 3, 2
-
-    def step(self, z, h, c):
-        H = h.shape[1]
-        f, g, o = sigmoid(z[:, :H]), np.tanh(z[:, H : 2 * H]), sigmoid(z[:, 2 * H :])
-        after = f * c + (1 - f) * g
-        return (o * np.tanh(after), after), (f, g, o, c, np.tanh(after))
-
-    def step_backward(self, d_state, kept):
-        (d_h, d_c), (f, g, o, c, shown) = d_state, kept
-        d_c = d_c + d_h * o * (1 - shown**2)
-        dz = [d_c * (c - g) * f * (1 - f), d_c * (1 - f) * (1 - g * g), d_h * shown * o * (1 - o)]
-        return np.concatenate(dz, axis=1), (np.zeros_like(d_h), d_c * f)
-
-    def equation(self, z, h, c):
-        H = h.shape[1]
-        f, g, o = mr.sigmoid(z[:, :H]), mr.tanh(z[:, H : 2 * H]), mr.sigmoid(z[:, 2 * H :])
-        c = f * c + (1.0 - f) * g
-        return o * mr.tanh(c), c
-
-
-class Named(mr.Cell):
-    """`Coupled` as its equation alone, with names."""
-
-    gates = {"forget": "sigmoid", "g": "tanh", "out": "sigmoid"}  # noqa: RUF012
-    state_names = ("h", "c")
-
-    def equation(self, z, h, c):
-        f, g, o = self.activated(z)
-        c = f * c + (1.0 - f) * g
-        return o * mr.tanh(c), c
 
 
 class Leaky(mr.Cell):
@@ -87,75 +26,23 @@ class StepOnly(mr.Cell):
     def step(self, z, h):
         return (np.tanh(z),), np.tanh(z)
 
-    def step_backward(self, d_state, kept):
-        return d_state[0] * (1 - kept**2), (np.zeros_like(kept),)
-
-
-MAKERS = {cell.__name__: functools.partial(mr.RecurrentLayer, cell=cell()) for cell in (UGRNN, Coupled)}
-LENGTHS, RESET = [2, 5, 4], np.arange(15).reshape(5, 3) % 4 == 3
-SETTINGS = [{}, {"lengths": LENGTHS}, {"reset": RESET}, {"lengths": LENGTHS, "reset": RESET}]
-TURNS = [(False, False), (True, False), (False, True)]
-shapes = pytest.mark.parametrize("shape", ["T=1", "N=1", "D≠H≠N≠T"])
-turns = pytest.mark.parametrize(("reverse", "batch_first"), TURNS, ids=["forward", "reverse", "batch_first"])
-makers = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
-
-
-def problem_of(make, **config):
-    return Problem(Config(make.keywords["cell"].__class__.__name__, **config), make=make)
+    def step_backward(self, d_state, saved):
+        return d_state[0] * (1 - saved**2), (np.zeros_like(saved),)
 
 
 # --- the pair and the equation ----------------------------------------------------------------------------------------
 
 
-@shapes
-@turns
-@pytest.mark.parametrize("bias", [True, False])
-@makers
-def test_fused_is_graph(make, bias, reverse, batch_first, shape):
-    problem = problem_of(make, bias=bias, reverse=reverse, batch_first=batch_first, shape=shape)
-    fused, graph = (problem.layer(backend) for backend in BACKENDS)
-    for settings in SETTINGS if shape == "D≠H≠N≠T" else SETTINGS[:1]:
-        exact = problem.run(graph, **settings)
-        assert_equal(problem.run(fused, **settings), exact)
-        assert_equal(problem.run(problem.layer("fused", remat=2), **settings), exact)
-
-
-@pytest.mark.parametrize("settings", [SETTINGS[0], SETTINGS[3]], ids=["full", "ragged"])
-@pytest.mark.parametrize("reverse", [False, True])
-@makers
-def test_every_gradient_of_the_pair_by_central_differences(make, reverse, settings):
-    problem = problem_of(make, reverse=reverse)
-    inputs, names, f = problem.inputs(problem.layer("fused"))
-    assert mr.gradcheck(lambda *_: f(**settings), inputs, names=names)
-
-
 def test_a_wrong_pair_is_caught():
     class Wrong(UGRNN):
-        def step_backward(self, d_state, kept):
-            dz, (d,) = super().step_backward(d_state, kept)
+        def step_backward(self, d_state, saved):
+            dz, (d,) = super().step_backward(d_state, saved)
             return dz, (d * 1.001,)
 
-    problem = problem_of(functools.partial(mr.RecurrentLayer, cell=Wrong()))
-    inputs, names, f = problem.inputs(problem.layer("fused"))
+    problem = Problem(functools.partial(mr.RecurrentLayer, cell=Wrong()))
+    inputs, names, f = problem.inputs(problem.layer())
     with pytest.raises(mr.GradcheckError, match="is wrong at"):
         mr.gradcheck(f, inputs, names=names)
-
-
-@pytest.mark.parametrize("settings", [SETTINGS[0], SETTINGS[1]], ids=["full", "ragged"])
-@makers
-def test_second_order_goes_through_the_equation(make, settings):
-    problem, found = problem_of(make), []
-    for backend in BACKENDS:
-        layer = problem.layer(backend)
-        inputs, names, f = problem.inputs(layer)
-        directions = [np.cos(t.data) for t in inputs]
-        found.append(hessian_vector(problem, layer, inputs, functools.partial(f, **settings), directions))
-    for name, a, b in zip(names, *found, strict=True):
-        assert relative_error(a, b) <= 1e-12, name
-    small = problem_of(make, shape=(3, 1, 2, 2))
-    layer = small.layer("fused")
-    inputs, names, f = small.inputs(layer)
-    assert mr.gradcheck(lambda *_: mr.grad(curved(small, layer, f()), inputs, create_graph=True), inputs, names=names)
 
 
 def test_elmans_cell_and_an_lstm_written_as_cells_of_ones_own():
@@ -172,56 +59,12 @@ def test_elmans_cell_and_an_lstm_written_as_cells_of_ones_own():
 
     for cell, plain in ((LSTM(), mr.LSTMLayer), (StepOnly(), mr.RecurrentLayer)):
         backend = "graph" if isinstance(cell, LSTM) else "fused"
-        problem = problem_of(functools.partial(mr.RecurrentLayer, cell=cell, backend=backend))
-        own, known = problem.layer(backend), plain(2, 4, dtype=np.float64, rng=0)
+        problem = Problem(functools.partial(mr.RecurrentLayer, cell=cell), backend=backend)
+        known = plain(problem.D, problem.H, dtype=np.float64, rng=0)
         for p in known.parameters():
             p.data = problem.parameters[p.name].copy()
-        for settings in SETTINGS:
-            assert_equal(problem.run(own, **settings), problem.run(known, **settings))
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-@makers
-def test_steps_are_the_layer(make, backend):
-    problem = problem_of(make)
-    layer = problem.layer(backend)
-    x, _, state = problem.leaves(layer)
-    outputs, final_state = layer(x, state)
-    for t in range(5):
-        state = layer.step(x[t], state)
-        np.testing.assert_allclose(layer.last_output(state).numpy(), outputs.numpy()[t], rtol=0, atol=1e-14)
-    for a, b in zip(flat(state), flat(final_state), strict=True):
-        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=0, atol=1e-14)
-    assert type(final_state) is (tuple if make is MAKERS["Coupled"] else mr.Tensor)
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-@makers
-def test_the_settings_of_the_layer_work_with_it(make, backend):
-    """A learned state, dropout, clip and float32, as with any other cell."""
-    rng = np.random.default_rng(0)
-    layer = make(2, 4, backend=backend, learn_initial_state=True, recurrent_dropout=0.5, message_clip=0.1, rng=rng)
-    cell = layer.cell
-    expected = {"W_xh": (2, 4 * cell.blocks), "W_hh": (4, 4 * cell.blocks), "b_h": (4 * cell.blocks,), "h_0": (4,)}
-    assert {p.name: p.shape for p in layer.parameters()} == expected | ({"s1_0": (4,)} if cell.states == 2 else {})
-    outputs, _ = layer(np.ones((5, 3, 2)), lengths=LENGTHS, reset=RESET)
-    assert outputs.dtype == np.float32
-    outputs.sum().backward()
-    assert {p.grad.dtype for p in layer.parameters()} == {np.dtype(np.float32)}
-    assert all(p.grad.any() for p in layer.parameters())
-
-
-@makers
-def test_fused_is_graph_with_dropout_and_clip(make):
-    problem, found = problem_of(make), []
-    for backend in BACKENDS:
-        layer = problem.layer(backend, recurrent_dropout=0.5, message_clip=0.5, input_initializer="zeros",
-                              recurrent_initializer="zeros", rng=3)  # fmt: skip
-        for p in layer.parameters():
-            p.data = problem.parameters[p.name].copy()
-        found.append([problem.run(layer, **settings) for settings in SETTINGS])
-    for fused, graph in zip(*found, strict=True):
-        assert_equal(fused, graph)
+        for call in SEQUENCES.values():
+            assert_equal(problem.run(backend, **call), problem.run(known, **call))
 
 
 def test_a_cell_with_the_equation_alone_needs_the_graph_backend():
@@ -303,44 +146,45 @@ class Vandal(UGRNN):
 
     def step(self, z, h):
         (new,), (u, n, h) = super().step(z, h)
-        kept = u, n, h.copy()
+        saved = u, n, h.copy()
         self._ruin((z, h), [new])
-        return (new,), kept
+        return (new,), saved
 
-    def step_backward(self, d_state, kept):
-        dz, (d,) = super().step_backward(d_state, kept)
+    def step_backward(self, d_state, saved):
+        dz, (d,) = super().step_backward(d_state, saved)
         self._ruin(d_state, [dz, d])
         return dz, (d,)
 
 
-@pytest.mark.parametrize(("shape", "settings"), [("N=1", {}), *(("D≠H≠N≠T", settings) for settings in SETTINGS)])
+@pytest.mark.parametrize("sequences", SEQUENCES)
 @pytest.mark.parametrize("remat", [False, 2])
-def test_a_cell_gets_arrays_of_its_own(remat, shape, settings):
-    vandal = problem_of(functools.partial(mr.RecurrentLayer, cell=Vandal()), shape=shape)
-    found = vandal.run(vandal.layer("fused", remat=remat), **settings)
-    tame = vandal.run(vandal.layer("fused", cell=UGRNN(), remat=remat), **settings)
-    assert_equal(found, tame, 0)
+def test_a_cell_gets_arrays_of_its_own(remat, sequences):
+    for shape in ("N=1", "D≠H≠N≠T") if sequences == "full" else ("D≠H≠N≠T",):
+        vandal = Problem(functools.partial(mr.RecurrentLayer, cell=Vandal()), shape, remat=remat)
+        tame = vandal.layer(cell=UGRNN())
+        call = SEQUENCES[sequences]
+        assert_equal(vandal.run(**call), vandal.run(tame, **call), 0)
 
 
 @pytest.mark.parametrize("N", [1, 3])
 def test_what_a_cell_gets_it_may_keep(N):
     """Scratch that the next step writes into would be no use to a cell that looks back on what it has seen."""
-    kept = []
+    saved = []
 
     class Keeps(Coupled):
         def step(self, z, h, c):
-            kept.extend((a, a.copy()) for a in (z, h, c))
+            saved.extend((a, a.copy()) for a in (z, h, c))
             return super().step(z, h, c)
 
         def step_backward(self, d_state, own):
-            kept.extend((a, a.copy()) for a in d_state)
+            saved.extend((a, a.copy()) for a in d_state)
             return super().step_backward(d_state, own)
 
     layer = mr.RecurrentLayer(2, 4, cell=Keeps(), rng=0)
     outputs, _ = layer(np.random.default_rng(0).standard_normal((5, N, 2)), lengths=[5, 3, 4][:N])
     outputs.sum().backward()
-    assert len(kept) >= 5 * (3 + 2)
-    for a, then in kept:
+    assert len(saved) >= 5 * (3 + 2)
+    for a, then in saved:
         np.testing.assert_array_equal(a, then)
 
 
@@ -355,10 +199,10 @@ def test_what_a_cell_gets(dtype, N):
             seen.append((z.copy(), h.copy()))
             return super().step(z, h)
 
-        def step_backward(self, d_state, kept):
+        def step_backward(self, d_state, saved):
             assert isinstance(d_state, tuple)
             assert [(d.shape, d.dtype) for d in d_state] == [((N, 4), dtype)]
-            return super().step_backward(d_state, kept)
+            return super().step_backward(d_state, saved)
 
     layer = mr.RecurrentLayer(2, 4, cell=Looks(), dtype=dtype, rng=0)
     rng = np.random.default_rng(0)
@@ -403,89 +247,64 @@ def returning(step=None, step_backward=None):
     if step is not None:
         Mine.step = lambda self, z, h: step(z)
     if step_backward is not None:
-        Mine.step_backward = lambda self, d_state, kept: step_backward(d_state[0])
+        Mine.step_backward = lambda self, d_state, saved: step_backward(d_state[0])
     return mr.RecurrentLayer(2, 4, cell=Mine(), rng=0)
 
 
 COMMA = "try a comma, as in (h,)"
 ENTRIES = "a cell works entry by entry"
-NEW = "Mine.step: new state must"
-DZ = "Mine.step_backward: dz must"
-D_STATE = "Mine.step_backward: d_state must"
+NEW = "Mine.step: new state must be a tuple of 1 array, got"
+NEW_SHAPE = "Mine.step: new state must have shape ({N}, 4) and dtype float32, got"
+PAIR = "Mine.step must return (new state, saved), got"
+DZ = "Mine.step_backward: dz must have shape ({N}, 4) and dtype float32, got"
+D_STATE = "Mine.step_backward: d_state must be a tuple of 1 array, got"
+D_SHAPE = "Mine.step_backward: d_state must have shape ({N}, 4) and dtype float32, got"
 
 
-@pytest.mark.parametrize("N", [1, 3])
 @pytest.mark.parametrize(
     ("step", "kind", "message"),
     [
-        (np.tanh, TypeError, "Mine.step must return (new state, saved), got ndarray: try return (h,), (z, h)"),
-        (lambda z: None, TypeError, "Mine.step must return (new state, saved), got NoneType: try return (h,), (z, h)"),
-        (lambda z: (z,), TypeError, "Mine.step must return (new state, saved), got tuple: try return (h,), (z, h)"),
-        (lambda z: (z, z), TypeError, f"{NEW} be a tuple of 1 array, got ndarray: {COMMA}"),
-        (lambda z: ((z, z), z), TypeError, f"{NEW} be a tuple of 1 array, got 2 of them: {COMMA}"),
-        (lambda z: ((), z), TypeError, f"{NEW} be a tuple of 1 array, got 0 of them: {COMMA}"),
-        (
-            lambda z: ((z[:, :2],), z),
-            ValueError,
-            f"{NEW} have shape ({{N}}, 4) and dtype float32, got ({{N}}, 2) float32: {ENTRIES}",
-        ),
-        (
-            lambda z: ((z.sum(axis=1),), z),
-            ValueError,
-            f"{NEW} have shape ({{N}}, 4) and dtype float32, got ({{N}},) float32: {ENTRIES}",
-        ),
-        (
-            lambda z: ((z.astype(float),), z),
-            ValueError,
-            f"{NEW} have shape ({{N}}, 4) and dtype float32, got ({{N}}, 4) float64: {ENTRIES}",
-        ),
-        (lambda z: ((1.0,), z), ValueError, f"{NEW} have shape ({{N}}, 4) and dtype float32, got float: {ENTRIES}"),
-        (lambda z: ((None,), z), ValueError, f"{NEW} have shape ({{N}}, 4) and dtype float32, got NoneType: {ENTRIES}"),
+        (np.tanh, TypeError, f"{PAIR} ndarray: try return (h,), (z, h)"),
+        (lambda z: None, TypeError, f"{PAIR} NoneType: try return (h,), (z, h)"),
+        (lambda z: (z,), TypeError, f"{PAIR} tuple: try return (h,), (z, h)"),
+        (lambda z: (z, z), TypeError, f"{NEW} ndarray: {COMMA}"),
+        (lambda z: ((z, z), z), TypeError, f"{NEW} 2 of them: {COMMA}"),
+        (lambda z: ((), z), TypeError, f"{NEW} 0 of them: {COMMA}"),
+        (lambda z: ((z[:, :2],), z), ValueError, f"{NEW_SHAPE} ({{N}}, 2) float32: {ENTRIES}"),
+        (lambda z: ((z.sum(axis=1),), z), ValueError, f"{NEW_SHAPE} ({{N}},) float32: {ENTRIES}"),
+        (lambda z: ((z.astype(float),), z), ValueError, f"{NEW_SHAPE} ({{N}}, 4) float64: {ENTRIES}"),
+        (lambda z: ((1.0,), z), ValueError, f"{NEW_SHAPE} float: {ENTRIES}"),
+        (lambda z: ((None,), z), ValueError, f"{NEW_SHAPE} NoneType: {ENTRIES}"),
     ],
 )
-def test_what_step_must_return(step, kind, message, N):
+def test_what_step_must_return(step, kind, message):
     layer = returning(step=step)
-    with raises(kind, message.format(N=N)):
-        layer(np.ones((5, N, 2)))
+    for N in (1, 3):
+        with raises(kind, message.format(N=N)):
+            layer(np.ones((5, N, 2)))
     layer.cell.__class__.step = StepOnly.step  # nothing is left over of the call that failed
-    expected = mr.RecurrentLayer(2, 4, rng=0)(np.ones((5, N, 2))).outputs.numpy()
-    np.testing.assert_allclose(layer(np.ones((5, N, 2))).outputs.numpy(), expected, rtol=1e-6)
+    expected = mr.RecurrentLayer(2, 4, rng=0)(np.ones((5, 3, 2))).outputs.numpy()
+    np.testing.assert_allclose(layer(np.ones((5, 3, 2))).outputs.numpy(), expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("N", [1, 3])
 @pytest.mark.parametrize(
     ("step_backward", "kind", "message"),
     [
-        (
-            lambda d: d,
-            TypeError,
-            "Mine.step_backward must return (dz, d_state), got ndarray: try return dz, (d_h,)",
-        ),
-        (lambda d: (d, d), TypeError, f"{D_STATE} be a tuple of 1 array, got ndarray: {COMMA}"),
-        (lambda d: (d, (d, d)), TypeError, f"{D_STATE} be a tuple of 1 array, got 2 of them: {COMMA}"),
-        (
-            lambda d: (d[:, :3], (d,)),
-            ValueError,
-            f"{DZ} have shape ({{N}}, 4) and dtype float32, got ({{N}}, 3) float32: {ENTRIES}",
-        ),
-        (
-            lambda d: (d.astype(float), (d,)),
-            ValueError,
-            f"{DZ} have shape ({{N}}, 4) and dtype float32, got ({{N}}, 4) float64: {ENTRIES}",
-        ),
-        (
-            lambda d: (d, (d.T,)),
-            ValueError,
-            f"{D_STATE} have shape ({{N}}, 4) and dtype float32, got (4, {{N}}) float32: {ENTRIES}",
-        ),
-        (lambda d: (d, (0,)), ValueError, f"{D_STATE} have shape ({{N}}, 4) and dtype float32, got int: {ENTRIES}"),
+        (lambda d: d, TypeError, "Mine.step_backward must return (dz, d_state), got ndarray: try return dz, (d_h,)"),
+        (lambda d: (d, d), TypeError, f"{D_STATE} ndarray: {COMMA}"),
+        (lambda d: (d, (d, d)), TypeError, f"{D_STATE} 2 of them: {COMMA}"),
+        (lambda d: (d[:, :3], (d,)), ValueError, f"{DZ} ({{N}}, 3) float32: {ENTRIES}"),
+        (lambda d: (d.astype(float), (d,)), ValueError, f"{DZ} ({{N}}, 4) float64: {ENTRIES}"),
+        (lambda d: (d, (d.T,)), ValueError, f"{D_SHAPE} (4, {{N}}) float32: {ENTRIES}"),
+        (lambda d: (d, (0,)), ValueError, f"{D_SHAPE} int: {ENTRIES}"),
     ],
 )
-def test_what_step_backward_must_return(step_backward, kind, message, N):
+def test_what_step_backward_must_return(step_backward, kind, message):
     layer = returning(step_backward=step_backward)
-    loss = layer(np.ones((5, N, 2))).outputs.sum()
-    with raises(kind, message.format(N=N)):
-        loss.backward()
+    for N in (1, 3):
+        loss = layer(np.ones((5, N, 2))).outputs.sum()
+        with raises(kind, message.format(N=N)):
+            loss.backward()
     assert all(p.grad is None for p in layer.parameters())
 
 
@@ -622,13 +441,6 @@ def test_two_layers_may_share_a_cell():
         mr.RecurrentLayer(2, 4, cell=cell, dtype=np.float64, rng=0),
         mr.RecurrentLayer(2, 6, cell=cell, reverse=True, dtype=np.float64, rng=1),
     )
-    assert isinstance(both.forward_layer, RecurrentLayer)
+    assert isinstance(both.forward_layer, mr.RecurrentLayer)
     x = mr.Tensor(np.random.default_rng(0).standard_normal((5, 3, 2)), requires_grad=True)
     assert mr.gradcheck(lambda *_: both(x, lengths=LENGTHS), [x, *both.parameters()])
-
-
-def test_state_dict_goes_there_and_back():
-    one, two = (mr.RecurrentLayer(2, 4, cell=UGRNN(), rng=seed) for seed in (0, 1))
-    two.load_state_dict(one.state_dict())
-    x = np.ones((5, 3, 2))
-    np.testing.assert_array_equal(one(x).outputs.numpy(), two(x).outputs.numpy())

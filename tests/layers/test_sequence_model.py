@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 from error_texts import raises
+from recurrent_cases import BACKENDS, flat
 
 import minirnn as mr
+from minirnn import textbook
 from minirnn.layers import GRULayer, LSTMLayer, RecurrentLayer
 from minirnn.layers.composites import Bidirectional, Stacked
 from minirnn.layers.plain import Dropout
@@ -46,10 +48,6 @@ def inputs(batch_first=False):
     return turned(np.random.default_rng(0).standard_normal((T, N, D)), batch_first)
 
 
-def flat(state):
-    return [t for part in state for t in flat(part)] if isinstance(state, tuple) else [state]
-
-
 @every_kind
 @layouts
 def test_the_head_reads_every_output(make, batch_first):
@@ -84,7 +82,10 @@ def test_or_in_each_row_and_direction_the_last_that_was_processed(make, lengths,
 @every_kind
 @pytest.mark.parametrize("readout", ["all", "last"])
 def test_every_gradient_with_lengths_by_central_differences(make, readout):
-    """A loss that is masked does not see the padding; the readout of the last step has none."""
+    """A loss that is masked does not see the padding; the readout of the last step has none.
+
+    The gradients of a layer's own parameters are checked where the layer is; here what goes through it.
+    """
     model = model_of(make, readout)
     x = mr.Tensor(inputs(), requires_grad=True)
     ids = np.random.default_rng(1).integers(0, P, (T, N) if readout == "all" else N)
@@ -93,7 +94,7 @@ def test_every_gradient_with_lengths_by_central_differences(make, readout):
     def loss(*_):
         return mr.losses.cross_entropy(model(x, None, LENGTHS).predictions, ids, **masked)
 
-    assert mr.gradcheck(loss, [x, *model.parameters()])
+    assert mr.gradcheck(loss, [x, *model.head.parameters()])
     loss().backward()
     reached = x.grad.any(axis=2)
     np.testing.assert_array_equal(reached, np.arange(T)[:, None] < LENGTHS)
@@ -160,31 +161,44 @@ def test_text_cannot_be_sampled_both_ways():
         mr.training.sample(model, task, 12, rng=0)
 
 
+PRECISE = "make both with dtype=numpy.float64"
+REFUSED = [
+    ((mr.Linear(3, 5), mr.Linear(5, 2)), TypeError, "recurrent must be a recurrent layer, got Linear"),
+    ((RecurrentLayer(3, 5), np.tanh), TypeError, "head must be a Module such as Linear, got ufunc"),
+    (
+        (RecurrentLayer(3, 5), mr.Linear(4, 2)),
+        ValueError,
+        "head takes 4 features and recurrent gives H=5: try Linear(5, …)",
+    ),
+    ((both_ways(), mr.Linear(6, P)), ValueError, "head takes 6 features and recurrent gives H=13: try Linear(13, …)"),
+    ((tower(), mr.Linear(6, P)), ValueError, "head takes 6 features and recurrent gives H=7: try Linear(7, …)"),
+    ((tower(), mr.Linear(7, P), "first"), ValueError, "readout must be one of 'all', 'last', got 'first'"),
+    ((tower(dtype=np.float64), mr.Linear(7, P)), ValueError, f"recurrent is float64 and head float32: {PRECISE}"),
+    (
+        (both_ways(), tower()),
+        TypeError,
+        "head must not carry a state, got Stacked: its state would be lost; call the two layers one after the other in "
+        "a Module of your own",
+    ),
+]
+
+
+@pytest.mark.parametrize(("arguments", "kind", "message"), REFUSED)
+def test_what_a_model_refuses(arguments, kind, message):
+    with raises(kind, f"SequenceModel: {message}"):
+        mr.SequenceModel(*arguments)
+
+
 @pytest.mark.parametrize(
-    ("make", "size", "message"),
+    ("embedding", "kind", "message"),
     [
-        (both_ways, 6, "SequenceModel: head takes 6 features and recurrent gives H=13: try Linear(13, …)"),
-        (tower, 6, "SequenceModel: head takes 6 features and recurrent gives H=7: try Linear(7, …)"),
+        (np.ones((6, 3)), TypeError, "must be a Module such as Embedding, or None, got ndarray"),
+        (mr.Embedding(9, 5), ValueError, f"gives 5 features and recurrent takes D={D}: try Embedding(…, {D})"),
     ],
 )
-def test_a_head_of_another_size_is_refused(make, size, message):
-    with raises(ValueError, message):
-        mr.SequenceModel(make(), mr.Linear(size, P))
-
-
-def test_an_embedding_or_a_head_that_does_not_fit_a_composite():
-    with raises(
-        ValueError, f"SequenceModel: embedding gives 5 features and recurrent takes D={D}: try Embedding(…, {D})"
-    ):
-        mr.SequenceModel(tower(), mr.Linear(7, P), embedding=mr.Embedding(9, 5))
-    with raises(ValueError, "SequenceModel: recurrent is float64 and head float32: make both with dtype=numpy.float64"):
-        mr.SequenceModel(tower(dtype=np.float64), mr.Linear(7, P))
-    with raises(
-        TypeError,
-        "SequenceModel: head must not carry a state, got Stacked: its state would be lost; call the two layers one "
-        "after the other in a Module of your own",
-    ):
-        mr.SequenceModel(both_ways(), tower())
+def test_what_is_no_embedding_for_it(embedding, kind, message):
+    with raises(kind, f"SequenceModel: embedding {message}"):
+        mr.SequenceModel(tower(), mr.Linear(7, P), embedding=embedding)
 
 
 @pytest.mark.parametrize("make", [both_ways, tower])
@@ -216,3 +230,95 @@ def test_any_ids_may_stand_in_the_padding(batch_first):
         np.testing.assert_array_equal(one, two)
     with pytest.raises(IndexError, match="must be integers 0 … 4, got -7"):
         model(garbage.T if batch_first else garbage)
+
+
+# --- the exam of note 000 --------------------------------------------------------------------------------------------
+
+EXAM = """\
+name            shape (row convention)  shape (column convention)  formula        count
+--------------  ----------------------  -------------------------  -------------  -----
+recurrent.W_xh  (10, 20)                (20, 10)                   n·m = 20·10      200
+recurrent.W_hh  (20, 20)                (20, 20)                   n·n = 20·20      400
+head.weight     (20, 5)                 (5, 20)                    in·out = 20·5    100
+--------------  ----------------------  -------------------------  -------------  -----
+total                                                                               700
+recurrent, with m = 10, n = 20; in other libraries:
+  torch nn.RNN: 600, the same: bias=False.
+  Keras SimpleRNN: 600, the same: use_bias=False.
+  ONNX RNN: 600, the same: its input B is optional and left out.
+The count does not depend on the length T of the sequence: every step uses the same arrays.
+The count does not depend on the activation φ: sigmoid, tanh and ReLU have no parameters.
+"""
+
+
+def exam(**options):
+    """The network of note 000's exam."""
+    recurrent = mr.RecurrentLayer(10, 20, bias=False, rng=0, **options)
+    return mr.SequenceModel(recurrent, mr.Linear(20, 5, bias=False, rng=1, dtype=recurrent.dtype))
+
+
+def test_the_exam_of_note_000(capsys):
+    model = exam(activation="relu")
+    assert [p.shape for p in model.parameters()] == [(10, 20), (20, 20), (20, 5)]
+    assert [p.shape[::-1] for p in model.parameters()] == [(20, 10), (20, 20), (5, 20)]  # the exam's three answers
+    assert model.count_params() == sum(p.data.size for p in model.parameters()) == 700
+    model.summary()
+    assert capsys.readouterr().out == EXAM
+
+
+def test_the_exams_network_trains_and_alike_in_both_backends():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((6, 8, 10))
+    targets = np.tanh(np.cumsum(x[..., :5], axis=0))  # to be remembered, step by step
+    curves = {}
+    for backend in BACKENDS:
+        model = exam(backend=backend, dtype=np.float64)
+        optimizer = mr.optim.Adam(model.parameters(), lr=0.01)
+        curve = []
+        for _ in range(60):
+            optimizer.zero_grad()
+            loss = mr.losses.mse(model(x).predictions, targets)
+            loss.backward()
+            optimizer.step()
+            curve.append(loss.item())
+        curves[backend] = curve
+        assert curve[-1] < 0.1 * curve[0]
+    np.testing.assert_allclose(curves["fused"], curves["graph"], rtol=1e-9)
+
+
+def test_a_model_takes_and_returns_a_state():
+    model = exam(dtype=np.float64)
+    x = np.random.default_rng(0).standard_normal((6, 2, 10))
+    whole, final_state = model(x)
+    first, state = model(x[:4])
+    second, state = model(x[4:], initial_state=state)
+    np.testing.assert_allclose(np.concatenate([first.numpy(), second.numpy()]), whole.numpy(), rtol=0, atol=1e-14)
+    np.testing.assert_allclose(state.numpy(), final_state.numpy(), rtol=0, atol=1e-14)
+    assert isinstance(model(x), mr.SequenceOutput)
+    assert isinstance(model.recurrent(x), mr.RecurrentOutput)
+
+
+def test_the_head_is_the_textbooks():
+    model = exam(dtype=np.float64)
+    x = np.random.default_rng(0).standard_normal((6, 2, 10))
+    outputs, _ = model.recurrent(x)
+    expected = textbook.head(outputs.numpy(), model.head.weight.data, np.zeros(5))
+    np.testing.assert_allclose(model(x).predictions.numpy(), expected, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_an_embedding_is_a_product_with_one_hot_vectors(batch_first):
+    rng = np.random.default_rng(0)
+    layer = mr.RecurrentLayer(3, 5, batch_first=batch_first, dtype=np.float64, rng=rng)
+    embedding = mr.Embedding(6, 3, dtype=np.float64, rng=rng)
+    model = mr.SequenceModel(layer, mr.Linear(5, 6, dtype=np.float64, rng=rng), embedding=embedding)
+    assert next(model.named_parameters())[0] == "embedding.weight"
+    assert model.count_params() == 18 + 45 + 36
+    ids = rng.integers(0, 6, (4, 2))
+    found = []
+    for one in (lambda: model(ids).predictions, lambda: model.head(layer(np.eye(6)[ids] @ embedding.weight).outputs)):
+        model.zero_grad()
+        (one() ** 2).sum().backward()
+        found.append([p.grad for p in model.parameters()])
+    for name, a, b in zip(model.state_dict(), *found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-13, err_msg=name)

@@ -45,7 +45,7 @@ def test_what_is_not_given_has_its_default_and_all_is_checked():
         if name not in ("reverse", "rng"):
             assert getattr(settings, name) == setting.check(setting.default, name), name
     assert settings.reverse is True
-    with raises(ValueError, "Layer: message_clip must be a norm > 0 or None, got -1.0: try 1.0"):
+    with raises(ValueError, "Layer: message_clip must be a positive number, got -1.0: try 1.0"):
         filled({"message_clip": -1.0}, "Layer")
 
 
