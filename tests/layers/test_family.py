@@ -223,7 +223,10 @@ def gates_exchanged(original, *arguments):
 @pytest.mark.parametrize(
     ("kind", "wrong"),
     [
-        *(("tanh", f) for f in (drop_the_last_final, drop_outputs, a_state_too_late, truncated, scale_state(0), scale("x"))),
+        *(
+            ("tanh", f)
+            for f in (drop_the_last_final, drop_outputs, a_state_too_late, truncated, scale_state(0), scale("x"))
+        ),
         *(("lstm", f) for f in (drop_outputs, drop_the_last_final, gates_exchanged, scale_state(0), scale_state(1))),
         *(("gru", scale(name)) for name in ("x", "W_xh", "W_hh", "b_h", "b_hn")),
     ],
