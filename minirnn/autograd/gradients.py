@@ -10,7 +10,7 @@ import numpy as np
 
 from minirnn.arguments import Array, as_array
 from minirnn.autograd import ops, shapes, tape
-from minirnn.autograd.modes import MODE, RECORD, anomaly, check_finite
+from minirnn.autograd.modes import RECORD, anomaly, check_finite, switched
 from minirnn.autograd.op import OUTPUT
 from minirnn.autograd.record import KernelNode, OutputNode, apply, edges_with, receiver_of, unary, wrap
 from minirnn.autograd.tape import Node
@@ -106,11 +106,8 @@ def grad(
     nodes = [t for t in targets if isinstance(t, Node)]
     if create_graph:
         start = gradient.astype(output.dtype) if isinstance(gradient, Tensor) else wrap(seed)
-        token = MODE.set(MODE.get() | RECORD)  # what is asked for is recorded, within no_grad too
-        try:
+        with switched(on=RECORD):  # what is asked for is recorded, within no_grad too
             totals = _run_recorded(root, start, only=only, capture=nodes)
-        finally:
-            MODE.reset(token)
     else:
         totals = tape.run(
             root, seed, retain_graph=retain_graph, only=only, capture=nodes, check=_check if anomaly() else None

@@ -4,9 +4,9 @@ They live in a context variable, so each thread, and each asyncio task, has its 
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import ContextDecorator, contextmanager
+from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -22,32 +22,20 @@ OBSERVER: ContextVar[Any] = ContextVar("minirnn_observer", default=None)
 WITHIN: ContextVar[tuple[str, ...]] = ContextVar("minirnn_within", default=())
 """Where in composites the layer stands that runs now, from the outermost in; kept within `detect_anomaly` only."""
 
-_OUTER: ContextVar[tuple[tuple[int, Any], ...]] = ContextVar("minirnn_outer_modes", default=())
-"""What to go back to, for each ``with`` block that is open; not kept in the switch, which threads may share."""
+
+@contextmanager
+def switched(on: int = 0, off: int = 0) -> Iterator[None]:
+    """Within it the modes ``on`` are on, those in ``off`` are off, and the others stay as they were."""
+    token = MODE.set((MODE.get() | on) & ~off)
+    try:
+        yield
+    finally:
+        MODE.reset(token)
 
 
-class _Switch(ContextDecorator):
-    on = 0
-    off = 0
-
-    def __enter__(self) -> Self:
-        mode = MODE.get()
-        # The check says more than numpy's warning, which would come first, and as an error where warnings are errors.
-        numpy_settings = np.seterr(all="ignore") if self.on & ANOMALY else None
-        _OUTER.set((*_OUTER.get(), (mode, numpy_settings)))
-        MODE.set((mode | self.on) & ~self.off)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        *outer, (mode, numpy_settings) = _OUTER.get()
-        _OUTER.set(tuple(outer))
-        MODE.set(mode)
-        if numpy_settings is not None:
-            np.seterr(**numpy_settings)
-
-
-class no_grad(_Switch):
-    """Within it no op is recorded: nothing requires a gradient and nothing is kept for backward.
+@contextmanager
+def no_grad() -> Iterator[None]:
+    """Within it no op is recorded: nothing requires a gradient and nothing is saved for backward.
 
     >>> import minirnn as mr
     >>> w = mr.Tensor([2.0], requires_grad=True)
@@ -56,11 +44,12 @@ class no_grad(_Switch):
     >>> y.requires_grad
     False
     """
+    with switched(off=RECORD):
+        yield
 
-    off = RECORD
 
-
-class detect_anomaly(_Switch):
+@contextmanager
+def detect_anomaly() -> Iterator[None]:
     """Within it the first NaN or inf is refused where it appears, going forward and going back.
 
     A recurrent layer, of either backend, checks its arguments and parameters first. Then it goes through its equation
@@ -69,9 +58,8 @@ class detect_anomaly(_Switch):
     reverse. For its gradients both passes have to run within this block. With ``create_graph=True`` the op is named,
     not the step.
 
-    Each array is looked through, and a layer keeps all its states and computes everything once more, one numpy call
-    after the other: 3 to 30 times the time, most for small layers. It is for finding a fault, not for training. numpy's
-    own warnings of divisions by zero and the like are off meanwhile.
+    It takes 3 to 30 times the time, most for small layers: it is for finding a fault, not for training. numpy's own
+    warnings of divisions by zero and the like are off meanwhile.
 
     Raises
     ------
@@ -85,8 +73,9 @@ class detect_anomaly(_Switch):
         ...
     minirnn.autograd.modes.AnomalyError: detect_anomaly: the output of log holds -inf at [1] (1 of 2 entries ...
     """
-
-    on = ANOMALY
+    # The check says more than numpy's warning, which would come first, and as an error where warnings are errors.
+    with np.errstate(all="ignore"), switched(on=ANOMALY):
+        yield
 
 
 @contextmanager
@@ -95,12 +84,12 @@ def observing(callback: Callable[[Any, tuple[Any, ...], dict[str, Any], Any], ob
 
     Inputs are as the op got them: Tensors, arrays, numbers; output is the Tensor. Kernels are no ops and go unseen.
     """
-    observer, mode = OBSERVER.set(callback), MODE.set(MODE.get() | OBSERVE)
+    token = OBSERVER.set(callback)
     try:
-        yield
+        with switched(on=OBSERVE):
+            yield
     finally:
-        MODE.reset(mode)
-        OBSERVER.reset(observer)
+        OBSERVER.reset(token)
 
 
 class AnomalyError(ArithmeticError):

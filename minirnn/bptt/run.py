@@ -7,7 +7,7 @@ import numpy as np
 
 from minirnn.arguments import Array, describe
 from minirnn.autograd.gradients import grad
-from minirnn.autograd.modes import MODE, RECORD
+from minirnn.autograd.modes import RECORD, switched
 from minirnn.autograd.tensor import Tensor
 from minirnn.bptt.unrolled import Unrolled
 from minirnn.layers import Recurrence, SequenceModel
@@ -94,11 +94,8 @@ def _entering(
 ) -> tuple[Array, Array]:
     """Return the loss and its gradient at the outputs, (T, N, H) in time order."""
     leaf = Tensor(outputs, requires_grad=True)
-    token = MODE.set(MODE.get() | RECORD)  # what is asked for is recorded, within no_grad too
-    try:
+    with switched(on=RECORD):  # what is asked for is recorded, within no_grad too
         value = loss_of(model, layer, leaf, valid, loss, caller)
-    finally:
-        MODE.reset(token)
     if not value.requires_grad:
         return value.numpy().copy(), np.zeros_like(outputs)
     (entering,) = grad(value, leaf, gradient=np.ones_like(value.data))

@@ -5,7 +5,7 @@ Shapes: R rows, of any steps and rows of the mini-batch; H hidden neurons; G blo
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from itertools import groupby
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -14,20 +14,15 @@ import numpy as np
 
 from minirnn.arguments import Array
 from minirnn.autograd import tape
-from minirnn.autograd.modes import ANOMALY, MODE, RECORD
+from minirnn.autograd.modes import ANOMALY, RECORD, switched
 from minirnn.autograd.tensor import Tensor, apply_kernel
 from minirnn.cells.cell import NOTES, Cell, checked, has
 from minirnn.kernels.simple import Custom
 
 
-@contextmanager
-def recording() -> Iterator[None]:
+def recording() -> AbstractContextManager[None]:
     """Record what runs within, whatever mode is on outside; whoever looks for anomalies names them better from here."""
-    token = MODE.set(MODE.get() & ~ANOMALY | RECORD)
-    try:
-        yield
-    finally:
-        MODE.reset(token)
+    return switched(on=RECORD, off=ANOMALY)
 
 
 class Pass:

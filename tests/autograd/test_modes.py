@@ -80,16 +80,6 @@ def test_no_grad_nests_and_ends_with_its_block_whatever_ends_it():
     assert recording()
 
 
-def test_one_switch_may_be_used_again_and_within_itself():
-    switch = mr.no_grad()
-    for _ in range(2):
-        with switch:
-            with switch:
-                assert not recording()
-            assert not recording()
-        assert recording()
-
-
 def test_no_grad_decorates_a_function_even_one_that_calls_itself_or_fails():
     @mr.no_grad()
     def depth(n):
@@ -188,17 +178,15 @@ def test_no_grad_in_one_thread_is_no_concern_of_another():
         assert seen == [True], "a new thread starts with recording on"
 
 
-def test_one_switch_and_one_decorated_function_may_be_shared_by_threads():
-    switch = mr.no_grad()
-
-    @switch
+def test_one_decorated_function_may_be_shared_by_threads():
+    @mr.no_grad()
     def silent():
         return recording()
 
     def work():
         for _ in range(200):
             with mr.detect_anomaly():
-                with switch:
+                with mr.no_grad():
                     assert MODE.get() == ANOMALY
                 assert MODE.get() == RECORD | ANOMALY
             assert silent() is False
