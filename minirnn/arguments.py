@@ -184,6 +184,14 @@ def class_ids(ids: Any, classes: int, argument: str) -> npt.NDArray[np.integer[A
     return array
 
 
+def as_array_like(data: Any, like: Any, argument: str) -> Array:
+    """Check an array of numbers that must have the shape of another, or of a Tensor, and cast it to its dtype."""
+    array = as_array(data, argument, like.dtype)
+    if array.shape != like.shape:
+        raise ValueError(f"{argument} must have shape {like.shape}, got {array.shape}")
+    return array.astype(like.dtype, copy=False)
+
+
 def as_array(data: Any, argument: str, dtype: npt.DTypeLike = np.float32) -> Array:
     """Return an array of numbers: lists and Python numbers in ``dtype``, arrays (and Tensors) in their own."""
     if type(data) is np.ndarray and data.dtype.kind in "biuf":

@@ -83,7 +83,7 @@ def _bound(value: Any, name: str) -> Any:
 
 def astype(x: Any, dtype: Any) -> "Tensor":
     """Cast to another dtype; the gradient is cast back. Integers and bools carry none: a constant."""
-    t, dtype = _tensor(x), np.dtype(dtype)
+    t, dtype = _tensor(x, "astype: x"), np.dtype(dtype)
     if t.dtype == dtype:
         return t
     if dtype.kind != "f":
@@ -179,14 +179,14 @@ def stack(tensors: Sequence[Any], axis: int = 0) -> "Tensor":
 
 def unbind(x: Any, axis: int = 0) -> "tuple[Tensor, ...]":
     """All slices along an axis: ``unbind(x)[t]`` is ``x[t]``."""
-    x = _tensor(x)
+    x = _tensor(x, "unbind: x")
     before = _before(x, axis, "unbind")
     return tuple(x[(*before, i)] for i in range(x.shape[axis]))
 
 
 def split(x: Any, indices_or_sections: int | Sequence[int], axis: int = 0) -> "tuple[Tensor, ...]":
     """Parts along an axis, as `numpy.split`: a number of equal parts, or the places to cut at."""
-    x, cuts = _tensor(x), indices_or_sections
+    x, cuts = _tensor(x, "split: x"), indices_or_sections
     before = _before(x, axis, "split")
     size = x.shape[axis]
     if isinstance(cuts, int | np.integer):
@@ -210,20 +210,19 @@ __all__ = [n for n, f in globals().items() if getattr(f, "__module__", "") == __
 
 def _pair(a: Any, b: Any, name: str) -> tuple[Any, Any]:
     """Bring two operands, of which neither need be a Tensor, to one dtype; at least one comes back as a Tensor."""
-    if not isinstance(a, Tensor) and not isinstance(b, Tensor):
-        if hasattr(b, "__array__") and not hasattr(a, "__array__"):
-            b = Tensor(as_array(b, f"{name}: b"))
-        else:
-            a = Tensor(as_array(a, f"{name}: a"))
+    if hasattr(b, "__array__") and not hasattr(a, "__array__"):
+        b = _tensor(b, f"{name}: b")
+    elif not isinstance(b, Tensor):
+        a = _tensor(a, f"{name}: a")
     a, b = alike(a, b)
     if a is NotImplemented:
         raise TypeError(f"{name}: both operands must be Tensors, arrays, lists or numbers")
     return a, b
 
 
-def _tensor(x: Any) -> "Tensor":
+def _tensor(x: Any, argument: str, dtype: Any = np.float32) -> "Tensor":
     """Return ``x`` if it is a Tensor, else a constant made of it."""
-    return x if isinstance(x, Tensor) else Tensor(x)
+    return x if isinstance(x, Tensor) else Tensor(as_array(x, argument, dtype))
 
 
 def _all_alike(tensors: Sequence[Any], name: str) -> "list[Tensor]":
@@ -233,10 +232,7 @@ def _all_alike(tensors: Sequence[Any], name: str) -> "list[Tensor]":
     dtypes = [t.dtype for t in tensors if hasattr(t, "dtype")]
     common = reduce(common_dtype, dtypes) if dtypes else np.dtype(np.float32)
     dtype = common if common.kind == "f" or len(dtypes) == len(tensors) else np.dtype(np.float32)  # lists are floats
-    return [
-        (t if isinstance(t, Tensor) else Tensor(as_array(t, f"{name}: tensors[{i}]", dtype))).astype(dtype)
-        for i, t in enumerate(tensors)
-    ]
+    return [_tensor(t, f"{name}: tensors[{i}]", dtype).astype(dtype) for i, t in enumerate(tensors)]
 
 
 # --- numpy's own functions on Tensors: each leads to the op of its name, or is refused where a gradient would be lost -

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from minirnn.arguments import Array
+from minirnn.arguments import Array, describe
 from minirnn.autograd.gradients import grad
 from minirnn.autograd.tensor import Tensor
 
@@ -42,15 +42,10 @@ def gradcheck(
     names : sequence of str, optional
         What to call the inputs in an error.
 
-    Returns
-    -------
-    bool
-        True.
-
     Raises
     ------
     GradcheckError
-        Naming the input, the worst entry, and both values.
+        Naming the input, the worst entry, and both values; otherwise the answer is True.
     TypeError, ValueError
         If no input requires a gradient, or one that does is not a float64 leaf; if ``f`` is random.
 
@@ -87,22 +82,17 @@ def gradcheck(
 
 
 def _to_check(tensors: Sequence[Any], names: Sequence[str] | None) -> list[tuple[str, Tensor]]:
-    if names is not None and len(names) != len(tensors):
-        raise ValueError(f"gradcheck: expected {len(tensors)} names, one for each input, got {len(names)}")
-    checked = []
-    for i, tensor in enumerate(tensors):
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"gradcheck: inputs[{i}] must be a Tensor, got {type(tensor).__name__}")
-        if not tensor.requires_grad:
-            continue
-        if tensor.node is not None:
-            raise ValueError(f"gradcheck: inputs[{i}] must be a leaf, got the output of an op; detach it first")
-        if tensor.dtype != np.float64:
+    """Choose the inputs that require a gradient, each with what errors call it."""
+    called = [f"inputs[{i}]" for i in range(len(tensors))] if names is None else names
+    if len(called) != len(tensors):
+        raise ValueError(f"gradcheck: expected {len(tensors)} names, one for each input, got {len(called)}")
+    for name, t in zip(called, tensors, strict=True):
+        if not isinstance(t, Tensor) or (t.requires_grad and (t.node is not None or t.dtype != np.float64)):
             raise TypeError(
-                f"gradcheck: inputs[{i}] must be float64, got {tensor.dtype}: "
-                "a central difference in lower precision is too coarse to tell right from wrong"
+                f"gradcheck: {name} must be a float64 leaf, got {describe(t)}: a central difference in lower precision "
+                "is too coarse to tell right from wrong; the output of an op must be detached"
             )
-        checked.append((names[i] if names is not None else f"inputs[{i}]", tensor))
+    checked = [(name, t) for name, t in zip(called, tensors, strict=True) if t.requires_grad]
     if not checked:
         raise ValueError("gradcheck: no input requires a gradient, so there is nothing to check")
     return checked
@@ -118,15 +108,16 @@ def _tensors_in(result: Any) -> list[Tensor]:
 def _central_difference(value: Callable[[], float], tensor: Tensor, eps: float) -> Array:
     original = tensor.data
     difference = np.empty(tensor.shape)
+
+    def value_at(entry: tuple[int, ...], step: float) -> float:
+        moved = original.copy()
+        moved[entry] += step
+        tensor.data = moved
+        return value()
+
     try:
         for entry in np.ndindex(tensor.shape):
-            sides = []
-            for step in (eps, -eps):
-                moved = original.copy()
-                moved[entry] += step
-                tensor.data = moved
-                sides.append(value())
-            difference[entry] = (sides[0] - sides[1]) / (2 * eps)
+            difference[entry] = (value_at(entry, eps) - value_at(entry, -eps)) / (2 * eps)
     finally:
         tensor.data = original
     return difference

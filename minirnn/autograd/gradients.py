@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minirnn.arguments import Array, as_array
+from minirnn.arguments import Array, as_array_like
 from minirnn.autograd import ops, shapes, tape
 from minirnn.autograd.modes import RECORD, anomaly, check_finite, switched
 from minirnn.autograd.op import OUTPUT
@@ -51,8 +51,8 @@ def backward(self: "Tensor", gradient: Any = None, *, retain_graph: bool = False
         tensor = receiver if isinstance(receiver, Tensor) else RETAINED[receiver]()
         if tensor is None:
             continue
-        if tensor._hooks:
-            g = tape.call_hooks(tensor._hooks, np.asarray(g))
+        if tensor.hooks:
+            g = tape.call_hooks(tensor.hooks, np.asarray(g))
         if type(g) is not np.ndarray or g.dtype is not tensor._data.dtype:
             g = np.asarray(g, dtype=tensor._data.dtype)
         if g.base is not None or id(g) in seen:
@@ -118,8 +118,8 @@ def grad(
 def _result(g: Any, x: "Tensor", i: int) -> "Tensor":
     if g is None:
         return wrap(np.zeros_like(x._data))
-    if x._hooks:
-        g = tape.call_hooks(x._hooks, g)
+    if x.hooks:
+        g = tape.call_hooks(x.hooks, g)
     result = g.astype(x.dtype) if isinstance(g, Tensor) else wrap(np.array(g, dtype=x.dtype))
     check_finite(result._data, f"the gradient of inputs[{i}]", "look at the ops that it goes into")
     return result
@@ -142,10 +142,7 @@ def _start(output: "Tensor", gradient: Any, caller: str) -> tuple[Any, Array]:
                 f"reduce it to one number first (.sum(), .mean()), or pass gradient="
             )
         return root, np.ones(output.shape, output.dtype)
-    array = as_array(gradient, f"{caller}: gradient", output.dtype)
-    if array.shape != output.shape:
-        raise ValueError(f"{caller}: gradient must have the shape of the output, {output.shape}, got {array.shape}")
-    return root, array.astype(output.dtype, copy=False)
+    return root, as_array_like(gradient, output, f"{caller}: gradient")
 
 
 def between(root: Any, targets: Iterable[Any]) -> set[Any]:
@@ -155,8 +152,7 @@ def between(root: Any, targets: Iterable[Any]) -> set[Any]:
     oldest = max((t.number if isinstance(t, Node) else 1 for t in targets), default=1)
     reachable = {root}
     todo = [root]
-    while todo:
-        node = todo.pop()
+    for node in todo:  # grows as it goes
         if isinstance(node, Node) and node.number < oldest:
             if node.edges is None:
                 raise tape.FreedGraphError(tape.freed(node))
@@ -164,7 +160,7 @@ def between(root: Any, targets: Iterable[Any]) -> set[Any]:
             reachable.update(new)
             todo += new
     useful = reachable & targets
-    nodes = (node for node in reachable if isinstance(node, Node) and node.number < oldest)
+    nodes = (node for node in todo if isinstance(node, Node) and node.number < oldest)
     for node in sorted(nodes, key=lambda node: -node.number):  # oldest first: inputs before what uses them
         if any(receiver in useful for receiver in node.receivers()):
             useful.add(node)

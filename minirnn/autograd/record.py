@@ -87,7 +87,7 @@ def wrap(data: Any, node: Node | None = None, shown: Any = None) -> "Tensor":
     t._requires_grad = node is not None
     t._grad = None
     t._version = 0
-    t._hooks = None
+    t.hooks = None
     if shown is not None and (leaf := leaf_behind(shown)) is not None and np.may_share_memory(data, leaf._data):
         t._base = leaf
     return t

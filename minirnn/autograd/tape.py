@@ -13,7 +13,7 @@ The graph of ``y = tanh(x @ W + b)``, from the newest node down; what is saved s
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from heapq import heappop, heappush
 from typing import Any
 
@@ -42,8 +42,8 @@ class Node:
         no gradient. The attribute itself is None once the graph has been freed.
     guards : tuple of (leaf, version) or None
         The leaves whose data the rules will read, with the version their data must still have then.
-    hooks : list of callables or None
-        Called with the gradient of the op's output.
+    hooks : dict of callables or None
+        Called with the gradient of the op's output; the keys are for their removal.
     """
 
     __slots__ = ("__weakref__", "edges", "guards", "hooks", "number", "op")
@@ -52,7 +52,7 @@ class Node:
         self.op = op
         self.edges = edges
         self.guards = guards
-        self.hooks: list[Callable[[Any], Any]] | None = None
+        self.hooks: dict[object, Callable[[Any], Any]] | None = None
         self.number = next(_numbers)
 
     def open(self, g: Any) -> Iterable[Any]:
@@ -157,10 +157,10 @@ def run(
     return pending
 
 
-def call_hooks(hooks: Sequence[Callable[[Any], Any]], g: Any) -> Any:
+def call_hooks(hooks: Mapping[object, Callable[[Any], Any]], g: Any) -> Any:
     """Give the gradient to each hook in turn; what a hook returns, unless None, takes its place."""
     is_array = isinstance(g, np.ndarray | np.generic)
-    for hook in tuple(hooks):
+    for hook in tuple(hooks.values()):
         shown = np.array(g) if is_array else g
         if is_array:
             shown.flags.writeable = False  # arrays are shared between receivers

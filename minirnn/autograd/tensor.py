@@ -6,17 +6,17 @@ from typing import Any, cast
 
 import numpy as np
 
-from minirnn.arguments import Array, as_array, as_size
+from minirnn.arguments import Array, as_array, as_array_like, as_size
 from minirnn.autograd import functions, gradients, ops, record, shapes
 from minirnn.autograd.op import Op
-from minirnn.autograd.record import apply, apply_kernel, binary, leaf_behind, receiver_of, unary, will_record, wrap
+from minirnn.autograd.record import apply, apply_kernel, binary, receiver_of, unary, will_record, wrap
 from minirnn.autograd.tape import FreedGraphError, Node
 
 __all__ = ["Tensor", "apply", "apply_kernel", "binary", "receiver_of", "unary", "will_record", "wrap"]
 
 
 def _operators(op: Op) -> tuple[Callable[[Any, Any], "Tensor"], Callable[[Any, Any], "Tensor"]]:
-    """Return what stands for an op between two operands: called by the left one, and by the right one."""
+    """Make the two methods of an op between two operands: the left one calls the first, the right one the second."""
     return lambda self, other: binary(op, self, other), lambda self, other: binary(op, other, self)
 
 
@@ -56,7 +56,7 @@ class Tensor:
     array([2., 4.], dtype=float32)
     """
 
-    __slots__ = ("__weakref__", "_base", "_data", "_grad", "_hooks", "_requires_grad", "_version", "node")
+    __slots__ = ("__weakref__", "_base", "_data", "_grad", "_requires_grad", "_version", "hooks", "node")
 
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
         self._data = as_array(data, "Tensor: data")
@@ -65,7 +65,7 @@ class Tensor:
         self._requires_grad = False
         self._grad: Array | None = None
         self._version = 0
-        self._hooks: list[Callable[[Any], Any]] | None = None
+        self.hooks: dict[object, Callable[[Any], Any]] | None = None
         if requires_grad:
             self.requires_grad = True
 
@@ -83,10 +83,7 @@ class Tensor:
                 f"Tensor.data: only a leaf's data can be set, and this is the output of '{self.node.op.name}'; "
                 "use detach() first, or an op"
             )
-        array = as_array(value, "Tensor.data", self.dtype)
-        if array.shape != self._data.shape:
-            raise ValueError(f"Tensor.data: expected shape {self.shape}, got {array.shape}; make a new Tensor instead")
-        self._data = array.astype(self._data.dtype, copy=False)
+        self._data = as_array_like(value, self, "Tensor.data")
         (self if self._base is None else self._base)._version += 1
 
     @property
@@ -96,12 +93,7 @@ class Tensor:
 
     @grad.setter
     def grad(self, value: Any) -> None:
-        if value is not None:
-            value = as_array(value, "Tensor.grad", self.dtype)
-            if value.shape != self._data.shape:
-                raise ValueError(f"Tensor.grad: expected shape {self.shape}, that of the data, got {value.shape}")
-            value = value.astype(self._data.dtype, copy=False)
-        self._grad = value
+        self._grad = None if value is None else as_array_like(value, self, "Tensor.grad")
 
     @property
     def requires_grad(self) -> bool:
@@ -165,10 +157,8 @@ class Tensor:
         return cast(float, self._data.item())
 
     def detach(self) -> "Tensor":
-        """Return the same values, cut off from the tape: no gradient flows back through it. They share memory."""
-        same = wrap(self._data)
-        same._base = leaf_behind(self)
-        return same
+        """Return the same values, in the same memory, cut off from the tape: no gradient flows back through it."""
+        return wrap(self._data, shown=self)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         return np.array(self._data, dtype=dtype, copy=copy)
@@ -202,14 +192,14 @@ class Tensor:
     def __reduce__(self) -> Any:
         if self.node is not None:
             raise TypeError("Tensor: only leaves can be copied or pickled, and this has a graph behind it; detach() it")
-        state = {"_grad": self._grad, "_hooks": self._hooks and list(self._hooks)}
+        state = {"_grad": self._grad, "hooks": self.hooks and dict(self.hooks)}
         return _remade, (type(self), self._data, self._requires_grad), (None, state)
 
     # --- going back --------------------------------------------------------------------------------------------------
 
     backward = gradients.backward
 
-    def register_hook(self, hook: Callable[[Any], Any]) -> Callable[[], None]:
+    def register_hook(self, hook: Callable[[Any], Any]) -> Callable[[], object]:
         """Call ``hook(gradient)`` when this Tensor's total gradient is known; return a function that removes the hook.
 
         The hook gets a read-only copy. What it returns, unless None, replaces the gradient from here on.
@@ -218,17 +208,11 @@ class Tensor:
             raise RuntimeError(
                 "register_hook: this Tensor does not require a gradient, so the hook would never be called"
             )
-        holder, slot = (self, "_hooks") if self.node is None else (self.node, "hooks")
-        hooks = getattr(holder, slot) or []
-        setattr(holder, slot, hooks)
-        hooks.append(hook)
-        left = [hook]
-
-        def remove() -> None:
-            if left:
-                hooks.remove(left.pop())
-
-        return remove
+        holder = self if self.node is None else self.node
+        hooks = holder.hooks = holder.hooks or {}
+        key = object()  # a hook may stand there twice
+        hooks[key] = hook
+        return lambda: hooks.pop(key, None)
 
     def retain_grad(self) -> None:
         """Ask `backward` to leave ``grad`` here too, although this is the output of an op."""

@@ -642,9 +642,9 @@ def test_a_refused_backward_does_not_use_the_graph_up_before_its_arguments_are_c
         (
             lambda: (leaf([1.0, 2.0]) * 2.0).backward(np.ones((2, 1))),
             ValueError,
-            r"backward: gradient must have the shape of the output, \(2,\), got \(2, 1\)",
+            r"backward: gradient must have shape \(2,\), got \(2, 1\)",
         ),
-        (lambda: leaf([1.0]).backward(1.0), ValueError, r"the shape of the output, \(1,\), got \(\)"),
+        (lambda: leaf([1.0]).backward(1.0), ValueError, r"must have shape \(1,\), got \(\)"),
         (lambda: leaf([1.0]).backward("x"), TypeError, "backward: gradient must be an array of numbers"),
         (
             lambda: mr.Tensor(1.0).backward(),

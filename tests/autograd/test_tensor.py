@@ -536,8 +536,8 @@ def test_outputs_of_ops_cannot_be_duplicated(duplicate):
 @pytest.mark.parametrize(
     ("value", "error", "says"),
     [
-        (np.ones(3), ValueError, r"Tensor.data: expected shape \(2,\), got \(3,\); make a new Tensor instead"),
-        (1.0, ValueError, r"Tensor.data: expected shape \(2,\), got \(\)"),
+        (np.ones(3), ValueError, r"Tensor.data must have shape \(2,\), got \(3,\)"),
+        (1.0, ValueError, r"Tensor.data must have shape \(2,\), got \(\)"),
         (["a", "b"], TypeError, "Tensor.data must be an array of numbers"),
         ([[1.0], [1.0, 2.0]], TypeError, "Tensor.data must be an array of numbers, got a ragged list"),
         (None, TypeError, "Tensor.data must be an array of numbers"),
@@ -577,8 +577,8 @@ def test_the_data_of_an_output_cannot_be_set():
 @pytest.mark.parametrize(
     ("value", "error", "says"),
     [
-        (np.ones(3), ValueError, r"Tensor.grad: expected shape \(2,\), that of the data, got \(3,\)"),
-        (0.0, ValueError, r"Tensor.grad: expected shape \(2,\)"),
+        (np.ones(3), ValueError, r"Tensor.grad must have shape \(2,\), got \(3,\)"),
+        (0.0, ValueError, r"Tensor.grad must have shape \(2,\)"),
         ("ab", TypeError, "Tensor.grad must be an array of numbers"),
     ],
 )
