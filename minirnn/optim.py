@@ -5,6 +5,7 @@ array: arrays that were taken from it or given to it before stay as they are, an
 old values notices.
 """
 
+import copy
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
@@ -80,7 +81,7 @@ class Optimizer:
         return {
             "optimizer": self.name,
             "settings": {name: getattr(self, name) for name in self._settings},
-            "memory": {name: [array.copy() for array in getattr(self, name)] for name in self._memory},
+            "memory": {name: copy.deepcopy(getattr(self, name)) for name in self._memory},
             "counts": {name: list(getattr(self, name)) for name in self._counts},
         }
 
@@ -90,17 +91,22 @@ class Optimizer:
         After it, the next steps are those of the optimiser that was saved, bit for bit. A ValueError lists everything
         that does not fit; nothing has been loaded then.
         """
-        if not isinstance(state, Mapping):
-            raise TypeError(f"{self.name}.load_state_dict: state must be a dict of state_dict, got {describe(state)}")
-        faults = _unlike(state, self.state_dict())
-        if not faults:
-            try:
-                like = type(self)(self.params, **{**state["settings"], "lr": 1.0})
-                like.lr = state["settings"]["lr"]  # which a schedule may have set to 0
-            except (TypeError, ValueError) as error:
-                faults = [str(error)]
-            else:
-                faults = _misfits(state, like.state_dict())
+        if not isinstance(state, Mapping) or state.get("optimizer") != self.name:
+            got = f"one of {state.get('optimizer')}" if isinstance(state, Mapping) else describe(state)
+            raise ValueError(f"{self.name}.load_state_dict: state must be a state_dict of {self.name}, got {got}")
+        try:
+            settings = {name: state["settings"][name] for name in self._settings}
+            like = type(self)(self.params, **{**state["settings"], "lr": 1.0})
+            like.lr = settings["lr"]  # which a schedule may have set to 0
+        except (KeyError, TypeError, ValueError) as error:
+            faults = [f"state['settings']: {type(error).__name__}: {error}"]
+        else:
+            must, given = (_built({**s, "settings": None}) for s in (like.state_dict(), state))
+            faults = [
+                f"{path}: must be {must.get(path, 'absent')}, got {given.get(path, 'nothing')}"
+                for path in {**must, **given}
+                if must.get(path) != given.get(path)
+            ]
         if faults:
             raise ValueError(
                 f"{self.name}.load_state_dict: nothing was loaded, because of entries that do not fit:\n  "
@@ -108,10 +114,8 @@ class Optimizer:
             )
         for name in self._settings:
             setattr(self, name, getattr(like, name))
-        for name in self._memory:
-            setattr(self, name, [array.copy() for array in state["memory"][name]])
-        for name in self._counts:
-            setattr(self, name, list(state["counts"][name]))
+        for name, remembered in {**state["memory"], **state["counts"]}.items():
+            setattr(self, name, copy.deepcopy(remembered))
 
 
 class SGD(Optimizer):
@@ -265,37 +269,12 @@ def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> float:
     return norm
 
 
-def _unlike(state: Mapping[str, Any], mine: Mapping[str, Any]) -> list[str]:
-    """Say in what a state is not built like the optimiser's own."""
-    if state.keys() != mine.keys():
-        return [f"state: must be a dict of {', '.join(mine)}, got one of {', '.join(map(str, state)) or 'nothing'}"]
-    if state["optimizer"] != mine["optimizer"]:
-        return [f"optimizer: must be a state of {mine['optimizer']}, got one of {state['optimizer']}"]
-    return [
-        f"{part}: must be a dict of {', '.join(mine[part]) or 'nothing'}, got {describe(state[part])}"
-        for part in ("settings", "memory", "counts")
-        if not isinstance(state[part], Mapping) or state[part].keys() != mine[part].keys()
-    ]
-
-
-def _misfits(state: Mapping[str, Any], like: Mapping[str, Any]) -> list[str]:
-    """Say what of a state has another number, shape or dtype than in one with its settings."""
-    faults = []
-    for name, expected in {**like["memory"], **like["counts"]}.items():
-        of_arrays = name in like["memory"]
-        given = state["memory" if of_arrays else "counts"][name]
-        must = f"{name}: must be a list of {len(expected)} {'arrays' if of_arrays else 'ints ≥ 0'}"
-        if not isinstance(given, list) or len(given) != len(expected):
-            faults.append(f"{must}, got {len(given) if isinstance(given, list) else describe(given)}")
-        elif of_arrays:
-            faults += [
-                f"{name}[{i}]: must have shape {e.shape} and dtype {e.dtype}, got {describe(array)}"
-                for i, (array, e) in enumerate(zip(given, expected, strict=True))
-                if not isinstance(array, np.ndarray) or array.shape != e.shape or array.dtype != e.dtype
-            ]
-        elif any(type(count) is not int or count < 0 for count in given):
-            faults.append(f"{must}, got {describe(given)}")
-    return faults
+def _built(part: Any, path: str = "state") -> dict[str, str]:
+    """Say what stands in a state, by the path to it: an array of what shape and dtype, a count, or anything else."""
+    if isinstance(part, Mapping | list):
+        items = part.items() if isinstance(part, Mapping) else enumerate(part)
+        return {at: what for key, value in items for at, what in _built(value, f"{path}[{key!r}]").items()}
+    return {path: "an int ≥ 0" if type(part) is int and part >= 0 else describe(part)}
 
 
 def _norm(g: Any) -> float:
@@ -309,11 +288,10 @@ def _norm(g: Any) -> float:
 
 
 def _parameters(params: Iterable[Tensor], name: str) -> list[Tensor]:
-    if isinstance(params, Tensor):
-        raise TypeError(f"{name}: params must be a list of Parameters, got one Tensor; put it in a list")
-    if isinstance(params, Module):
+    if isinstance(params, Tensor | Module):
         raise TypeError(
-            f"{name}: params must be a list of Parameters, got a {type(params).__name__}; pass .parameters()"
+            f"{name}: params must be a list of Parameters, got one {type(params).__name__}: "
+            "try module.parameters(), or put a Tensor in a list"
         )
     for i, p in enumerate(parameters := list(params)):
         if not isinstance(p, Tensor):

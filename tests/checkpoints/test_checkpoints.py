@@ -325,7 +325,8 @@ def test_restore_checks_the_optimizers_state_too(saved):
     before = bits(run)
     message = (
         "Adam.load_state_dict: nothing was loaded, because of entries that do not fit:\n"
-        "  first[3]: must have shape (5, 12) and dtype float32, got an array of shape (2, 2) and dtype float64"
+        "  state['memory']['first'][3]: must be an array of shape (5, 12) and dtype float32, got an array of shape "
+        "(2, 2) and dtype float64"
     )
     with raises(CheckpointError, head(saved) + message):
         checkpoint.restore(**run)
