@@ -284,13 +284,7 @@ def render_table(
     W     (2, 3)      6
     b     (3,)        3
     """
-    body = [list(row) for row in rows]
-    last = [] if total is None else [list(total)]
-    for row in body + last:
-        if len(row) != len(header):
-            raise ValueError(
-                f"render_table: a row must have {len(header)} cells, as the header has, got {len(row)}: {row}"
-            )
+    body, last = list(rows), [] if total is None else [total]
     columns = list(zip(header, *body, *last, strict=True))
     widths = [max(len(str(cell)) for cell in column) for column in columns]
     numeric = [all(isinstance(cell, int) for cell in column[1:]) and len(column) > 1 for column in columns]

@@ -16,7 +16,7 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 import numpy.typing as npt
 
-from minirnn.arguments import Generator, Made, as_number, describe
+from minirnn.arguments import Generator, Made, as_array, as_number, describe
 
 Array = npt.NDArray[np.float64]
 Shape = tuple[int, ...]
@@ -25,22 +25,13 @@ Initializer = Callable[[Shape, Generator], npt.ArrayLike]
 InitializerName: TypeAlias = Literal["glorot", "orthogonal", "identity", "normal", "zeros", "ones"]
 
 
-# --- checks -----------------------------------------------------------------------------------------------------------
-
-
-def _matrix(shape: Shape, name: str) -> tuple[int, int]:
+def _matrix(shape: Shape, name: str, square: bool = False) -> tuple[int, int]:
     """Check the shape that an initialiser of matrices was asked for."""
     if len(shape) != 2 or min(shape) < 1:
         raise ValueError(f"{name}: shape must be (inputs ≥ 1, outputs ≥ 1), got {shape}: for a bias try zeros")
-    return shape[0], shape[1]
-
-
-def _square(shape: Shape, name: str) -> int:
-    """Check the shape that an initialiser of square matrices was asked for."""
-    inputs, outputs = _matrix(shape, name)
-    if inputs != outputs:
+    if square and shape[0] != shape[1]:
         raise ValueError(f'{name}: shape must be square, (H, H), got {shape}: try "orthogonal", or blocks= for gates')
-    return inputs
+    return shape[0], shape[1]
 
 
 # --- initialisers -----------------------------------------------------------------------------------------------------
@@ -52,8 +43,6 @@ def glorot_uniform(shape: Shape, rng: Generator) -> Array:
     Keeps the variance of a linear layer's values (forward) and of its gradients (backward) as equal as one number can.
     For tanh, which is linear around 0.
 
-    Notes
-    -----
     Source: Glorot & Bengio 2010, "Understanding the difficulty of training deep feedforward neural networks",
     equation 16.
     """
@@ -71,8 +60,6 @@ def orthogonal(shape: Shape, rng: Generator) -> Array:
     A matrix that is not square gets orthonormal columns (more inputs than outputs) or orthonormal rows (fewer).
     For the (H, G·H) matrix of a layer with gates, `initialise` with ``blocks=G`` draws G orthogonal (H, H) blocks.
 
-    Notes
-    -----
     Source: Saxe, McClelland & Ganguli 2013, "Exact solutions to the nonlinear dynamics of learning in deep linear
     neural networks"; the signs: Mezzadri 2007, "How to generate random matrices from the classical compact
     groups".
@@ -86,11 +73,9 @@ def orthogonal(shape: Shape, rng: Generator) -> Array:
 def identity(shape: Shape, rng: Generator) -> Array:
     """W = I: with ReLU and zero biases, a state that stays as it is until an input changes it (IRNN).
 
-    Notes
-    -----
     Source: Le, Jaitly & Hinton 2015, "A simple way to initialize recurrent networks of rectified linear units".
     """
-    return np.eye(_square(shape, "identity"))
+    return np.eye(*_matrix(shape, "identity", square=True))
 
 
 def zeros(shape: Shape, rng: Generator) -> Array:
@@ -105,8 +90,10 @@ def ones(shape: Shape, rng: Generator) -> Array:
 
 def constant(value: float) -> Callable[[Shape, Generator], Array]:
     """Make the initialiser W_ij = ``value``, in any shape."""
-    hint = "try constant(0.1); for an array try lambda shape, rng: array"
-    return Made(_constant, as_number(value, "constant: value", hint=hint))
+    return Made(
+        _constant,
+        as_number(value, "constant: value", hint="try constant(0.1); for an array try lambda shape, rng: array"),
+    )
 
 
 def _constant(value: float, shape: Shape, rng: Generator) -> Array:
@@ -132,7 +119,7 @@ def uniform(low: float, high: float) -> Callable[[Shape, Generator], Array]:
     """Make the initialiser W_ij ~ U[low, high), in any shape."""
     hint = "uniform(-0.1, 0.1) makes an initialiser"
     a, b = as_number(low, "uniform: low", hint=hint), as_number(high, "uniform: high", hint=hint)
-    if not a < b:
+    if a >= b:
         raise ValueError(f"uniform: low must be below high, got low={a} and high={b}: try uniform({b}, {a})")
     return Made(_uniform, a, b)
 
@@ -155,8 +142,6 @@ def spectral(radius: float) -> Callable[[Shape, Generator], Array]:
     The radius is that of W in float64, to rounding; radius 0 makes W = 0. All eigenvalues are computed, in a time of
     order H³. There is no preset of this name: no radius is the usual one.
 
-    Notes
-    -----
     Source: Jaeger 2001, "The echo state approach to analysing and training recurrent neural networks", GMD Report 148;
     ρ and the gradients: Pascanu, Mikolov & Bengio 2013, "On the difficulty of training recurrent neural networks",
     section 2.1, where the linear network is the one above.
@@ -165,12 +150,11 @@ def spectral(radius: float) -> Callable[[Shape, Generator], Array]:
     >>> round(float(max(abs(np.linalg.eigvals(W_hh)))), 12)
     0.9
     """
-    hint = "spectral(0.9) makes an initialiser"
-    return Made(_spectral, as_number(radius, "spectral: radius", "a number ≥ 0", hint))
+    return Made(_spectral, as_number(radius, "spectral: radius", "a number ≥ 0", "spectral(0.9) makes an initialiser"))
 
 
 def _spectral(radius: float, shape: Shape, rng: Generator) -> Array:
-    _square(shape, "spectral")
+    _matrix(shape, "spectral", square=True)
     A = rng.standard_normal(shape)
     largest = float(np.abs(np.linalg.eigvals(A)).max())
     if largest == 0:
@@ -196,17 +180,12 @@ def get(initializer: str | Initializer, argument: str = "initializer") -> Initia
     array([[0., 0., 0.],
            [0., 0., 0.]])
     """
-    expected = f"{argument} must be one of {', '.join(map(repr, PRESETS))} or a callable taking (shape, rng)"
-    if isinstance(initializer, str):
-        if initializer not in PRESETS:
-            raise ValueError(
-                f"{expected}, got {initializer!r}: try one of these names, or normal(std), uniform(low, high)"
-            )
+    if isinstance(initializer, str) and initializer in PRESETS:
         return PRESETS[initializer]
     if not callable(initializer):
-        raise TypeError(
-            f"{expected}, got {describe(initializer)}: "
-            "for a number try constant(number), for an array try lambda shape, rng: array"
+        raise (ValueError if isinstance(initializer, str) else TypeError)(
+            f"{argument} must be one of {', '.join(map(repr, PRESETS))} or a callable taking (shape, rng), got "
+            f"{describe(initializer)}: for a number try constant(number), for an array try lambda shape, rng: array"
         )
     return initializer
 
@@ -239,18 +218,10 @@ def initialise(
 
 
 def _checked(given: npt.ArrayLike, shape: Shape, dtype: npt.DTypeLike, argument: str) -> npt.NDArray[np.floating]:
-    try:
-        value = np.asarray(given)
-    except ValueError:  # a ragged list
-        value = np.asarray(None)
-    if value.dtype.kind not in "fiu":
-        raise TypeError(
-            f"{argument} must give an array of real numbers, got {describe(given)}: "
-            "try returning rng.normal(0, 0.1, shape)"
-        )
-    if value.shape != shape:
+    value = as_array(given, f"{argument}: what it gives", np.float64)
+    if value.shape != shape or value.dtype.kind == "b":
         raise ValueError(
-            f"{argument} must give an array of shape {shape}, got {value.shape}: "
+            f"{argument} must give real numbers of shape {shape}, got {describe(value)}: "
             "use the shape it is called with; a layer with gates asks for one gate at a time"
         )
     with np.errstate(over="ignore"):  # the check below reports it, with the argument's name

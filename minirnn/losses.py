@@ -1,4 +1,4 @@
-"""Losses: one number in, for `Tensor.backward`; every one is the mean over its targets.
+"""Losses: predictions and targets go in, one number comes out: the mean over all targets, for `Tensor.backward`.
 
 They refuse to broadcast: a prediction (N, 1) against a target (N,) would quietly become (N, N), and is a ValueError.
 ``lengths``, N integers, masks padding: for predictions (T, N, …) only steps t < lengths[n] of row n count, in the loss
@@ -18,11 +18,9 @@ from minirnn.autograd.tensor import Tensor
 
 def mse(predictions: Any, targets: Any, *, lengths: Any = None) -> Tensor:
     """Mean squared error, mean (prediction − target)², in squared units of the target; both have one shape (…)."""
-    predictions = _prepared(predictions, "mse", "predictions")
-    dtype = predictions.dtype
-    target = targets if isinstance(targets, Tensor) else Tensor(as_array(targets, "mse: targets", dtype))
-    _same_shape(predictions, target, "mse")
-    target, mask = target.astype(dtype), _mask(lengths, predictions.shape, "mse")
+    predictions = _floats(predictions, "mse: predictions")
+    target = _floats(targets, "mse: targets", predictions)
+    mask = _mask(lengths, predictions.shape, "mse")
     if mask is not None:
         predictions, target = where(mask, predictions, 0.0), where(mask, target, 0.0)
     difference = predictions - target
@@ -39,13 +37,10 @@ def cross_entropy(logits: Any, ids: Any, *, lengths: Any = None) -> Tensor:
     ids : array_like of int (…)
         The right class of each, 0 … C − 1: TypeError for what is no integer, IndexError for one out of range.
     """
-    logits = _prepared(logits, "cross_entropy")
-    if not logits.ndim:
-        raise ValueError("cross_entropy: logits must have shape (…, C), got a single number")
-    array = np.asarray(ids)
-    if array.shape != logits.shape[:-1]:
+    logits, array = _floats(logits, "cross_entropy: logits"), np.asarray(ids)
+    if not logits.ndim or array.shape != logits.shape[:-1]:
         raise ValueError(
-            f"cross_entropy: for logits {logits.shape} ids must have shape {logits.shape[:-1]}, got {array.shape}; "
+            f"cross_entropy: logits must have shape (…, C) and ids (…), got {logits.shape} and {array.shape}: ids are "
             "class ids, not one-hot vectors"
         )
     mask = _mask(lengths, array.shape, "cross_entropy")
@@ -65,9 +60,8 @@ def binary_cross_entropy(logits: Any, targets: Any, *, lengths: Any = None) -> T
     targets : array_like of the same shape
         Constants between 0 and 1.
     """
-    logits = _prepared(logits, "binary_cross_entropy")
-    target = as_array(targets, "binary_cross_entropy: targets", logits.dtype).astype(logits.dtype)
-    _same_shape(logits, target, "binary_cross_entropy")
+    logits = _floats(logits, "binary_cross_entropy: logits")
+    target = _floats(targets, "binary_cross_entropy: targets", logits).data
     mask = _mask(lengths, target.shape, "binary_cross_entropy")
     if mask is not None:
         target, logits = np.where(mask, target, 0), where(mask, logits, 0.0)
@@ -84,12 +78,18 @@ def _mean(each: Tensor, mask: Array | None) -> Tensor:
     return each.mean() if mask is None else where(mask, each, 0.0).sum() / int(mask.sum())
 
 
-def _prepared(predictions: Any, name: str, label: str = "logits") -> Tensor:
-    """Return the predictions as a float Tensor that is not empty."""
-    tensor = predictions if isinstance(predictions, Tensor) else Tensor(as_array(predictions, f"{name}: {label}"))
-    if not tensor.size:
-        raise ValueError(f"{name}: {label} must hold at least one target, got shape {tensor.shape}")
-    return tensor if tensor.dtype.kind == "f" else tensor.astype(np.float32)
+def _floats(values: Any, argument: str, like: Tensor | None = None) -> Tensor:
+    """Return a Tensor of floats that is not empty; targets are made like the predictions, and not broadcast."""
+    dtype: Any = np.float32 if like is None else like.dtype
+    given = values if isinstance(values, Tensor) else Tensor(as_array(values, argument, dtype))
+    if like is not None and given.shape != like.shape:
+        raise ValueError(
+            f"{argument} must have the shape of the predictions, {like.shape}, got {given.shape}: they are not "
+            "broadcast, so reshape one of them"
+        )
+    if not given.size:
+        raise ValueError(f"{argument} must hold at least one target, got shape {given.shape}")
+    return given if like is None and given.dtype.kind == "f" else given.astype(dtype)
 
 
 def _mask(lengths: Any, shape: tuple[int, ...], name: str) -> Array | None:
@@ -101,11 +101,3 @@ def _mask(lengths: Any, shape: tuple[int, ...], name: str) -> Array | None:
     T, N = shape[:2]
     valid = np.arange(T)[:, None] < as_lengths(lengths, T, N, f"{name}: lengths")
     return np.broadcast_to(valid.reshape(T, N, *(1,) * (len(shape) - 2)), shape)
-
-
-def _same_shape(predictions: Tensor, targets: Any, name: str) -> None:
-    if predictions.shape != targets.shape:
-        raise ValueError(
-            f"{name}: predictions and targets must have the same shape, got {predictions.shape} and {targets.shape}; "
-            "they are not broadcast: reshape one of them"
-        )

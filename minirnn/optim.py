@@ -6,9 +6,10 @@ old values notices.
 """
 
 import copy
+import inspect
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -22,13 +23,9 @@ FRACTION = "a number in [0, 1)", "try 0.9"
 class Optimizer:
     """What optimisers share: the list of Parameters and the loop over those that have a gradient.
 
-    One of your own defines ``_change``; to be saved, it also names its attributes: in ``_settings`` the arguments of
-    its constructor, in ``_memory`` lists with an array for each Parameter, in ``_counts`` lists with an int for each.
+    One of your own defines ``_change``. Its attributes are its state: the arguments of its constructor, under the same
+    names, its settings; lists with an array for each Parameter its memory; anything else counts.
     """
-
-    _settings: ClassVar[tuple[str, ...]] = ()
-    _memory: ClassVar[tuple[str, ...]] = ()
-    _counts: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, params: Iterable[Tensor], lr: float) -> None:
         self.name = type(self).__name__
@@ -73,16 +70,18 @@ class Optimizer:
         dict
             ``{"optimizer": "Adam", "settings": {"lr": 0.01, …}, "memory": {"first": [arrays], …}, "counts": {…}}``
         """
-        if not self._settings:
-            raise NotImplementedError(
-                f"{self.name}.state_dict: it does not say what its state is: name its attributes in _settings, "
-                "_memory and _counts, as minirnn.optim.Adam does"
-            )
+        settings = [name for name in inspect.signature(type(self)).parameters if name != "params"]
+        memory: dict[str, Any] = {}
+        counts: dict[str, Any] = {}
+        for name, value in vars(self).items():
+            if name not in ("name", "params", "_lr", *settings):
+                arrays = isinstance(value, list) and all(isinstance(each, np.ndarray) for each in value)
+                (memory if arrays else counts)[name] = copy.deepcopy(value)
         return {
             "optimizer": self.name,
-            "settings": {name: getattr(self, name) for name in self._settings},
-            "memory": {name: copy.deepcopy(getattr(self, name)) for name in self._memory},
-            "counts": {name: list(getattr(self, name)) for name in self._counts},
+            "settings": {name: getattr(self, name) for name in settings},
+            "memory": memory,
+            "counts": counts,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -95,13 +94,12 @@ class Optimizer:
             got = f"one of {state.get('optimizer')}" if isinstance(state, Mapping) else describe(state)
             raise ValueError(f"{self.name}.load_state_dict: state must be a state_dict of {self.name}, got {got}")
         try:
-            settings = {name: state["settings"][name] for name in self._settings}
             like = type(self)(self.params, **{**state["settings"], "lr": 1.0})
-            like.lr = settings["lr"]  # which a schedule may have set to 0
+            like.lr = state["settings"]["lr"]  # which a schedule may have set to 0
         except (KeyError, TypeError, ValueError) as error:
             faults = [f"state['settings']: {type(error).__name__}: {error}"]
         else:
-            must, given = (_built({**s, "settings": None}) for s in (like.state_dict(), state))
+            must, given = (_built({**s, "settings": sorted(s["settings"])}) for s in (like.state_dict(), state))
             faults = [
                 f"{path}: must be {must.get(path, 'absent')}, got {given.get(path, 'nothing')}"
                 for path in {**must, **given}
@@ -112,10 +110,8 @@ class Optimizer:
                 f"{self.name}.load_state_dict: nothing was loaded, because of entries that do not fit:\n  "
                 + "\n  ".join(faults)
             )
-        for name in self._settings:
-            setattr(self, name, getattr(like, name))
-        for name, remembered in {**state["memory"], **state["counts"]}.items():
-            setattr(self, name, copy.deepcopy(remembered))
+        remembered = copy.deepcopy({**state["memory"], **state["counts"]})
+        vars(self).update({**vars(like), **remembered, "params": self.params})
 
 
 class SGD(Optimizer):
@@ -128,9 +124,6 @@ class SGD(Optimizer):
     momentum : float
         μ, in [0, 1).
     """
-
-    _settings = ("lr", "momentum")
-    _memory = ("velocity",)
 
     def __init__(self, params: Iterable[Tensor], lr: float, *, momentum: float = 0.0) -> None:
         super().__init__(params, lr)
@@ -158,9 +151,6 @@ class RMSprop(Optimizer):
     eps : float
         ε.
     """
-
-    _settings = ("lr", "rho", "eps")
-    _memory = ("square",)
 
     def __init__(self, params: Iterable[Tensor], lr: float = 1e-3, *, rho: float = 0.99, eps: float = 1e-8) -> None:
         super().__init__(params, lr)
@@ -192,10 +182,6 @@ class Adam(Optimizer):
     eps : float
         ε.
     """  # noqa: D400
-
-    _settings = ("lr", "betas", "eps")
-    _memory = ("first", "second")
-    _counts = ("steps",)
 
     def __init__(
         self,

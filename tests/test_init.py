@@ -309,8 +309,8 @@ def test_a_callable_passes_through():
 
 
 def test_an_unknown_name_is_refused_with_the_names_listed():
-    hint = "try one of these names, or normal(std), uniform(low, high)"
-    with raises(ValueError, f"{EXPECTED_INITIALISER}, got 'xavier': {hint}"):
+    hint = "for a number try constant(number), for an array try lambda shape, rng: array"
+    with raises(ValueError, f"{EXPECTED_INITIALISER}, got 'xavier' (str): {hint}"):
         init.get("xavier", "Layer: w")
 
 
@@ -375,43 +375,49 @@ def test_identity_and_biases_in_blocks():
     np.testing.assert_array_equal(b, np.zeros(12))
 
 
+GIVES = "Layer: w: what it gives must be an array of numbers"
+
+
 @pytest.mark.parametrize(
     ("function", "kind", "message"),
     [
         (
             lambda shape, rng: np.zeros((3, 2)),
             ValueError,
-            "Layer: w must give an array of shape (2, 3), got (3, 2): use the shape it is called with; a layer with "
-            "gates asks for one gate at a time",
+            "Layer: w must give real numbers of shape (2, 3), got an array of shape (3, 2) and dtype float64: "
+            "use the shape it is called with; a layer with gates asks for one gate at a time",
         ),
         (
             lambda shape, rng: 0.5,
             ValueError,
-            "Layer: w must give an array of shape (2, 3), got (): use the shape it is called with; a layer with gates "
-            "asks for one gate at a time",
+            "Layer: w must give real numbers of shape (2, 3), got an array of shape () and dtype float64: "
+            "use the shape it is called with; a layer with gates asks for one gate at a time",
         ),
         (
             lambda shape, rng: np.full(shape, "a"),
             TypeError,
-            "Layer: w must give an array of real numbers, got an array of shape (2, 3) and dtype <U1: try returning "
-            "rng.normal(0, 0.1, shape)",
+            f"{GIVES} (bool, int or float), got ndarray of dtype <U1: try np.asarray(data, dtype=float)",
         ),
         (
             lambda shape, rng: np.zeros(shape, complex),
             TypeError,
-            "Layer: w must give an array of real numbers, got an array of shape (2, 3) and dtype complex128: try "
-            "returning rng.normal(0, 0.1, shape)",
+            f"{GIVES} (bool, int or float), got ndarray of dtype complex128: try np.asarray(data, dtype=float)",
         ),
         (
             lambda shape, rng: None,
             TypeError,
-            "Layer: w must give an array of real numbers, got None (NoneType): try returning rng.normal(0, 0.1, shape)",
+            f"{GIVES} (bool, int or float), got NoneType of dtype object: try np.asarray(data, dtype=float)",
         ),
         (
             lambda shape, rng: [[1, 2], [3]],
             TypeError,
-            "Layer: w must give an array of real numbers, got [[1, 2], [3]] (list): try returning "
-            "rng.normal(0, 0.1, shape)",
+            f"{GIVES}, got a ragged list: its parts differ in length, so pad them to one length",
+        ),
+        (
+            lambda shape, rng: np.ones(shape, bool),
+            ValueError,
+            "Layer: w must give real numbers of shape (2, 3), got an array of shape (2, 3) and dtype bool: "
+            "use the shape it is called with; a layer with gates asks for one gate at a time",
         ),
         (
             lambda shape, rng: np.array([[0, 0, 0], [0, math.nan, 0]]),

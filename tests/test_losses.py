@@ -262,8 +262,8 @@ def test_losses_refuse_to_broadcast(name, shapes):
     """(3, 1) against (3,) would quietly become (3, 3)."""
     loss, _ = LOSSES[name]
     message = (
-        f"{name}: predictions and targets must have the same shape, got {shapes[0]} and {shapes[1]}; "
-        "they are not broadcast: reshape one of them"
+        f"{name}: targets must have the shape of the predictions, {shapes[0]}, got {shapes[1]}: "
+        "they are not broadcast, so reshape one of them"
     )
     leaf = mr.Tensor(np.zeros(shapes[0]), requires_grad=True)
     with raises(ValueError, message):
@@ -274,7 +274,8 @@ def test_losses_refuse_to_broadcast(name, shapes):
 @pytest.mark.parametrize("shape", [(4,), (3, 4), (4, 3, 5), (4, 1), ()])
 def test_cross_entropy_refuses_ids_of_another_shape(shape):
     message = (
-        f"cross_entropy: for logits (4, 3, 5) ids must have shape (4, 3), got {shape}; class ids, not one-hot vectors"
+        f"cross_entropy: logits must have shape (…, C) and ids (…), got (4, 3, 5) and {shape}: "
+        "ids are class ids, not one-hot vectors"
     )
     with raises(ValueError, message):
         losses.cross_entropy(np.zeros((4, 3, 5)), np.zeros(shape, int))
@@ -311,7 +312,8 @@ def test_cross_entropy_checks_only_the_ids_that_count():
 
 
 def test_cross_entropy_needs_classes():
-    with raises(ValueError, "cross_entropy: logits must have shape (…, C), got a single number"):
+    message = "cross_entropy: logits must have shape (…, C) and ids (…), got () and (): "
+    with raises(ValueError, f"{message}ids are class ids, not one-hot vectors"):
         losses.cross_entropy(1.0, 0)
 
 
