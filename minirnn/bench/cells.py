@@ -32,17 +32,17 @@ class Kind(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Return the name of the class."""
+        """The name of the class."""
         return self.layer.__name__
 
     @property
     def states(self) -> tuple[str, ...]:
-        """Return what the arrays (N, H) of a state are called: h, and of an LSTM c."""
+        """The names of a state's arrays (N, H): h, and of an LSTM c."""
         return self.layer.state_names
 
     @property
     def gates(self) -> int:
-        """Return G."""
+        """The number of gate blocks, G."""
         return self.layer.gates
 
 
@@ -94,28 +94,27 @@ class Trial:
         self.inputs = [Tensor(draw(T, N, D), requires_grad=True) for _ in range(2)]
         self.gradient = draw(T, N, H)
         self._in_turn = itertools.cycle(self.inputs)
-        self._outputs: Tensor | None = None
+        self._outputs: Any = None  # of the last `forward`
         self._adam = Adam(self.layer.parameters(), lr=1e-4)
 
     @property
     def weights(self) -> list[Any]:
-        """Return W_xh (D, G·H), W_hh (H, G·H), b_h (G·H,), and of a GRU b_hn (H,)."""
+        """W_xh (D, G·H), W_hh (H, G·H), b_h (G·H,), and of a GRU b_hn (H,)."""
         return [p.data for p in self.layer.parameters()]
 
     def infer(self) -> Any:
-        """Go forward, and keep nothing for a gradient; return the outputs."""
+        """Go forward, and save nothing for a gradient; return the outputs."""
         with no_grad():
             return self.layer(next(self._in_turn)).outputs.data
 
     def forward(self) -> None:
-        """Go forward, and keep what `backward` needs."""
+        """Go forward, and save what `backward` needs."""
         x = next(self._in_turn)
         x.grad = None
         self._outputs = self.layer(x).outputs
 
     def backward(self) -> None:
         """Go back to the gradients of the input and of every Parameter; each `forward` allows one."""
-        assert self._outputs is not None, "backward comes after forward"
         outputs, self._outputs = self._outputs, None
         outputs.backward(self.gradient)
 
@@ -153,7 +152,7 @@ class Trial:
         self.layer.zero_grad()
 
     def by_the_book(self, x: Any) -> Any:
-        """Return the textbook's outputs for x, in float64."""
+        """Compute the textbook's outputs for x, in float64."""
         return self.kind.outputs(x, *self._zeros(), *self.weights)
 
     def _zeros(self) -> list[Any]:

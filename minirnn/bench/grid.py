@@ -7,8 +7,8 @@ import numpy as np
 
 from minirnn.bench.cells import KINDS, Kind, Trial
 from minirnn.bench.floor import floor, forward_floor
-from minirnn.bench.measure import Times, markdown, ratio, spread, take_turns
-from minirnn.bench.rows import BOTH_WAYS, Row, Settings, seconds_text, text
+from minirnn.bench.measure import Times, markdown, ratio, spread
+from minirnn.bench.rows import BOTH_WAYS, Contestant, Row, Settings, time_in_turns
 from minirnn.bench.shapes import Shape, three_digits
 from minirnn.layers.threads import set_num_threads
 
@@ -22,13 +22,13 @@ DEFAULTS = [
     Shape(64, 100, 128, 256),
     Shape(128, 64, 256, 512),
 ]
-OBJECTS = 2_000  # bytes for each step, about: the floor's views
 _SECONDS = 1.0
-_PASSES = ("forward", "backward", "update", "first call")
+_PASSES = ("forward", "backward", "update")
+_FIRST = "first call"
 
 
 def plan(shapes: Sequence[Shape], sweeps: Mapping[str, Sequence[int]]) -> list[list[Shape]]:
-    """Return one job for each shape."""
+    """Make one job of each shape."""
     return [[shape] for shape in shapes or DEFAULTS]
 
 
@@ -36,30 +36,23 @@ def measure(job: Sequence[Shape], settings: Settings) -> list[Row]:
     """Measure the first call of a layer, then its passes and the floor's in turns."""
     (shape,) = job
     set_num_threads(settings.threads)
-    rng = np.random.default_rng(0)
-    trial, gates = Trial(shape, settings.dtype, settings.cell), settings.kind.gates
+    trial = Trial(shape, settings.dtype, settings.cell)
     start = time.perf_counter()
     trial.both_ways()
     first = time.perf_counter() - start  # before the check, which would leave nothing cold; told only if that is passed
     trial.check("the layer")
-    contestants = {
-        ("layer", "forward"): trial.forward,
-        ("layer", "backward"): trial.backward,
-        ("layer", "update"): trial.update,
-        ("floor", "forward"): forward_floor(*shape, settings.dtype, rng, gates),
-        ("floor", BOTH_WAYS): floor(*shape, settings.dtype, rng, gates),
-    }
-
-    def before(key: tuple[str, str]) -> None:
-        set_num_threads(settings.threads if key[0] == "layer" else 1)
-
-    times = take_turns(contestants, before=before, **settings.turns_within(_SECONDS))
-    rows = {("layer", "first call"): [[first]]} | times
-    return [Row("grid", *key, shape, "s", values, settings.cell) for key, values in rows.items()]
+    work = (*shape, settings.dtype, np.random.default_rng(0), settings.kind.gates)
+    contestants = [
+        *(Contestant("layer", name, getattr(trial, name), shape, settings.threads) for name in _PASSES),
+        Contestant("floor", "forward", forward_floor(*work), shape),
+        Contestant("floor", BOTH_WAYS, floor(*work), shape),
+    ]
+    times = time_in_turns("grid", contestants, settings, _SECONDS)
+    return [Row("grid", "layer", _FIRST, shape, "s", [[first]], settings.cell), *times]
 
 
 def note(kind: Kind) -> str:
-    """Return what the tables show."""
+    """Say what the tables show."""
     return (
         f"{kind.name} in training: forward, backward with all gradients, update (clip, Adam). "
         '"first call" is forward and backward of a new layer, cold, once. '
@@ -71,33 +64,27 @@ def note(kind: Kind) -> str:
 
 
 def report(jobs: Sequence[Sequence[Row]]) -> str:
-    """Return two tables: times, and what follows from them."""
+    """Write two tables: times, and what follows from them."""
     times, rates = [], []
     for rows in jobs:
-        shape, own = str(rows[0].shape), {(row.contestant, row.what): row for row in rows}
-        forward, backward, update, first = (own["layer", what] for what in _PASSES)
-        times.append([shape, text(forward), text(backward), text(update), seconds_text(first.spread.median)])
-        flops = forward.shape.flops(KINDS[forward.cell].gates)
-        step = spread(add(forward.values, backward.values, update.values)).median
+        own = {(row.contestant, row.what): row for row in rows}
+        forward, backward, update = (own["layer", what] for what in _PASSES)
+        shape, flops = forward.shape, forward.shape.flops(KINDS[forward.cell].gates)
+        passes = [f"{row.median} {row.plus_minus}" for row in (forward, backward, update)]
+        times.append([str(shape), *passes, own["layer", _FIRST].median])
+        both_ways = add(forward.values, backward.values)
         rates.append(
             [
-                shape,
+                str(shape),
                 three_digits(flops / forward.spread.median / 1e9),
                 three_digits(2 * flops / backward.spread.median / 1e9),
-                three_digits(forward.shape.N / step),
-                *(f"{times:.2f}" for times in times_the_floor(rows).values()),
+                three_digits(shape.N / spread(add(both_ways, update.values)).median),
+                f"{ratio(forward.values, own['floor', 'forward'].values).median:.2f}",
+                f"{ratio(both_ways, own['floor', BOTH_WAYS].values).median:.2f}",
             ]
         )
     more = ("N,T,D,H", "GFLOP/s fwd", "bwd", "seq/s", "× floor fwd", BOTH_WAYS)
-    return f"{markdown(('N,T,D,H', *_PASSES), times)}\n\n{markdown(more, rates)}"
-
-
-def times_the_floor(rows: Sequence[Row]) -> dict[str, float]:
-    """Return how many times the floor's time a layer takes, forward and both ways."""
-    own = {(row.contestant, row.what): row.values for row in rows}
-    forward = own["layer", "forward"]
-    passes = {"forward": forward, BOTH_WAYS: add(forward, own["layer", "backward"])}
-    return {what: ratio(values, own["floor", what]).median for what, values in passes.items()}
+    return f"{markdown(('N,T,D,H', *_PASSES, _FIRST), times)}\n\n{markdown(more, rates)}"
 
 
 def add(*passes: Times) -> Times:

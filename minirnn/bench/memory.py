@@ -1,4 +1,4 @@
-"""Memory: what a layer keeps for backward, and holds at its peak, against T, with and without remat."""
+"""Memory: what a layer saves for backward, and holds at its peak, against T, with and without remat."""
 
 import gc
 import tracemalloc
@@ -9,21 +9,16 @@ import numpy as np
 
 from minirnn.bench.cells import Kind, Trial
 from minirnn.bench.measure import markdown
-from minirnn.bench.rows import Row, Settings, text
-from minirnn.bench.shapes import Shape
+from minirnn.bench.rows import Row, Settings
+from minirnn.bench.shapes import Shape, vary
 from minirnn.layers.threads import set_num_threads
 
 DEFAULT, LENGTHS = Shape(16, 1, 10, 64), (100, 400, 1_600, 6_400)
-OBJECTS = 0
 
 
 def plan(shapes: Sequence[Shape], sweeps: Mapping[str, Sequence[int]]) -> list[list[Shape]]:
-    """Return one job for each shape and length T: the shape's at ¼ to 4 times, or those asked for."""
-    jobs = []
-    for shape in shapes or [DEFAULT]:
-        around = sorted({max(1, shape.T * k // 4) for k in (1, 4, 16)}) if shapes else LENGTHS
-        jobs += [[shape._replace(T=T)] for T in sweeps.get("T", around)]
-    return jobs
+    """Make one job of each shape and length T: the shape's at ¼ to 4 times, or those asked for."""
+    return [[one] for lengths in vary("T", DEFAULT, LENGTHS, shapes, sweeps, quarters=(1, 4, 16)) for one in lengths]
 
 
 def measure(job: Sequence[Shape], settings: Settings) -> list[Row]:
@@ -35,12 +30,12 @@ def measure(job: Sequence[Shape], settings: Settings) -> list[Row]:
         trial = Trial(shape, settings.dtype, settings.cell, remat=remat)
         trial.check(f"the layer with remat={remat}")
         with ThreadPoolExecutor(1) as thread:  # a new one has no scratch yet that is kept for reuse
-            peak, kept = thread.submit(_peak_and_kept, trial).result()
-        found |= {(f"remat={remat}", "kept"): kept, (f"remat={remat}", "peak"): peak}
+            peak, saved = thread.submit(_peak_and_saved, trial).result()
+        found |= {(f"remat={remat}", "kept"): saved, (f"remat={remat}", "peak"): peak}
     return [Row("memory", *key, shape, "bytes", [[number]], settings.cell) for key, number in found.items()]
 
 
-def _peak_and_kept(trial: Trial) -> tuple[int, int]:
+def _peak_and_saved(trial: Trial) -> tuple[int, int]:
     gc.collect()
     tracemalloc.start()
     try:
@@ -49,15 +44,15 @@ def _peak_and_kept(trial: Trial) -> tuple[int, int]:
         peak = tracemalloc.get_traced_memory()[1] - before
         before, _ = tracemalloc.get_traced_memory()
         final_state = trial.layer(trial.inputs[0]).final_state
-        kept = tracemalloc.get_traced_memory()[0] - before
+        saved = tracemalloc.get_traced_memory()[0] - before
         del final_state
     finally:
         tracemalloc.stop()
-    return peak, kept
+    return peak, saved
 
 
 def note(kind: Kind) -> str:
-    """Return what the table shows."""
+    """Say what the table shows."""
     return (
         f'{kind.name} on one thread. "kept" is what stands between forward and backward where only the final state is '
         'read, as by a loss on the last output. "peak" is the most that forward and backward hold at any time where '
@@ -68,10 +63,10 @@ def note(kind: Kind) -> str:
 
 
 def report(jobs: Sequence[Sequence[Row]]) -> str:
-    """Return one table."""
+    """Write one table."""
     lines = []
     for array, *held in jobs:
-        for kept, peak in zip(held[::2], held[1::2], strict=True):
-            numbers = [(text(row), f"{row.spread.median / array.spread.median:.2f}") for row in (kept, peak)]
-            lines.append([str(kept.shape), kept.contestant, *numbers[0], *numbers[1]])
+        for pair in zip(held[::2], held[1::2], strict=True):
+            cells = [cell for row in pair for cell in (row.median, f"{row.spread.median / array.spread.median:.2f}")]
+            lines.append([str(array.shape), pair[0].contestant, *cells])
     return markdown(("N,T,D,H", "", "kept", "arrays", "peak", "arrays"), lines)

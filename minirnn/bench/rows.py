@@ -2,13 +2,15 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from minirnn.bench.cells import KINDS, Kind
-from minirnn.bench.measure import Spread, Times, markdown, spread, write_json
-from minirnn.bench.shapes import Shape, bytes_text, three_digits
+from minirnn.bench.measure import Spread, Times, markdown, spread, take_turns, write_json
+from minirnn.bench.shapes import Shape, bytes_text, seconds_text
+from minirnn.layers.threads import set_num_threads
 
 FORMAT = "minirnn bench 1"
 BOTH_WAYS = "both ways"  # the pass that goes forward and back
@@ -24,14 +26,8 @@ class Settings(NamedTuple):
 
     @property
     def kind(self) -> Kind:
-        """Return the kind of layer."""
+        """The kind of layer."""
         return KINDS[self.cell]
-
-    def turns_within(self, seconds: float) -> dict[str, Any]:
-        """Return the arguments of `take_turns`: so many turns, or as many as fit into ``seconds``."""
-        if self.turns:
-            return {"turns": self.turns, "runs": 1, "warm_up": 1}
-        return {"turns": 100, "runs": 1, "warm_up": 2, "seconds": seconds}
 
 
 class Row(NamedTuple):
@@ -47,36 +43,59 @@ class Row(NamedTuple):
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """Return what makes this row the same as a row of another day."""
+        """What makes this row the same as a row of another day."""
         return (*self[:5], self.cell)
 
     @property
     def spread(self) -> Spread:
-        """Return the quartiles."""
+        """The quartiles."""
         return spread(self.values)
 
+    @property
+    def median(self) -> str:
+        """The median with its unit."""
+        return (bytes_text if self.unit == "bytes" else seconds_text)(self.spread.median)
 
-def find(rows: Iterable[Row], **wanted: Any) -> Row | None:
-    """Return the first row with these fields, or None."""
-    return next((row for row in rows if all(getattr(row, name) == value for name, value in wanted.items())), None)
-
-
-def text(row: Row) -> str:
-    """Return the median and, of times, the spread."""
-    median = row.spread.median
-    return bytes_text(median) if row.unit == "bytes" else f"{seconds_text(median)} {plus_minus(row)}"
-
-
-def plus_minus(row: Row) -> str:
-    """Return half the distance between the quartiles, as a part of the median."""
-    low, median, high = row.spread
-    return f"±{50 * (high - low) / median:.0f}%"
+    @property
+    def plus_minus(self) -> str:
+        """Half the distance between the quartiles, as a part of the median."""
+        low, median, high = self.spread
+        return f"±{50 * (high - low) / median:.0f}%"
 
 
-def seconds_text(seconds: float) -> str:
-    """Return a time as text: 1.23 µs, 12.3 ms, 1.23 s."""
-    factor, unit = (1e6, "µs") if seconds < 999.5e-6 else (1e3, "ms") if seconds < 0.9995 else (1, "s")
-    return f"{three_digits(factor * seconds)} {unit}"
+class Contestant(NamedTuple):
+    """Something to be timed."""
+
+    name: str
+    what: str
+    run: Callable[[], Any]
+    shape: Shape
+    threads: int = 1
+
+
+def time_in_turns(
+    section: str, contestants: Sequence[Contestant], settings: Settings, seconds: float, warm: float = 0.0
+) -> list[Row]:
+    """Time contestants in turns, each on its own number of threads, for about so many ``seconds``.
+
+    Before each turn a contestant may run untimed, ``warm`` seconds and once at least: a large one leaves caches empty,
+    and the next would pay for that.
+    """
+
+    def before(contestant: Contestant) -> None:
+        set_num_threads(contestant.threads)
+        end = time.perf_counter() + warm
+        while warm:
+            contestant.run()
+            if time.perf_counter() > end:
+                break
+
+    runs = {contestant: contestant.run for contestant in contestants}
+    if settings.turns:
+        times = take_turns(runs, turns=settings.turns, runs=1, warm_up=1, before=before)
+    else:
+        times = take_turns(runs, turns=100, runs=1, warm_up=2, seconds=seconds, before=before)
+    return [Row(section, c.name, c.what, c.shape, "s", own, settings.cell) for c, own in times.items()]
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -94,15 +113,12 @@ def load(path: Path) -> tuple[dict[str, str], list[Row]]:
         content = json.loads(path.read_text("utf-8"))
         if content["format"] != FORMAT:
             raise ValueError(f"its format is {content['format']!r}, not {FORMAT!r}")
-        rows = [_row(**{name: value for name, value in row.items() if name != "quartiles"}) for row in content["rows"]]
-        return dict(content["machine"]), rows
+        return dict(content["machine"]), [_row(**row) for row in content["rows"]]
     except OSError as error:
         fault = (error.strerror or str(error)).lower()
     except json.JSONDecodeError as error:
         fault = f"it is not JSON ({error})"
-    except UnicodeDecodeError:
-        fault = "it is not text"
-    except (KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError, UnicodeDecodeError):
         fault = "its content is something else"
     except ValueError as error:
         fault = str(error)
@@ -112,7 +128,7 @@ def load(path: Path) -> tuple[dict[str, str], list[Row]]:
     )
 
 
-def _row(shape: Mapping[str, int], values: Times, **names: str) -> Row:
+def _row(shape: Mapping[str, int], values: Times, quartiles: Any, **names: str) -> Row:
     if not values or not all(run and all(math.isfinite(value) and value > 0 for value in run) for run in values):
         raise ValueError("a row of it holds no times or bytes")
     return Row(**names, shape=Shape(**shape), values=values)
@@ -122,28 +138,23 @@ def _row(shape: Mapping[str, int], values: Times, **names: str) -> Row:
 
 
 def comparison(old: Sequence[Row], new: Sequence[Row]) -> str:
-    """Return a table for each section: of every row that both have the medians, and new / old."""
-    before = {row.key: row for row in old}
-    both = [(before[row.key], row) for row in new if row.key in before]
-    if not both:
+    """Hold two runs against each other: a table for each section, with the medians of the rows that both have."""
+    before, tables = {row.key: row for row in old}, dict[str, list[Sequence[str]]]()
+    for row in new:
+        if row.key in before:
+            then = before[row.key]
+            ratio = f"{row.spread.median / then.spread.median:.2f}"
+            line = (str(row.shape), f"{row.contestant}, {row.what}", then.median, row.median, ratio)
+            tables.setdefault(row.section, []).append(line)
+    if not tables:
         return "The old file and this run have no measurement in common: the same cell, sections and shapes?"
-    tables = [_side_by_side(section, both) for section in dict.fromkeys(row.section for _, row in both)]
-    if others := len(old) + len(new) - 2 * len(both):
-        tables.append(f"{others} measurements are in one of the two only.")
-    return "\n\n".join(tables)
-
-
-def _side_by_side(section: str, pairs: Sequence[tuple[Row, Row]]) -> str:
-    lines = []
-    for old, new in pairs:
-        if new.section == section:
-            show = bytes_text if new.unit == "bytes" else seconds_text
-            a, b = old.spread.median, new.spread.median
-            lines.append((str(new.shape), f"{new.contestant}, {new.what}", show(a), show(b), f"{b / a:.2f}"))
-    return markdown((section, "", "old", "new", "ratio"), lines)
+    parts = [markdown((section, "", "old", "new", "ratio"), lines) for section, lines in tables.items()]
+    if others := len(old) + len(new) - 2 * sum(map(len, tables.values())):
+        parts.append(f"{others} measurements are in one of the two only.")
+    return "\n\n".join(parts)
 
 
 def differences(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
-    """Return what of two machines is not the same, in words; rows of another layer are other rows anyway."""
+    """Say what of two machines is not the same; rows of another layer are other rows anyway."""
     names = [name for name in {**old, **new} if name not in ("date", "load", "minirnn", "layer")]
     return [f"{name}: {old.get(name)} → {new.get(name)}" for name in names if old.get(name) != new.get(name)]

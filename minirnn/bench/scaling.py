@@ -1,15 +1,14 @@
 """Scaling: how the time grows with T, N and H, one at a time, with fitted slopes."""
 
 import statistics
-import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from minirnn.bench.cells import Kind, Trial
-from minirnn.bench.measure import markdown, take_turns
-from minirnn.bench.rows import BOTH_WAYS, Row, Settings, seconds_text, text
-from minirnn.bench.shapes import Shape
+from minirnn.bench.measure import markdown
+from minirnn.bench.rows import BOTH_WAYS, Contestant, Row, Settings, time_in_turns
+from minirnn.bench.shapes import Shape, seconds_text, vary
 from minirnn.layers.threads import set_num_threads
 
 DEFAULTS = {
@@ -17,19 +16,16 @@ DEFAULTS = {
     "N": (Shape(1, 50, 10, 64), (1, 4, 16, 64, 256, 1024)),
     "H": (Shape(32, 50, 10, 1), (16, 32, 64, 128, 256, 512)),
 }
-OBJECTS = 0
 _SECONDS = 2.5
-_MOMENT = 0.01  # seconds
+_WARM = 0.01  # seconds
 
 
 def plan(shapes: Sequence[Shape], sweeps: Mapping[str, Sequence[int]]) -> list[list[Shape]]:
-    """Return one job for each letter and shape: one size goes from ¼ to 4 times the shape's, or to those asked for."""
+    """Make one job of each letter and shape: one size goes from ¼ to 4 times the shape's, or to those asked for."""
     jobs = []
     for letter in sweeps or DEFAULTS:
         base, usual = DEFAULTS.get(letter, (DEFAULTS["N"][0], ()))
-        for shape in shapes or [base]:
-            around = sorted({max(1, getattr(shape, letter) * k // 4) for k in (1, 2, 4, 8, 16)})
-            jobs.append([shape._replace(**{letter: n}) for n in sweeps.get(letter, around if shapes else usual)])
+        jobs += vary(letter, base, usual, shapes, sweeps, quarters=(1, 2, 4, 8, 16))
     return jobs
 
 
@@ -39,22 +35,13 @@ def measure(job: Sequence[Shape], settings: Settings) -> list[Row]:
     trials = [Trial(shape, settings.dtype, settings.cell) for shape in job]
     for trial in trials:
         trial.check("the layer")
-    contestants = {trial.shape: trial.both_ways for trial in trials}
-
-    def before(shape: Shape) -> None:
-        """Run it untimed for a moment, once at least: a large one leaves caches empty, the next would pay for that."""
-        end = time.perf_counter() + _MOMENT
-        contestants[shape]()
-        while time.perf_counter() < end:
-            contestants[shape]()
-
-    times = take_turns(contestants, before=before, **settings.turns_within(_SECONDS))
-    against = f"against {varied(job)}"
-    return [Row("scaling", against, BOTH_WAYS, shape, "s", own, settings.cell) for shape, own in times.items()]
+    name, threads = f"against {varied(job)}", settings.threads
+    contestants = [Contestant(name, BOTH_WAYS, trial.both_ways, trial.shape, threads) for trial in trials]
+    return time_in_turns("scaling", contestants, settings, _SECONDS, _WARM)
 
 
 def note(kind: Kind) -> str:
-    """Return what the tables show."""
+    """Say what the tables show."""
     return (
         f"{kind.name}, forward and backward with all gradients, while one size grows and the others stay. "
         '"slope" is d log time / d log size, from the line before; the fitted one is by least squares over all lines. '
@@ -63,7 +50,7 @@ def note(kind: Kind) -> str:
 
 
 def report(jobs: Sequence[Sequence[Row]]) -> str:
-    """Return a table for each sweep."""
+    """Write a table for each sweep."""
     return "\n\n".join(map(_table, jobs))
 
 
@@ -71,15 +58,17 @@ def _table(rows: Sequence[Row]) -> str:
     letter = varied([row.shape for row in rows])
     sizes, medians = [getattr(row.shape, letter) for row in rows], [row.spread.median for row in rows]
     slopes = [""] + [f"{slope(sizes[i : i + 2], medians[i : i + 2]):.2f}" for i in range(len(rows) - 1)]
-    each = [seconds_text(median / size) for median, size in zip(medians, sizes, strict=True)]
-    lines = zip([f"{size:,}" for size in sizes], map(text, rows), each, slopes, strict=True)
+    lines = [
+        (f"{size:,}", f"{row.median} {row.plus_minus}", seconds_text(median / size), steep)
+        for size, row, median, steep in zip(sizes, rows, medians, slopes, strict=True)
+    ]
     others = ", ".join(f"{name} = {size}" for name, size in rows[0].shape._asdict().items() if name != letter)
     table = markdown((letter, BOTH_WAYS, f"time / {letter}", "slope"), lines)
     return f"Against {letter}, with {others}: fitted slope {slope(sizes, medians):.2f}\n\n{table}"
 
 
 def slope(sizes: Sequence[float], values: Sequence[float]) -> float:
-    """Return the slope of the straight line through (log size, log value), by least squares."""
+    """Fit a straight line through (log size, log value) by least squares; return its slope."""
     return statistics.linear_regression(np.log(sizes), np.log(values)).slope
 
 

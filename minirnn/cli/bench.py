@@ -2,15 +2,13 @@
 
 import argparse
 import textwrap
-from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from minirnn.bench.cells import KINDS
-from minirnn.bench.shapes import Shape, refuse_what_does_not_fit, telling_what_does_not_fit, whole_numbers
+from minirnn.bench.shapes import Shape, whole_numbers
 from minirnn.cli.options import DEFAULT, NO_PROGRESS, Options, add_options, check_writable, number, size_of_bar
-from minirnn.drawing.axes import matplotlib_for
 from minirnn.layers.threads import available_cpus, get_num_threads, set_num_threads
 
 SECTIONS = {
@@ -26,6 +24,8 @@ its results are held against the textbook's.
 
 sections:
 """
+Jobs = dict[str, tuple[ModuleType, list[list[Shape]]]]
+"""Of each section its module, and the shapes that are measured together."""
 
 # --- the command line -------------------------------------------------------------------------------------------------
 
@@ -60,7 +60,6 @@ def add_command(commands: Any) -> None:
         "--turns": number("K", "how often each is timed; default: what a minute allows", minimum=2),
         "--json": {"type": Path, "metavar": "FILE", "help": "write all measurements there"},
         "--compare": {"type": Path, "metavar": "OLD.json", "help": "hold this run against a file written by --json"},
-        "--plot": {"type": Path, "metavar": "FILE", "help": "draw a picture, .png or .svg; needs matplotlib"},
         "--no-progress": NO_PROGRESS,
     }
     parser = commands.add_parser(
@@ -101,31 +100,30 @@ def _sweep(text: str) -> tuple[str, list[int]]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure what was asked for, printing each section as it is done; return 0."""
-    from minirnn.bench import plot, rows
+    from minirnn.bench import rows  # here, as what it needs, so that other commands need not wait for it
 
     old = rows.load(arguments.compare) if arguments.compare else None
-    _check_destinations(arguments)
+    check_writable("--json", arguments.json)
     jobs = _plan(arguments)
     settings = rows.Settings(arguments.dtype, arguments.threads or get_num_threads(), arguments.turns, arguments.cell)
     set_num_threads(settings.threads)
     header = _header(settings)
     print("\n".join(f"{name}: {value}" for name, value in header.items()), flush=True)
     measured = _measure(jobs, settings, progress=not arguments.no_progress)
-    every = [row for done in measured.values() for job in done for row in job]
     if old:
-        _compare(*old, header, every)
+        print("\n## compared\n")
+        if different := rows.differences(old[0], header):
+            print("warning: not measured under the same conditions, so the ratios tell little:")
+            print("\n".join(f"  {line}" for line in different) + "\n")
+        print(rows.comparison(old[1], measured))
     if arguments.json:
-        rows.save(arguments.json, header, every)
+        rows.save(arguments.json, header, measured)
         print(f"\nAll measurements: {arguments.json}")
-    if arguments.plot:
-        title = f"minirnn {header['minirnn']}, {settings.kind.name}, {header['CPU']}, {header['date']}"
-        plot.plot(arguments.plot, measured, title)
-        print(f"\nPicture: {arguments.plot}")
     return 0
 
 
-def _plan(arguments: argparse.Namespace) -> dict[str, tuple[ModuleType, list[list[Shape]]]]:
-    """Return the jobs of each section, having refused those that do not fit in memory."""
+def _plan(arguments: argparse.Namespace) -> Jobs:
+    """Return the jobs of each section that was asked for."""
     from minirnn.bench import grid, ladder, memory, scaling
 
     modules = {"ladder": ladder, "grid": grid, "scaling": scaling, "memory": memory}
@@ -138,23 +136,7 @@ def _plan(arguments: argparse.Namespace) -> dict[str, tuple[ModuleType, list[lis
                 f"--sweep: sizes of {letter} are for {' and '.join(takers)}, got them with {' and '.join(sections)}: "
                 "try --shape"
             )
-    jobs = {name: (modules[name], modules[name].plan(shapes, sweeps)) for name in sections}
-    for module, planned in jobs.values():
-        for job in planned:
-            refuse_what_does_not_fit(job, arguments.dtype, module.OBJECTS, KINDS[arguments.cell].gates)
-    return jobs
-
-
-def _check_destinations(arguments: argparse.Namespace) -> None:
-    """Refuse, before anything is measured, files that could not be written afterwards."""
-    from minirnn.bench import plot
-
-    if arguments.plot:
-        if arguments.plot.suffix.lower() not in plot.SUFFIXES:
-            raise ValueError(f"--plot: expected a file ending in .png or .svg, got {str(arguments.plot)!r}")
-        matplotlib_for("--plot:")  # raises where it is not
-    check_writable("--json", arguments.json)
-    check_writable("--plot", arguments.plot)
+    return {name: (modules[name], modules[name].plan(shapes, sweeps)) for name in sections}
 
 
 def _header(settings: Any) -> dict[str, str]:
@@ -171,34 +153,28 @@ def _header(settings: Any) -> dict[str, str]:
     }
 
 
-def _measure(
-    jobs: dict[str, tuple[ModuleType, list[list[Shape]]]], settings: Any, *, progress: bool
-) -> dict[str, list[list[Any]]]:
-    """Measure section by section, each printed when it is done; return the rows of every job of every section."""
+def _measure(jobs: Jobs, settings: Any, *, progress: bool) -> list[Any]:
+    """Measure section by section, each printed when it is done; return all rows."""
     from tqdm import tqdm
 
-    measured: dict[str, list[list[Any]]] = {name: [] for name in jobs}
+    measured: list[Any] = []
     total = sum(len(planned) for _, planned in jobs.values())
     with tqdm(total=total, disable=None if progress else True, leave=False, mininterval=0, **size_of_bar()) as bar:
         for name, (module, planned) in jobs.items():
+            done = []
             for job in planned:
                 bar.set_description(f"{name} {job[-1]}")
-                with telling_what_does_not_fit(job, settings.dtype):
-                    measured[name].append(module.measure(job, settings))
+                try:
+                    done.append(module.measure(job, settings))
+                except MemoryError as error:
+                    hint = " or --dtype float32" if settings.dtype == "float64" else ""
+                    raise MemoryError(
+                        f"bench: the shape N,T,D,H = {job[-1]} must fit in memory in {settings.dtype}: "
+                        f"{str(error) or 'it does not'}: try fewer steps (T), fewer rows (N){hint}"
+                    ) from error
                 bar.update()
             bar.clear()
-            print(
-                f"\n## {name}\n\n{textwrap.fill(module.note(settings.kind), 80)}\n\n{module.report(measured[name])}",
-                flush=True,
-            )
+            note = textwrap.fill(module.note(settings.kind), 80)
+            print(f"\n## {name}\n\n{note}\n\n{module.report(done)}", flush=True)
+            measured += [row for rows in done for row in rows]
     return measured
-
-
-def _compare(old_header: dict[str, str], old: Sequence[Any], header: dict[str, str], new: Sequence[Any]) -> None:
-    from minirnn.bench import rows
-
-    print("\n## compared\n")
-    if different := rows.differences(old_header, header):
-        print("warning: not measured under the same conditions, so the ratios tell little:")
-        print("\n".join(f"  {line}" for line in different) + "\n")
-    print(rows.comparison(old, new))
