@@ -5,7 +5,8 @@ which knows the tasks, the cells and all other names, and refuses the rest; its 
 """
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -78,28 +79,15 @@ def load(path: Path, *, file: str | None = None, T: int | None = None) -> Saved:
         When the task's data are part of a package that is not installed.
     """
     checkpoint = _read(path)
-    try:
-        arguments = _arguments(checkpoint)
+    with _building(checkpoint):
+        arguments = _arguments(checkpoint.settings)
         _check_sizes(checkpoint, arguments)
-        _change(arguments, file, T)
-        task = _task(checkpoint, arguments, T)
+    _change(arguments, file, T)
+    with _building(checkpoint):
+        task = _task(checkpoint, arguments)
         model = build_model(arguments, task, np.random.default_rng(0))  # what is drawn is overwritten
         model.load_state_dict(checkpoint.parameters)
         return Saved(checkpoint, arguments, task, model, _history(checkpoint))
-    except _Refused as error:
-        raise CheckpointError(f"{str(checkpoint.path)!r} {error}") from None
-    except _Misused:
-        raise
-    except ValueError as error:
-        raise CheckpointError(f"{str(checkpoint.path)!r} cannot be built again: {error}") from error
-
-
-class _Refused(Exception):
-    """What is wrong with a file."""
-
-
-class _Misused(ValueError):
-    """What is wrong with an option of the command that reads it."""
 
 
 def _read(path: Path) -> Checkpoint:
@@ -119,30 +107,38 @@ def _read(path: Path) -> Checkpoint:
     return load_checkpoint(path)
 
 
+@contextmanager
+def _building(checkpoint: Checkpoint) -> Iterator[None]:
+    """Say of an error which file it is about."""
+    try:
+        yield
+    except ValueError as error:
+        raise CheckpointError(f"{str(checkpoint.path)!r} cannot be built again: {error}") from error
+
+
 # --- settings ---------------------------------------------------------------------------------------------------------
 
 
-class _Settings(argparse.ArgumentParser):
-    """The parser of ``minirnn train``, for settings that come from a file."""
+class _Parser(argparse.ArgumentParser):
+    """argparse's, but that it raises instead of leaving."""
 
     def error(self, message: str) -> NoReturn:
-        raise _Refused(f"has settings that minirnn train does not take: {message}")
+        raise ValueError(f"its settings must be some that minirnn train takes: {message}")
 
 
-def _arguments(checkpoint: Checkpoint) -> argparse.Namespace:
+def _arguments(settings: Mapping[str, Any]) -> argparse.Namespace:
     """Return the arguments of the ``minirnn train`` that the settings are those of."""
-    settings = checkpoint.settings
     name = settings.get("task")
     if name is None:
-        raise _Refused(f"was not saved by minirnn train, and does not say of which task it is: save a model by {_SAVE}")
+        raise ValueError(f"it does not say of which task it is, as one of minirnn train does: save a model by {_SAVE}")
     if not isinstance(name, str) or name not in TASKS:
-        raise _Refused(f"is of the task {name!r}, which there is not: minirnn tasks lists those there are")
-    parser = _Settings()
+        raise ValueError(f"its task {name!r} is none: minirnn tasks lists those there are")
+    parser = _Parser()
     train.add_command(parser.add_subparsers())
     known = vars(parser.parse_args(["train", name])).keys() - FREE
     given = settings.keys() - FREE - {TEXT}
     if faults := [f"unexpected: {n!r}" for n in sorted(given - known)] + [f"missing: {n!r}" for n in known - given]:
-        raise _Refused(f"does not have the settings that minirnn train saves of {name}: {', '.join(sorted(faults))}")
+        raise ValueError(f"its settings must be those that minirnn train saves of {name}: {', '.join(sorted(faults))}")
     words = [f"{option_of(n)}={settings[n]}" for n in sorted(given) if settings[n] is not None]
     return parser.parse_args(["train", name, *words])
 
@@ -150,41 +146,39 @@ def _arguments(checkpoint: Checkpoint) -> argparse.Namespace:
 def _check_sizes(checkpoint: Checkpoint, arguments: argparse.Namespace) -> None:
     """Refuse sizes that are not those of the weights, before memory is taken for them."""
     for name, weight, axis in _SIZES:
-        size = getattr(arguments, name, None)
-        if size is None:
-            continue
-        found = checkpoint.parameters.get(weight)
-        if found is None or found.ndim != 2 or found.shape[axis] != size:
+        size, found = getattr(arguments, name, None), checkpoint.parameters.get(weight)
+        if size is not None and (found is None or found.ndim != 2 or found.shape[axis] != size):
             shape = "missing" if found is None else f"of shape {found.shape}"
-            raise _Refused(f"is set to {option_of(name)} {size}, and its {weight} is {shape}")
+            raise ValueError(f"it is set to {option_of(name)} {size}, and its {weight} is {shape}")
 
 
 def _change(arguments: argparse.Namespace, file: str | None, T: int | None) -> None:
     """Put in what the command that reads the model says otherwise."""
-    name = arguments.task.name
+    name, known = arguments.task.name, vars(arguments)
     if file is not None:
-        if not hasattr(arguments, "file"):
-            raise _Misused(f"--file: expected a model of text with it, got one of {name}: leave it out")
+        if "file" not in known:
+            raise ValueError(f"--file: expected a model of text with it, got one of {name}: leave it out")
         arguments.file = file
-    if T is not None:
-        if not {"task_T", "chunk"} & vars(arguments).keys():
-            raise _Misused(f"--steps-in-time: expected a task of sequences of any length T with it, got {name}")
-        setattr(arguments, "task_T" if hasattr(arguments, "task_T") else "chunk", T)
+    if T is not None and "task_T" in known:
+        arguments.task_T = T
+        built_task(arguments)  # which may refuse it, and that is no fault of the file
+    elif T is not None and "chunk" in known:
+        arguments.chunk = T
+    elif T is not None:
+        raise ValueError(f"--steps-in-time: expected a task of sequences of any length T with it, got {name}")
 
 
 # --- task and history -------------------------------------------------------------------------------------------------
 
 
-def _task(checkpoint: Checkpoint, arguments: argparse.Namespace, T: int | None) -> Any:
+def _task(checkpoint: Checkpoint, arguments: argparse.Namespace) -> Any:
+    """Build the task; a text must have the characters that the model knows."""
     if not hasattr(arguments, "file"):
-        try:
-            return built_task(arguments)
-        except ValueError as error:
-            raise _Misused(f"--steps-in-time: {error}") if T is not None else error from None
-    mark = checkpoint.settings.get(TEXT)
-    if not isinstance(mark, Mapping) or not isinstance(mark.get("vocabulary"), str):
-        raise _Refused(
-            "does not say which characters it knows, as an earlier minirnn saved it: go on with its run by "
+        return built_task(arguments)
+    vocabulary = (checkpoint.settings.get(TEXT) or {}).get("vocabulary")
+    if vocabulary is None:
+        raise ValueError(
+            "it does not say which characters it knows, as an earlier minirnn saved it: go on with its run by "
             "--checkpoint DIR --resume --save PATH"
         )
     if arguments.file is not None and not Path(arguments.file).is_file():
@@ -193,13 +187,13 @@ def _task(checkpoint: Checkpoint, arguments: argparse.Namespace, T: int | None) 
             "by --file PATH"
         )
     task = built_task(arguments)
-    then, now = set(mark["vocabulary"]), set(task.vocabulary)
-    if mark["vocabulary"] != task.vocabulary:
+    if vocabulary != task.vocabulary:
+        then, now = set(vocabulary), set(task.vocabulary)
         text = "the default text" if arguments.file is None else repr(arguments.file)
         differing = [f"{_some(a)} {where}" for a, where in ((then - now, "gone"), (now - then, "new")) if a]
-        raise _Refused(
-            f"was trained on a text of {len(then)} different characters, and {text} has {len(now)}: "
-            f"{', '.join(differing) or 'in another order'}. Say by --file PATH where the text is that it was trained on"
+        raise ValueError(
+            f"it was trained on a text of {len(then)} different characters, and {text} has {len(now)}: "
+            f"{', '.join(differing)}. Say by --file PATH where the text is that it was trained on"
         )
     return task
 
@@ -217,4 +211,4 @@ def _history(checkpoint: Checkpoint) -> History:
     try:
         return history_of(checkpoint)
     except (LookupError, TypeError, AttributeError, ValueError):
-        raise _Refused(f"lacks the history of its training: save a model by {_SAVE}") from None
+        raise ValueError(f"it lacks the history of its training: save a model by {_SAVE}") from None

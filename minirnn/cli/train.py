@@ -27,7 +27,7 @@ from minirnn.cli.options import (
 from minirnn.layers import BACKENDS, SequenceModel
 from minirnn.layers.threads import set_num_threads
 from minirnn.tasks import TASKS, Task, TextTask
-from minirnn.training import Checkpointing, bits_per_character, every, fit, measure, sample, schedules
+from minirnn.training import Checkpointing, bits_per_character, fit, measure, sample, schedules
 from minirnn.training.history import History
 from minirnn.training.saving import Position, describe_training
 from minirnn.training.sources import HELD_OUT
@@ -57,22 +57,18 @@ def add_command(commands: Any) -> None:
     )
     tasks = parser.add_subparsers(metavar="TASK", required=True)
     for task in TASKS.values():
-        _add(tasks, task)
+        add_task(tasks, task, run, _ABOUT, ("--chunk", "steps an update goes back"), _options(task))
 
 
-def _add(tasks: Any, task: type[Task]) -> None:
+def _options(task: type[Task]) -> Options:
     text, usual = task is TextTask, task.defaults
     rate = f"learning rate{', falling to 0' if text else ''}; {DEFAULT}"
+    clip = f"largest gradient norm, or inf; {DEFAULT}"
     options: Options = {
         "--backend": {"choices": BACKENDS, "default": "fused", "help": f"the numbers are the same; {DEFAULT}"},
         "--optimizer": {"choices": tuple(OPTIMIZERS), "default": "adam", "help": DEFAULT},
         "--lr": {"type": positive, "default": usual.lr, "metavar": "RATE", "help": rate},
-        "--clip": {
-            "type": positive,
-            "default": usual.clip,
-            "metavar": "NORM",
-            "help": f"largest gradient norm, or inf; {DEFAULT}",
-        },
+        "--clip": {"type": positive, "default": usual.clip, "metavar": "NORM", "help": clip},
         "--max-updates": number("K", "updates to make at most", usual.max_updates),
         # One: the products of a step are mostly too small to share, and the numbers are the same on every machine.
         "--threads": number("K", "threads that the layer and BLAS may use", 1),
@@ -94,104 +90,93 @@ def _add(tasks: Any, task: type[Task]) -> None:
             "help": "go on from the newest checkpoint in --checkpoint, with the same options",
         },
     }
-    if text:
-        options |= {
-            "--evaluate-every": number("K", "updates between evaluations; default: a tenth of all"),
-            "--sample": number("L", "characters to write at the end", 400, minimum=0),
-        }
-    run = train_text if text else train_sequences
-    add_task(tasks, task, run, _ABOUT, ("--chunk", "steps an update goes back"), options)
+    of_text: Options = {
+        "--evaluate-every": number("K", "updates between evaluations; default: a tenth of all"),
+        "--sample": number("L", "characters to write at the end", 400, minimum=0),
+    }
+    return options | of_text if text else options
 
 
-# --- the commands -----------------------------------------------------------------------------------------------------
+# --- the command ------------------------------------------------------------------------------------------------------
 
 
-def train_sequences(arguments: argparse.Namespace) -> int:
-    """Train on a task of sequences until a held-out batch says that it is solved; return the exit status."""
-    set_num_threads(arguments.threads)
-    task = built_task(arguments)
-    for_model, for_data = np.random.default_rng(arguments.seed).spawn(2)
-    model = build_model(arguments, task, for_model)
-    settings = settings_of(arguments, task, model)
-    held_out = task.evaluation_batch(SEQUENCES, arguments.seed)
-
-    def solved(history: History) -> bool:
-        if not _worth_a_look(task, history):
-            return False
-        history.record(HELD_OUT, measure(model, task, held_out))
-        return bool(task.solved(history.evaluations[HELD_OUT][-1].value))
-
-    model.summary()
-    T = f", T = {task.T}" if hasattr(task, "T") else ""
-    print(f"\n{task.name}{T}\nto be solved: {task.rule}", flush=True)
-    history = fit(model, task, batch=arguments.batch, rng=for_data, stop=solved, **settings)
-    _save_model(arguments, task, model, settings["optimizer"], history)
-    figure = measure(model, task, held_out)
-    unit = "nats per target" if task.kind == "classification" else "squared error"
-    return _ending(history, task.solved(figure), verdict_on(task, figure), unit)
-
-
-def _worth_a_look(task: Task, history: History) -> bool:
-    """Whether to ask the held-out data now: they cost more than the training loss, which is known."""
-    if task.kind == "regression" and task.metric.startswith("mean squared error"):
-        return history.updates % _WINDOW == 0 and task.solved(history.recent(_WINDOW))
-    return history.updates % _INTERVAL == 0
-
-
-def train_text(arguments: argparse.Namespace) -> int:
-    """Train on a text for a number of updates, measuring bits per character by the way; return the exit status."""
+def run(arguments: argparse.Namespace) -> int:
+    """Train on a task, and say whether held-out data are solved; return the exit status."""
     set_num_threads(arguments.threads)
     task = built_task(arguments)
     for_model, for_data, for_sample = np.random.default_rng(arguments.seed).spawn(3)
-    streams = task.streams(arguments.batch, arguments.chunk, for_data)
     model = build_model(arguments, task, for_model)
-    settings = settings_of(arguments, task, model)
-    interval = arguments.evaluate_every or max(1, arguments.max_updates // 10)
-
-    def report(history: History) -> None:
-        history.record(HELD_OUT, bits_per_character(model, task))
-        _print_row(history, interval)
-
-    def at_the_end(history: History) -> None:
-        if history.updates == arguments.max_updates and history.updates % interval:
-            report(history)
-
-    model.summary()
-    sizes = f"{task.train_ids.size:,} characters to train on and {task.held_out_ids.size:,} held out"
-    print(f"\ntext, {sizes}, {task.input_size} different\nto be solved: {task.rule}\n")
-    print(f"{_HEADER}; {_baselines(task)}", flush=True)
-    history = fit(
-        model,
-        streams,
-        loss=losses.cross_entropy,
-        schedule=schedules.linear(arguments.max_updates),
-        carry_state=True,
-        callbacks=[every(interval, report), at_the_end],
-        **settings,
-    )
-    _save_model(arguments, task, model, settings["optimizer"], history)
-    bits, measured = math.nan, "not measured yet"
-    if HELD_OUT in history.evaluations:
-        update, bits = history.evaluations[HELD_OUT][-1]
-        measured = f"{bits:.3f}" + (f" after update {update:,}" if update < history.updates else "")
-    figures = f"held-out bits per character {measured}, {_baselines(task)}"
-    status = _ending(history, task.solved(bits), figures, "nats (1.44 bits) per character")
-    if arguments.sample:
-        written = sample(model, task, arguments.sample, rng=for_sample, temperature=TEMPERATURE)
-        print(f"\na sample, at temperature {TEMPERATURE}:\n\n{shown(written)}")
-    return status
-
-
-def settings_of(arguments: argparse.Namespace, task: Task, model: SequenceModel) -> dict[str, Any]:
-    """Return those arguments of `fit` that are the same for all tasks; refuse what could not be saved to."""
     check_writable("--save", arguments.save)
-    return {
+    settings = {
         "optimizer": OPTIMIZERS[arguments.optimizer](model.parameters(), arguments.lr),
         "max_updates": arguments.max_updates,
         "clip_norm": arguments.clip,
         "progress": False if arguments.no_progress else None,
         "checkpoint": _checkpointing(arguments, task),
     }
+    if not isinstance(task, TextTask):
+        held_out = task.evaluation_batch(SEQUENCES, arguments.seed)
+        history = _train_on_sequences(arguments, task, model, for_data, held_out, settings)
+        _save_model(arguments, task, model, settings["optimizer"], history)
+        figure = measure(model, task, held_out)
+        unit = "nats per target" if task.kind == "classification" else "squared error"
+        return _ending(history, task.solved(figure), verdict_on(task, figure), unit)
+    history = _train_on_text(arguments, task, model, for_data, settings)
+    _save_model(arguments, task, model, settings["optimizer"], history)
+    status = _ending(history, *_last_figure(task, history), "nats (1.44 bits) per character")
+    if arguments.sample:
+        written = sample(model, task, arguments.sample, rng=for_sample, temperature=TEMPERATURE)
+        print(f"\na sample, at temperature {TEMPERATURE}:\n\n{shown(written)}")
+    return status
+
+
+def _train_on_sequences(
+    arguments: argparse.Namespace, task: Any, model: SequenceModel, rng: Any, held_out: Any, settings: dict[str, Any]
+) -> History:
+    """Train until the held-out batch is solved; it is asked now and then: it costs more than the training loss."""
+    by_the_loss = task.kind == "regression" and task.metric.startswith("mean squared error")
+
+    def solved(history: History) -> bool:
+        if history.updates % (_WINDOW if by_the_loss else _INTERVAL):
+            return False
+        if by_the_loss and not task.solved(history.recent(_WINDOW)):
+            return False
+        figure = measure(model, task, held_out)
+        history.record(HELD_OUT, figure)
+        return bool(task.solved(figure))
+
+    model.summary()
+    T = f", T = {task.T}" if hasattr(task, "T") else ""
+    print(f"\n{task.name}{T}\nto be solved: {task.rule}", flush=True)
+    return fit(model, task, batch=arguments.batch, rng=rng, stop=solved, **settings)
+
+
+def _train_on_text(
+    arguments: argparse.Namespace, task: TextTask, model: SequenceModel, rng: Any, settings: dict[str, Any]
+) -> History:
+    """Train for a number of updates, with a line of bits per character now and then and at the end."""
+    streams = task.streams(arguments.batch, arguments.chunk, rng)
+    last = arguments.max_updates
+    interval = arguments.evaluate_every or max(1, last // 10)
+
+    def report(history: History) -> None:
+        if history.updates % interval == 0 or history.updates == last:
+            history.record(HELD_OUT, bits_per_character(model, task))
+            _print_row(history, interval)
+
+    model.summary()
+    sizes = f"{task.train_ids.size:,} characters to train on and {task.held_out_ids.size:,} held out"
+    print(f"\ntext, {sizes}, {task.input_size} different\nto be solved: {task.rule}\n")
+    print(f"{_HEADER}; {_baselines(task)}", flush=True)
+    return fit(
+        model,
+        streams,
+        loss=losses.cross_entropy,
+        schedule=schedules.linear(last),
+        carry_state=True,
+        callbacks=[report],
+        **settings,
+    )
 
 
 # --- what is saved ----------------------------------------------------------------------------------------------------
@@ -223,7 +208,7 @@ def option_of(name: str) -> str:
 
 
 def _save_model(
-    arguments: argparse.Namespace, task: Task, model: SequenceModel, optimizer: optim.Optimizer, history: History
+    arguments: argparse.Namespace, task: Task, model: SequenceModel, optimizer: Any, history: History
 ) -> None:
     """Save what was learnt where ``--save`` says, and say so; before the first update there is nothing to save."""
     if arguments.save is None:
@@ -231,13 +216,9 @@ def _save_model(
     if not history.updates:
         print(f"\nnot saved, because no update was made: {arguments.save}", flush=True)
         return
-    save_checkpoint(
-        arguments.save,
-        model=model,
-        optimizer=optimizer,
-        settings=_saved_settings(arguments, task),
-        **describe_training(history, Position(history.updates)),  # a batch is an update here
-    )
+    settings = _saved_settings(arguments, task)
+    more = describe_training(history, Position(history.updates))  # a batch is an update here
+    save_checkpoint(arguments.save, model=model, optimizer=optimizer, settings=settings, **more)
     print(f"\nsaved after {counted(history.updates, 'update')}: {arguments.save}", flush=True)
 
 
@@ -254,8 +235,7 @@ def _checkpointing(arguments: argparse.Namespace, task: Task) -> Checkpointing |
             f"--checkpoint: expected a directory without a run, got {there}, which holds one: go on with it by "
             "--resume, or choose another"
         )
-    begun = {} if latest is None else latest.settings
-    for name, then in begun.items():
+    for name, then in (latest.settings if latest else {}).items():
         now = settings.get(name)
         if then != now:
             expected, got = (f"{option_of(name)} {then}", now) if name != TEXT else ("the same text", "another")
@@ -270,20 +250,29 @@ def _checkpointing(arguments: argparse.Namespace, task: Task) -> Checkpointing |
 
 
 def counted(number: int, thing: str) -> str:
-    """Return "1 update", "2,000 updates"."""
+    """Write "1 update", "2,000 updates"."""
     return f"{number:,} {thing}{'s' * (number != 1)}"
 
 
 def verdict_on(task: Task, figure: float) -> str:
-    """Return the figure of held-out data and what it is held against."""
+    """Write the figure of held-out data and what it is held against."""
     if isinstance(task, TextTask):
         return f"held-out {task.metric} {figure:.3f}, {_baselines(task)}"
     return f"held-out {task.metric} {figure:.4f}, baseline {task.baseline:.4f}"
 
 
 def _baselines(task: TextTask) -> str:
-    """Return the two figures of a text that counts alone reach."""
+    """Write the two figures of a text that counts alone reach."""
     return f"bigram {task.bigram_bits:.2f}, unigram {task.unigram_bits:.2f}"
+
+
+def _last_figure(task: TextTask, history: History) -> tuple[bool, str]:
+    """Say whether a text was solved when it was last measured, and how far that was."""
+    if HELD_OUT not in history.evaluations:
+        return False, f"held-out {task.metric} not measured yet, {_baselines(task)}"
+    update, bits = history.evaluations[HELD_OUT][-1]
+    after = f" after update {update:,}" if update < history.updates else ""
+    return task.solved(bits), f"held-out {task.metric} {bits:.3f}{after}, {_baselines(task)}"
 
 
 def _ending(history: History, solved: bool, figures: str, unit: str) -> int:
@@ -309,5 +298,5 @@ def _print_row(history: History, window: int) -> None:
 
 
 def shown(text: str) -> str:
-    """Return a text for the terminal: indented, without control characters."""
+    """Write a text for the terminal: indented, without control characters."""
     return textwrap.indent("".join(c if c.isprintable() or c == "\n" else "·" for c in text), "    ")
