@@ -28,7 +28,7 @@ def curve(
     ``decades`` at least, so that what hardly changes looks flat.
     """
     columns = means(values, width)
-    scaled, labels = _logarithmic(columns, height, decades) if logarithmic else _linear(columns, height)
+    scaled, labels = _scaled(columns, height, logarithmic, decades)
     rows = np.where(np.isfinite(scaled), scaled, -1).round().astype(int)
     margin = max(map(len, labels.values()))
     lines = [f"{labels.get(row, ''):>{margin}} {'┤' if row in labels else '│'}" for row in range(height)]
@@ -41,35 +41,26 @@ def curve(
 
 
 def means(values: Values, width: int) -> Values:
-    """Return one value for each of at most ``width`` columns: the mean of its share."""
+    """Average values (K,) over the shares of at most ``width`` columns."""
     edges = np.linspace(0, values.size, min(width, values.size) + 1).round().astype(int)
     return np.add.reduceat(values, edges[:-1]) / np.diff(edges)
 
 
-def _linear(columns: Values, height: int) -> tuple[Values, dict[int, str]]:
-    """Return the row of each column, and the labels of some rows."""
-    seen = columns[np.isfinite(columns)]
-    low, high = (float(seen.min()), float(seen.max())) if seen.size else (0.0, 1.0)
-    span = high - low or 1.0
-    labels = {row: f"{low + span * row / (height - 1):.3g}" for row in {0, height // 2, height - 1}}
-    return (columns - low) / span * (height - 1), labels
-
-
-def _logarithmic(columns: Values, height: int, decades: float) -> tuple[Values, dict[int, str]]:
-    """Return the row of each column, and the labels of some rows; row 0 is that of 0, if there is any."""
-    seen, zeros = columns[np.isfinite(columns) & (columns > 0)], columns == 0
+def _scaled(columns: Values, height: int, logarithmic: bool, decades: float) -> tuple[Values, dict[int, str]]:
+    """Return the row of each column, and the labels of some rows; of a logarithmic axis row 0 is that of 0, if any."""
+    zeros = (columns == 0) & logarithmic
     first = int(zeros.any() and height > 2)
-    logs = np.log(seen) if seen.size else np.zeros(1)
-    low, high = float(logs.min()), float(logs.max())
-    low = min(low, high - decades * np.log(10))
-    span = high - low or 1.0
+    scale = np.log(np.where(columns > 0, columns, np.nan)) if logarithmic else columns
+    seen = scale[np.isfinite(scale)]
+    low, high = (float(seen.min()), float(seen.max())) if seen.size else (0.0, 0.0)
+    if logarithmic:
+        low = min(low, high - decades * np.log(10))
+    span, steps, shown = high - low or 1.0, height - 1 - first, np.exp if logarithmic else float
     labels = {
-        row: f"{np.exp(low + span * (row - first) / (height - 1 - first)):.3g}"
-        for row in (first, (first + height) // 2, height - 1)
+        row: f"{shown(low + span * (row - first) / steps):.3g}" for row in (first, (first + height) // 2, height - 1)
     }
-    scaled = first + (np.log(np.where(columns > 0, columns, 1)) - low) / span * (height - 1 - first)
-    scaled = np.where(np.isfinite(columns), np.where(zeros, 0, scaled), np.nan)
-    return scaled, labels | ({0: "0"} if zeros.any() else {})
+    rows = np.where(zeros, 0, first + (scale - low) / span * steps)
+    return rows, labels | ({0: "0"} if zeros.any() else {})
 
 
 def _cells(rows: npt.NDArray[Any], row: int) -> Iterator[str]:

@@ -1,8 +1,8 @@
 """Where the boxes of a graph stand: in levels from left to right, each box left of whatever uses it.
 
-A box's level is its longest way to the last one; within a level the boxes are ordered by the mean place of their
-neighbours, sweep by sweep, and then moved as near to that mean as the others let them (Sugiyama, Tagawa & Toda 1981).
-A line over several levels passes the boxes between through a place of its own, which all lines of one box share.
+A box's level is its longest way to the last one; within a level the boxes stand as a walk from the last one finds them,
+moved, sweep by sweep, as near to where their lines would be straight as the others let them (Sugiyama, Tagawa & Toda
+1981). A line over several levels passes the boxes between through a place of its own, which all lines of one box share.
 """
 
 from collections import Counter
@@ -17,9 +17,8 @@ _BETWEEN, _ABOVE, _LINE = 44, 16, 6  # pixels: between levels, between boxes, an
 Spot = tuple[int, int]
 """A box and a level: its own, or one that its line passes."""
 
-Neighbours = dict[Spot, tuple[dict[Spot, float], dict[Spot, float]]]
-"""The spots to the left and to the right that lines lead to, and where in the height of the right one each enters:
-−½ at its top, ½ at its bottom."""
+Neighbours = dict[Spot, dict[Spot, float]]
+"""The spots that lines lead to from each, and how far above or below the middle of that one a straight line begins."""
 
 
 def layered(
@@ -30,17 +29,15 @@ def layered(
     Box 0 reads the others, directly or through others. Returned are the middle of each box, and for each box and each
     of its inputs the line between, ends included.
     """
-    level = levels(inputs)
-    ways = [[_way(u, v, level) for u in inputs[v]] for v in range(len(inputs))]
-    columns, neighbours = _columns(ways, level)
-    for sweep in range(_SWEEPS):
-        _order(columns, neighbours, right_to_left=sweep % 2 == 0)
-    y = _heights(columns, neighbours, level, [h for _, h in sizes])
-    x, wide = _across(columns, level, sizes)
-    places = [(x[level[v]], y[v, level[v]]) for v in range(len(inputs))]
-    lines = [
-        [_line(way, k, len(ways[v]), sizes, x, wide, y) for k, way in enumerate(ways[v])] for v in range(len(inputs))
-    ]
+    level, boxes = levels(inputs), range(len(inputs))
+    ways = [[_way(u, v, level) for u in inputs[v]] for v in boxes]
+    height = {(v, level[v]): sizes[v][1] for v in boxes}
+    columns, neighbours = _columns(ways, level, height)
+    y = _heights(columns, neighbours, height)
+    wide = [max(sizes[v][0] for v in boxes if level[v] == at) for at in range(len(columns))]
+    x = [*accumulate((-a / 2 - _BETWEEN - b / 2 for a, b in pairwise(wide)), initial=0.0)]
+    places = [(x[level[v]], y[v, level[v]]) for v in boxes]
+    lines = [[_line(way, k, len(ways[v]), sizes, x, wide, y) for k, way in enumerate(ways[v])] for v in boxes]
     return places, lines
 
 
@@ -85,8 +82,10 @@ def _way(u: int, v: int, level: Sequence[int]) -> list[Spot]:
     return [*((u, at) for at in range(level[u], level[v], -1)), (v, level[v])]
 
 
-def _columns(ways: Sequence[Sequence[Sequence[Spot]]], level: Sequence[int]) -> tuple[list[list[Spot]], Neighbours]:
-    """Return the spots of each level, as a walk from box 0 finds them, and each spot's neighbours left and right."""
+def _columns(
+    ways: Sequence[Sequence[Sequence[Spot]]], level: Sequence[int], height: dict[Spot, float]
+) -> tuple[list[list[Spot]], Neighbours]:
+    """Return the spots of each level, as a walk from box 0 finds them, and each spot's neighbours."""
     columns: list[list[Spot]] = [[] for _ in range(max(level) + 1)]
     neighbours: Neighbours = {}
     todo, seen = [0], {0}
@@ -95,71 +94,33 @@ def _columns(ways: Sequence[Sequence[Sequence[Spot]]], level: Sequence[int]) -> 
         for way in ways[v] or [[(v, level[v])]]:
             for spot in reversed(way):
                 if spot not in neighbours:
-                    neighbours[spot] = ({}, {})
+                    neighbours[spot] = {}
                     columns[spot[1]].append(spot)
         for k, way in enumerate(ways[v]):
             for left, right in pairwise(way):
-                port = _port(k, len(ways[v])) if right == way[-1] else 0.0
-                neighbours[left][1].setdefault(right, port)
-                neighbours[right][0].setdefault(left, port)
+                port = _port(k, len(ways[v])) * height[right] if right == way[-1] else 0.0
+                neighbours[left].setdefault(right, port)
+                neighbours[right].setdefault(left, -port)
         new = [u for u in dict.fromkeys(way[0][0] for way in reversed(ways[v])) if u not in seen]
         todo += new
         seen.update(new)
     return columns, neighbours
 
 
-def _order(columns: list[list[Spot]], neighbours: Neighbours, right_to_left: bool) -> None:
-    """Sort each level by the mean place of the neighbours in the level before."""
-    side, sign = int(right_to_left), 1 if right_to_left else -1
-    place = {spot: i for column in columns for i, spot in enumerate(column)}
-    for at in range(len(columns)) if right_to_left else range(len(columns) - 1, -1, -1):
-        means = {
-            spot: _mean([place[other] + sign * port for other, port in neighbours[spot][side].items()], place[spot])
-            for spot in columns[at]
-        }
-        columns[at].sort(key=means.__getitem__)
-        place |= {spot: i for i, spot in enumerate(columns[at])}
-
-
-def _mean(values: Sequence[float], otherwise: float) -> float:
-    return sum(values) / len(values) if values else otherwise
-
-
-def _heights(
-    columns: Sequence[Sequence[Spot]], neighbours: Neighbours, level: Sequence[int], height: Sequence[float]
-) -> dict[Spot, float]:
+def _heights(columns: Sequence[Sequence[Spot]], neighbours: Neighbours, height: dict[Spot, float]) -> dict[Spot, float]:
     """Return the y of every spot."""
-    tall = {(v, at): (height[v] if at == level[v] else _LINE) + _ABOVE for v, at in neighbours}
     y = {spot: float(i) for column in columns for i, spot in enumerate(column)}
     for sweep in range(_SWEEPS):
         for column in columns if sweep % 2 == 0 else reversed(columns):
-            wanted = [_mean(_straight(spot, neighbours, height, y), y[spot]) for spot in column]
-            y |= zip(column, spread(wanted, [tall[spot] for spot in column]), strict=True)
+            straight = [[y[other] + port for other, port in neighbours[spot].items()] or [y[spot]] for spot in column]
+            wanted = [sum(heights) / len(heights) for heights in straight]
+            y |= zip(column, spread(wanted, [height.get(spot, _LINE) + _ABOVE for spot in column]), strict=True)
     return y
-
-
-def _straight(spot: Spot, neighbours: Neighbours, height: Sequence[float], y: dict[Spot, float]) -> list[float]:
-    """Return the heights at which the lines of a spot would be straight."""
-    left, right = neighbours[spot]
-    return [y[other] - port * height[spot[0]] for other, port in left.items()] + [
-        y[other] + port * height[other[0]] for other, port in right.items()
-    ]
 
 
 def _port(k: int, count: int) -> float:
     """Return where input k of so many enters a box."""
     return (k + 1) / (count + 1) - 0.5
-
-
-def _across(
-    columns: Sequence[Sequence[Spot]], level: Sequence[int], sizes: Sequence[tuple[float, float]]
-) -> tuple[list[float], list[float]]:
-    """Return the middle and the width of each level."""
-    wide = [max((sizes[v][0] for v in range(len(level)) if level[v] == at), default=0.0) for at in range(len(columns))]
-    x = [0.0]
-    for before, after in pairwise(wide):
-        x.append(x[-1] - before / 2 - _BETWEEN - after / 2)
-    return x, wide
 
 
 def _line(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from minirnn.drawing.blocks import Block, Both, Box, Cell, Picture, Tower, Weight, last
-from minirnn.drawing.canvas import SIZE, Canvas, Piece, Point, fitted, maths, parameter, plain, width
+from minirnn.drawing.canvas import SIZE, Canvas, Piece, Point, Text, fitted, maths, parameter, plain, width
 
 CELL, BOX, PILL = 66, 30, 26
 """Heights."""
@@ -37,12 +37,12 @@ def draw(picture: Picture, T: int) -> str:
     paper, across = Canvas(), folded.right - steps.left + 44
     paper.add(folded, 0, 0)
     paper.add(steps, across, 0)
-    top, left, right = paper.top - 26, paper.left, paper.right
-    paper.text(left, top, plain("with its loop"), "start", style="muted")
+    top, left = paper.top - 26, paper.left
     many = "1 step" if T == 1 else f"{T:,} steps, the same weights at each"
+    paper.text(left, top, plain("with its loop"), "start", style="muted")
     paper.text(across + steps.left, top, plain(f"unrolled through time, T = {many}"), "start", style="muted")
-    room = max(right, paper.right) - left
-    paper.text(left, top - 30, plain(fitted(picture.title, room, SIZE + 1)), "start", SIZE + 1, "strong")
+    title = fitted(picture.title, paper.right - left, SIZE + 1)
+    paper.text(left, top - 30, plain(title), "start", SIZE + 1, "strong")
     below = paper.bottom + 30
     for i, equation in enumerate(picture.equations):
         paper.text(left, below + 22 * i, maths(equation), "start")
@@ -68,48 +68,40 @@ def _letter(picture: Picture, head: bool = True) -> str:
 
 
 def _folded(picture: Picture) -> Canvas:
-    canvas = Canvas()
-    narrow = Column(picture, _HALF)
-    half = max([_HALF, *(min(cell_width(cell), _WIDEST) / 2 for cell, _ in narrow.cells)])
+    canvas, narrow = Canvas(), Column(picture, _HALF)
+    halves = [_HALF, *(min(cell_width(cell), _WIDEST) / 2 for cell, _ in narrow.cells)]
     if narrow.dots:  # the label of a line stands between it and the line that passes
-        labels = [parameter(cell.into.name, cell.into.shape) for cell, _ in narrow.cells]
-        half = max([half, *(width(label) + 8 for label in labels)])
-    column = Column(picture, half)
+        halves += [width(parameter(cell.into.name, cell.into.shape)) + 8 for cell, _ in narrow.cells]
+    column = Column(picture, max(halves))
     for cell, y in column.cells:
-        _loop(canvas, y, half, cell)
+        _loop(canvas, y, column.half, cell)
     column.draw(canvas, 0, shapes=True)
-    t = "t" if picture.every else "last"
-    right = pill(canvas, 0, 0, "x_{t}", "input")
-    canvas.text(
-        right + 8, 0, plain("class ids" if picture.size is None else f"D = {picture.size}"), "start", style="muted"
-    )
-    right = pill(canvas, 0, column.top, f"{_letter(picture)}_{{{t}}}", "output")
-    top, _ = column.placed[-1]
-    size = "" if top.size is None else f"{'H' if picture.head is None else 'P'} = {top.size}"
-    canvas.text(right + 8, column.top, plain(size), "start", style="muted")
+    pill(canvas, 0, 0, "x_{t}", "input", "class ids" if picture.size is None else f"D = {picture.size}")
+    size = column.placed[-1][0].size
+    remark = "" if size is None else f"{'H' if picture.head is None else 'P'} = {size}"
+    pill(canvas, 0, column.top, f"{_letter(picture)}_{{{'t' if picture.every else 'last'}}}", "output", remark)
     return canvas
 
 
 def _loop(canvas: Canvas, y: float, half: float, cell: Cell) -> None:
     """Draw the state that comes back to the cell it left: on the right, or on the left if it goes back in time."""
-    side, anchor = (-1, "end") if cell.reverse else (1, "start")
-    before = "t+1" if cell.reverse else "t−1"
+    side, anchor, before = (-1, "end", "t+1") if cell.reverse else (1, "start", "t−1")
     first, *others = cell.states
     for height, reach in [(22, 44), (10, 24)][: 1 + bool(others)]:
         edge, far = side * half, side * (half + reach)
         canvas.line([(edge, y - height), (far, y - height), (far, y + height), (edge, y + height)])
-    x = side * (half + 54)
-    canvas.text(x, y - 9 * bool(others) - 9, maths(f"{first}_{{{before}}}"), anchor)
-    canvas.text(x, y - 9 * bool(others) + 9, parameter(cell.around.name, cell.around.shape), anchor)
+    x, middle = side * (half + 54), y - 9 * bool(others)
+    canvas.text(x, middle - 9, maths(f"{first}_{{{before}}}"), anchor)
+    canvas.text(x, middle + 9, parameter(cell.around.name, cell.around.shape), anchor)
     if others:
         canvas.text(x, y + 20, _others(others, before), anchor)
 
 
-def _others(names: list[str], t: str) -> list[Piece]:
+def _others(names: Sequence[str], t: str) -> Text:
     """Return the label of what the state holds beside h: at most three names."""
     if len(names) == 1 and len(names[0]) == 1:
-        return list(maths(f"{names[0]}_{{{t}}}"))
-    return list(plain(", ".join(names) if len(names) <= 3 else f"{names[0]} … {names[-1]}"))
+        return maths(f"{names[0]}_{{{t}}}")
+    return plain(", ".join(names) if len(names) <= 3 else f"{names[0]} … {names[-1]}")
 
 
 # --- unrolled --------------------------------------------------------------------------------------------------------
@@ -125,8 +117,7 @@ class _Unrolled:
         lanes = 2 * LANE * bool(column.dots)
         self.end = _HALF + _END + lanes
         self.x = {step: i * (2 * _HALF + _GAP + lanes) for i, step in enumerate(self.steps)}
-        self.cells = column.cells
-        for cell, y in self.cells:
+        for cell, y in column.cells:
             self._state(cell, y)
         for step in self.steps:
             self._column(step)
@@ -138,18 +129,18 @@ class _Unrolled:
         return str(t) if self.T <= SHOWN or t < 4 else f"T−{self.T - t}"
 
     def _column(self, step: int | None) -> None:
-        x = self.x[step]
-        if step is None:
-            for y in [0.0, Column(self.picture, _HALF, self.picture.every).top, *(y for _, y in self.cells)]:
-                self.canvas.text(x, y, plain("⋯"), size=SIZE + 7)
-            return
-        ways = last(self.picture.block)  # a head that reads the last step only stands there; of two ways it reads both
+        x, ways = self.x[step], last(self.picture.block)
+        # A head that reads the last step only stands there; of two ways it reads both.
         full = self.picture.every or (len(ways) < 2 and step == (0 if True in ways else self.T - 1))
         column = Column(self.picture, _HALF, full)
+        if step is None:
+            for y in [0.0, column.top, *(y for _, y in column.cells)]:
+                self.canvas.text(x, y, plain("⋯"), size=SIZE + 7)
+            return
+        t = f"_{{{self._name(step)}}}"
         column.draw(self.canvas, x, shapes=False)
-        pill(self.canvas, x, 0, f"x_{{{self._name(step)}}}", "input")
-        out = f"{_letter(self.picture, full)}_{{{self._name(step)}}}"
-        pill(self.canvas, x, column.top, out, "output" if full else "plain")
+        pill(self.canvas, x, 0, f"x{t}", "input")
+        pill(self.canvas, x, column.top, f"{_letter(self.picture, full)}{t}", "output" if full else "plain")
 
     def _head_of_both(self, head: Box) -> None:
         """Draw the head of two directions, above all steps: it reads what each returned at its own last step."""
@@ -168,19 +159,17 @@ class _Unrolled:
     def _state(self, cell: Cell, y: float) -> None:
         """Draw the arrows between the steps of one cell, in the order in which they are processed."""
         way = -1 if cell.reverse else 1
-        first, final = (self.T - 1, 0) if cell.reverse else (0, self.T - 1)
-        start, end = self.x[first] - way * self.end, self.x[final] + way * self.end
-        self._arrows(cell, y, (start, self.x[first] - way * _HALF), None, True)
-        for a, b in pairwise(self.steps[::way]):
-            before, after = _HALF if a is not None else _DOTS, _HALF if b is not None else _DOTS
-            source = a if a is not None else (b or 0) - way  # the step that the arrow comes from
-            self._arrows(cell, y, (self.x[a] + way * before, self.x[b] - way * after), source, True)
-        self._arrows(cell, y, (self.x[final] + way * _HALF, end), final, False)
-        for x, word in ((start, "initial"), (end, "final")):
-            anchor = "end" if (x == start) is (way == 1) else "start"
-            out = -6 if anchor == "end" else 6
-            self.canvas.text(x + out, y - 8, plain(word), anchor, style="muted")
-            self.canvas.text(x + out, y + 8, plain("state"), anchor, style="muted")
+        order = self.steps[::way]
+        start, end = self.x[order[0]] - way * self.end, self.x[order[-1]] + way * self.end
+        half = {step: way * (_DOTS if step is None else _HALF) for step in order}
+        begins = [start, *(self.x[step] + half[step] for step in order)]
+        ends = [*(self.x[step] - half[step] for step in order), end]
+        came_from = [(after or 0) - way if step is None else step for step, after in pairwise([*order, None])]
+        for a, b, source in zip(begins, ends, [None, *came_from], strict=True):
+            self._arrows(cell, y, (a, b), source, b != end)
+        for x, word, out in ((start, "initial", -way), (end, "final", way)):
+            for dy, line in ((-8, word), (8, "state")):
+                self.canvas.text(x + 6 * out, y + dy, plain(line), "end" if out < 0 else "start", style="muted")
 
     def _arrows(self, cell: Cell, y: float, span: Point, source: int | None, goes_on: bool) -> None:
         """Draw what goes from one step to the next: h, and on a line of its own what the state holds beside it."""
@@ -188,9 +177,7 @@ class _Unrolled:
         middle, first = (start + end) / 2, y - _OTHER * bool(others)
         self.canvas.line([(start, first), (end, first)])
         name = [] if source is None else [*maths(f"h_{{{self._name(source)}}}"), *plain(" ")]
-        label = [*name, *(parameter(cell.around.name) if goes_on else [])]
-        if label:
-            self.canvas.text(middle, first - 12, label)
+        self.canvas.text(middle, first - 12, [*name, *(parameter(cell.around.name) if goes_on else [])])
         if others:
             self.canvas.line([(start, y + _OTHER), (end, y + _OTHER)])
             if source is not None:
@@ -266,13 +253,14 @@ class Column:
                 draw_box(canvas, x, y, 2 * self.half, block)
 
 
-def pill(canvas: Canvas, x: float, y: float, label: str, style: str) -> float:
-    """Draw what goes in at the bottom or comes out at the top; return where it ends on the right."""
+def pill(canvas: Canvas, x: float, y: float, label: str, style: str, remark: str | None = None) -> None:
+    """Draw what goes in at the bottom or comes out at the top, and a remark beside it."""
     text = maths(label)
     wide = max(width(text) + 18, 40)
     canvas.box(x, y, wide, PILL, style, PILL / 2)
     canvas.text(x, y, text)
-    return x + wide / 2
+    if remark is not None:
+        canvas.text(x + wide / 2 + 8, y, plain(remark), "start", style="muted")
 
 
 def cell_width(cell: Cell) -> float:
@@ -289,24 +277,27 @@ def _biases(cell: Cell, shapes: bool) -> list[Piece]:
 
 
 def _gates_width(gates: Sequence[str]) -> float:
-    return sum(max(width(plain(gate)) + 10, 19) + 3 for gate in gates) - 3
+    return sum(_gate_width(gate) + 3 for gate in gates) - 3
+
+
+def _gate_width(gate: str) -> float:
+    return max(width(plain(gate)) + 10, 19)
 
 
 def _draw_cell(canvas: Canvas, x: float, y: float, w: float, cell: Cell, shapes: bool) -> None:
     canvas.box(x, y, w, CELL, "cell")
-    lines = ([cell.kind] if shapes else []), _biases(cell, shapes)
-    middle = y + (8 if lines[0] and not lines[1] else -8 if lines[1] and not lines[0] else 0)
-    for kind in lines[0]:
-        canvas.text(x, y - 22, plain(fitted(kind, w - 10, _SMALL)), size=_SMALL, style="muted")
+    biases = _biases(cell, shapes)
+    if shapes:
+        canvas.text(x, y - 22, plain(fitted(cell.kind, w - 10, _SMALL)), size=_SMALL, style="muted")
     gates = [fitted(gate, w - 22) for gate in cell.gates]
-    left = x - _gates_width(gates) / 2
+    left, middle = x - _gates_width(gates) / 2, y + 8 * (shapes - bool(biases))
     for gate in gates:
-        wide = max(width(plain(gate)) + 10, 19)
+        wide = _gate_width(gate)
         canvas.box(left + wide / 2, middle, wide, 20, "gate", 4)
         canvas.text(left + wide / 2, middle, plain(gate))
         left += wide + 3
-    if lines[1]:
-        canvas.text(x, y + 21, lines[1], size=_SMALL)
+    if biases:
+        canvas.text(x, y + 21, biases, size=_SMALL)
 
 
 def draw_box(canvas: Canvas, x: float, y: float, w: float, box: Box) -> None:
