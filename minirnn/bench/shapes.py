@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 CHECKED = 2_000
 """Steps at most that are held against the textbook before a shape is timed: in Python, each takes tens of µs."""
@@ -19,27 +19,12 @@ class Shape(NamedTuple):
     def __str__(self) -> str:
         return ",".join(map(str, self))
 
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read a shape from "N,T,D,H"; ValueError for anything else."""
-        sizes = whole_numbers(text)
-        if len(sizes) != 4:
-            raise ValueError(f"expected N,T,D,H, four whole numbers ≥ 1 such as 32,100,64,128, got {text!r}")
-        return cls(*sizes)
-
     def flops(self, gates: int = 1) -> int:
         """Return what forward costs, 2·T·N·G·H·(D + H): the multiplications and additions of its matrix products.
 
         Backward has twice as many: for each product of forward one for either factor's gradient.
         """
         return 2 * self.T * self.N * gates * self.H * (self.D + self.H)
-
-
-def whole_numbers(text: str) -> list[int]:
-    """Read numbers ≥ 1 separated by commas; none if any of them is something else."""
-    parts = [part.strip() for part in text.split(",")]
-    sizes = [int(part) for part in parts if part.isascii() and part.isdecimal()]
-    return sizes if len(sizes) == len(parts) and all(sizes) else []
 
 
 def vary(

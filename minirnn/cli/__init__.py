@@ -4,15 +4,14 @@ Results go to stdout; the bar and errors go to stderr. The exit status is 0, 1 w
 2 after an error, 130 after Ctrl-C.
 """
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
 
 from minirnn import __version__
 from minirnn.checkpoints import DirectoryLockedError
-from minirnn.cli import bench, count, evaluate, inspect, sample, tasks, train
+from minirnn.cli import bench, count, evaluate, inspect, tasks, train
+from minirnn.cli.options import Parser
 
 ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
 """What `main` returns when a command did not run to its end; 130 and 141 are a shell's for SIGINT and SIGPIPE."""
@@ -49,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         argv = sys.argv[1:] if argv is None else argv
         if "reproduce" in argv[:1]:
-            raise UsageError(
+            raise ValueError(
                 "reproduce: the papers' experiments stand beside the benchmarks now: from a checkout, python -m "
                 f"benchmarks papers {' '.join(argv[1:])}"
             )
@@ -71,28 +70,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return ERROR
 
 
-class UsageError(ValueError):
-    """Arguments that the command does not understand."""
-
-
-class _Parser(argparse.ArgumentParser):
-    """argparse's, but that it raises instead of leaving, and never guesses at abbreviated options."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**{**settings, "allow_abbrev": False})
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; see {self.prog} --help")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="minirnn", description="Recurrent layers on numpy alone: count them, train them, look inside, time them."
     )
     parser.add_argument(
         "--version", action="version", version=f"minirnn {__version__}", help="print the version and exit"
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in (count, tasks, train, evaluate, sample, inspect, bench):
+    for command in (count, tasks, train, evaluate, inspect, bench):
         command.add_command(commands)
     return parser

@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from minirnn.bench.cells import KINDS
-from minirnn.bench.shapes import Shape, whole_numbers
+from minirnn.bench.shapes import Shape
 from minirnn.cli.options import DEFAULT, NO_PROGRESS, Options, add_options, check_writable, number, size_of_bar
 from minirnn.layers.threads import available_cpus, get_num_threads, set_num_threads
 
@@ -79,20 +79,29 @@ def _section(text: str) -> str:
 
 
 def _shape(text: str) -> Shape:
-    try:
-        return Shape.parse(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+    sizes = _whole_numbers(text)
+    if len(sizes) != 4:
+        raise argparse.ArgumentTypeError(
+            f"expected N,T,D,H, four whole numbers ≥ 1 such as 32,100,64,128, got {text!r}"
+        )
+    return Shape(*sizes)
 
 
 def _sweep(text: str) -> tuple[str, list[int]]:
     letter, _, numbers = text.partition("=")
-    sizes = sorted(set(whole_numbers(numbers)))
+    sizes = sorted(set(_whole_numbers(numbers)))
     if letter not in Shape._fields or len(sizes) < 2:
         raise argparse.ArgumentTypeError(
             f"expected one of N, T, D, H and at least two sizes ≥ 1, such as T=100,1000,10000, got {text!r}"
         )
     return letter, sizes
+
+
+def _whole_numbers(text: str) -> list[int]:
+    """Read numbers ≥ 1 separated by commas; none if any of them is something else."""
+    parts = [part.strip() for part in text.split(",")]
+    sizes = [int(part) for part in parts if part.isascii() and part.isdecimal()]
+    return sizes if len(sizes) == len(parts) and all(sizes) else []
 
 
 # --- the command ------------------------------------------------------------------------------------------------------

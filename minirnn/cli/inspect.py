@@ -79,11 +79,11 @@ def add_command(commands: Any) -> None:
 
 def with_path_named(words: Sequence[str]) -> Sequence[str]:
     """Let a path stand where a task does: read ``inspect model.npz`` as ``inspect PATH model.npz``."""
-    command, word = words[:2] if len(words) > 1 else ("", "")
-    if command != "inspect" or word in (*TASKS, _SAVED) or word.startswith("-"):
-        return words
-    path = Path(word)
-    return [command, _SAVED, *words[1:]] if path.exists() or path.name != word or word.endswith(".npz") else words
+    if words[:1] == ["inspect"] and len(words) > 1 and words[1] not in TASKS and not words[1].startswith("-"):
+        path = Path(words[1])
+        if path.exists() or path.suffix or path.name != words[1]:
+            return ["inspect", _SAVED, *words[1:]]
+    return words
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
@@ -94,20 +94,18 @@ def run(arguments: argparse.Namespace) -> int:
     check_writable("--html", arguments.html)
     for_model, for_data = np.random.default_rng(arguments.seed).spawn(2)  # as ``minirnn train`` does
     task = built_task(arguments)
-    return _examine(arguments, task, _batch(task, arguments, for_data), build_model(arguments, task, for_model))
+    batch = _batch(task, arguments.batch, getattr(arguments, "steps_in_time", None), for_data)
+    model = build_model(arguments, task, for_model)
+    return _examine(arguments, task, batch, model, line_on(arguments, model), "untrained")
 
 
 def run_saved(arguments: argparse.Namespace) -> int:
     """Trace one mini-batch through a saved model and print what is found; return 0."""
     check_writable("--html", arguments.html)
-    saved = load(arguments.path, file=arguments.file, T=arguments.steps_in_time)
-    its = saved.arguments
-    its.seed = its.seed if arguments.seed is None else arguments.seed
-    its.batch = arguments.batch or its.batch
-    its.steps_in_time = getattr(its, "chunk", None)
-    its.json, its.html = arguments.json, arguments.html
-    _, for_data = np.random.default_rng(its.seed).spawn(2)
-    return _examine(its, saved.task, _batch(saved.task, its, for_data), saved.model, saved.history, saved.after)
+    _, its, task, model, history = saved = load(arguments.path, file=arguments.file, T=arguments.steps_in_time)
+    _, for_data = np.random.default_rng(its.seed if arguments.seed is None else arguments.seed).spawn(2)
+    batch = _batch(task, arguments.batch or its.batch, getattr(its, "chunk", None), for_data)
+    return _examine(arguments, task, batch, model, line_on(its, model), saved.after, history)
 
 
 def _examine(
@@ -115,8 +113,9 @@ def _examine(
     task: Any,
     batch: tuple[Any, Any, Any],
     model: SequenceModel,
+    line: str,
+    state: str,
     history: History | None = None,
-    state: str = "untrained",
 ) -> int:
     """Trace a mini-batch (x, y, lengths), and print what is found; ``state`` says how far the model was trained."""
     x, y, lengths = batch
@@ -125,16 +124,21 @@ def _examine(
     report = doctor(traced, history=history)
     if arguments.html:
         traced.to_html(arguments.html, f"{task.name}, T = {traced.T}, {state}")
-    print((_json if arguments.json else _text)(arguments, task, model, report, state))
+    if not arguments.json:
+        print(_text(task, f"{line}, {state}", report, arguments.html))
+        return 0
+    head = {"task": task.name, "layer": repr(model.recurrent), "parameters": model.count_params(), "model": state}
+    page = {"html": str(arguments.html)} if arguments.html else {}
+    print(json.dumps(head | page | report.to_dict(), indent=1, ensure_ascii=False, allow_nan=False))
     return 0
 
 
-def _batch(task: Any, arguments: argparse.Namespace, rng: np.random.Generator) -> tuple[Any, Any, Any]:
-    """Return the first mini-batch of a training: of a task with streams T steps of them, else what it draws."""
+def _batch(task: Any, N: int, T: int | None, rng: np.random.Generator) -> tuple[Any, Any, Any]:
+    """Return the first mini-batch of a training: of a text T steps of its streams, else what the task draws."""
     if isinstance(task, TextTask):
-        chunk = next(task.streams(arguments.batch, arguments.steps_in_time, rng))
+        chunk = next(task.streams(N, T, rng))  # type: ignore[arg-type]
         return chunk.ids_in, chunk.ids_target, None
-    x, y, *lengths = next(task.batches(arguments.batch, rng))
+    x, y, *lengths = next(task.batches(N, rng))
     return x, y, lengths[0] if lengths else None
 
 
@@ -147,25 +151,19 @@ def _loss(y: Any, lengths: Any = None) -> Callable[[Any], Tensor]:
 # --- what is printed --------------------------------------------------------------------------------------------------
 
 
-def _json(arguments: argparse.Namespace, task: Task, model: SequenceModel, report: Report, state: str) -> str:
-    head = {"task": task.name, "layer": repr(model.recurrent), "parameters": model.count_params(), "model": state}
-    page = {"html": str(arguments.html)} if arguments.html else {}
-    return json.dumps(head | page | report.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
-
-
-def _text(arguments: argparse.Namespace, task: Task, model: SequenceModel, report: Report, state: str) -> str:
+def _text(task: Task, line: str, report: Report, page: Path | None) -> str:
     figures = report.figures
     parts = [
         textwrap.fill(f"{task.name}, T = {figures['T']}: {task.description}", COLUMNS),
-        textwrap.fill(f"{line_on(arguments, model)}, {state}", COLUMNS),
+        textwrap.fill(line, COLUMNS),
         f"one mini-batch, N = {figures['N']}, loss {figures['loss']:.4g}",
         "",
         _chart(np.array(figures["gradient_norms"])),
         "",
         str(report),
     ]
-    if arguments.html:
-        parts += ["", f"Page: {arguments.html} ({arguments.html.stat().st_size / 1e6:.2f} MB)"]
+    if page:
+        parts += ["", f"Page: {page} ({page.stat().st_size / 1e6:.2f} MB)"]
     return "\n".join(parts)
 
 

@@ -5,9 +5,10 @@ import math
 import shutil
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -44,19 +45,34 @@ def add_options(parser: argparse.ArgumentParser, options: Options, **defaults: A
     parser.set_defaults(**defaults)
 
 
+class Parser(argparse.ArgumentParser):
+    """argparse's, but that it raises instead of leaving, and never guesses at abbreviated options."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{**settings, "allow_abbrev": False})
+
+    def error(self, message: str) -> NoReturn:
+        """Raise a ValueError."""
+        raise ValueError(f"{message}; see {self.prog} --help")
+
+
+def _at_least(minimum: float, convert: Callable[[str], float], expected: str, text: str) -> Any:
+    try:
+        number = convert(text)
+    except ValueError:
+        number = math.nan
+    if not number >= minimum:
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
+    return number
+
+
 def whole_number(minimum: int) -> Callable[[str], int]:
     """Return what reads an option that is a whole number of at least ``minimum``."""
+    return partial(_at_least, minimum, int, f"a whole number ≥ {minimum}")
 
-    def read(text: str) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            number = minimum - 1
-        if number < minimum:
-            raise argparse.ArgumentTypeError(f"expected a whole number ≥ {minimum}, got {text!r}")
-        return number
 
-    return read
+positive = partial(_at_least, math.ulp(0.0), float, "a positive number")
+"""Reads an option that is a number > 0, inf included."""
 
 
 def number(metavar: str | None, what: str, default: int | None = None, minimum: int = 1) -> dict[str, Any]:
@@ -67,17 +83,6 @@ def number(metavar: str | None, what: str, default: int | None = None, minimum: 
         "metavar": metavar,
         "help": what if default is None else f"{what}; {DEFAULT}",
     }
-
-
-def positive(text: str) -> float:
-    """Read an option that is a positive number, inf included."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not number > 0:
-        raise argparse.ArgumentTypeError(f"expected a positive number, got {text!r}")
-    return number
 
 
 def size_of_bar() -> dict[str, int]:

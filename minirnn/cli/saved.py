@@ -8,13 +8,13 @@ import argparse
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from minirnn.checkpoints import Checkpoint, CheckpointDirectory, CheckpointError, load_checkpoint
 from minirnn.cli import train
-from minirnn.cli.options import Options, build_model, built_task, number
+from minirnn.cli.options import Options, Parser, build_model, built_task, number
 from minirnn.cli.train import FREE, TEXT, counted, mark_of, option_of
 from minirnn.layers import SequenceModel
 from minirnn.storage import read
@@ -82,12 +82,14 @@ def load(path: Path, *, file: str | None = None, T: int | None = None) -> Saved:
     with _building(checkpoint):
         arguments = _arguments(checkpoint.settings)
         _check_sizes(checkpoint, arguments)
+        if "history" not in checkpoint.extra:
+            raise ValueError(f"it lacks the history of its training: save a model by {_SAVE}")
     _change(arguments, file, T)
     with _building(checkpoint):
         task = _task(checkpoint, arguments)
         model = build_model(arguments, task, np.random.default_rng(0))  # what is drawn is overwritten
         model.load_state_dict(checkpoint.parameters)
-        return Saved(checkpoint, arguments, task, model, _history(checkpoint))
+        return Saved(checkpoint, arguments, task, model, history_of(checkpoint))
 
 
 def _read(path: Path) -> Checkpoint:
@@ -119,13 +121,6 @@ def _building(checkpoint: Checkpoint) -> Iterator[None]:
 # --- settings ---------------------------------------------------------------------------------------------------------
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse's, but that it raises instead of leaving."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(f"its settings must be some that minirnn train takes: {message}")
-
-
 def _arguments(settings: Mapping[str, Any]) -> argparse.Namespace:
     """Return the arguments of the ``minirnn train`` that the settings are those of."""
     name = settings.get("task")
@@ -133,7 +128,7 @@ def _arguments(settings: Mapping[str, Any]) -> argparse.Namespace:
         raise ValueError(f"it does not say of which task it is, as one of minirnn train does: save a model by {_SAVE}")
     if not isinstance(name, str) or name not in TASKS:
         raise ValueError(f"its task {name!r} is none: minirnn tasks lists those there are")
-    parser = _Parser()
+    parser = Parser(prog="minirnn")
     train.add_command(parser.add_subparsers())
     known = vars(parser.parse_args(["train", name])).keys() - FREE
     given = settings.keys() - FREE - {TEXT}
@@ -205,10 +200,3 @@ def _some(characters: set[str], most: int = 10) -> str:
 def is_its_text(saved: Saved) -> bool:
     """Whether a model of text was trained on just the text that its task has now."""
     return not isinstance(saved.task, TextTask) or mark_of(saved.task) == saved.checkpoint.settings[TEXT]
-
-
-def _history(checkpoint: Checkpoint) -> History:
-    try:
-        return history_of(checkpoint)
-    except (LookupError, TypeError, AttributeError, ValueError):
-        raise ValueError(f"it lacks the history of its training: save a model by {_SAVE}") from None

@@ -4,6 +4,7 @@ Knows of Tensors and nodes what it reads of them, and imports neither.
 """
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 from minirnn.drawing.canvas import SIZE, Canvas, fitted, plain, width
@@ -47,26 +48,22 @@ def _walk(root: Any) -> tuple[list[Seen], list[list[int]]]:
 
     Things are told apart by identity. There is no recursion, however deep the graph.
     """
-    things, seen, inputs = [root], list[Seen](), list[list[int]]()
-    number = {id(root): 0}
+    things, seen, number = [root], list[Seen](), {id(root): 0}
     for thing in things:  # grows as it goes
-        what = _look(thing)
-        seen.append(what)
-        inputs.append([])
-        for read in what.inputs:
+        seen.append(_look(thing))
+        for read in seen[-1].inputs:
             if id(read) not in number:
+                number[id(read)] = len(things)
                 things.append(read)
-            inputs[-1].append(number.setdefault(id(read), len(number)))
-    return seen, inputs
+    return seen, [[number[id(read)] for read in what.inputs] for what in seen]
 
 
 def _document(seen: Sequence[Seen], inputs: Sequence[Sequence[int]], title: str) -> str:
     """Draw what `_walk` has found as one SVG document, from left to right."""
-    sizes = [_size(what, len(read)) for what, read in zip(seen, inputs, strict=True)]
+    sizes = [_size(what) for what in seen]
     (places, lines), canvas = layered(inputs, sizes), Canvas()
-    for own in lines:
-        for line in own:
-            canvas.curve(line)
+    for line in chain.from_iterable(lines):
+        canvas.curve(line)
     for what, (x, y), (w, h) in zip(seen, places, sizes, strict=True):
         canvas.box(x, y, w, h, what.style, h / 2 if what.style in ("input", "constant") else 6)
         canvas.text(x, y - 8 * bool(what.remark), plain(fitted(what.name, _ROOM)))
@@ -76,9 +73,9 @@ def _document(seen: Sequence[Seen], inputs: Sequence[Sequence[int]], title: str)
     return canvas.document(title, _description(seen, inputs))
 
 
-def _size(what: Seen, inputs: int) -> tuple[float, float]:
+def _size(what: Seen) -> tuple[float, float]:
     wide = max(width(plain(fitted(what.name, _ROOM))), width(plain(fitted(what.remark, _ROOM, _SMALL)), _SMALL))
-    return max(wide + 22, 48), max(44 if what.remark else 30, (inputs + 1) * _PORT)
+    return max(wide + 22, 48), max(44 if what.remark else 30, (len(what.inputs) + 1) * _PORT)
 
 
 def _description(seen: Sequence[Seen], inputs: Sequence[Sequence[int]]) -> str:
