@@ -58,10 +58,10 @@ def floor(case: Case, threads: int) -> Contestant:
     """The matrix products of forward and backward and one activation pass each way, bare."""
     import numpy as np
 
-    from minirnn.bench.floor import floor as make
+    from minirnn.bench.floor import Floor
 
-    run = make(*case.shape, np.float32, np.random.default_rng(0), case.kind.gates)
-    return Contestant(lambda _: run(), None)
+    bare = Floor(*case.shape, np.float32, np.random.default_rng(0), case.kind.layer.gates)
+    return Contestant(lambda _: bare.both_ways(), None)
 
 
 def torch_layer(case: Case, threads: int) -> Contestant:

@@ -26,10 +26,10 @@ def floor(case: Case, threads: int) -> Contestant:
     """The matrix products of forward and one activation pass."""
     import numpy as np
 
-    from minirnn.bench.floor import forward_floor as make
+    from minirnn.bench.floor import Floor
 
-    run = make(*case.shape, np.float32, np.random.default_rng(0))
-    return Contestant(lambda _: run(), None)
+    bare = Floor(*case.shape, np.float32, np.random.default_rng(0))
+    return Contestant(lambda _: bare.forward(), None)
 
 
 def torch_layer(case: Case, threads: int) -> Contestant:

@@ -54,10 +54,12 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> dict[str, An
             case, draws = prepared(shape, cell)
             runs = ready(case, draws, names, options.threads)
             results[cell][shape] = Found(Measured([alternate(runs, plan)]), float(np.mean(draws)) / shape.T)
-        say(f"\n{KINDS[cell].name}, forward and backward with all gradients, float32, results equal:\n")
+        say(f"\n{KINDS[cell].layer.__name__}, forward and backward with all gradients, float32, results equal:\n")
         say(table(results[cell], names, cell))
     demands = [
-        bars.of_ragged(KINDS[cell].name, {shape: ratio(one, MINIRNN).median for shape, one in found.items()}, SHAPES)
+        bars.of_ragged(
+            KINDS[cell].layer.__name__, {shape: ratio(one, MINIRNN).median for shape, one in found.items()}, SHAPES
+        )
         for cell, found in results.items()
     ]
     say("\n" + bars.lines(demands))

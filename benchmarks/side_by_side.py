@@ -30,7 +30,7 @@ Make = Callable[[Case, int], Contestant]
 def run(options: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
     """Measure, print as it goes, and return what goes into the JSON file."""
     gradients, cell = options.command == "layer", options.cell or "elman"
-    title = f"{KINDS[cell].name}, {TITLES[options.command]}"
+    title = f"{KINDS[cell].layer.__name__}, {TITLES[options.command]}"
     make = (contestants if gradients else inference).MAKE
     plan = Plan(SECONDS, options.runs, options.turns, rest=rest(options.threads))
     peers = options.peers

@@ -34,11 +34,11 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> dict[str, An
     found: dict[str, dict[Shape, Measured]] = {}
     for cell in CELLS:
         found[cell] = {shape: Measured([alternate(ready(cell, shape), plan)]) for shape in SHAPES}
-        say(f"\n{KINDS[cell].name}, float32, a loss of the last output, gradients equal:\n")
+        say(f"\n{KINDS[cell].layer.__name__}, float32, a loss of the last output, gradients equal:\n")
         say(table(found[cell]))
     demands = [
         bars.at_most(
-            f"{KINDS[cell].name}: trace at most 3 × forward and backward",
+            f"{KINDS[cell].layer.__name__}: trace at most 3 × forward and backward",
             {shape: measured.ratio(TRACE, PLAIN).median for shape, measured in own.items()},
             3.0,
         )

@@ -30,21 +30,6 @@ class Kind(NamedTuple):
     gradients: Callable[..., tuple[Any, ...]]
     """(x, *state, *weights, gradient of the outputs) -> gradients of x, of each state and of each weight."""
 
-    @property
-    def name(self) -> str:
-        """The name of the class."""
-        return self.layer.__name__
-
-    @property
-    def states(self) -> tuple[str, ...]:
-        """The names of a state's arrays (N, H): h, and of an LSTM c."""
-        return self.layer.state_names
-
-    @property
-    def gates(self) -> int:
-        """The number of gate blocks, G."""
-        return self.layer.gates
-
 
 KINDS = {
     "elman": Kind(
@@ -156,7 +141,7 @@ class Trial:
         return self.kind.outputs(x, *self._zeros(), *self.weights)
 
     def _zeros(self) -> list[Any]:
-        return [np.zeros((self.shape.N, self.shape.H)) for _ in self.kind.states]
+        return [np.zeros((self.shape.N, self.shape.H)) for _ in self.kind.layer.state_names]
 
 
 def equal(name: str, what: str, got: Any, expected: Any, dtype: str) -> None:

@@ -6,41 +6,27 @@ G·H columns for the H of the plain one, in the products and in the activation p
 activation, of c, does not count.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-Run = Callable[[], None]
 
+class Floor:
+    """The work that a layer cannot do without, the same at every call, on random arrays.
 
-def forward_floor(N: int, T: int, D: int, H: int, dtype: DTypeLike, rng: np.random.Generator, gates: int = 1) -> Run:
-    """Return a function that does forward's share; the work is the same at every call, on random arrays.
+    Forward's share is X·W_xh for all steps at once, H_{t-1}·W_hh step by step, and tanh for all steps at once:
+    X (T·N, D), W_xh (D, G·H), W_hh (H, G·H). Backward's is dZ_{t+1}·W_hhᵀ step by step; then, for all steps at once,
+    the elementwise product with the activation's derivative, dX = dZ·W_xhᵀ, dW_xh = Xᵀ·dZ and dW_hh = H_{t-1}ᵀ·dZ.
 
-    That is X·W_xh for all steps at once, H_{t-1}·W_hh step by step, and tanh for all steps at once: X (T·N, D),
-    W_xh (D, G·H), W_hh (H, G·H).
-    """
-    return _Floor(N, T, D, H, dtype, rng, gates).forward
-
-
-def floor(N: int, T: int, D: int, H: int, dtype: DTypeLike, rng: np.random.Generator, gates: int = 1) -> Run:
-    """Return a function that does the share of forward and of backward; the arguments are those of `forward_floor`.
-
-    Backward's is dZ_{t+1}·W_hhᵀ step by step; then, for all steps at once, the elementwise product with the
-    activation's derivative, dX = dZ·W_xhᵀ, dW_xh = Xᵀ·dZ and dW_hh = H_{t-1}ᵀ·dZ.
-    """
-    return _Floor(N, T, D, H, dtype, rng, gates).both_ways
-
-
-class _Floor:
-    """All arrays, and the views of each step: made here, not in what is timed.
-
-    A step's (N, H) is the beginning of its block of (N, G·H) numbers, so that a product leads to the next one without
-    anything between: for G = 1 that is the block.
+    All arrays, and the views of each step, are made here, not in what is timed. A step's (N, H) is the beginning of its
+    block of (N, G·H) numbers, so that a product leads to the next one without anything between: for G = 1 that is the
+    block.
     """
 
-    def __init__(self, N: int, T: int, D: int, H: int, dtype: DTypeLike, rng: np.random.Generator, gates: int) -> None:
+    def __init__(
+        self, N: int, T: int, D: int, H: int, dtype: DTypeLike, rng: np.random.Generator, gates: int = 1
+    ) -> None:
         def draw(*shape: int) -> Any:
             return rng.standard_normal(shape).astype(dtype)
 
@@ -60,6 +46,7 @@ class _Floor:
         self.dX, self.dW_xh, self.dW_hh = np.empty_like(self.X), np.empty_like(self.W_xh), np.empty_like(self.W_hh)
 
     def forward(self) -> None:
+        """Do forward's share."""
         z, W = self.z, self.W_hh
         self.X.dot(self.W_xh, z)
         for dot, after in self.steps:
@@ -67,10 +54,12 @@ class _Floor:
         np.tanh(z, z)
 
     def both_ways(self) -> None:
+        """Do the share of forward and of backward."""
         self.forward()
         self.backward()
 
     def backward(self) -> None:
+        """Do backward's share."""
         da, W = self.da, self.W_back
         for dot, after in self.back:
             dot(W, after)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from minirnn.bench.cells import KINDS, Kind, Trial
-from minirnn.bench.floor import floor, forward_floor
+from minirnn.bench.floor import Floor
 from minirnn.bench.measure import Times, markdown, ratio, spread
 from minirnn.bench.rows import BOTH_WAYS, Contestant, Row, Settings, time_in_turns
 from minirnn.bench.shapes import Shape, three_digits
@@ -41,11 +41,11 @@ def measure(job: Sequence[Shape], settings: Settings) -> list[Row]:
     trial.both_ways()
     first = time.perf_counter() - start  # before the check, which would leave nothing cold; told only if that is passed
     trial.check("the layer")
-    work = (*shape, settings.dtype, np.random.default_rng(0), settings.kind.gates)
+    floor = Floor(*shape, settings.dtype, np.random.default_rng(0), settings.kind.layer.gates)
     contestants = [
         *(Contestant("layer", name, getattr(trial, name), shape, settings.threads) for name in _PASSES),
-        Contestant("floor", "forward", forward_floor(*work), shape),
-        Contestant("floor", BOTH_WAYS, floor(*work), shape),
+        Contestant("floor", "forward", floor.forward, shape),
+        Contestant("floor", BOTH_WAYS, floor.both_ways, shape),
     ]
     times = time_in_turns("grid", contestants, settings, _SECONDS)
     return [Row("grid", "layer", _FIRST, shape, "s", [[first]], settings.cell), *times]
@@ -54,10 +54,10 @@ def measure(job: Sequence[Shape], settings: Settings) -> list[Row]:
 def note(kind: Kind) -> str:
     """Say what the tables show."""
     return (
-        f"{kind.name} in training: forward, backward with all gradients, update (clip, Adam). "
+        f"{kind.layer.__name__} in training: forward, backward with all gradients, update (clip, Adam). "
         '"first call" is forward and backward of a new layer, cold, once. '
-        f"GFLOP/s count the matrix products: {2 * kind.gates}·T·N·H·(D + H) operations forward, twice that backward. "
-        "seq/s are the sequences of whole training steps. "
+        f"GFLOP/s count the matrix products: {2 * kind.layer.gates}·T·N·H·(D + H) operations forward, twice that "
+        "backward. seq/s are the sequences of whole training steps. "
         "× floor is the time over that of the same products and one activation pass over all steps, bare and on one "
         "thread, in the same turns."
     )
@@ -69,7 +69,7 @@ def report(jobs: Sequence[Sequence[Row]]) -> str:
     for rows in jobs:
         own = {(row.contestant, row.what): row for row in rows}
         forward, backward, update = (own["layer", what] for what in _PASSES)
-        shape, flops = forward.shape, forward.shape.flops(KINDS[forward.cell].gates)
+        shape, flops = forward.shape, forward.shape.flops(KINDS[forward.cell].layer.gates)
         passes = [f"{row.median} {row.plus_minus}" for row in (forward, backward, update)]
         times.append([str(shape), *passes, own["layer", _FIRST].median])
         both_ways = add(forward.values, backward.values)

@@ -76,7 +76,7 @@ def _unrolled(step: Callable[[Any, Any], Any], x: Any, H: int) -> Any:
 
 def row_by_row(kind: Kind, x: Any, *weights: Any) -> Any:
     """Unroll by the textbook's step for a mini-batch, one row at a time: it has no other for layers with gates."""
-    zeros = [np.zeros((1, len(weights[1]))) for _ in kind.states]
+    zeros = [np.zeros((1, len(weights[1]))) for _ in kind.layer.state_names]
     rows = [kind.outputs(x[:, n : n + 1], *zeros, *weights) for n in range(x.shape[1])]
     return np.concatenate(rows, axis=1)
 
@@ -89,7 +89,7 @@ def note(kind: Kind) -> str:
         else f"first is textbook.{'lstm' if kind is KINDS['lstm'] else 'gru'}_step, a row at a time"
     )
     return (
-        f"{kind.name} in several ways. Each gave the textbook's numbers before it was timed. "
+        f"{kind.layer.__name__} in several ways. Each gave the textbook's numbers before it was timed. "
         "× is how many times as fast it is as the line before. "
         '"forward" keeps nothing for a gradient; "both ways" is forward and backward, with all gradients. '
         f"The {slow}, in float64, over the first steps only. ± is half the distance between the quartiles."

@@ -20,6 +20,8 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from minirnn.storage import write_whole
+
 Name = TypeVar("Name", bound=Hashable)
 Times = list[list[float]]  # seconds: a list for each run, of a number for each turn
 
@@ -156,8 +158,8 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 def write_json(path: Path, measured: Any) -> None:
     """Write what was measured, times in seconds and all; a file that was there stays whole until the new one is."""
-    device = path.exists() and not path.is_file()  # /dev/stdout is written to, not replaced
-    part = path if device else path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(measured, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    if not device:
-        part.replace(path)
+    data = f"{json.dumps(measured, indent=1, ensure_ascii=False)}\n".encode()
+    if path.exists() and not path.is_file():  # /dev/stdout is written to, not replaced
+        path.write_bytes(data)
+    else:
+        write_whole(path, data, "bench")

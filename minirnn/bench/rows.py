@@ -116,9 +116,7 @@ def load(path: Path) -> tuple[dict[str, str], list[Row]]:
         return dict(content["machine"]), [_row(**row) for row in content["rows"]]
     except OSError as error:
         fault = (error.strerror or str(error)).lower()
-    except json.JSONDecodeError as error:
-        fault = f"it is not JSON ({error})"
-    except (KeyError, TypeError, AttributeError, UnicodeDecodeError):
+    except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError):
         fault = "its content is something else"
     except ValueError as error:
         fault = str(error)

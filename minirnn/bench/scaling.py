@@ -43,7 +43,7 @@ def measure(job: Sequence[Shape], settings: Settings) -> list[Row]:
 def note(kind: Kind) -> str:
     """Say what the tables show."""
     return (
-        f"{kind.name}, forward and backward with all gradients, while one size grows and the others stay. "
+        f"{kind.layer.__name__}, forward and backward with all gradients, while one size grows and the others stay. "
         '"slope" is d log time / d log size, from the line before; the fitted one is by least squares over all lines. '
         "1 means proportional, 2 quadratic."
     )

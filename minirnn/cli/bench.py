@@ -8,7 +8,7 @@ from typing import Any
 
 from minirnn.bench.cells import KINDS
 from minirnn.bench.shapes import Shape
-from minirnn.cli.options import DEFAULT, NO_PROGRESS, Options, add_options, check_writable, number, size_of_bar
+from minirnn.cli.options import DEFAULT, NO_PROGRESS, Options, add_parser, check_writable, number, size_of_bar
 from minirnn.layers.threads import available_cpus, get_num_threads, set_num_threads
 
 SECTIONS = {
@@ -32,7 +32,7 @@ Jobs = dict[str, tuple[ModuleType, list[list[Shape]]]]
 
 def add_command(commands: Any) -> None:
     """Add ``bench`` to the command line."""
-    layers = ", ".join(f"{cell}: {kind.name}" for cell, kind in KINDS.items())
+    layers = ", ".join(f"{cell}: {kind.layer.__name__}" for cell, kind in KINDS.items())
     options: Options = {
         "sections": {
             "nargs": "*",
@@ -62,14 +62,16 @@ def add_command(commands: Any) -> None:
         "--compare": {"type": Path, "metavar": "OLD.json", "help": "hold this run against a file written by --json"},
         "--no-progress": NO_PROGRESS,
     }
-    parser = commands.add_parser(
+    add_parser(
+        commands,
         "bench",
+        run,
+        options,
         help="measure speed and memory",
         description=_ABOUT + "\n".join(f"  {name:8} {what}" for name, what in SECTIONS.items()),
         epilog="example: minirnn bench ladder grid --shape 32,100,64,128 --json today.json",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_options(parser, options, run=run)
 
 
 def _section(text: str) -> str:
@@ -158,7 +160,7 @@ def _header(settings: Any) -> dict[str, str]:
         **measure.machine(),
         "threads": f"{threads}, for the layer and for BLAS{few}",
         "dtype": settings.dtype,
-        "layer": f"{settings.kind.name} (--cell {settings.cell})",
+        "layer": f"{settings.kind.layer.__name__} (--cell {settings.cell})",
     }
 
 

@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 from minirnn import counting
-from minirnn.cli.options import AS_JSON, DEFAULT, Options, add_options
+from minirnn.cli.options import AS_JSON, DEFAULT, Options, add_parser
 
 _EQUATIONS = {
     "elman": "H_t = φ(X_t W_xh + H_{t-1} W_hh{b_h})",
@@ -17,12 +17,6 @@ _NAMES = {"elman": "Elman layer", "lstm": "LSTM layer", "gru": "GRU layer"}
 
 def add_command(commands: Any) -> None:
     """Add ``count`` to the command line."""
-    parser = commands.add_parser(
-        "count",
-        help="count parameters",
-        description="Count the parameters of a recurrent layer and its head: shapes in both conventions, formula, "
-        "total.",
-    )
     options: Options = {
         "--inputs": {"type": int, "required": True, "metavar": "M", "help": "number of inputs, D elsewhere"},
         "--hidden": {"type": int, "required": True, "metavar": "N", "help": "number of hidden neurons, H elsewhere"},
@@ -31,7 +25,8 @@ def add_command(commands: Any) -> None:
         "--cell": {"choices": tuple(_EQUATIONS), "default": "elman", "help": DEFAULT},
         "--json": AS_JSON,
     }
-    add_options(parser, options, run=run)
+    about = "Count the parameters of a recurrent layer and its head: shapes in both conventions, formula, total."
+    add_parser(commands, "count", run, options, help="count parameters", description=about)
 
 
 def run(arguments: argparse.Namespace) -> int:

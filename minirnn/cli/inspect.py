@@ -18,7 +18,7 @@ from minirnn.bptt import Report, doctor, trace
 from minirnn.cli.options import (
     COLUMNS,
     Options,
-    add_options,
+    add_parser,
     add_task,
     build_model,
     built_task,
@@ -73,8 +73,8 @@ def add_command(commands: Any) -> None:
         "--seed": number(None, "of the mini-batch; default: that of its training, and so its first", minimum=0),
     }
     about = "a model that was saved by minirnn train --save or --checkpoint"
-    saved = tasks.add_parser(_SAVED, help=about, description=_ABOUT_SAVED, prog=parser.prog)
-    add_options(saved, SAVED | STEPS | options | _DESTINATIONS, run=run_saved)
+    options = SAVED | STEPS | options | _DESTINATIONS
+    add_parser(tasks, _SAVED, run_saved, options, help=about, description=_ABOUT_SAVED, prog=parser.prog)
 
 
 def with_path_named(words: Sequence[str]) -> Sequence[str]:

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from functools import partial
 from inspect import signature
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import numpy as np
 
+from minirnn.arguments import one_of
 from minirnn.init import PRESETS
 from minirnn.kernels.cells import ACTIVATIONS
 from minirnn.layers import GRULayer, LSTMLayer, RecurrentLayer, SequenceModel
@@ -28,8 +29,7 @@ NO_PROGRESS: dict[str, Any] = {
     "help": "no bar (there is none either when stderr is not a terminal)",
 }
 DEFAULT = "default: %(default)s"
-GATED: dict[str, type[LSTMLayer] | type[GRULayer]] = {"lstm": LSTMLayer, "gru": GRULayer}
-"""The cells besides Elman's, as options name them."""
+CELLS = {"elman": RecurrentLayer, "lstm": LSTMLayer, "gru": GRULayer}
 GATED_INIT = "orthogonal"
 """The initialiser of their W_hh where a task would be an IRNN."""
 COLUMNS = 80
@@ -38,11 +38,15 @@ COLUMNS = 80
 # --- options ----------------------------------------------------------------------------------------------------------
 
 
-def add_options(parser: argparse.ArgumentParser, options: Options, **defaults: Any) -> None:
-    """Add options to a parser, and what it sets besides."""
+def add_parser(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], int], options: Options, **texts: Any
+) -> argparse.ArgumentParser:
+    """Add a command with its options; ``texts`` are argparse's: help, description and so on."""
+    parser: argparse.ArgumentParser = commands.add_parser(name, **texts)
     for flag, settings in options.items():
         parser.add_argument(flag, **settings)
-    parser.set_defaults(**defaults)
+    parser.set_defaults(run=run)
+    return parser
 
 
 class Parser(argparse.ArgumentParser):
@@ -135,12 +139,12 @@ def add_task(
     options |= {
         "--hidden": number("H", "hidden neurons", usual.hidden),
         "--batch": number("N", "sequences side by side in an update", usual.batch),
-        "--cell": {"choices": ("elman", *GATED), "default": usual.cell, "help": f"the layer; {DEFAULT}"},
+        "--cell": {"choices": tuple(CELLS), "default": usual.cell, "help": f"the layer; {DEFAULT}"},
         "--init": {"choices": ("irnn", *PRESETS), "help": f"irnn, or the initialiser of W_hh; default: {start}"},
         "--activation": {"choices": tuple(ACTIVATIONS), "help": f"φ of elman; default: {phi}"},
     }
-    parser = tasks.add_parser(task.name, help=task.description, description=about.format(task=task))
-    add_options(parser, {**options, **others}, run=run, task=task, backend="fused")
+    texts = {"help": task.description, "description": about.format(task=task)}
+    add_parser(tasks, task.name, run, {**options, **others}, **texts).set_defaults(task=task, backend="fused")
 
 
 def built_task(arguments: argparse.Namespace) -> Any:
@@ -168,19 +172,16 @@ def build_model(arguments: argparse.Namespace, task: Task, rng: np.random.Genera
 
 def build_layer(arguments: argparse.Namespace, D: int, rng: np.random.Generator) -> Layer:
     """Build the recurrent layer that the options describe."""
-    settings: dict[str, Any] = {"backend": arguments.backend, "rng": rng}
-    hidden, init = arguments.hidden, init_of(arguments)
-    if arguments.cell != "elman":
-        if arguments.init == "irnn" or arguments.activation:
-            option = "--activation" if arguments.activation else "--init irnn"
-            raise ValueError(
-                f"{option}: expected --cell elman with it, got --cell {arguments.cell}: leave one of them out"
-            )
-        return GATED[arguments.cell](D, hidden, **settings, recurrent_initializer=init)  # type: ignore[arg-type]
-    start: dict[str, Any] = {"init": "irnn"} if init == "irnn" else {"recurrent_initializer": init}
-    usual = None if arguments.init else arguments.task.defaults.activation
-    activation: Any = arguments.activation or usual or ("relu" if init == "irnn" else "tanh")
-    return RecurrentLayer(D, hidden, activation=activation, **settings, **start)
+    init = init_of(arguments)
+    settings: dict[str, Any] = {"init": "irnn"} if init == "irnn" else {"recurrent_initializer": init}
+    if arguments.cell == "elman":
+        usual = None if arguments.init else arguments.task.defaults.activation
+        settings["activation"] = arguments.activation or usual or ("relu" if init == "irnn" else "tanh")
+    elif init == "irnn" or arguments.activation:
+        option = "--activation" if arguments.activation else "--init irnn"
+        raise ValueError(f"{option}: expected --cell elman with it, got --cell {arguments.cell}: leave one of them out")
+    cell: Any = CELLS[one_of(arguments.cell, tuple(CELLS), "--cell")]
+    return cast(Layer, cell(D, arguments.hidden, backend=arguments.backend, rng=rng, **settings))
 
 
 def init_of(arguments: argparse.Namespace) -> str:

@@ -1,10 +1,13 @@
-"""A model that was saved by ``minirnn train``: read, checked, and built again.
+"""``minirnn eval PATH`` and ``minirnn sample PATH``: a model that ``minirnn train`` saved, read, checked, built again.
 
-A file says how a model is built, and is believed in nothing: its settings go through the parser of ``minirnn train``,
-which knows the tasks, the cells and all other names, and refuses the rest; its sizes must be those of its weights.
+A file says how a model is built, and is believed in nothing: its sizes must be those of its weights, and layer and task
+refuse any other setting that they do not know. Nothing in a file is ever run.
 """
 
 import argparse
+import json
+import math
+import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,12 +16,26 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minirnn.checkpoints import Checkpoint, CheckpointDirectory, CheckpointError, load_checkpoint
-from minirnn.cli import train
-from minirnn.cli.options import Options, Parser, build_model, built_task, number
-from minirnn.cli.train import FREE, TEXT, counted, mark_of, option_of
+from minirnn.cli.options import (
+    AS_JSON,
+    COLUMNS,
+    DEFAULT,
+    Options,
+    add_parser,
+    build_model,
+    built_task,
+    line_on,
+    number,
+    positive,
+)
+from minirnn.cli.train import SEQUENCES, TEMPERATURE, TEXT, counted, mark_of, option_of, shown, verdict_on
 from minirnn.layers import SequenceModel
+from minirnn.layers.threads import set_num_threads
 from minirnn.storage import read
 from minirnn.tasks import TASKS, TextTask
+from minirnn.training import accuracy, bits_per_character, sample
+from minirnn.training.batches import of_lengths
+from minirnn.training.evaluation import figure_of, predicted
 from minirnn.training.history import History
 from minirnn.training.saving import history_of
 
@@ -35,8 +52,54 @@ SAVED: Options = {
 STEPS: Options = {"--steps-in-time": number("T", "length T of the sequences; default: that of its training")}
 """Of those that can use another length."""
 _SAVE = "minirnn train … --save PATH"
+_SETTINGS = {"hidden", "batch", "cell", "init", "activation", "backend", "seed", "threads"}
 # Which of the weights has the size that an option says, and on which axis.
 _SIZES = (("hidden", "recurrent.W_hh", 0), ("hidden", "head.weight", 0), ("embedding", "embedding.weight", 1))
+
+
+# --- the command line -------------------------------------------------------------------------------------------------
+
+
+def add_command(commands: Any) -> None:
+    """Add ``eval`` and ``sample`` to the command line."""
+    options = {
+        "--sequences": number("N", f"how many to measure it on; default: {SEQUENCES}"),
+        "--seed": number(None, "of the held-out data; default: that of its training", minimum=0),
+        "--json": AS_JSON,
+    }
+    add_parser(
+        commands,
+        "eval",
+        run,
+        SAVED | STEPS | options,
+        help="measure a saved model",
+        description="Measure a saved model on held-out data: the figure that minirnn train printed at the end, unless "
+        "told otherwise. Exit status: 0 solved, 1 not solved, 2 an error.",
+        epilog="example: minirnn eval model.npz --steps-in-time 100, of a model that was trained with 50",
+    )
+    options = {
+        "--length": number("L", "characters to write", 400),
+        "--temperature": {
+            "type": positive,
+            "default": TEMPERATURE,
+            "metavar": "X",
+            "help": f"below 1 the likely characters become likelier still; {DEFAULT}",
+        },
+        "--prompt": {"default": "", "metavar": "TEXT", "help": "what the model reads first, and goes on from"},
+        "--seed": number(None, "of what is drawn; default: that of its training", minimum=0),
+    }
+    add_parser(
+        commands,
+        "sample",
+        run_sample,
+        SAVED | options,
+        help="let a saved model write text",
+        description="Let a saved model of text write: the sample of minirnn train text, unless told otherwise.",
+        epilog="example: minirnn sample model.npz --prompt 'The ' --temperature 0.5",
+    )
+
+
+# --- a saved model ----------------------------------------------------------------------------------------------------
 
 
 class Saved(NamedTuple):
@@ -55,28 +118,12 @@ class Saved(NamedTuple):
 
 
 def load(path: Path, *, file: str | None = None, T: int | None = None) -> Saved:
-    """Read a saved model, and build it and its task again.
+    """Read a saved model, or the newest checkpoint of a directory, and build it and its task again.
 
-    Parameters
-    ----------
-    path : path
-        Of a checkpoint, or of a directory of checkpoints, whose newest is taken.
-    file : str, optional
-        Where the text is that a model of text was trained on, if it has moved.
-    T : int, optional
-        Another length of the task's sequences than the model was trained with; of a text, of what is read at once.
-
-    Raises
-    ------
-    CheckpointError
-        For weights alone, for a checkpoint that ``minirnn train`` did not save, for settings that are not possible or
-        not those of the weights, for another text, and as `load_checkpoint`. Nothing in a file is ever run.
-    ValueError
-        For ``file`` or ``T`` where the task has none.
-    OSError
-        When the file, or the text, is not there.
-    ImportError
-        When the task's data are part of a package that is not installed.
+    ``file`` says where the text is that a model of text was trained on, if it has moved; ``T`` is another length of the
+    task's sequences than the model was trained with, of a text of what is read at once. CheckpointError for a file that
+    ``minirnn train`` did not save, for settings that are not possible, and for another text; ValueError for ``file`` or
+    ``T`` where the task has none.
     """
     checkpoint = _read(path)
     with _building(checkpoint):
@@ -114,7 +161,7 @@ def _building(checkpoint: Checkpoint) -> Iterator[None]:
     """Say of an error which file it is about."""
     try:
         yield
-    except ValueError as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{str(checkpoint.path)!r} cannot be built again: {error}") from error
 
 
@@ -128,14 +175,9 @@ def _arguments(settings: Mapping[str, Any]) -> argparse.Namespace:
         raise ValueError(f"it does not say of which task it is, as one of minirnn train does: save a model by {_SAVE}")
     if not isinstance(name, str) or name not in TASKS:
         raise ValueError(f"its task {name!r} is none: minirnn tasks lists those there are")
-    parser = Parser(prog="minirnn")
-    train.add_command(parser.add_subparsers())
-    known = vars(parser.parse_args(["train", name])).keys() - FREE
-    given = settings.keys() - FREE - {TEXT}
-    if faults := [f"unexpected: {n!r}" for n in sorted(given - known)] + [f"missing: {n!r}" for n in known - given]:
-        raise ValueError(f"its settings must be those that minirnn train saves of {name}: {', '.join(sorted(faults))}")
-    words = [f"{option_of(n)}={settings[n]}" for n in sorted(given) if settings[n] is not None]
-    return parser.parse_args(["train", name, *words])
+    if missing := _SETTINGS - settings.keys():
+        raise ValueError(f"its settings lack {', '.join(sorted(missing))}, which minirnn train saves of every task")
+    return argparse.Namespace(**{**settings, "task": TASKS[name]})
 
 
 def _check_sizes(checkpoint: Checkpoint, arguments: argparse.Namespace) -> None:
@@ -168,7 +210,7 @@ def _change(arguments: argparse.Namespace, file: str | None, T: int | None) -> N
 
 def _task(checkpoint: Checkpoint, arguments: argparse.Namespace) -> Any:
     """Build the task; a text must have the characters that the model knows."""
-    if not hasattr(arguments, "file"):
+    if arguments.task is not TextTask:
         return built_task(arguments)
     vocabulary = (checkpoint.settings.get(TEXT) or {}).get("vocabulary")
     if vocabulary is None:
@@ -200,3 +242,93 @@ def _some(characters: set[str], most: int = 10) -> str:
 def is_its_text(saved: Saved) -> bool:
     """Whether a model of text was trained on just the text that its task has now."""
     return not isinstance(saved.task, TextTask) or mark_of(saved.task) == saved.checkpoint.settings[TEXT]
+
+
+# --- eval -------------------------------------------------------------------------------------------------------------
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure and print; return 0 if the task is solved, else 1."""
+    saved = load(arguments.path, file=arguments.file, T=arguments.steps_in_time)
+    set_num_threads(saved.arguments.threads)  # another number would change the last digits
+    measured = _on_text(saved, arguments) if isinstance(saved.task, TextTask) else _on_sequences(saved, arguments)
+    solved = saved.task.solved(measured["figure"])
+    print(_json(saved, measured, solved) if arguments.json else _text(saved, measured, solved))
+    return 0 if solved else 1
+
+
+def _on_text(saved: Saved, arguments: argparse.Namespace) -> dict[str, Any]:
+    for name in ("sequences", "seed", "steps_in_time"):
+        if getattr(arguments, name) is not None:
+            raise ValueError(
+                f"{option_of(name)}: expected a task of sequences with it, got text, whose held-out part is read "
+                "whole: leave it out"
+            )
+    bits = bits_per_character(saved.model, saved.task)
+    return {"figure": bits, "unigram": saved.task.unigram_bits, "same_text": is_its_text(saved)}
+
+
+def _on_sequences(saved: Saved, arguments: argparse.Namespace) -> dict[str, Any]:
+    task, seed = saved.task, saved.arguments.seed if arguments.seed is None else arguments.seed
+    held_out = task.evaluation_batch(arguments.sequences or SEQUENCES, seed)
+    predictions, piece = predicted(saved.model, held_out, "eval")
+    measured = {"sequences": len(held_out[0][0]), "seed": seed, "figure": figure_of(task, predictions, piece)}
+    if task.kind == "classification":
+        measured["accuracy"] = accuracy(predictions, piece.y, **of_lengths(piece))
+    return measured
+
+
+def _json(saved: Saved, measured: dict[str, Any], solved: bool) -> str:
+    task = saved.task
+    head = {
+        "path": str(saved.checkpoint.path),
+        "task": task.name,
+        "T": getattr(task, "T", None),
+        "layer": repr(saved.model.recurrent),
+        "parameters": saved.model.count_params(),
+        "updates": saved.history.updates,
+        "metric": task.metric,
+        "baseline": task.baseline,
+        "rule": task.rule,
+    }
+    plain = {n: None if isinstance(v, float) and not math.isfinite(v) else v for n, v in measured.items()}
+    return json.dumps(head | plain | {"solved": solved}, indent=1, ensure_ascii=False, allow_nan=False)
+
+
+def _text(saved: Saved, measured: dict[str, Any], solved: bool) -> str:
+    task, verdict = saved.task, "solved" if solved else "not solved"
+    T, then = getattr(task, "T", None), saved.checkpoint.settings.get("task_T")
+    length = "" if T is None else f", T = {T}" if then in (None, T) else f", T = {T} (trained with {then})"
+    on = f"; {counted(measured['sequences'], 'sequence')}, seed {measured['seed']}" if "sequences" in measured else ""
+    other = "note: this is not the text that it was trained on, though its characters are the same"
+    parts = [
+        f"{task.name}{length}: {task.description}",
+        f"{line_on(saved.arguments, saved.model)}, {saved.after}",
+        "",
+        f"{verdict}: {verdict_on(task, measured['figure'])}{on}",
+        *([f"accuracy: {measured['accuracy']:.4f} of the targets right"] if "accuracy" in measured else []),
+        f"to be solved: {task.rule}",
+        *([] if measured.get("same_text", True) else [other]),
+    ]
+    return "\n".join(textwrap.fill(part, COLUMNS, subsequent_indent="  ") for part in parts)
+
+
+# --- sample -----------------------------------------------------------------------------------------------------------
+
+
+def run_sample(arguments: argparse.Namespace) -> int:
+    """Print what the model writes; return 0."""
+    saved = load(arguments.path, file=arguments.file)
+    if not isinstance(saved.task, TextTask):
+        raise ValueError(
+            f"sample: expected a model of text, got one of {saved.task.name} in {str(saved.checkpoint.path)!r}: "
+            "minirnn eval measures it"
+        )
+    set_num_threads(saved.arguments.threads)
+    seed = saved.arguments.seed if arguments.seed is None else arguments.seed
+    _, _, rng = np.random.default_rng(seed).spawn(3)  # as ``minirnn train text`` does
+    temperature, prompt = arguments.temperature, arguments.prompt
+    written = sample(saved.model, saved.task, arguments.length, rng=rng, temperature=temperature, prompt=prompt)
+    model = textwrap.fill(f"text: {line_on(saved.arguments, saved.model)}, {saved.after}", COLUMNS)
+    print(f"{model}\n\na sample, at temperature {temperature:g}:\n\n{shown(prompt + written)}")
+    return 0

@@ -5,7 +5,7 @@ import json
 import textwrap
 from typing import Any
 
-from minirnn.cli.options import AS_JSON, add_options
+from minirnn.cli.options import AS_JSON, add_parser
 from minirnn.tasks import TASKS
 
 COLUMNS = 100
@@ -19,13 +19,8 @@ _FIELDS = (
 
 def add_command(commands: Any) -> None:
     """Add ``tasks`` to the command line."""
-    parser = commands.add_parser(
-        "tasks",
-        help="list the tasks",
-        description="List the tasks: what is to be learnt, the baseline of a predictor that remembers nothing, and the "
-        "rule.",
-    )
-    add_options(parser, {"--json": AS_JSON}, run=run)
+    about = "List the tasks: what is to be learnt, the baseline of a predictor that remembers nothing, and the rule."
+    add_parser(commands, "tasks", run, {"--json": AS_JSON}, help="list the tasks", description=about)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -19,9 +19,7 @@ SIZE = 13.0
 _SUBSCRIPT = 0.75
 _INDEXED = re.compile(r"([A-Za-z]\w*?)_\{([^}]*)\}")
 # Widths in parts of the size, from DejaVu Sans, which is wider than most: a text may come out shorter, not longer.
-_NARROW, _WIDE = frozenset("iljI.,:;'|! "), frozenset("mwMW@%…⋯⊙")
-
-
+_WIDTHS = dict.fromkeys("iljI.,:;'|! ", 0.36) | dict.fromkeys("mwMW@%…⋯⊙", 1.0)
 _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _MARGIN, _HEAD = 18, 8  # around the drawing, and the length of an arrow's head
 _ROOT = "minirnn-drawing"
@@ -103,11 +101,8 @@ def width(text: Text, size: float = SIZE) -> float:
 
 
 def _em(character: str) -> float:
-    if character in _NARROW:
-        return 0.36
-    if character in _WIDE:
-        return 1.0
-    return 0.72 if character.isupper() else 1.05 if ord(character) > 0x2E80 else 0.65
+    others = 0.72 if character.isupper() else 1.05 if ord(character) > 0x2E80 else 0.65
+    return _WIDTHS.get(character, others)
 
 
 def fitted(text: str, room: float, size: float = SIZE) -> str:

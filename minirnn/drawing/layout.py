@@ -86,24 +86,22 @@ def _columns(
     ways: Sequence[Sequence[Sequence[Spot]]], level: Sequence[int], height: dict[Spot, float]
 ) -> tuple[list[list[Spot]], Neighbours]:
     """Return the spots of each level, as a walk from box 0 finds them, and each spot's neighbours."""
-    columns: list[list[Spot]] = [[] for _ in range(max(level) + 1)]
-    neighbours: Neighbours = {}
-    todo, seen = [0], {0}
+    columns: list[list[Spot]] = [[(0, 0)], *([] for _ in range(max(level)))]
+    neighbours: Neighbours = {(0, 0): {}}
+    todo = [0]
     while todo:
         v = todo.pop()
-        for way in ways[v] or [[(v, level[v])]]:
+        found = dict.fromkeys(way[0] for way in reversed(ways[v]))
+        todo += [spot[0] for spot in found if spot not in neighbours]
+        for k, way in enumerate(ways[v]):
             for spot in reversed(way):
                 if spot not in neighbours:
                     neighbours[spot] = {}
                     columns[spot[1]].append(spot)
-        for k, way in enumerate(ways[v]):
             for left, right in pairwise(way):
                 port = _port(k, len(ways[v])) * height[right] if right == way[-1] else 0.0
                 neighbours[left].setdefault(right, port)
                 neighbours[right].setdefault(left, -port)
-        new = [u for u in dict.fromkeys(way[0][0] for way in reversed(ways[v])) if u not in seen]
-        todo += new
-        seen.update(new)
     return columns, neighbours
 
 
