@@ -56,8 +56,8 @@ def note(kind: Kind) -> str:
     return (
         f'{kind.layer.__name__} on one thread. "kept" is what stands between forward and backward where only the '
         'final state is read, as by a loss on the last output. "peak" is the most that forward and backward hold at '
-        "any time where all outputs are read: these and all gradients, but not the inputs and the gradient that comes in. "
-        '"arrays" says how many (T, N, H) arrays, the size of the outputs, that is. '
+        "any time where all outputs are read: these and all gradients, but not the inputs and the gradient that comes "
+        'in. "arrays" says how many (T, N, H) arrays, the size of the outputs, that is. '
         "remat=True keeps √T of the states and computes the others again."
     )
 

@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from minirnn.bench.floor import _Floor, floor, forward_floor
+from minirnn.bench.floor import Floor
 
 SHAPE = N, T, D, H = 3, 5, 4, 6
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_floor_makes_the_products_it_is_said_to_make(dtype):
-    work = _Floor(*SHAPE, dtype, np.random.default_rng(0), 1)
+    work = Floor(*SHAPE, dtype, np.random.default_rng(0), 1)
     first, d_first = work.z0.copy(), work.dz0.copy()
     work.forward()
     rtol = 1e-4 if dtype == "float32" else 1e-10
@@ -25,20 +25,17 @@ def test_the_floor_makes_the_products_it_is_said_to_make(dtype):
 
 
 def test_the_work_is_the_same_at_every_call():
-    work = _Floor(*SHAPE, "float32", np.random.default_rng(0), 1)
-    results = []
-    for _ in range(3):
-        work.forward()
-        work.backward()
+    work, results = Floor(*SHAPE, "float32", np.random.default_rng(0)), []
+    for _ in range(2):
+        work.both_ways()
         results.append([work.z.copy(), work.dz.copy(), work.dX.copy(), work.dW_hh.copy()])
-    for again in results[1:]:
-        for a, b in zip(results[0], again, strict=True):
-            np.testing.assert_array_equal(a, b)
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize(("gates", "rows"), [(1, 1), (3, 1), (4, 5)])
 def test_a_long_chain_of_products_neither_overflows_nor_dies_away(gates, rows):
-    work = _Floor(rows, 5_000, 2, 8, "float32", np.random.default_rng(0), gates)
+    work = Floor(rows, 5_000, 2, 8, "float32", np.random.default_rng(0), gates)
     work.forward()
     work.backward()
     for array in (work.z, work.dz):
@@ -52,7 +49,7 @@ def first_numbers(blocks):
 
 @pytest.mark.parametrize("gates", [3, 4])
 def test_with_gates_there_are_as_many_more_columns(gates):
-    work = _Floor(*SHAPE, "float64", np.random.default_rng(0), gates)
+    work = Floor(*SHAPE, "float64", np.random.default_rng(0), gates)
     assert (work.W_xh.shape, work.W_hh.shape) == ((D, gates * H), (H, gates * H))
     constant = work.dz.copy().reshape(T, -1)[:, N * H :]
     for _ in range(2):  # and the same again
@@ -69,9 +66,3 @@ def test_with_gates_there_are_as_many_more_columns(gates):
         assert_allclose(work.dX, work.da @ work.W_xh.T, rtol=1e-10, atol=1e-10)
         assert_allclose(work.dW_xh, work.X.T @ work.da, rtol=1e-10, atol=1e-10)
         assert_allclose(work.dW_hh, work.h.T @ work.da, rtol=1e-10, atol=1e-10)
-
-
-@pytest.mark.parametrize("make", [floor, forward_floor])
-def test_what_is_made_is_a_function_to_be_timed(make):
-    assert make(*SHAPE, np.float32, np.random.default_rng(0))() is None
-    assert make(*SHAPE, np.float32, np.random.default_rng(0), 4)() is None
