@@ -129,7 +129,7 @@ def load(path: Path, *, file: str | None = None, T: int | None = None) -> Saved:
     with _building(checkpoint):
         arguments = _arguments(checkpoint.settings)
         _check_sizes(checkpoint, arguments)
-        if "history" not in checkpoint.extra:
+        if "history" not in (checkpoint.extra or ()):
             raise ValueError(f"it lacks the history of its training: save a model by {_SAVE}")
     _change(arguments, file, T)
     with _building(checkpoint):
