@@ -34,8 +34,7 @@ from minirnn.layers.threads import set_num_threads
 from minirnn.storage import read
 from minirnn.tasks import TASKS, TextTask
 from minirnn.training import accuracy, bits_per_character, sample
-from minirnn.training.batches import of_lengths
-from minirnn.training.evaluation import figure_of, predicted
+from minirnn.training.evaluation import predicted
 from minirnn.training.history import History
 from minirnn.training.saving import history_of
 
@@ -272,9 +271,13 @@ def _on_sequences(saved: Saved, arguments: argparse.Namespace) -> dict[str, Any]
     task, seed = saved.task, saved.arguments.seed if arguments.seed is None else arguments.seed
     held_out = task.evaluation_batch(arguments.sequences or SEQUENCES, seed)
     predictions, piece = predicted(saved.model, held_out, "eval")
-    measured = {"sequences": len(held_out[0][0]), "seed": seed, "figure": figure_of(task, predictions, piece)}
+    measured = {
+        "sequences": len(held_out[0][0]),
+        "seed": seed,
+        "figure": task.figure(predictions, piece.y, **piece.mask),
+    }
     if task.kind == "classification":
-        measured["accuracy"] = accuracy(predictions, piece.y, **of_lengths(piece))
+        measured["accuracy"] = accuracy(predictions, piece.y, **piece.mask)
     return measured
 
 
