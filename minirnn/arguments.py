@@ -87,9 +87,11 @@ def as_index(value: Any, argument: str, what: str, places: range, hint: str) -> 
 
 
 def describe(value: object) -> str:
-    """Describe a value in an error: an array by its shape and dtype, anything else by its (short) repr and type."""
+    """Describe a value in an error: what has a shape by shape and dtype, anything else by its (short) repr and type."""
     if isinstance(value, np.ndarray):
         return f"an array of shape {value.shape} and dtype {value.dtype}"
+    if getattr(value, "shape", ()) != ():
+        return f"a {type(value).__name__} of shape {value.shape}"  # type: ignore[attr-defined]
     return f"{reprlib.repr(value)} ({type(value).__name__})"
 
 

@@ -1,13 +1,11 @@
 """What recurrent layers are composed to: Bidirectional, two directions side by side; Stacked, one on top of the other.
 
-Both are recurrent modules themselves, so that one can hold the other. Layers that do not fit each other are refused,
-and so are settings that would do nothing.
+Both are recurrent modules themselves, so that one can hold the other.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, cast
 
 import numpy as np
 
@@ -66,14 +64,13 @@ class Bidirectional(Recurrence[BidirectionalState[Forward, Backward]], Generic[F
     def __init__(self, forward_layer: Recurrence[Forward], backward_layer: Recurrence[Backward]) -> None:
         super().__init__()
         layers: dict[str, Recurrence] = {"forward_layer": forward_layer, "backward_layer": backward_layer}
+        _check(self.name, layers, ("input_size", "dtype", "batch_first"))
         for (argument, layer), reverse in zip(layers.items(), (False, True), strict=True):
-            _check_recurrence(layer, f"{self.name}: {argument}")
             if layer.reverse is not reverse:
                 raise ValueError(
                     f"{self.name}: {argument} ({layer.name}) must go {_WAYS[reverse]}, and it goes "
                     f"{_WAYS[layer.reverse]}: make it {'of layers ' * any(layer.children())}with reverse={reverse}"
                 )
-        _check_common(self.name, layers, ("input_size", "dtype", "batch_first"))
         self.input_size = forward_layer.input_size
         self.output_size = forward_layer.output_size + backward_layer.output_size
         self.dtype, self.batch_first = forward_layer.dtype, forward_layer.batch_first
@@ -89,11 +86,10 @@ class Bidirectional(Recurrence[BidirectionalState[Forward, Backward]], Generic[F
         (T, N, H_F + H_B).
         """
         of_forward, of_backward = self._states(initial_state, "initial_state")
-        with _draws_only_if_done(self):
-            with _noted(self, "forward_layer", self.forward_layer):
-                forward = self.forward_layer(x, of_forward, lengths, reset=reset)
-            with _noted(self, "backward_layer", self.backward_layer):
-                backward = self.backward_layer(x, of_backward, lengths, reset=reset)
+        with _noted(self, "forward_layer", self.forward_layer):
+            forward = self.forward_layer(x, of_forward, lengths, reset=reset)
+        with _noted(self, "backward_layer", self.backward_layer):
+            backward = self.backward_layer(x, of_backward, lengths, reset=reset)
         outputs = concatenate([forward.outputs, backward.outputs], axis=-1)
         return RecurrentOutput(outputs, BidirectionalState(forward.final_state, backward.final_state))
 
@@ -154,23 +150,16 @@ class Stacked(Recurrence[tuple[Any, ...]]):
     ['0.W_xh', '0.W_hh', '0.b_h', '1.W_xh', '1.W_hh', '1.b_h']
     """  # noqa: D400
 
-    def __init__(
-        self,
-        layers: Sequence[Recurrence],
-        dropout: float = 0.0,
-        rng: Rng = None,
-    ) -> None:
+    def __init__(self, layers: Sequence[Recurrence], dropout: float = 0.0, rng: Rng = None) -> None:
         super().__init__()
         if not isinstance(layers, list | tuple):
             raise TypeError(
-                f"{self.name}: layers must be a list or tuple of recurrent layers, got {_kind(layers)}: "
+                f"{self.name}: layers must be a list or tuple of recurrent layers, got {describe(layers)}: "
                 f"try {self.name}([layer, …])"
             )
         if not layers:
             raise ValueError(f"{self.name}: layers must hold at least one recurrent layer, got none")
-        named = {f"layers[{i}]": layer for i, layer in enumerate(layers)}
-        for argument, layer in named.items():
-            _check_recurrence(layer, f"{self.name}: {argument}")
+        _check(self.name, {f"layers[{i}]": layer for i, layer in enumerate(layers)}, ("dtype", "batch_first"))
         for i, (below, above) in enumerate(pairwise(layers)):
             if below.output_size != above.input_size:
                 raise ValueError(
@@ -178,7 +167,6 @@ class Stacked(Recurrence[tuple[Any, ...]]):
                     f"layers[{i + 1}] ({above.name}) reads input_size={above.input_size}: "
                     f"make layers[{i + 1}] with input_size={below.output_size}"
                 )
-        _check_common(self.name, named, ("dtype", "batch_first"))
         p = as_probability(dropout, f"{self.name}: dropout")
         if p and len(layers) == 1:
             raise ValueError(f"{self.name}: dropout={p} would do nothing: it acts between layers, and there is one")
@@ -206,11 +194,10 @@ class Stacked(Recurrence[tuple[Any, ...]]):
         or tuple with an entry for each. The outputs (T, N, H) are those of the last layer.
         """
         finals, states = [], self._states(initial_state, "initial_state")
-        with _draws_only_if_done(self):
-            for i, (layer, state) in enumerate(zip(self.layers, states, strict=True)):
-                with _noted(self, f"layers[{i}]", layer):
-                    x, final = layer(self._dropped(x) if i else x, state, lengths, reset=reset)
-                finals.append(final)
+        for i, (layer, state) in enumerate(zip(self.layers, states, strict=True)):
+            with _noted(self, f"layers[{i}]", layer):
+                x, final = layer(self._dropped(x) if i else x, state, lengths, reset=reset)
+            finals.append(final)
         return RecurrentOutput(x, tuple(finals))
 
     def step(self, x_t: Any, state: Any = None) -> tuple[Any, ...]:
@@ -224,14 +211,12 @@ class Stacked(Recurrence[tuple[Any, ...]]):
                 f"{self.name}: there is no step, because its layers do not all go one way through time, but "
                 f"{', '.join(_WAYS[layer.reverse] for layer in self.layers)}: call it on the sequence"
             )
-        following = []
-        with _draws_only_if_done(self):
-            for i, (layer, before) in enumerate(zip(self.layers, self._states(state, "state"), strict=True)):
-                stepping: Any = layer
-                with _noted(self, f"layers[{i}]", layer):
-                    x_t = x_t if not i or self.dropout is None else self.dropout(x_t)
-                    following.append(stepping.step(x_t, before))
-                    x_t = layer.last_output(following[-1])
+        following: list[Any] = []
+        for i, (layer, before) in enumerate(zip(self.layers, self._states(state, "state"), strict=True)):
+            with _noted(self, f"layers[{i}]", layer):
+                x_t = x_t if not i or self.dropout is None else self.dropout(x_t)
+                following.append(cast(Any, layer).step(x_t, before))
+                x_t = layer.last_output(following[-1])
         return tuple(following)
 
     def last_output(self, final_state: Any) -> Tensor:
@@ -259,15 +244,14 @@ class Stacked(Recurrence[tuple[Any, ...]]):
 _WAYS = {False: "forward", True: "backward", None: "both ways"}
 
 
-def _check_recurrence(layer: Any, argument: str) -> None:
-    if not isinstance(layer, Recurrence):
-        raise TypeError(f"{argument} must be a recurrent layer such as RecurrentLayer, got {type(layer).__name__}")
-
-
-def _check_common(name: str, layers: dict[str, Recurrence], attributes: Sequence[str]) -> None:
-    """Refuse layers that differ in what they must have in common with the first."""
-    (first, one), *others = layers.items()
-    for argument, other in others:
+def _check(name: str, layers: dict[str, Recurrence], attributes: Sequence[str]) -> None:
+    """Refuse what is no recurrent layer, and layers that differ in what they must have in common with the first."""
+    (first, one), *_ = layers.items()
+    for argument, other in layers.items():
+        if not isinstance(other, Recurrence):
+            raise TypeError(
+                f"{name}: {argument} must be a recurrent layer such as RecurrentLayer, got {type(other).__name__}"
+            )
         for attribute in attributes:
             a, b = getattr(one, attribute), getattr(other, attribute)
             if a != b:
@@ -287,19 +271,12 @@ def _entries(states: Any, count: int, argument: str, expected: str, optional: bo
         raise TypeError(f"{expected}, got a RecurrentOutput: pass its final_state")
     if not isinstance(states, list | tuple):
         raise TypeError(
-            f"{expected}, got {_kind(states)}: "
+            f"{expected}, got {describe(states)}: "
             + (f"try tuple({argument.split()[-1]})" if np.ndim(states) == 3 else hint)
         )
     if len(states) != count:
         raise ValueError(f"{expected}, got a {type(states).__name__} of {len(states)}: {hint}")
     return states
-
-
-def _kind(value: Any) -> str:
-    """Describe a value in an error; the repr of a Tensor or a module would be too long."""
-    if isinstance(value, Tensor):
-        return f"a Tensor of shape {value.shape}"
-    return type(value).__name__ if isinstance(value, Module) else describe(value)
 
 
 class _noted:  # a class, since it is entered for every layer of every call: a generator takes three times as long
@@ -318,16 +295,3 @@ class _noted:  # a class, since it is entered for every layer of every call: a g
             WITHIN.reset(self.token)
         if isinstance(error, Exception):
             error.add_note(f"{self.whole}: this was in {self.where} ({self.layer.name})")
-
-
-@contextmanager
-def _draws_only_if_done(module: Module) -> Iterator[None]:
-    """Put all Generators back if a call is refused when some layers have run: it changes nothing then."""
-    drawn_from = {rng for _, rng in module.named_generators()} if module.training else ()
-    before = [(rng, rng.bit_generator.state) for rng in drawn_from]
-    try:
-        yield
-    except BaseException:
-        for rng, state in before:
-            rng.bit_generator.state = state
-        raise

@@ -3,15 +3,102 @@
 Within `detect_anomaly` minirnn/layers/watch.py looks at what comes in before it gets here.
 """
 
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from minirnn.arguments import as_array
+from minirnn.arguments import Array, as_array, as_lengths, describe
 from minirnn.autograd.tensor import Tensor, wrap
+from minirnn.kernels import falling, lanes
 from minirnn.layers.recurrence import Recurrence, State
-from minirnn.layers.sequences import Sequences, find
+
+
+class Sequences(NamedTuple):
+    """Every sequence of a mini-batch (T, N): one to a row, or more where a reset begins another."""
+
+    T: int
+    N: int
+    row: Array  # (sequences,) of int, as the next two
+    start: Array  # the first step in time
+    length: Array
+    given: Array  # (sequences,) of bool: whether it starts from the state that the caller passes for its row
+    last: Array  # (N,) of int: which sequence is processed last in each row
+    reverse: bool
+
+    @property
+    def one_to_a_row(self) -> bool:
+        """Whether sequence n is row n, and starts from the state given."""
+        return len(self.row) == self.N and bool(self.given.all())
+
+    def steps(self) -> Iterator[tuple[Array, Array, Array]]:
+        """Yield for each step in the order of processing which sequences have it, and their steps in time and rows.
+
+        The sequences are in the order of falling length, so that each step has the first few of them.
+        """
+        order = np.argsort(-self.length, kind="stable")
+        for k in range(int(self.length.max())):
+            now = order[: int((self.length > k).sum())]
+            yield now, self.start[now] + (self.length[now] - 1 - k if self.reverse else k), self.row[now]
+
+    def packed(self, worth: float, segment: int | None) -> lanes.Lanes:
+        """Return them in lanes; see `minirnn.kernels.lanes.pack`."""
+        return lanes.pack(*self._places(), self.T * self.N, worth, segment=segment)
+
+    def falling(self) -> falling.Falling:
+        """Return them by falling length; see `minirnn.kernels.falling.plan`."""
+        return falling.plan(*self._places())
+
+    def _places(self) -> tuple[Array, Array, int]:
+        """Return the row of x (T·N, D) that each reads first, how many it reads, and how far it is to the next one."""
+        first = (self.start + (self.length - 1 if self.reverse else 0)) * self.N + self.row
+        return first, self.length, -self.N if self.reverse else self.N
+
+    def valid(self) -> Array:
+        """Return (T, N) of bool: where any sequence is."""
+        ends = np.zeros(self.N, int)
+        np.maximum.at(ends, self.row, self.start + self.length)
+        return np.arange(self.T)[:, None] < ends
+
+
+def find(T: int, N: int, lengths: Any, reset: Any, batch_first: bool, reverse: bool, name: str) -> Sequences | None:
+    """Check both arguments; return None where every row is one sequence of T steps from the state given."""
+    if lengths is None and reset is None:
+        return None
+    ends = np.full(N, T) if lengths is None else as_lengths(lengths, T, N, f"{name}: lengths")
+    begins = None if reset is None else _reset(reset, T, N, batch_first, name)
+    if (ends == T).all() and (begins is None or not begins[reverse:].any()):  # nothing flows to what is before t = 0
+        return None
+    if begins is None or not begins.any():
+        rows = np.arange(N)
+        return Sequences(T, N, rows, np.zeros(N, int), ends, np.ones(N, bool), rows, reverse)
+    fresh = begins[0].copy()
+    begins = begins & (np.arange(T)[:, None] < ends)
+    begins[0] = True
+    row, start = np.nonzero(begins.T)  # by row, then by time
+    count = np.bincount(row, minlength=N)
+    after = np.cumsum(count)
+    end = np.append(start[1:], 0)
+    end[after - 1] = ends
+    earliest, latest = after - count, after - 1
+    given = np.zeros(len(row), bool)
+    given[latest if reverse else earliest] = reverse or ~fresh
+    return Sequences(T, N, row, start, end - start, given, earliest if reverse else latest, reverse)
+
+
+def _reset(reset: Any, T: int, N: int, batch_first: bool, name: str) -> Array:
+    try:
+        array = np.asarray(reset)
+    except ValueError:
+        raise TypeError(f"{name}: reset must be booleans, got a ragged list: try reset.astype(bool)") from None
+    shape, letters = ((N, T), "(N={}, T={})") if batch_first else ((T, N), "(T={}, N={})")
+    if array.dtype != np.bool_:
+        raise TypeError(f"{name}: reset must be booleans, got {describe(array)}: try reset.astype(bool)")
+    if array.shape != shape:
+        hint = "did you swap time and rows?" if array.shape == shape[::-1] else "one for each step of each row"
+        raise ValueError(f"{name}: reset must have shape {letters.format(*shape)}, got {array.shape}: {hint}")
+    return array.T if batch_first else array
+
 
 _TUPLES = {2: "pair", 3: "triple"}
 
@@ -22,16 +109,6 @@ class Door(Recurrence[State]):
     hidden_size: int
     state_names: tuple[str, ...]
     learn_initial_state: bool
-
-    def _arranged(
-        self, x: Any, initial_state: Any, lengths: Any, reset: Any = None
-    ) -> tuple[Tensor, list[Tensor], Sequences | None]:
-        """Check the arguments of a call; return x (T, N, D), the state (N, H) each, and where the sequences lie."""
-        x = self._tensor(x, "x")
-        sequences = self._sequences(x.shape, lengths, reset)
-        if self.batch_first:
-            x = x.swapaxes(0, 1)
-        return self._cast(x), self._state(initial_state, x.shape[1], "initial_state"), sequences
 
     def _tensor(self, value: Any, argument: str) -> Tensor:
         """Return an argument as a Tensor of its own dtype."""
@@ -49,39 +126,36 @@ class Door(Recurrence[State]):
         return find(T, N, lengths, reset, self.batch_first, bool(self.reverse), self.name)
 
     def _check_sequence(self, shape: tuple[int, ...]) -> None:
-        D = self.input_size
+        D, first = self.input_size, int(self.batch_first)
         if len(shape) == 3 and shape[2] == D and 0 not in shape:
             return
         letters, batch_axis = ("(N, T, D={})", "None") if self.batch_first else ("(T, N, D={})", ":, None")
-        if len(shape) == 2 and shape[1] == D:
-            hint = f"one sequence without its batch axis? Pass x[{batch_axis}]"
-        elif len(shape) == 1 and D == 1:
-            hint = f"one sequence of numbers? Pass x[:, None][{batch_axis}]"
-        elif len(shape) == 2 and D == 1:
-            hint = "one number for each step and row? Pass x[..., None]"
-        elif len(shape) != 3:
-            hint = "steps, rows and features each take one axis"
-        elif shape[2] == D:
-            hint = "there must be at least one step and one row"
-        elif D in shape:
-            hint = f"did you swap features and {'time' if shape[self.batch_first] == D else 'rows'}?"
-        else:
-            hint = f"the layer was made with input_size={D}"
+        hints = (
+            (len(shape) == 2 and shape[1] == D, f"one sequence without its batch axis? Pass x[{batch_axis}]"),
+            (len(shape) == 1 and D == 1, f"one sequence of numbers? Pass x[:, None][{batch_axis}]"),
+            (len(shape) == 2 and D == 1, "one number for each step and row? Pass x[..., None]"),
+            (len(shape) != 3, "steps, rows and features each take one axis"),
+            (shape[-1:] == (D,), "there must be at least one step and one row"),
+            (shape[first : first + 1] == (D,), "did you swap features and time?"),
+            (D in shape, "did you swap features and rows?"),
+            (True, f"the layer was made with input_size={D}"),
+        )
+        hint = next(hint for fits, hint in hints if fits)
         raise ValueError(f"{self.name}: x must have shape {letters.format(D)}, got {shape}: {hint}")
 
     def _one_step(self, x_t: Any) -> Tensor:
         """Check the x_t of a single step; return it."""
         x_t = self._tensor(x_t, "x_t")
-        if x_t.ndim != 2 or x_t.shape[1] != self.input_size or not x_t.shape[0]:
-            hint = "there must be at least one row"
-            if x_t.ndim == 1:
-                hint = "add the batch axis with x_t[None]"
-            elif x_t.ndim != 2:
-                hint = "this is one step; call the layer for a whole sequence"
-            elif x_t.shape[1] != self.input_size:
-                hint = f"the layer was made with input_size={self.input_size}"
-            raise ValueError(f"{self.name}: x_t must have shape (N, D={self.input_size}), got {x_t.shape}: {hint}")
-        return self._cast(x_t)
+        if x_t.ndim == 2 and x_t.shape[1] == self.input_size and x_t.shape[0]:
+            return self._cast(x_t)
+        hints = (
+            (x_t.ndim == 1, "add the batch axis with x_t[None]"),
+            (x_t.ndim != 2, "this is one step; call the layer for a whole sequence"),
+            (x_t.shape[-1:] != (self.input_size,), f"the layer was made with input_size={self.input_size}"),
+            (True, "there must be at least one row"),
+        )
+        hint = next(hint for fits, hint in hints if fits)
+        raise ValueError(f"{self.name}: x_t must have shape (N, D={self.input_size}), got {x_t.shape}: {hint}")
 
     # --- the state ---------------------------------------------------------------------------------------------------
 
@@ -100,7 +174,7 @@ class Door(Recurrence[State]):
             return [(argument, state)]
         if not isinstance(state, tuple | list) or len(state) != len(names):
             letters = ", ".join(names)
-            got = f"{len(state)} of them" if isinstance(state, tuple | list) else _kind(state)
+            got = f"{len(state)} of them" if isinstance(state, tuple | list) else describe(state)
             raise TypeError(
                 f"{self.name}: {argument} must be a {_TUPLES.get(len(names), 'tuple')} ({letters}), each (N={N}, "
                 f"H={self.hidden_size}), got {got}: pass what the layer returned as final_state, or None"
@@ -125,8 +199,3 @@ class Door(Recurrence[State]):
     def _joined(self, state: Sequence[Tensor]) -> State:
         """Return a state as the caller gets it."""
         return cast(State, tuple(state) if len(self.state_names) > 1 else state[0])
-
-
-def _kind(value: Any) -> str:
-    shape = getattr(value, "shape", None)
-    return f"one {type(value).__name__} of shape {shape}" if shape is not None else type(value).__name__

@@ -17,10 +17,9 @@ from minirnn.init import initialise
 from minirnn.kernels import elman, layout, unroll
 from minirnn.kernels.gradients import Wanted, clipped
 from minirnn.layers import threads
-from minirnn.layers.door import Door
+from minirnn.layers.door import Door, Sequences
 from minirnn.layers.module import Parameter
 from minirnn.layers.recurrence import RecurrentOutput, State
-from minirnn.layers.sequences import Sequences
 from minirnn.layers.settings import SETTINGS, Settings, filled, segment_length, spelled_out
 
 
@@ -173,10 +172,21 @@ class Layer(Door[State]):
         There is a state (N, H), and a row of the mask (N, H), for each row of x, or for each sequence where resets
         begin several; None for the sequences where each row is one of T steps, and for no mask.
         """
-        x, state, sequences = self._arranged(x, initial_state, lengths, reset)
-        if sequences is not None and not sequences.one_to_a_row:
-            state = self._begin(state, sequences)
-        return x, state, sequences, self._draw_mask(x.shape[1], sequences)
+        x = self._tensor(x, "x")
+        sequences = self._sequences(x.shape, lengths, reset)
+        x = self._cast(x.swapaxes(0, 1) if self.batch_first else x)
+        state = self._state(initial_state, x.shape[1], "initial_state")
+        if (
+            sequences is not None and not sequences.one_to_a_row
+        ):  # they start from the state of their row, or a fresh one
+            index = np.where(sequences.given, sequences.row, sequences.N)
+            state = [concatenate([s, f[None]])[index] for s, f in zip(state, self._fresh(), strict=True)]
+        p = self.recurrent_dropout
+        if not (self.training and p):
+            return x, state, sequences, None
+        keep = self._rng.random((x.shape[1], self.hidden_size)) >= p  # the same at all steps of a row
+        mask = keep.astype(self.dtype) / self.dtype.type(1 - p)
+        return x, state, sequences, mask if sequences is None else mask[sequences.row]
 
     def _unrolled(
         self, x: Tensor, state: Sequence[Tensor], sequences: Sequences | None, mask: Array | None
@@ -187,20 +197,6 @@ class Layer(Door[State]):
         if sequences is not None and not sequences.one_to_a_row:
             final = [f[sequences.last] for f in final]
         return outputs.swapaxes(0, 1) if self.batch_first else outputs, final
-
-    def _begin(self, state: Sequence[Tensor], sequences: Sequences) -> list[Tensor]:
-        """Return the states that all sequences start from: that of their row, or a fresh one."""
-        index = np.where(sequences.given, sequences.row, sequences.N)
-        return [concatenate([s, f[None]])[index] for s, f in zip(state, self._fresh(), strict=True)]
-
-    def _draw_mask(self, N: int, sequences: Sequences | None) -> Array | None:
-        """Draw by what the h that is fed back is multiplied, (sequences, H): one mask for all steps of a row."""
-        p = self.recurrent_dropout
-        if not (self.training and p):
-            return None
-        keep = self._rng.random((N, self.hidden_size)) >= p
-        mask: Array = keep.astype(self.dtype) / self.dtype.type(1 - p)
-        return mask if sequences is None else mask[sequences.row]
 
     def _step_state(self, state: Any, N: int) -> list[Tensor]:
         """Return the state before a single step."""

@@ -24,8 +24,8 @@ from minirnn.cells.cell import Cell, OwnOp, gates_of, next_state, states_of
 from minirnn.cells.pointwise import Pass, equation_of, recording
 from minirnn.cells.writing import ATOM, Style, Term, Text, combined
 from minirnn.kernels.gradients import clipped
+from minirnn.layers.door import Sequences
 from minirnn.layers.recurrence import RecurrentOutput
-from minirnn.layers.sequences import Sequences
 
 if TYPE_CHECKING:
     from minirnn.layers.layer import Layer

@@ -716,7 +716,7 @@ JOINT = "{1} returns output_size={2} and {3} reads input_size={4}: make {5} with
 @pytest.mark.parametrize(
     ("arguments", "kind", "message"),
     [
-        ((FORWARD,), TypeError, f"{A_LIST} RecurrentLayer: try Stacked([layer, …])"),
+        ((FORWARD,), TypeError, f"{A_LIST} RecurrentLaye...dtype=float32) (RecurrentLayer): try Stacked([layer, …])"),
         ((2,), TypeError, f"{A_LIST} 2 (int): try Stacked([layer, …])"),
         (([],), ValueError, "layers must hold at least one recurrent layer, got none"),
         (([FORWARD, mr.Linear(5, 2)],), TypeError, f"layers[1] {A_LAYER} Linear"),
@@ -867,22 +867,3 @@ def test_detect_anomaly_names_the_layer():
     stack.layers[1].W_hh.data = np.full((4, 4), np.nan)
     with mr.detect_anomaly(), pytest.raises(mr.AnomalyError, match=r"layers\[1\] \(RecurrentLayer\)$"):
         stack(np.zeros((7, 2, 3)))
-
-
-def test_a_call_that_is_refused_changes_nothing():
-    """The upper layer refuses its state when the lower ones have run: no mask has been drawn then."""
-    inner = Stacked([make(RecurrentLayer, 4, 4), make(LSTMLayer, 4, 4, recurrent_dropout=0.2)], 0.5, rng=1)
-    stack = Stacked([make(GRULayer, D, 4), inner, make(RecurrentLayer, 4, 6)], 0.5, rng=2)
-    both = Bidirectional(copy.deepcopy(stack), make(RecurrentLayer, D, 6, reverse=True))
-    wrong = np.zeros((N, 9))
-    refused = [(stack, (None, None, wrong), stack), (both, (None, wrong), both)]
-    stepping = tower(GRULayer, LSTMLayer, 0.5, 3)
-    refused.append((stepping, (None, (wrong, wrong)), lambda x, state: stepping.step(x.numpy()[0], state)))
-    for module, state, call in refused:
-        twin, before = copy.deepcopy(module), module.state_dict()
-        with pytest.raises(ValueError, match=r"initial_state|state\[0\]"):
-            call(inputs(), state)
-        for name, array in module.state_dict().items():
-            np.testing.assert_array_equal(array, before[name])
-        assert all(p.grad is None for p in module.parameters())
-        assert_same(module(inputs()), twin(inputs()))  # the masks are those that come first

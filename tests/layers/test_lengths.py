@@ -29,7 +29,7 @@ from recurrent_cases import (
 
 import minirnn as mr
 from minirnn.kernels import falling, lanes
-from minirnn.layers.sequences import find
+from minirnn.layers.door import find
 
 T, N, D, H = 7, 4, 2, 5
 LAYERS = KINDS | {"identity": EVERY["identity"]}  # a φ with no bound, too

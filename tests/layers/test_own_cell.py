@@ -403,7 +403,7 @@ def test_the_state_of_a_cell_with_several():
     h = np.zeros((3, 4))
     cure = "pass what the layer returned as final_state, or None"
     expected = "RecurrentLayer: initial_state must be a pair (h, s1), each (N=3, H=4), got"
-    with raises(TypeError, f"{expected} one ndarray of shape (3, 4): {cure}"):
+    with raises(TypeError, f"{expected} an array of shape (3, 4) and dtype float64: {cure}"):
         layer(np.ones((5, 3, 2)), h)
     of_s1 = "RecurrentLayer: initial_state[1] must have shape (N=3, H=4)"
     with raises(ValueError, f"{of_s1}, got (3, 5): one state for each row of x"):
