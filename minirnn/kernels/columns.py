@@ -16,7 +16,7 @@ import numpy as np
 from minirnn.arguments import Array
 from minirnn.kernels.cells import rows_first
 from minirnn.kernels.gradients import Sums, clipped
-from minirnn.kernels.lanes import Ends, Switch, spans
+from minirnn.kernels.lanes import Switch, spans
 from minirnn.kernels.layout import Matrices
 from minirnn.kernels.scratch import chunk_length, chunks
 
@@ -39,10 +39,15 @@ class Saved(NamedTuple):
 
 
 class Around(NamedTuple):
-    """What such a stretch of steps lies in."""
+    """What such a stretch of steps lies in.
+
+    ``first`` and ``last`` have an array (sequences, H) for each array of a state: what all sequences start from, and
+    where they are left, for those that do so between two steps. Backward it is the gradients, ``last`` given.
+    """
 
     matrices: Matrices
-    ends: Ends  # for the sequences that begin or end between two steps; backward ``last`` is given, ``first`` written
+    first: Sequence[Any]
+    last: Sequence[Any]
     switches: Sequence[Switch]
     mask: Array | None  # (N, H), by what the h that is fed back is multiplied at first, backward at last; None for 1
     masks: Any  # (sequences, H), the same for all
@@ -116,7 +121,7 @@ class Forward:
                 fed[lo:hi] = rows_fed[:n]
                 for k, lane, old, _ in around.switches:
                     if lo < k < hi:  # its place was needed for the sequence after it
-                        rows_out[k - lo, lane] = around.ends.last[0][old]
+                        rows_out[k - lo, lane] = around.last[0][old]
                 hs[lo + 1 : hi + 1] = rows_out[1 : n + 1]
             else:
                 hs[lo : hi + 1] = rows_out[: n + 1]
@@ -134,7 +139,7 @@ class Forward:
         """Leave the states of the sequence that has ended; start from those of the one that begins."""
         _, lane, old, new = switch
         states = [s.reshape(self.H, 1) if self.N == 1 else s for s in (self.outs[k], *carried)]
-        for state, first, last in zip(states, around.ends.first, around.ends.last, strict=True):
+        for state, first, last in zip(states, around.first, around.last, strict=True):
             last[old] = state[:, lane]
             state[:, lane] = first[new] if new >= 0 else state[:, 0]  # what idles does what lane 0 does
         if around.mask is not None:
@@ -276,7 +281,7 @@ class Backward:
     def _switch(self, switch: Switch, states: Sequence[Array], around: Around, factor: Any) -> None:
         """Leave the gradients of the sequence that begins; go on with those of the one that ends."""
         _, lane, old, new = switch
-        for d, first, last in zip(states, around.ends.first, around.ends.last, strict=True):
+        for d, first, last in zip(states, around.first, around.last, strict=True):
             if new >= 0:
                 first[new] = d[:, lane]
             d[:, lane] = 0 if last is None else last[old]

@@ -7,7 +7,7 @@ steps have two forms, equation 14-2's two lines: hoisted for a mini-batch, joine
 the order of processing: k = 0 is processed first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from functools import reduce
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 from minirnn.arguments import Array
 from minirnn.kernels import scratch
 from minirnn.kernels.cells import Activation
-from minirnn.kernels.gradients import Gradients, Sums, Wanted
+from minirnn.kernels.gradients import Gradients, Sums
 from minirnn.kernels.layout import Settings, Unrolled, Weights
 from minirnn.kernels.scratch import chunk_length, chunks, each
 
@@ -228,7 +228,7 @@ def backward(
     x: Array,
     weights: Weights,
     settings: Settings,
-    wanted: Wanted,
+    wanted: Set[str],
 ) -> Gradients:
     """Go back through `forward`: with dA for ∂L/∂A, from the step processed last to the first::
 
@@ -240,10 +240,10 @@ def backward(
     """  # noqa: D400
     T, N, _ = x.shape
     H, dtype = len(weights.W_hh), weights.W_hh.dtype
-    d_x = np.empty(x.shape, dtype) if wanted.x else None
+    d_x = np.empty(x.shape, dtype) if "x" in wanted else None
     d_h0 = np.empty((N, H), dtype)
     xs, d_xs, entering = (a[::-1] if settings.reverse and a is not None else a for a in (x, d_x, d_outputs))
-    back = np.ascontiguousarray(weights.W_xh.T) if wanted.x else None
+    back = np.ascontiguousarray(weights.W_xh.T) if "x" in wanted else None
 
     def part(i: int, rows: slice) -> Sums:
         d_first, inputs, g = d_h0[rows], _take(xs, rows), _take(entering, rows)

@@ -7,7 +7,7 @@ are lanes instead (kernels/lanes.py). What stands in the padding is never read.
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from minirnn.arguments import Array
 from minirnn.kernels import scratch
-from minirnn.kernels.gradients import Gradients, Sums, Wanted
+from minirnn.kernels.gradients import Gradients, Sums
 from minirnn.kernels.layout import Settings, Unrolled, Weights
 from minirnn.kernels.scratch import chunk_length, chunks
 
@@ -88,7 +88,7 @@ def backward(
     x: Array,
     weights: Weights,
     settings: Settings,
-    wanted: Wanted,
+    wanted: Set[str],
 ) -> Gradients:
     """Go back through `forward`; ``d_outputs`` is (T, N, H), ``d_final`` one (sequences, H), None for zeros."""
     (T, N, D), order = x.shape, settings.lanes
@@ -96,7 +96,7 @@ def backward(
     inputs, states = saved
     made = np.zeros((len(inputs) + 1, 1, D), dtype)  # dX, and zeros at the end for the padding
     back = np.ascontiguousarray(weights.W_xh.T)
-    sums = Sums(inputs, made[:-1] if wanted.x else None, back, wanted, settings.cell.layout)
+    sums = Sums(inputs, made[:-1] if "x" in wanted else None, back, wanted, settings.cell.layout)
     d = np.zeros((S, H), dtype) if d_final[0] is None else d_final[0].take(order.order, axis=0)
     for (lo, hi), first in zip(reversed(_segments(settings)), reversed(states), strict=True):
         hs = first
@@ -107,7 +107,7 @@ def backward(
         _run_back(weights, settings, d_outputs, d, hs, lo, hi, sums)
     d_h0 = np.empty_like(d)
     d_h0[order.order] = d
-    d_x = made.take(_find_rows(order, T * N), axis=0).reshape(x.shape) if wanted.x else None
+    d_x = made.take(_find_rows(order, T * N), axis=0).reshape(x.shape) if "x" in wanted else None
     return Gradients(d_x, [d_h0], *sums.collect())
 
 

@@ -1,5 +1,6 @@
-"""The gradients on their way: what is wanted and given, messages clipped, and the sums over time."""
+"""The gradients on their way: messages clipped, sums over time, and what comes of them."""
 
+from collections.abc import Set
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -8,16 +9,6 @@ import numpy as np
 from minirnn.arguments import Array
 from minirnn.kernels.cells import Layout
 from minirnn.kernels.layout import in_order
-
-
-class Wanted(NamedTuple):
-    """Whether to compute the gradient of each; those of the states always are."""
-
-    x: bool
-    W_xh: bool
-    W_hh: bool
-    b_h: bool
-    b_hn: bool = False
 
 
 class Gradients(NamedTuple):
@@ -55,7 +46,7 @@ class Sums:
     have an x side, and which an h side.
     """  # noqa: D400
 
-    def __init__(self, x: Array, dx: Array | None, back: Any, wanted: Wanted, plan: Layout) -> None:
+    def __init__(self, x: Array, dx: Array | None, back: Any, wanted: Set[str], plan: Layout) -> None:
         self.x, self.dx, self.back = x, dx, back
         self.wanted, self.plan = wanted, plan
         self.total: dict[str, Array] = {}  # "W_xh", "W_hh", "stage" and "b_h", those that are wanted and there
@@ -70,13 +61,13 @@ class Sums:
         of_x = rows[:, self.plan.slice_x(H)]
         if self.dx is not None:
             _product(of_x, self.back, self.dx[lo : lo + n])
-        if self.wanted.W_xh:
+        if "W_xh" in self.wanted:
             self._add("W_xh", self.x[lo : lo + n].reshape(n * N, -1).T.dot(of_x))
-        if self.wanted.W_hh:
+        if "W_hh" in self.wanted:
             self._add("W_hh", before.reshape(n * N, -1).T.dot(rows[:, self.plan.slice_h(H)]))
             if staged is not None:
                 self._add("stage", staged.reshape(n * N, -1).T.dot(rows[:, :H]))
-        if self.wanted.b_h or self.wanted.b_hn:
+        if self.wanted & {"b_h", "b_hn"}:
             self._add("b_h", _ones(n * N, dz.dtype).dot(rows))  # ten times as fast as rows.sum(axis=0)
 
     def _add(self, name: str, share: Array) -> None:
@@ -97,8 +88,8 @@ class Sums:
         b_h, b_hn = self.total.get("b_h"), None
         if b_h is not None:
             of_x = plan.slice_x(len(b_h) // plan.blocks)
-            b_hn = b_h[of_x.stop :].copy() if self.wanted.b_hn else None
-            b_h = b_h[of_x] if self.wanted.b_h else None
+            b_hn = b_h[of_x.stop :].copy() if "b_hn" in self.wanted else None
+            b_h = b_h[of_x] if "b_h" in self.wanted else None
         return [in_order(self.total.get("W_xh"), plan.x), in_order(W_hh, gates), in_order(b_h, plan.x), b_hn]
 
 

@@ -8,7 +8,7 @@ stands in the padding is never read. In a view of an array steps are in the orde
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from heapq import heapreplace
-from itertools import accumulate, chain, pairwise
+from itertools import accumulate, chain, groupby, pairwise
 from operator import attrgetter
 from typing import Any, NamedTuple, cast
 
@@ -36,16 +36,6 @@ class Switch(NamedTuple):
     lane: int
     old: int
     new: int
-
-
-class Ends(NamedTuple):
-    """The states of all sequences: where they start from, and where they are left; backward, their gradients.
-
-    Each is a list with an array (sequences, H) for each array of a state.
-    """
-
-    first: Sequence[Any]
-    last: Sequence[Any]
 
 
 class Piece(NamedTuple):
@@ -112,22 +102,15 @@ def _fill(lengths: list[int], block: int) -> tuple[list[list[int]], list[int]]:
         n += block
     order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
     while True:
-        lanes, loads = _spread(lengths, order, min(n, len(lengths)))
-        if loads[0] <= TOO_LONG * longest:  # at the latest with a sequence to a lane
-            return lanes, loads
+        heap: list[tuple[int, int, list[int]]] = [(0, lane, []) for lane in range(min(n, len(lengths)))]
+        for i in order:
+            load, lane, carried = heap[0]
+            carried.append(i)
+            heapreplace(heap, (load + lengths[i], lane, carried))
+        heap.sort(key=lambda entry: (-entry[0], entry[1]))
+        if heap[0][0] <= TOO_LONG * longest:  # at the latest with a sequence to a lane
+            return [carried for *_, carried in heap], [load for load, *_ in heap]
         n += block
-
-
-def _spread(lengths: list[int], order: list[int], n: int) -> tuple[list[list[int]], list[int]]:
-    """Place the sequences in n lanes, in the order given; return the lanes by falling load, and the loads."""
-    heap = [(0, lane) for lane in range(n)]
-    lanes: list[list[int]] = [[] for _ in heap]
-    for i in order:
-        load, lane = heap[0]
-        lanes[lane].append(i)
-        heapreplace(heap, (load + lengths[i], lane))
-    heap.sort(key=lambda entry: (-entry[0], entry[1]))
-    return [lanes[lane] for _, lane in heap], [load for load, _ in heap]
 
 
 def _find_rows(lanes: list[list[int]], loads: list[int], lengths: list[int], start: Array, stride: int) -> Array:
@@ -158,7 +141,7 @@ def _pieces(
     for (lo, width), (hi, _) in pairwise([*_cuts(loads, worth, block, segment), (T, 0)]):
         first = busy[:width]
         begin, end = (bisect_left(switches, k, key=attrgetter("k")) for k in (lo, hi))
-        own = [switch._replace(k=switch.k - lo) for switch in switches[begin:end] if switch.lane < width]
+        own = [Switch(k - lo, lane, old, new) for k, lane, old, new in switches[begin:end] if lane < width]
         for switch in own:
             busy[switch.lane] = switch.new
         pieces.append(Piece(lo, hi, first, busy[:width], own))
@@ -180,15 +163,10 @@ def _cuts(loads: Sequence[int], worth: float, block: int, segment: int | None) -
 
 def spans(lo: int, hi: int, switches: Sequence[Switch]) -> Iterator[tuple[int, int, list[Switch]]]:
     """Yield the parts of the steps ``lo`` … ``hi`` between switches, each with the switches before its first step."""
-    now: list[Switch] = []
-    a = lo
-    for switch in switches:
-        if lo <= switch.k < hi:
-            if switch.k > a:
-                yield a, switch.k, now
-                a, now = switch.k, []
-            now.append(switch)
-    yield a, hi, now
+    within = [switch for switch in switches if lo <= switch.k < hi]
+    at = {lo: [], **{k: list(together) for k, together in groupby(within, attrgetter("k"))}}
+    for a, b in pairwise([*at, hi]):
+        yield a, b, at[a]
 
 
 class _View:
@@ -197,10 +175,6 @@ class _View:
     pieces: Sequence[Piece]
     begins: Any  # the sequences that piece 0 begins with
     ending: Sequence[tuple[Any, Any]]  # with each piece: the lanes that end with it, and what is in them
-
-    def begin(self, first: Sequence[Array]) -> list[Array]:
-        """Return the states before piece 0."""
-        return [s[self.begins] for s in first]
 
     def leave(self, i: int, current: Sequence[Array], last: Sequence[Array]) -> None:
         """Write the states of what ends with piece ``i``."""
@@ -218,11 +192,6 @@ class _View:
             if of_sequences is not None:
                 d[lanes] = of_sequences[sequences]
         return found
-
-    def finish(self, first: Sequence[Array], current: Sequence[Array]) -> None:
-        """Write the gradients of the states before piece 0."""
-        for to, d in zip(first, current, strict=True):
-            to[self.begins] = d
 
 
 class Whole(_View):

@@ -8,7 +8,7 @@ columns save between the products is less than it costs to turn the arrays, and 
 For sequences of unequal length that is kernels/falling.py; all other cells have them in lanes, kernels/lanes.py.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from functools import reduce
 from typing import Any, NamedTuple
 
@@ -18,8 +18,8 @@ from minirnn.arguments import Array
 from minirnn.kernels import falling, scratch
 from minirnn.kernels.cells import rows_first
 from minirnn.kernels.columns import Around, Backward, Forward, Saved, steps_at_a_time
-from minirnn.kernels.gradients import Gradients, Sums, Wanted
-from minirnn.kernels.lanes import Ends, Packed, Whole
+from minirnn.kernels.gradients import Gradients, Sums
+from minirnn.kernels.lanes import Packed, Whole
 from minirnn.kernels.layout import Matrices, Settings, Unrolled, Weights
 from minirnn.kernels.simple import Elman
 
@@ -40,13 +40,12 @@ def forward(x: Array, state: Sequence[Array], weights: Weights, settings: Settin
     T, N, _ = x.shape
     H, dtype = len(weights.W_hh), weights.W_hh.dtype
     matrices, final = Matrices(weights, settings.cell.layout), [np.empty_like(s) for s in state]
-    ends = Ends(state, final)
     packed = None if settings.lanes is None else Packed(settings.lanes)
     # One buffer for the states before the steps and those after them:
     states = np.empty((T + 1, N, H), dtype) if packed is None else packed.make(H, dtype, 1)
 
     def part(i: int, view: Any) -> list[Saved]:
-        return _Pass(view, ends, matrices, settings).forward(x, states, save)
+        return _Pass(view, state, final, matrices, settings).forward(x, states, save)
 
     saved = _each(part, T, N, settings, packed)
     if packed is None:
@@ -63,11 +62,12 @@ def backward(
     x: Array,
     weights: Weights,
     settings: Settings,
-    wanted: Wanted,
+    wanted: Set[str],
 ) -> Gradients:
     """Go back through `forward`.
 
     ``d_outputs`` is (T, N, H) and ``d_final`` (sequences, H) for each array of the state; None for zeros.
+    ``wanted`` names the gradients to compute, "x" or as in `Weights`; those of the states always are.
     """
     if isinstance(settings.lanes, falling.Falling):
         return falling.backward(d_outputs, d_final, saved, x, weights, settings, wanted)
@@ -75,13 +75,12 @@ def backward(
     matrices, dtype = Matrices(weights, settings.cell.layout), weights.W_hh.dtype
     packed = None if settings.lanes is None else Packed(settings.lanes)
     d_state = [np.empty_like(s) for s in saved[0][0].first]
-    ends = Ends(d_state, d_final)
     d_x = None
-    if wanted.x:
+    if "x" in wanted:
         d_x = np.empty(x.shape, dtype) if packed is None else packed.make(D, dtype)
 
     def part(i: int, view: Any) -> Sums:
-        return _Pass(view, ends, matrices, settings).backward(d_x, d_outputs, saved[i], wanted)
+        return _Pass(view, d_state, d_final, matrices, settings).backward(d_x, d_outputs, saved[i], wanted)
 
     total = reduce(Sums.merge, _each(part, T, N, settings, packed))
     if packed is not None and d_x is not None:
@@ -106,22 +105,23 @@ class _Pass(NamedTuple):
     """What goes through the pieces of a view, forward or back."""
 
     view: Any  # Whole or Packed
-    ends: Ends
+    first: Sequence[Array]  # as in `Around`
+    last: Sequence[Any]
     matrices: Matrices
     settings: Settings
 
     def forward(self, x: Array, states: Array, save: bool) -> list[Saved]:
-        """Unroll piece by piece; write the outputs, and the final states to ``ends.last``."""
-        view, first = self.view, self.ends.first
+        """Unroll piece by piece; write the outputs, and the final states to ``last``."""
+        view = self.view
         save_all = save and self.settings.segment is None
-        current, pieces = view.begin(first), []
+        current, pieces = [s[view.begins] for s in self.first], []
         for i in range(len(view.pieces)):
             hs = view.room(states, i, 1)
             hs[0], *extras = (s[: hs.shape[1]] for s in current)
             current, saved = self._run(i, view.read(x, i), hs, extras, save_all)
             if save:
                 pieces.append(saved if save_all else saved._replace(hs=hs[:1].copy()))
-            view.leave(i, current, self.ends.last)
+            view.leave(i, current, self.last)
         return pieces
 
     def _run(self, i: int, x: Array, hs: Array, extras: Sequence[Array], save: bool) -> tuple[list[Array], Saved]:
@@ -132,7 +132,7 @@ class _Pass(NamedTuple):
         # What is fed back, from the outputs:
         differs = around.mask is not None or (around.switches and cell.slopes_of_output)
         fed = np.empty((L, n, H), hs.dtype) if save and differs else None
-        saved = Saved(x, hs, extras, self.ends.first, own, fed)
+        saved = Saved(x, hs, extras, self.first, own, fed)
         at_a_time = steps_at_a_time(cell, L, n, D, H, hs.dtype)
         work = scratch.take(Forward, cell, n, D, H, hs.dtype, at_a_time, around.mask is not None)
         after = [hs[-1], *(s.copy() for s in work.run(saved, around))]
@@ -142,9 +142,9 @@ class _Pass(NamedTuple):
     def _around(self, i: int, *, end: bool = False) -> Around:
         masks, view = self.settings.mask, self.view
         mask = None if masks is None else view.mask(masks, i, end=end)
-        return Around(self.matrices, self.ends, view.pieces[i].switches, mask, masks)
+        return Around(self.matrices, self.first, self.last, view.pieces[i].switches, mask, masks)
 
-    def backward(self, d_x: Array | None, d_outputs: Array | None, pieces: Sequence[Saved], wanted: Wanted) -> Sums:
+    def backward(self, d_x: Array | None, d_outputs: Array | None, pieces: Sequence[Saved], wanted: Set[str]) -> Sums:
         """Go back piece by piece; write dX and the gradients of the first states, and return the sums over time."""
         view, back = self.view, None if d_x is None else self.matrices.back_to_x
         total: Sums | None = None
@@ -153,15 +153,16 @@ class _Pass(NamedTuple):
             if self.settings.segment is not None:  # the piece is unrolled once more, and everything is saved
                 hs = np.empty((len(saved.inputs) + 1, *saved.hs.shape[1:]), saved.hs.dtype)
                 hs[0] = saved.hs[0]
-                again = self._replace(ends=Ends(saved.first, [np.empty_like(s) for s in saved.first]))
+                again = self._replace(first=saved.first, last=[np.empty_like(s) for s in saved.first])
                 _, saved = again._run(i, saved.inputs, hs, saved.extras, True)
             room = None if d_x is None else view.room(d_x, i)
             sums = Sums(saved.inputs, room, back, wanted, self.settings.cell.layout)
             entering = None if d_outputs is None else view.entering(d_outputs, i)
-            arriving = view.arrive(i, current, self.ends.last, saved.hs[-1])
+            arriving = view.arrive(i, current, self.last, saved.hs[-1])
             current = self._run_back(i, entering, arriving, saved, sums)
             total = sums if total is None else total.merge(sums)
-        view.finish(self.ends.first, current)
+        for to, d in zip(self.first, current, strict=True):
+            to[view.begins] = d
         assert total is not None, "there is a piece"
         return total
 

@@ -15,7 +15,7 @@ from minirnn.cells.cell import Cell, next_state, states_of
 from minirnn.cells.pointwise import kernel_of
 from minirnn.init import initialise
 from minirnn.kernels import elman, layout, unroll
-from minirnn.kernels.gradients import Wanted, clipped
+from minirnn.kernels.gradients import clipped
 from minirnn.layers import threads
 from minirnn.layers.door import Door, Sequences
 from minirnn.layers.module import Parameter
@@ -263,9 +263,9 @@ class Layer(Door[State]):
         outputs, final, saved = way.forward(x, state, weights, settings, will_record(inputs))
 
         def backward(received: dict[int, Array], wanted: tuple[bool, ...]) -> Sequence[Array | None]:
-            of = (*wanted[1 + S :], False)[:4]
+            names = "x", *layout.Weights._fields
+            needed = {name for name, yes in zip(names, (wanted[0], *wanted[1 + S :]), strict=False) if yes}
             d_final = [received.get(1 + i) for i in range(S)]
-            needed = Wanted(wanted[0], *of)
             g = way.backward(received.get(0), d_final, saved, x, weights, settings, needed)
             d_weights = (g.W_xh, g.W_hh, g.b_h, g.b_hn)[: len(inputs) - 1 - S]
             return g.x, *(d if w else None for d, w in zip(g.state, wanted[1:], strict=False)), *d_weights

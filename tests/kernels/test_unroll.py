@@ -326,7 +326,7 @@ def going(way, problem):
 
 
 def all_wanted(weights):
-    return unroll.Wanted(True, *(a is not None for a in weights))
+    return {"x", *(name for name, a in zip(Weights._fields, weights, strict=True) if a is not None)}
 
 
 def forward(problem, way=PLAIN, arrays=None, save=True, **options):
@@ -337,7 +337,7 @@ def forward(problem, way=PLAIN, arrays=None, save=True, **options):
 
 def backward(problem, way, found, arrays=None, wanted=None, **options):
     x, _, weights, mask, d_outputs, d_final = arrays or given(problem)
-    using, wanted = settings(problem, way, mask, **options), wanted or all_wanted(weights)
+    using, wanted = settings(problem, way, mask, **options), all_wanted(weights) if wanted is None else wanted
     kernel = elman if way.elman else unroll
     return kernel.backward(d_outputs, d_final, found.saved, x, weights, using, wanted)
 
@@ -743,13 +743,13 @@ def test_a_gradient_that_did_not_come_is_zeros(problem):
 
 @pairs(shape=THREE, reverse=(False,))
 def test_only_what_is_wanted_is_computed_and_it_does_not_change(problem):
-    there = dict(zip(unroll.Wanted._fields, all_wanted(given(problem).weights), strict=True))
-    choices = pairwise({name: BOTH if yes else [False] for name, yes in there.items()}, strength=3)
+    there = all_wanted(given(problem).weights)
+    choices = pairwise({name: BOTH if name in there else [False] for name in ("x", *Weights._fields)}, strength=3)
     for way in few(problem):
         _, everything = run(problem, WAYS[way])
         for wanted in choices:
             with noted((way, wanted)):
-                _, some = run(problem, WAYS[way], wanted=unroll.Wanted(**wanted))
+                _, some = run(problem, WAYS[way], wanted={name for name, yes in wanted.items() if yes})
                 for name, yes in wanted.items():
                     if yes:
                         np.testing.assert_array_equal(getattr(some, name), getattr(everything, name), err_msg=name)
