@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import groupby
-from types import MappingProxyType
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -84,21 +84,17 @@ class Pass:
     def back(self, d_new: Sequence[Array | None], d_staged: Array | None = None) -> dict[Any, Array]:
         """Return the gradients of the inputs, by name, from those of the new state; absent where there is none."""
         total: dict[Any, Array] = {}
-        outputs = [*zip(self.new, d_new, strict=True), *([(self.staged, d_staged)] if self.staged else [])]
-        for output, d in outputs:
+        for output, d in zip((*self.new, self.staged), (*d_new, d_staged), strict=True):
             if d is not None and output is not None:
-                for key, g in self._gradients(output, d, {}).items():
+                for key, g in self.gradients(output, d, {}).items():
                     total[key] = total[key] + g if key in total else g
         return total
 
-    def slopes(self, output: Tensor, fences: Mapping[Any, Any] = MappingProxyType({})) -> dict[Any, Array]:
-        """Return ∂output/∂ each input, entry by entry, by name; what lies behind a fence is its own affair.
+    def gradients(self, output: Tensor, d: Array, fences: Mapping[Any, Any]) -> dict[Any, Array]:
+        """Return what comes back to the inputs, by name, from d of one output; what lies behind a fence is its own.
 
-        ``fences``: nodes of the tape, and the names under which ∂output/∂ what they make is returned.
+        ``fences``: nodes of the tape, and the names under which the gradients of what they make are returned.
         """
-        return self._gradients(output, np.ones_like(output.data), fences)
-
-    def _gradients(self, output: Tensor, d: Array, fences: Mapping[Any, Any]) -> dict[Any, Array]:
         keys: dict[Any, Any] = {**{tensor: key for key, tensor in self.inputs.items()}, **fences}
         if any(output is tensor for tensor in self.inputs.values()):
             return {keys[output]: d}
@@ -121,12 +117,6 @@ class Pass:
         return {keys[at]: np.asarray(g) for at, g in found.items()}
 
 
-class _Named(NamedTuple):
-    """What the tape calls a step of a user's cell that has no equation."""
-
-    name: str
-
-
 def equation_of(cell: Cell, z: Tensor, *others: Tensor) -> Any:
     """Return what the equation makes; without one, what `Cell.step` makes, as one node that `step_backward` opens."""
     if has(cell, "equation"):
@@ -138,14 +128,15 @@ def equation_of(cell: Cell, z: Tensor, *others: Tensor) -> Any:
         dz, before = cell.step_backward(d, saved)
         return dz, *before
 
-    return apply_kernel(_Named(f"{type(cell).__name__}.step"), (z, *others), new, backward, lambda *_: [])
+    named = SimpleNamespace(name=f"{type(cell).__name__}.step")
+    return apply_kernel(named, (z, *others), new, backward, lambda *_: [])
 
 
 class EquationPair:
     """`Cell.step` and `Cell.step_backward` made of the equation, for the fused unroll."""
 
     def __init__(self, cell: Cell) -> None:
-        self.cell, self.blocks, self.states, self.name = cell, cell.blocks, cell.states, type(cell).__name__
+        self.cell, self.blocks, self.states = cell, cell.blocks, cell.states
 
     def step(self, z: Array, *state: Array) -> tuple[tuple[Array, ...], Pass]:
         """Return the new state, and the run."""
@@ -154,14 +145,9 @@ class EquationPair:
 
     def step_backward(self, d_state: Sequence[Array], saved: Pass) -> tuple[Array, tuple[Array, ...]]:
         """Return dZ and the gradients of the state before."""
-        found = saved.back(d_state)
-        z, *state = (
-            np.zeros_like(saved.inputs[key].data)
-            if key not in found
-            else found[key].astype(d_state[0].dtype, copy=False)
-            for key in ("z", *range(self.states))
-        )
-        return z, tuple(state)
+        zeros = {key: np.zeros_like(given.data) for key, given in saved.inputs.items()}
+        z, *state = (zeros | saved.back(d_state)).values()
+        return z.astype(d_state[0].dtype, copy=False), tuple(s.astype(d_state[0].dtype, copy=False) for s in state)
 
 
 def kernel_of(cell: Cell) -> Any:
@@ -231,13 +217,13 @@ class Local(NamedTuple):
 
 def linearise(made: Pass) -> Local:
     """Return the factors of one run: ones sent back from each array of the new state, one after the other."""
-    nodes, local = [new.node for new in made.new], Local([], defaultdict(list))
+    nodes = [new.node for new in made.new]
     inner = {node: ("new", s) for s, node in enumerate(nodes) if node is not None and nodes.count(node) == 1}
-    local.order.extend(sorted(range(len(nodes)), key=lambda s: getattr(nodes[s], "number", 1)))
+    local = Local(sorted(range(len(nodes)), key=lambda s: getattr(nodes[s], "number", 1)), defaultdict(list))
     outputs = [*((s, made.new[s]) for s in local.order), *([(-1, made.staged)] if made.staged is not None else [])]
     for source, output in outputs:
         fences = {node: key for node, key in inner.items() if source >= 0 and key[1] != source}
-        for key, slope in made.slopes(output, fences).items():
+        for key, slope in made.gradients(output, np.ones_like(output.data), fences).items():
             columns = _blocks(slope, made.new[0].shape[1]) if key == "z" else [slice(None)] * bool(slope.any())
             local.to[key] += [Edge(source, at, slope[:, at]) for at in columns]
     local.to["z"].sort(key=lambda edge: edge.columns.start)

@@ -16,11 +16,14 @@ from minirnn.arguments import Array
 from minirnn.autograd.modes import observing
 from minirnn.autograd.op import Op
 from minirnn.autograd.tensor import Tensor
-from minirnn.cells.cell import Cell, gates_of, states_of
+from minirnn.cells.cell import Cell, gates_of, has, states_of
 from minirnn.cells.pointwise import Pass
 
-_SUM, _PRODUCT, _SIGN, _POWER, ATOM = 1, 2, 3, 4, 9
-_BINDS = {"add": _SUM, "sub": _SUM, "mul": _PRODUCT, "div": _PRODUCT, "neg": _SIGN, "pow": _POWER}
+BINDS = {"add": 1, "sub": 1, "mul": 2, "div": 2, "neg": 3, "pow": 4}
+"""How tightly an operator holds what stands beside it."""
+
+ATOM = 9
+"""What has brackets of its own, or needs none."""
 
 
 class Style(NamedTuple):
@@ -163,7 +166,8 @@ class Text:
         self.kinds: dict[int, tuple[str, str]] = {}
         for kind, name, tensor in made.notes:
             if kind == "pre" and id(tensor) not in self.names:
-                self._called(tensor, "pre", name, f"Z_{name}", f"dL/dZ_{name}")
+                self._called(tensor, "pre", name, f"Z_{name}")
+                self.stops[id(tensor)] = f"dL/dZ_{name}"
             elif kind != "pre" and not self._is_state(tensor):
                 self._called(tensor, kind, name, f"{name}{style.gate}")
         if made.staged is not None:
@@ -173,11 +177,9 @@ class Text:
             if id(new) not in self.names:
                 self._called(new, "state", letter, style.state(letter, style.now))
 
-    def _called(self, tensor: Tensor, kind: str, name: str, shown: str, stop: str = "") -> None:
+    def _called(self, tensor: Tensor, kind: str, name: str, shown: str) -> None:
         self.names[id(tensor)] = shown
         self.kinds[id(tensor)] = (kind, name)
-        if stop:
-            self.stops[id(tensor)] = stop
 
     def _is_state(self, tensor: Tensor) -> bool:
         return any(tensor is new for new in self.made.new)
@@ -222,13 +224,13 @@ class Text:
             return (f"{float(value):.4g}", ATOM) if np.ndim(value) == 0 else ("a constant", ATOM)
         name, term = self.names.get(id(value), ""), self.made_by.get(id(value))
         if name and not whole:  # a sum, or a product of matrices, is not a ⊙
-            return name, _SUM if " " in name and name[0] not in "([" else ATOM
+            return name, BINDS["add"] if " " in name and name[0] not in "([" else ATOM
         if term is None:
             return (f"{value.item():.4g}" if value.size == 1 else "a constant"), ATOM
         if term.op.symbol is None:
             given = ", ".join(self.shown(v) for v in term.inputs)
             return (f"{given}[…]" if term.op.name == "getitem" else f"{term.op.name}({given})"), ATOM
-        binds = _BINDS.get(term.op.name, ATOM)
+        binds = BINDS.get(term.op.name, ATOM)
         if term.op.symbol == "{x}":
             return self._text(term.inputs[0], False)
         places = [0] * len(term.inputs) if binds == ATOM else [binds] * (len(term.inputs) - 1)
@@ -240,14 +242,12 @@ class Text:
 
     def written(self) -> list[Written]:
         """Return the gates, pre-activations, terms and the new state, in the order in which they are made."""
-        found: list[Written] = []
-        left = dict(self.kinds)
-        for value in [term.output for term in self.terms] + self.made.new:
-            kind, called = left.pop(id(value), ("", ""))
-            if kind:
-                formula = self.shown(value, whole=True)
-                found.append(Written(kind, called, self.names[id(value)], formula, value.data, self._parts(value)))
-        return found
+        made = {id(value): value for value in [term.output for term in self.terms] + self.made.new}
+        return [
+            Written(*self.kinds[key], self.names[key], self.shown(value, whole=True), value.data, self._parts(value))
+            for key, value in made.items()
+            if key in self.kinds
+        ]
 
     def _parts(self, value: Tensor) -> list[tuple[str, Array]]:
         """Return the functions without a name that a value is made of, and the states before."""
@@ -258,7 +258,7 @@ class Text:
             for given in term.inputs if term is not None else ():
                 if isinstance(given, Tensor) and id(given) not in self.names and given.size > 1:
                     inner = self.made_by.get(id(given))
-                    if inner is not None and _BINDS.get(inner.op.name) is None:
+                    if inner is not None and BINDS.get(inner.op.name) is None:
                         found[self.shown(given)] = given.data
                     todo.append(given)
                 elif isinstance(given, Tensor) and any(given is self.made.inputs[s] for s in range(len(self.letters))):
@@ -286,12 +286,12 @@ class Text:
         if term.op.name == "getitem":
             return 1, ()
         if template is None:
-            return 1, (f"∂{self.shown(term.output, _PRODUCT)}/∂{self.shown(term.inputs[i], _PRODUCT)}",)
+            return 1, (f"∂{self.shown(term.output, BINDS['mul'])}/∂{self.shown(term.inputs[i], BINDS['mul'])}",)
         sign = -1 if template.startswith("-") else 1
         template = template.removeprefix("-")
         if template == "1":
             return sign, ()
-        binds = _SIGN if "/" in template or "^" in template else _PRODUCT
+        binds = BINDS["neg" if "/" in template or "^" in template else "mul"]
         named = {n: self.shown(v, binds) for n, v in zip(term.op.inputs, term.inputs, strict=True)}
         return sign, (_spelled(term.op, template, named | {"y": self.shown(term.output, binds)}, term),)
 
@@ -324,30 +324,28 @@ def _product(parts: Sequence[str]) -> str:
 
 def combined(paths: Sequence[Path]) -> str:
     """Return the sum of paths as a formula, with what all paths from one source share written once."""
-    of: dict[str, list[Path]] = {}
+    by_source: dict[str, list[Path]] = defaultdict(list)
     for path in paths:
-        of.setdefault(path.source, []).append(path)
-    text = ""
-    for source, own in of.items():
-        sign, part = _from_one(source, own)
-        text += (" + " if sign > 0 else " - ") + part if text else ("" if sign > 0 else "-") + part
-    return text or "0"
+        by_source[path.source].append(path)
+    return _sum([_share(source, own) for source, own in by_source.items()]) if paths else "0"
 
 
-def _from_one(source: str, own: Sequence[Path]) -> tuple[int, str]:
+def _sum(parts: Sequence[tuple[int, str]]) -> str:
+    """Return parts with signs as a sum."""
+    text = "".join((" + " if sign > 0 else " - ") + part for sign, part in parts)
+    return text[3:] if parts[0][0] > 0 else "-" + text[3:]
+
+
+def _share(source: str, own: Sequence[Path]) -> tuple[int, str]:
+    """Return the sign and the formula of what comes from one source."""
     if len(own) == 1:
         return own[0].sign, _product([source, *own[0].factors])
-    factors = [list(p.factors) for p in own]
-    ahead = _shared(factors)
-    factors = [f[ahead:] for f in factors]
-    behind = _shared([f[::-1] for f in factors])
-    middles = sorted(
-        ((p.sign, _product(f[: len(f) - behind])) for p, f in zip(own, factors, strict=True)), key=lambda m: -m[0]
-    )
-    inner = "".join((" + " if s > 0 else " - ") + m for s, m in middles)
-    inner = inner[3:] if middles[0][0] > 0 else "-" + inner[3:]
-    tail = factors[0][len(factors[0]) - behind :]
-    return 1, _product([source, *own[0].factors[:ahead], f"({inner})", *tail])
+    factors = own[0].factors
+    ahead = _shared([p.factors for p in own])
+    behind = _shared([p.factors[ahead:][::-1] for p in own])
+    middles = [(p.sign, _product(p.factors[ahead : len(p.factors) - behind])) for p in own]
+    inner = _sum(sorted(middles, key=lambda middle: -middle[0]))
+    return 1, _product([source, *factors[:ahead], f"({inner})", *factors[len(factors) - behind :]])
 
 
 def _shared(lists: Sequence[Sequence[str]]) -> int:
@@ -356,3 +354,33 @@ def _shared(lists: Sequence[Sequence[str]]) -> int:
     while all(len(a) > n for a in lists) and all(a[n] == b[n] for a, b in pairwise(lists)):
         n += 1
     return n
+
+
+# --- below a drawing --------------------------------------------------------------------------------------------------
+
+
+def lines_of(cell: Cell, H: int, *, bias: bool, reverse: bool) -> list[str]:
+    """Return the equations of a cell as they stand below a drawing, a line each, with subscripts as in ``h_{t}``."""
+    before = "_{t+1}" if reverse else "_{t−1}"
+    of_x, of_h, b = "x_{t} W_{xh}", f"h{before} W_{{hh}}", " + b_{h}" * bias
+    if not has(cell, "equation"):
+        after, given = (", ".join(f"{s}{at}" for s in states_of(cell)) for at in ("_{t}", before))
+        return [f"{after} = {type(cell).__name__}({of_x} + {of_h}{b}, {given})"]
+    side = f"(r ⊙ h{before}) W_{{h·}}" if cell.staged else f"h{before} W_{{h·}}" + " + b_{h·}" * bias
+    style = Style("_{t}", before, "", "", False, "_{t}", ("x_{t} W_{x·}" + " + b_{·}" * bias, side))
+    one, z = np.ones((1, H)), np.ones((1, (cell.blocks - cell.apart) * H))  # what matters is not the numbers
+    x, q = (one, lambda staged: one) if cell.apart else (None, None)
+    text, gates = Text(cell, z, [one] * cell.states, x, q, style), gates_of(cell)
+    joint = gates[: len(gates) - cell.apart]
+    if len(gates) == 1:
+        text.names[id(text.made.inputs["z"])] = f"{of_x} + {of_h}{b}"
+        lines = []
+    elif cell.apart:
+        lines = [f"z_{{{g}}} = x_{{t}} W_{{x{g}}} + h{before} W_{{h{g}}}" + f" + b_{{{g}}}" * bias for g in joint]
+    else:
+        lines = [f"[{' '.join(f'z_{{{g}}}' for g in joint)}] = {of_x} + {of_h}{b}"]
+    made = text.written()
+    shown = {kind: [f"{w.name} = {w.formula}" for w in made if w.kind == kind] for kind in ("pre", "gate")}
+    lines += [*shown["pre"], ", ".join(shown["gate"])]
+    lines += [f"{w.name} = {w.formula}" for w in made if w.kind in ("term", "state")]
+    return [re.sub(r"\bZ_(\w+)", r"z_{\1}", line).replace(" - ", " − ") for line in lines if line]

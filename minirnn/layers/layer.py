@@ -348,6 +348,6 @@ class Layer(Door[State]):
         return blocks.Cell(self.name, self.core.labels, self.state_names, into, around, biases, way, self.hidden_size)
 
     def _equations(self) -> list[str]:
-        from minirnn.cells.lines import lines_of
+        from minirnn.cells.writing import lines_of
 
         return lines_of(self.core, self.hidden_size, bias=self.b_h is not None, reverse=self.reverse)
