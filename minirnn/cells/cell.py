@@ -11,27 +11,18 @@ from minirnn.autograd import ops
 from minirnn.autograd.op import Op
 from minirnn.autograd.tensor import Tensor, unary
 from minirnn.kernels.cells import ACTIVATIONS, Activation
+from minirnn.kernels.simple import as_tuple
 
 ActivationName = Literal["tanh", "relu", "sigmoid", "identity"]
 
 
 class Phi(NamedTuple):
-    """φ in both forms.
-
-    Attributes
-    ----------
-    name : str
-    kernel : Activation
-        The pair (φ, φ′) on arrays; φ′ of φ's output.
-    op : Op
-    steepest : float or None
-        The largest slope φ′ there is; None where it is not known.
-    """
+    """φ in both forms."""
 
     name: str
-    kernel: Activation
-    op: Op
-    steepest: float | None = None
+    kernel: Activation  # on arrays
+    op: Op  # on Tensors
+    steepest: float | None = None  # the largest slope φ′ there is; None where it is not known
 
 
 _STEEPEST = {"tanh": 1.0, "relu": 1.0, "sigmoid": 0.25, "identity": 1.0}
@@ -127,7 +118,8 @@ class Cell:
     """Whether the last block's sides come apart: ``equation(z, x, q, *state)``, z without it, x = X_t W_x· + b_·, and
     q = H_{t-1} W_h· + b_h· of that block. For cells with a kernel of their own."""
     staged = False
-    """Whether what W_h· of that block is multiplied with comes from ``stage(z, *state)``."""
+    """Whether what W_h· of that block is multiplied with, (N, H), comes from ``stage(z, *state)``."""
+    stage: Any = None
     kernel: Any = None
     """The same written by hand, on arrays, for speed (minirnn/kernels); None for the equation, or `step`."""
 
@@ -160,10 +152,6 @@ class Cell:
             f"{type(self).__name__}: backend='graph', step() and create_graph need equation(z, *state): define it with "
             "Tensors and minirnn's functions"
         )
-
-    def stage(self, z: Any, *state: Any) -> Any:
-        """Return what W_h· of the last block is multiplied with, (N, H), if the cell is `staged`."""
-        raise NotImplementedError(f"{type(self).__name__} is staged and needs stage(z, *state): define it")
 
     def step(self, z: Array, *state: Array) -> tuple[tuple[Array, ...], Any]:
         """Return the new state, and whatever `step_backward` needs.
@@ -205,10 +193,9 @@ class Cell:
 
     def activated(self, z: Any, *names: str) -> list[Any]:
         """Return the values (N, H) of the gates named, or of all that ``z`` holds: each block under its activation."""
-        known = list(self.gates)
-        H = z.shape[1] // (len(known) - self.apart)
-        wanted = names or known[: len(known) - self.apart]
-        return [self.gate(name, z[:, (j := known.index(name)) * H : (j + 1) * H]) for name in wanted]
+        H = z.shape[1] // (len(self.gates) - self.apart)
+        starts = dict(zip(self.gates, range(0, z.shape[1], H), strict=False))
+        return [self.gate(name, z[:, starts[name] : starts[name] + H]) for name in names or starts]
 
     def gate(self, name: str, pre: Any) -> Any:
         """Return the value of a gate, the activation of ``pre``."""
@@ -246,14 +233,14 @@ def activations_of(cell: Cell) -> tuple[Phi | None, ...]:
 
 
 def gates_of(cell: Cell) -> tuple[str, ...]:
-    """Return what the G blocks are called."""
+    """Name the G blocks, as the cell does or by numbers."""
     if cell.gates:
         return tuple(cell.gates)
     return ("z",) if cell.blocks == 1 else tuple(f"z{j}" for j in range(cell.blocks))
 
 
 def states_of(cell: Cell) -> tuple[str, ...]:
-    """Return what the arrays of the state are called."""
+    """Name the arrays of the state, as the cell does or by numbers."""
     return tuple(cell.state_names) or ("h", *(f"s{i}" for i in range(1, cell.states)))
 
 
@@ -278,10 +265,10 @@ def as_cell(cell: Any, backend: str, name: str) -> Cell:
             )
     activations_of(cell)
     pair = [method for method in ("step", "step_backward") if has(cell, method)]
-    if backend == "graph" and not has(cell, "equation"):
+    if not has(cell, "equation") and (backend == "graph" or not pair):
         raise TypeError(
-            f"{name}: backend='graph' needs {kind}.equation, which is not defined: define it, or use backend='fused', "
-            "step and step_backward"
+            f"{name}: {kind}.equation is not defined: define equation(z, *state), which returns the new state, or for "
+            "backend='fused' alone step and step_backward"
         )
     if backend == "fused" and len(pair) == 1 and cell.kernel is None:
         other = "step" if pair == ["step_backward"] else "step_backward"
@@ -289,45 +276,40 @@ def as_cell(cell: Any, backend: str, name: str) -> Cell:
             f"{name}: backend='fused' needs {kind}.{other} beside {kind}.{pair[0]}, which is not defined: define it, "
             f"or leave {pair[0]} out: equation is enough"
         )
-    if not pair and not has(cell, "equation"):
-        raise TypeError(f"{name}: {kind} has no equation: define equation(z, *state), which returns the new state")
     return cell
 
 
-def checked(made: Any, cell: Cell, state: Sequence[Tensor]) -> Sequence[Tensor]:
+def checked(made: Any, cell: Cell, state: Sequence[Tensor]) -> list[Tensor]:
     """Check what a cell's equation has made."""
     what = f"{type(cell).__name__}.equation: new state"
-    if not isinstance(made, tuple | list) or len(made) != len(state):
-        got = f"{len(made)} of them" if isinstance(made, tuple | list) else type(made).__name__
-        raise TypeError(f"{what} must be a tuple of {len(state)}, got {got}: try a comma, as in (h,)")
-    for new in made:
+    for new in as_tuple(made, len(state), what):
         if not isinstance(new, Tensor) or new.shape != state[0].shape:
             ops = "use minirnn's functions and Tensor's methods, which know their derivatives"
             got = f"{new.shape}: a cell works entry by entry" if isinstance(new, Tensor) else f"{describe(new)}: {ops}"
             raise ValueError(f"{what} must be Tensors of shape {state[0].shape}, got {got}")
-    return made
+    return list(made)
 
 
 def next_state(
     cell: Cell, x_t: Any, state: Sequence[Tensor], mask: Any, W_xh: Any, W_hh: Any, b_h: Any = None, b_hn: Any = None
-) -> Sequence[Tensor]:
+) -> list[Tensor]:
     """Return the new state after a step, one op for each operation: the products, and the equation between them.
 
     ``mask`` (N, H) is what recurrent_dropout multiplies H_{t-1} with before its products; None for nothing.
     """
     fed = state[0] if mask is None else state[0] * mask
-    of_x = x_t @ W_xh
+    from_x = x_t @ W_xh
     if not cell.apart:
-        z = of_x + fed @ W_hh
+        z = from_x + fed @ W_hh
         return checked(cell.equation(z if b_h is None else z + b_h, *state), cell, state)
-    of_x = of_x if b_h is None else of_x + b_h
-    J = of_x.shape[1] - fed.shape[1]
+    from_x = from_x if b_h is None else from_x + b_h
+    J = from_x.shape[1] - fed.shape[1]
     if cell.staged:
-        z = of_x[:, :J] + fed @ W_hh[:, :J]
+        z = from_x[:, :J] + fed @ W_hh[:, :J]
         staged = cell.stage(z, *state)
         q = (staged if mask is None else staged * mask) @ W_hh[:, J:]
     else:
-        of_h = fed @ W_hh
-        z, q = of_x[:, :J] + of_h[:, :J], of_h[:, J:]
+        from_h = fed @ W_hh
+        z, q = from_x[:, :J] + from_h[:, :J], from_h[:, J:]
     q = q if b_hn is None else q + b_hn
-    return checked(cell.equation(z, of_x[:, J:], q, *state), cell, state)
+    return checked(cell.equation(z, from_x[:, J:], q, *state), cell, state)

@@ -74,7 +74,7 @@ class Pass:
             self.inputs["q"] = Tensor(q, requires_grad=True)
             sides = [self.inputs["x"], self.inputs["q"]]
         made = self._run(lambda: equation_of(self.cell, self.inputs["z"], *sides, *self._state))
-        self.new = list(checked(made, self.cell, self._state))
+        self.new = checked(made, self.cell, self._state)
         return self
 
     def noted(self, kind: str) -> dict[str, Array]:

@@ -131,16 +131,20 @@ def _pair(answer: Any, method: str, expected: str, hint: str) -> tuple[Any, Any]
     return answer
 
 
-def _checked(arrays: Any, count: int, shape: tuple[int, ...], dtype: Any, what: str) -> Sequence[Any]:
+def as_tuple(arrays: Any, count: int, what: str) -> Sequence[Any]:
+    """Check that what a cell returned is a tuple of so many."""
     if not isinstance(arrays, tuple | list) or len(arrays) != count:
         got = f"{len(arrays)} of them" if isinstance(arrays, tuple | list) else type(arrays).__name__
-        raise TypeError(
-            f"{what} must be a tuple of {count} array{'s' * (count > 1)}, got {got}: try a comma, as in (h,)"
-        )
-    for a in arrays:
+        raise TypeError(f"{what} must be a tuple of {count}, got {got}: try a comma, as in (h,)")
+    return arrays
+
+
+def _checked(arrays: Any, count: int, shape: tuple[int, ...], dtype: Any, what: str) -> Sequence[Any]:
+    checked = as_tuple(arrays, count, what)
+    for a in checked:
         if getattr(a, "shape", None) != shape or a.dtype != dtype:
             got = f"{getattr(a, 'shape', type(a).__name__)} {getattr(a, 'dtype', '')}".strip()
             raise ValueError(
                 f"{what} must have shape {shape} and dtype {dtype}, got {got}: a cell works entry by entry"
             )
-    return arrays
+    return checked

@@ -77,7 +77,10 @@ def test_a_cell_with_the_equation_alone_needs_the_graph_backend():
     assert mr.gradcheck(lambda *_: layer(x, state, lengths=LENGTHS), [x, *state[:2], *layer.parameters()])
     (g,) = mr.grad(layer(x, state).outputs.sum(), x, create_graph=True)
     (g**2).sum().backward()
-    message = "RecurrentLayer: Cell has no equation: define equation(z, *state), which returns the new state"
+    message = (
+        "RecurrentLayer: Cell.equation is not defined: define equation(z, *state), which returns the new state, or for "
+        "backend='fused' alone step and step_backward"
+    )
     with raises(TypeError, message):
         mr.RecurrentLayer(2, 4, cell=mr.Cell())
 
@@ -101,8 +104,8 @@ def test_a_cell_with_the_pair_alone_needs_the_fused_backend():
     loss.backward()  # the first order is still there
     assert x.grad.any()
     message = (
-        "RecurrentLayer: backend='graph' needs StepOnly.equation, which is not defined: define it, or use "
-        "backend='fused', step and step_backward"
+        "RecurrentLayer: StepOnly.equation is not defined: define equation(z, *state), which returns the new state, or "
+        "for backend='fused' alone step and step_backward"
     )
     with raises(TypeError, message):
         mr.RecurrentLayer(2, 4, cell=StepOnly(), backend="graph")
@@ -253,11 +256,11 @@ def returning(step=None, step_backward=None):
 
 COMMA = "try a comma, as in (h,)"
 ENTRIES = "a cell works entry by entry"
-NEW = "Mine.step: new state must be a tuple of 1 array, got"
+NEW = "Mine.step: new state must be a tuple of 1, got"
 NEW_SHAPE = "Mine.step: new state must have shape ({N}, 4) and dtype float32, got"
 PAIR = "Mine.step must return (new state, saved), got"
 DZ = "Mine.step_backward: dz must have shape ({N}, 4) and dtype float32, got"
-D_STATE = "Mine.step_backward: d_state must be a tuple of 1 array, got"
+D_STATE = "Mine.step_backward: d_state must be a tuple of 1, got"
 D_SHAPE = "Mine.step_backward: d_state must have shape ({N}, 4) and dtype float32, got"
 
 
