@@ -1,7 +1,6 @@
 """Checks of arguments: what passes, in which form, and the whole text of every error."""
 
 import numpy as np
-import pytest
 from error_texts import raises
 
 import minirnn as mr
@@ -39,13 +38,10 @@ def test_numpys_global_state_is_neither_used_nor_moved():
 EXPECTED_RNG = "rng must be a numpy.random.Generator, an int ≥ 0 (a seed) or None"
 
 
-@pytest.mark.parametrize(("rng", "got"), [(True, "True (bool)"), (0.5, "0.5 (float)"), ("seed", "'seed' (str)")])
-def test_what_is_no_generator_is_refused(rng, got):
-    with raises(TypeError, f"{EXPECTED_RNG}, got {got}: try rng=0 or rng=numpy.random.default_rng(0)"):
-        arguments.as_generator(rng)
-
-
-def test_a_negative_seed_is_refused():
+def test_what_is_no_generator_is_refused():
+    for rng, got in ((True, "True (bool)"), (0.5, "0.5 (float)"), ("seed", "'seed' (str)")):
+        with raises(TypeError, f"{EXPECTED_RNG}, got {got}: try rng=0 or rng=numpy.random.default_rng(0)"):
+            arguments.as_generator(rng)
     with raises(ValueError, f"{EXPECTED_RNG}, got -3: try rng=3"):
         arguments.as_generator(-3)
 
@@ -61,21 +57,18 @@ def test_sizes():
     assert arguments.as_size(0, "seed", 0) == 0
 
 
-@pytest.mark.parametrize(
-    ("value", "kind", "message"),
-    [
-        (0, ValueError, "f: N must be an int ≥ 1, got 0: try 1 or more"),
-        (-7, ValueError, "f: N must be an int ≥ 1, got -7: try 1 or more"),
-        (True, TypeError, "f: N must be an int ≥ 1, got True (bool): try 1"),
-        (np.True_, TypeError, f"f: N must be an int ≥ 1, got {np.True_!r} ({type(np.True_).__name__}): try 1"),
-        (2.0, TypeError, "f: N must be an int ≥ 1, got 2.0 (float): try 2"),
-        (None, TypeError, "f: N must be an int ≥ 1, got None (NoneType): try 1"),
-        (np.ones(2), TypeError, "f: N must be an int ≥ 1, got an array of shape (2,) and dtype float64: try 1"),
-    ],
-)
-def test_what_is_no_size_is_refused(value, kind, message):
-    with raises(kind, message):
-        arguments.as_size(value, "f: N")
+def test_what_is_no_size_is_refused():
+    for value, kind, got in (
+        (0, ValueError, "0: try 1 or more"),
+        (-7, ValueError, "-7: try 1 or more"),
+        (True, TypeError, "True (bool): try 1"),
+        (np.True_, TypeError, f"{np.True_!r} ({type(np.True_).__name__}): try 1"),
+        (2.0, TypeError, "2.0 (float): try 2"),
+        (None, TypeError, "None (NoneType): try 1"),
+        (np.ones(2), TypeError, "an array of shape (2,) and dtype float64: try 1"),
+    ):
+        with raises(kind, f"f: N must be an int ≥ 1, got {got}"):
+            arguments.as_size(value, "f: N")
 
 
 def test_a_minimum_of_its_own():
@@ -85,149 +78,110 @@ def test_a_minimum_of_its_own():
         arguments.as_size(1.5, "f: n", 0)
 
 
-@pytest.mark.parametrize("value", [True, False, np.True_, np.False_])
-def test_flags(value):
-    flag = arguments.as_flag(value, "bias")
-    assert type(flag) is bool
-    assert flag == value
-
-
-@pytest.mark.parametrize(
-    ("value", "got"),
-    [
+def test_flags():
+    for value in (True, False, np.True_, np.False_):
+        flag = arguments.as_flag(value, "bias")
+        assert type(flag) is bool
+        assert flag == value
+    for value, got in (
         (0, "0 (int)"),
         ("yes", "'yes' (str)"),
-        (None, "None (NoneType)"),
         (np.ones(1), "an array of shape (1,) and dtype float64"),
-    ],
-)
-def test_what_is_no_flag_is_refused(value, got):
-    with raises(TypeError, f"f: bias must be True or False, got {got}"):
-        arguments.as_flag(value, "f: bias")
+    ):
+        with raises(TypeError, f"f: bias must be True or False, got {got}"):
+            arguments.as_flag(value, "f: bias")
 
 
 def test_one_of():
     assert arguments.one_of("a", ("a", "b"), "x") == "a"
+    for value in ("c", "A", "", None, 0, ["a"], np.array(["a", "b"])):
+        with raises(ValueError, f"f: x must be one of 'a', 'b', got {value!r}"):
+            arguments.one_of(value, ("a", "b"), "f: x")
 
 
-@pytest.mark.parametrize("value", ["c", "A", "", None, 0, ["a"], np.array(["a", "b"])])
-def test_what_is_none_of_them_is_refused(value):
-    with raises(ValueError, f"f: x must be one of 'a', 'b', got {value!r}"):
-        arguments.one_of(value, ("a", "b"), "f: x")
-
-
-@pytest.mark.parametrize("dtype", [np.float32, "float32", np.dtype("f4"), np.float64, float, "f8"])
-def test_float_dtypes(dtype):
-    resolved = arguments.float_dtype(dtype, "dtype")
-    assert isinstance(resolved, np.dtype)
-    assert resolved == np.dtype(dtype)
-
-
-@pytest.mark.parametrize("dtype", [None, np.float16, np.longdouble, int, "complex64", ">f4", "float33", object, 5])
-def test_what_is_no_float_dtype_is_refused(dtype):
-    """None among them, which numpy would take for float64."""
-    with raises(TypeError, f"f: dtype must be numpy.float32 or numpy.float64, got {dtype!r}"):
-        arguments.float_dtype(dtype, "f: dtype")
+def test_float_dtypes():
+    for dtype in (np.float32, "float32", np.dtype("f4"), np.float64, float, "f8"):
+        resolved = arguments.float_dtype(dtype, "dtype")
+        assert isinstance(resolved, np.dtype)
+        assert resolved == np.dtype(dtype)
+    for dtype in (None, np.float16, np.longdouble, int, "complex64", ">f4", "float33", object, 5):
+        with raises(TypeError, f"f: dtype must be numpy.float32 or numpy.float64, got {dtype!r}"):
+            arguments.float_dtype(dtype, "f: dtype")  # numpy would take None for float64
 
 
 # --- class_ids --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("ids", [[0, 2, 1], (0, 2, 1), np.array([0, 2, 1], np.uint8), mr.Tensor(np.array([0, 2, 1]))])
-def test_class_ids_in_any_form(ids):
-    checked = arguments.class_ids(ids, 3, "ids")
-    assert checked.dtype.kind in "iu"
-    np.testing.assert_array_equal(checked, [0, 2, 1])
-
-
-def test_class_ids_of_any_shape():
+def test_class_ids_in_any_form():
+    for ids in ([0, 2, 1], (0, 2, 1), np.array([0, 2, 1], np.uint8), mr.Tensor(np.array([0, 2, 1]))):
+        checked = arguments.class_ids(ids, 3, "ids")
+        assert checked.dtype.kind in "iu"
+        np.testing.assert_array_equal(checked, [0, 2, 1])
     assert arguments.class_ids(2, 3, "ids").shape == ()
     assert arguments.class_ids(np.zeros((2, 0, 3), int), 3, "ids").shape == (2, 0, 3)
 
 
-@pytest.mark.parametrize(
-    ("ids", "kind", "message"),
-    [
-        ([0, 3], IndexError, "f: ids must be integers 0 … 2, got 3 at [1]"),
-        ([[0, 1], [-1, 9]], IndexError, "f: ids must be integers 0 … 2, got -1 at [1, 0]"),
-        (3, IndexError, "f: ids must be integers 0 … 2, got 3 at []"),
-        (
-            [0.0],
-            TypeError,
-            "f: ids must be integers 0 … 2, got an array of shape (1,) and dtype float64: try ids.astype(int)",
-        ),
-        (
-            [True],
-            TypeError,
-            "f: ids must be integers 0 … 2, got an array of shape (1,) and dtype bool: try ids.astype(int)",
-        ),
-    ],
-)
-def test_what_are_no_class_ids(ids, kind, message):
-    with raises(kind, message):
-        arguments.class_ids(ids, 3, "f: ids")
+def test_what_are_no_class_ids():
+    for ids, got in (([0, 3], "3 at [1]"), ([[0, 1], [-1, 9]], "-1 at [1, 0]"), (3, "3 at []")):
+        with raises(IndexError, f"f: ids must be integers 0 … 2, got {got}"):
+            arguments.class_ids(ids, 3, "f: ids")
+    for ids, dtype in (([0.0], "float64"), ([True], "bool")):
+        got = f"an array of shape (1,) and dtype {dtype}: try ids.astype(int)"
+        with raises(TypeError, f"f: ids must be integers 0 … 2, got {got}"):
+            arguments.class_ids(ids, 3, "f: ids")
 
 
 # --- as_array, describe -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("data", [[1, 2], [1.5, 2.5], (1, 2.5), 3, 0.1, [[0.1]], []])
-def test_lists_and_python_numbers_get_the_dtype_asked_for(data, dtype):
-    array = arguments.as_array(data, "x", dtype)
-    assert array.dtype == dtype
-    np.testing.assert_array_equal(array, np.asarray(data, dtype))
-    assert arguments.as_array(data, "x").dtype == np.float32
+def test_lists_and_python_numbers_get_the_dtype_asked_for():
+    for data in ([1, 2], [1.5, 2.5], (1, 2.5), 3, 0.1, [[0.1]], []):
+        for dtype in (np.float32, np.float64):
+            array = arguments.as_array(data, "x", dtype)
+            assert array.dtype == dtype
+            np.testing.assert_array_equal(array, np.asarray(data, dtype))
+        assert arguments.as_array(data, "x").dtype == np.float32
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int8, np.uint64, np.bool_])
-def test_arrays_keep_their_own_and_are_not_copied(dtype):
-    array = np.ones((2, 3), dtype)
-    assert arguments.as_array(array, "x", np.float32) is array
-    assert arguments.as_array(mr.Tensor(array), "x").dtype == dtype
-    assert arguments.as_array(dtype(1), "x").dtype == dtype  # numpy's numbers are arrays of no axes
+def test_arrays_keep_their_own_and_are_not_copied():
+    for dtype in (np.float16, np.float32, np.float64, np.int8, np.uint64, np.bool_):
+        array = np.ones((2, 3), dtype)
+        assert arguments.as_array(array, "x", np.float32) is array
+        assert arguments.as_array(mr.Tensor(array), "x").dtype == dtype
+        assert arguments.as_array(dtype(1), "x").dtype == dtype  # numpy's numbers are arrays of no axes
 
 
 def test_bools_stay_bools():
     assert arguments.as_array([True, False], "mask").dtype == np.bool_
 
 
-NUMBERS = "f: x must be an array of numbers (bool, int or float), got"
-HINT = "try np.asarray(data, dtype=float)"
+def test_what_is_no_array_of_numbers():
+    for data, got in (
+        ("text", "str of dtype <U4"),
+        (["a"], "list of dtype <U1"),
+        (None, "NoneType of dtype object"),
+        ({"a": 1}, "dict of dtype object"),
+        ([1, None], "list of dtype object"),
+        (np.array([1j]), "ndarray of dtype complex128"),
+        (np.array(["2020-01-01"], "datetime64[D]"), "ndarray of dtype datetime64[D]"),
+    ):
+        expected = "f: x must be an array of numbers (bool, int or float)"
+        with raises(TypeError, f"{expected}, got {got}: try np.asarray(data, dtype=float)"):
+            arguments.as_array(data, "f: x")
+    got = "a ragged list: its parts differ in length, so pad them to one length"
+    with raises(TypeError, f"f: x must be an array of numbers, got {got}"):
+        arguments.as_array([[1, 2], [3]], "f: x")
 
 
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        ("text", f"{NUMBERS} str of dtype <U4: {HINT}"),
-        (["a"], f"{NUMBERS} list of dtype <U1: {HINT}"),
-        (None, f"{NUMBERS} NoneType of dtype object: {HINT}"),
-        ({"a": 1}, f"{NUMBERS} dict of dtype object: {HINT}"),
-        ([1, None], f"{NUMBERS} list of dtype object: {HINT}"),
-        (np.array([1j]), f"{NUMBERS} ndarray of dtype complex128: {HINT}"),
-        (np.array(["2020-01-01"], "datetime64[D]"), f"{NUMBERS} ndarray of dtype datetime64[D]: {HINT}"),
-        (
-            [[1, 2], [3]],
-            "f: x must be an array of numbers, got a ragged list: its parts differ in length, so pad them to one "
-            "length",
-        ),
-    ],
-)
-def test_what_is_no_array_of_numbers(data, message):
-    with raises(TypeError, message):
-        arguments.as_array(data, "f: x")
-
-
-@pytest.mark.parametrize("wrap", [list, tuple, lambda tensors: [1.0, *tensors]])
-@pytest.mark.parametrize("requires_grad", [True, False])
-def test_a_list_of_tensors_is_refused_because_it_would_lose_their_gradients(wrap, requires_grad):
-    tensors = wrap([mr.Tensor([1.0], requires_grad), mr.Tensor([2.0])])
-    message = (
-        f"f: x must be one array or Tensor, got a {type(tensors).__name__} that holds Tensors: pass one of them, or "
-        "join them with minirnn.stack, which keeps their gradients"
-    )
-    with raises(TypeError, message):
-        arguments.as_array(tensors, "f: x")
+def test_a_list_of_tensors_is_refused_because_it_would_lose_their_gradients():
+    for kind, requires_grad in ((list, True), (tuple, False)):
+        tensors = kind([1.0, mr.Tensor([1.0], requires_grad), mr.Tensor([2.0])])
+        message = (
+            f"f: x must be one array or Tensor, got a {kind.__name__} that holds Tensors: pass one of them, or join "
+            "them with minirnn.stack, which keeps their gradients"
+        )
+        with raises(TypeError, message):
+            arguments.as_array(tensors, "f: x")
 
 
 def test_describe():

@@ -22,10 +22,11 @@ def problem(name, shape, dtype=np.float64, seed=0):
     rng = np.random.default_rng(seed)
     if name == "cross_entropy":
         return rng.standard_normal((*shape, 5)).astype(dtype), rng.integers(0, 5, shape)
-    predictions = rng.standard_normal(shape).astype(dtype)
-    return predictions, (rng.random(shape) if name == "binary_cross_entropy" else rng.standard_normal(shape)).astype(
-        dtype
+    predictions, draw = (
+        rng.standard_normal(shape),
+        rng.random if name == "binary_cross_entropy" else rng.standard_normal,
     )
+    return np.asarray(predictions, dtype), np.asarray(draw(shape), dtype)
 
 
 def value_and_gradient(loss, predictions, targets, **options):
@@ -68,16 +69,15 @@ def test_binary_cross_entropy_is_cross_entropy_of_two_classes():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("logit", [1000.0, -1000.0])
-def test_extreme_logits_overflow_nowhere(logit, dtype):
+def test_extreme_logits_overflow_nowhere(dtype):
     """Right and sure costs nothing, wrong and sure costs 1000 nats; float32 numbers would overflow in exp(1000)."""
     with np.errstate(over="raise", invalid="raise", divide="raise"):
-        for target in (0.0, 1.0, 0.5):
+        for logit, target in itertools.product((1000.0, -1000.0), (0.0, 1.0, 0.5)):
             value, gradient = value_and_gradient(losses.binary_cross_entropy, np.array([logit], dtype), [target])
             probability = 1.0 if logit > 0 else 0.0
             assert value == 1000 * abs(target - probability)
             assert gradient == probability - target
-        for right, cost in ((0, 0.0), (1, 1000.0)):
+        for logit, (right, cost) in itertools.product((1000.0, -1000.0), ((0, 0.0), (1, 1000.0))):
             logits = np.array([[0.0, -1000.0, -1000.0]], dtype) + logit
             value, gradient = value_and_gradient(losses.cross_entropy, logits, [right])
             assert value == cost
@@ -105,24 +105,19 @@ def test_the_loss_is_a_mean_over_targets_whatever_their_shape(name):
 # --- derivatives ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("shape", [(), (3,), (4, 3), (4, 3, 2)])
 @pytest.mark.parametrize("name", LOSSES)
-def test_the_gradient_by_central_differences(name, shape):
-    loss, _ = LOSSES[name]
-    predictions, targets = problem(name, shape)
-    assert mr.gradcheck(lambda p: loss(p, targets), [mr.Tensor(predictions, requires_grad=True)])
+def test_the_gradient_and_its_gradient_by_central_differences(name):
+    for shape, lengths in (((), None), ((3,), None), ((4, 3), None), ((4, 3, 2), None), ((4, 3), [4, 1, 2])):
+        predictions, targets = problem(name, shape)
 
+        def loss(p, targets=targets, lengths=lengths):
+            return LOSSES[name][0](p, targets, lengths=lengths)
 
-@pytest.mark.parametrize("name", LOSSES)
-def test_the_second_order_by_central_differences(name):
-    loss, _ = LOSSES[name]
-    predictions, targets = problem(name, (4, 3))
-    for lengths in (None, [4, 1, 2]):
+        def gradient(p, loss=loss):
+            return mr.grad(loss(p), p, create_graph=True)
 
-        def gradient(p, lengths=lengths):
-            return mr.grad(loss(p, targets, lengths=lengths), p, create_graph=True)
-
-        assert mr.gradcheck(gradient, [mr.Tensor(predictions, requires_grad=True)])
+        for f in (loss, gradient):
+            assert mr.gradcheck(f, [mr.Tensor(predictions, requires_grad=True)])
 
 
 def test_mse_sends_a_gradient_to_targets_that_ask_for_one():
@@ -155,7 +150,7 @@ def test_integers_are_predictions_too():
 
 
 @pytest.mark.peer
-@pytest.mark.parametrize(("name", "shape"), list(itertools.product(LOSSES, [(3,), (4, 3), (4, 3, 2)])))
+@pytest.mark.parametrize(("name", "shape"), [*zip(LOSSES, [(3,), (4, 3), (4, 3, 2)], strict=True)])
 def test_it_is_torchs(name, shape, torch):
     loss, _ = LOSSES[name]
     predictions, targets = problem(name, shape)
@@ -180,34 +175,34 @@ def test_it_is_torchs(name, shape, torch):
 LENGTHS = [4, 1, 3]
 
 
-@pytest.mark.parametrize("trailing", [(), (2,), (3,)])  # (3,): the targets are (4, 3, 3), where a mask could go astray
 @pytest.mark.parametrize("name", LOSSES)
-def test_lengths_count_the_steps_before_them_and_no_others(name, trailing):
+def test_lengths_count_the_steps_before_them_and_no_others(name):
     loss, _ = LOSSES[name]
-    predictions, targets = problem(name, (4, 3, *trailing))
-    value, gradient = value_and_gradient(loss, predictions, targets, lengths=LENGTHS)
-    steps = [(t, n) for n, length in enumerate(LENGTHS) for t in range(length)]
-    kept = tuple(np.array(steps).T)
-    alone, part = value_and_gradient(loss, predictions[kept], targets[kept])
-    assert value == pytest.approx(alone, rel=1e-14)
-    expected = np.zeros_like(predictions)
-    expected[kept] = part
-    np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-16)
+    for trailing in [(), (2,), (3,)]:  # (3,): the targets are (4, 3, 3), where a mask could go astray
+        predictions, targets = problem(name, (4, 3, *trailing))
+        value, gradient = value_and_gradient(loss, predictions, targets, lengths=LENGTHS)
+        steps = [(t, n) for n, length in enumerate(LENGTHS) for t in range(length)]
+        kept = tuple(np.array(steps).T)
+        alone, part = value_and_gradient(loss, predictions[kept], targets[kept])
+        assert value == pytest.approx(alone, rel=1e-14)
+        expected = np.zeros_like(predictions)
+        expected[kept] = part
+        np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-16)
 
 
-@pytest.mark.parametrize("junk", [np.nan, np.inf, 1e300])
 @pytest.mark.parametrize("name", LOSSES)
-def test_what_stands_in_the_padding_changes_nothing(name, junk):
+def test_what_stands_in_the_padding_changes_nothing(name):
     loss, _ = LOSSES[name]
     predictions, targets = problem(name, (4, 3))
     clean = value_and_gradient(loss, predictions, targets, lengths=LENGTHS)
     padding = np.arange(4)[:, None] >= np.array(LENGTHS)
-    predictions[padding] = junk
-    targets[padding] = -1 if name == "cross_entropy" else junk
-    with np.errstate(all="raise"):
-        dirty = value_and_gradient(loss, predictions, targets, lengths=LENGTHS)
-    assert dirty[0] == clean[0]
-    np.testing.assert_array_equal(dirty[1], clean[1])
+    for junk in (np.nan, np.inf, 1e300):
+        predictions[padding] = junk
+        targets[padding] = -1 if name == "cross_entropy" else junk
+        with np.errstate(all="raise"):
+            dirty = value_and_gradient(loss, predictions, targets, lengths=LENGTHS)
+        assert dirty[0] == clean[0]
+        np.testing.assert_array_equal(dirty[1], clean[1])
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -218,31 +213,21 @@ def test_full_lengths_are_no_lengths(name):
     assert one.item() == pytest.approx(two.item(), rel=1e-15)
 
 
-@pytest.mark.parametrize(
-    ("lengths", "kind", "message"),
-    [
-        ([4, 0, 2], ValueError, "must lie between 1 and T=4, got 0 for row 1: leave empty rows out"),
-        ([4, 1, -2], ValueError, "must lie between 1 and T=4, got -2 for row 2: leave empty rows out"),
-        ([5, 1, 2], ValueError, "must lie between 1 and T=4, got 5 for row 0: they count steps"),
-        ([4, 1], ValueError, "must have shape (N=3,), one for each row, got (2,): time comes first in (T, N, …)"),
-        (4, ValueError, "must have shape (N=3,), one for each row, got (): time comes first in (T, N, …)"),
-        (
-            [4.0, 1.0, 2.0],
-            TypeError,
-            "must be integers, one for each row, got an array of shape (3,) and dtype float64: try [T] * N",
-        ),
-        (
-            [True, False, True],
-            TypeError,
-            "must be integers, one for each row, got an array of shape (3,) and dtype bool: try [T] * N",
-        ),
-    ],
-)
 @pytest.mark.parametrize("name", LOSSES)
-def test_lengths_that_do_not_fit(name, lengths, kind, message):
-    loss, _ = LOSSES[name]
-    with raises(kind, f"{name}: lengths {message}"):
-        loss(*problem(name, (4, 3)), lengths=lengths)
+def test_lengths_that_do_not_fit(name):
+    within, integers = "lie between 1 and T=4", "be integers, one for each row"
+    one_each, array = "have shape (N=3,), one for each row", "an array of shape (3,) and dtype"
+    for lengths, kind, message in (
+        ([4, 0, 2], ValueError, f"{within}, got 0 for row 1: leave empty rows out"),
+        ([4, 1, -2], ValueError, f"{within}, got -2 for row 2: leave empty rows out"),
+        ([5, 1, 2], ValueError, f"{within}, got 5 for row 0: they count steps"),
+        ([4, 1], ValueError, f"{one_each}, got (2,): time comes first in (T, N, …)"),
+        (4, ValueError, f"{one_each}, got (): time comes first in (T, N, …)"),
+        ([4.0, 1.0, 2.0], TypeError, f"{integers}, got {array} float64: try [T] * N"),
+        ([True, False, True], TypeError, f"{integers}, got {array} bool: try [T] * N"),
+    ):
+        with raises(kind, f"{name}: lengths must {message}"):
+            LOSSES[name][0](*problem(name, (4, 3)), lengths=lengths)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -256,52 +241,30 @@ def test_lengths_need_time_and_rows(name):
 # --- what they refuse -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("shapes", [((3, 1), (3,)), ((3,), (3, 1)), ((3,), ()), ((4, 3), (3,)), ((4, 3), (3, 4))])
 @pytest.mark.parametrize("name", ["mse", "binary_cross_entropy"])
-def test_losses_refuse_to_broadcast(name, shapes):
+def test_losses_refuse_to_broadcast(name):
     """(3, 1) against (3,) would quietly become (3, 3)."""
-    loss, _ = LOSSES[name]
-    message = (
-        f"{name}: targets must have the shape of the predictions, {shapes[0]}, got {shapes[1]}: "
-        "they are not broadcast, so reshape one of them"
-    )
-    leaf = mr.Tensor(np.zeros(shapes[0]), requires_grad=True)
-    with raises(ValueError, message):
-        loss(leaf, np.zeros(shapes[1]))
-    assert leaf.grad is None
+    for one, two in [((3, 1), (3,)), ((3,), (3, 1)), ((3,), ()), ((4, 3), (3,)), ((4, 3), (3, 4))]:
+        message = f"{name}: predictions and targets must have the same shape, got {one} and {two}; they are not"
+        leaf = mr.Tensor(np.zeros(one), requires_grad=True)
+        with raises(ValueError, f"{message} broadcast: reshape one of them"):
+            LOSSES[name][0](leaf, np.zeros(two))
+        assert leaf.grad is None
 
 
-@pytest.mark.parametrize("shape", [(4,), (3, 4), (4, 3, 5), (4, 1), ()])
-def test_cross_entropy_refuses_ids_of_another_shape(shape):
-    message = (
-        f"cross_entropy: logits must have shape (…, C) and ids (…), got (4, 3, 5) and {shape}: "
-        "ids are class ids, not one-hot vectors"
-    )
-    with raises(ValueError, message):
-        losses.cross_entropy(np.zeros((4, 3, 5)), np.zeros(shape, int))
-
-
-@pytest.mark.parametrize(
-    ("ids", "kind", "message"),
-    [
-        ([0, 5], IndexError, "cross_entropy: ids must be integers 0 … 4, got 5 at [1]"),
-        ([-1, 0], IndexError, "cross_entropy: ids must be integers 0 … 4, got -1 at [0]"),
-        (
-            [0.0, 1.0],
-            TypeError,
-            "cross_entropy: ids must be integers 0 … 4, got an array of shape (2,) and dtype float64: try "
-            "ids.astype(int)",
-        ),
-        (
-            ["a", "b"],
-            TypeError,
-            "cross_entropy: ids must be integers 0 … 4, got an array of shape (2,) and dtype <U1: try ids.astype(int)",
-        ),
-    ],
-)
-def test_cross_entropy_refuses_what_are_no_class_ids(ids, kind, message):
-    with raises(kind, message):
-        losses.cross_entropy(np.zeros((2, 5)), ids)
+def test_cross_entropy_refuses_ids_of_another_shape_and_what_are_no_class_ids():
+    for shape in [(4,), (3, 4), (4, 3, 5), (4, 1), ()]:
+        message = f"for logits (4, 3, 5) ids must have shape (4, 3), got {shape}; class ids, not one-hot vectors"
+        with raises(ValueError, f"cross_entropy: {message}"):
+            losses.cross_entropy(np.zeros((4, 3, 5)), np.zeros(shape, int))
+    for ids, kind, got in (
+        ([0, 5], IndexError, "5 at [1]"),
+        ([-1, 0], IndexError, "-1 at [0]"),
+        ([0.0, 1.0], TypeError, "an array of shape (2,) and dtype float64: try ids.astype(int)"),
+        (["a", "b"], TypeError, "an array of shape (2,) and dtype <U1: try ids.astype(int)"),
+    ):
+        with raises(kind, f"cross_entropy: ids must be integers 0 … 4, got {got}"):
+            losses.cross_entropy(np.zeros((2, 5)), ids)
 
 
 def test_cross_entropy_checks_only_the_ids_that_count():
@@ -317,14 +280,12 @@ def test_cross_entropy_needs_classes():
         losses.cross_entropy(1.0, 0)
 
 
-@pytest.mark.parametrize(("target", "shown"), [(1.5, "1.5"), (-0.1, "-0.1"), (np.nan, "nan"), (2, "2.0")])
-def test_binary_cross_entropy_refuses_targets_that_are_no_probabilities(target, shown):
-    message = (
-        f"binary_cross_entropy: targets must lie between 0 and 1, got {shown} at [1, 0]: they are probabilities; "
-        "it is the logits that may be any number"
-    )
-    with raises(ValueError, message):
-        losses.binary_cross_entropy(np.zeros((2, 1)), np.array([[1.0], [target]]))
+def test_binary_cross_entropy_refuses_targets_that_are_no_probabilities():
+    hint = "they are probabilities; it is the logits that may be any number"
+    for target, shown in ((1.5, "1.5"), (-0.1, "-0.1"), (np.nan, "nan"), (2, "2.0")):
+        expected = f"binary_cross_entropy: targets must lie between 0 and 1, got {shown} at [1, 0]: {hint}"
+        with raises(ValueError, expected):
+            losses.binary_cross_entropy(np.zeros((2, 1)), np.array([[1.0], [target]]))
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -338,15 +299,9 @@ def test_nothing_to_average_is_refused(name):
 @pytest.mark.parametrize("name", LOSSES)
 def test_what_is_not_numbers_is_refused(name):
     loss, label = LOSSES[name]
-    hint = "try np.asarray(data, dtype=float)"
-    with raises(
-        TypeError,
-        f"{name}: {label} must be an array of numbers (bool, int or float), got list of dtype <U1: {hint}",
-    ):
+    numbers, hint = "must be an array of numbers (bool, int or float), got", "try np.asarray(data, dtype=float)"
+    with raises(TypeError, f"{name}: {label} {numbers} list of dtype <U1: {hint}"):
         loss(["a"], [0])
     if name != "cross_entropy":
-        with raises(
-            TypeError,
-            f"{name}: targets must be an array of numbers (bool, int or float), got NoneType of dtype object: {hint}",
-        ):
+        with raises(TypeError, f"{name}: targets {numbers} NoneType of dtype object: {hint}"):
             loss([0.0], None)

@@ -1,6 +1,8 @@
 """Optimisers against their equations and torch; clipping by the global norm."""
 
+import functools
 import math
+import operator
 
 import numpy as np
 import pytest
@@ -32,33 +34,31 @@ def gradients(steps, shapes=SHAPES):
 # --- the equations ----------------------------------------------------------------------------------------------------
 
 
-def equations(name):
-    """Return the update written out as its docstring has it, for one number: p, g, memory, k → p."""
+def momentum(p, g, memory, k):
+    memory["v"] = 0.9 * memory.get("v", 0.0) + g
+    return p - 0.1 * memory["v"]
 
-    def sgd(p, g, memory, k):
-        return p - 0.1 * g
 
-    def momentum(p, g, memory, k):
-        memory["v"] = 0.9 * memory.get("v", 0.0) + g
-        return p - 0.1 * memory["v"]
+def rmsprop(p, g, memory, k):
+    memory["s"] = 0.8 * memory.get("s", 0.0) + 0.2 * g**2
+    return p - 0.01 * g / (math.sqrt(memory["s"]) + 1e-6)
 
-    def rmsprop(p, g, memory, k):
-        memory["s"] = 0.8 * memory.get("s", 0.0) + 0.2 * g**2
-        return p - 0.01 * g / (math.sqrt(memory["s"]) + 1e-6)
 
-    def adam(p, g, memory, k):
-        memory["m"] = 0.8 * memory.get("m", 0.0) + 0.2 * g
-        memory["v"] = 0.95 * memory.get("v", 0.0) + 0.05 * g**2
-        m, v = memory["m"] / (1 - 0.8**k), memory["v"] / (1 - 0.95**k)
-        return p - 0.01 * m / (math.sqrt(v) + 1e-6)
+def adam(p, g, memory, k):
+    memory["m"] = 0.8 * memory.get("m", 0.0) + 0.2 * g
+    memory["v"] = 0.95 * memory.get("v", 0.0) + 0.05 * g**2
+    m, v = memory["m"] / (1 - 0.8**k), memory["v"] / (1 - 0.95**k)
+    return p - 0.01 * m / (math.sqrt(v) + 1e-6)
 
-    return {"SGD": sgd, "momentum": momentum, "RMSprop": rmsprop, "Adam": adam}[name]
+
+EQUATIONS = {"SGD": lambda p, g, memory, k: p - 0.1 * g, "momentum": momentum, "RMSprop": rmsprop, "Adam": adam}
+"""As the docstrings have them, for one number."""
 
 
 @pytest.mark.parametrize("name", MAKE)
 def test_every_step_is_its_equation_number_by_number(name):
     params = parameters()
-    optimizer, rule = MAKE[name](params), equations(name)
+    optimizer, rule = MAKE[name](params), EQUATIONS[name]
     expected = [[(float(value), {}) for value in p.data.ravel()] for p in params]
     for k, step in enumerate(gradients(5), start=1):
         for p, g in zip(params, step, strict=True):
@@ -143,31 +143,22 @@ def test_they_find_the_minimum(name):
 # --- what a step changes, and what not --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", MAKE)
-def test_dtype_shape_and_type_are_kept(name, dtype):
-    params = parameters(dtype)
-    optimizer = MAKE[name](params)
-    for _ in range(2):
-        for p in params:
-            p.grad = np.ones(p.shape)
-        optimizer.step()
-    for p, shape in zip(params, SHAPES, strict=True):
-        assert type(p.data) is np.ndarray
-        assert p.data.dtype == dtype
-        assert p.shape == shape
-
-
-@pytest.mark.parametrize("name", MAKE)
-def test_gradients_are_read_only(name):
-    params = parameters()
-    optimizer = MAKE[name](params)
-    for step in gradients(3):
-        for p, g in zip(params, step, strict=True):
-            g.flags.writeable = False
-            p.grad = g
-        optimizer.step()
-        assert all(p.grad is g for p, g in zip(params, step, strict=True))
+def test_dtype_shape_and_type_are_kept_and_gradients_are_read_only(name):
+    for dtype in (np.float32, np.float64):
+        params = parameters(dtype)
+        optimizer = MAKE[name](params)
+        for step in gradients(3):
+            for p, g in zip(params, step, strict=True):
+                p.grad = g.astype(dtype)
+                p.grad.flags.writeable = False
+            given = [p.grad for p in params]
+            optimizer.step()
+            assert all(p.grad is g for p, g in zip(params, given, strict=True))
+        for p, shape in zip(params, SHAPES, strict=True):
+            assert type(p.data) is np.ndarray
+            assert p.data.dtype == dtype
+            assert p.shape == shape
 
 
 @pytest.mark.parametrize("name", MAKE)
@@ -186,112 +177,73 @@ def test_without_a_gradient_nothing_changes(name):
 
 @pytest.mark.parametrize("name", MAKE)
 def test_arrays_taken_or_given_before_a_step_stay_as_they_are(name):
-    """A snapshot ``before = p.data``, or weights handed on with ``q.data = p.data``, are not trained along."""
+    """A snapshot ``before = p.data``, or weights handed on with ``q.data = p.data``, are not trained along.
+
+    And a backward pass that needs the old values notices.
+    """
     mine = np.ones(3)
-    p, q = mr.Parameter(mine), mr.Parameter(np.zeros(3))
+    p, q = mr.Parameter(mine, name="w"), mr.Parameter(np.zeros(3))
     q.data = p.data
-    before, view = p.data, p.detach()
+    before, view, loss = p.data, p.detach(), (p * p).sum()
     p.grad = np.ones(3)
     MAKE[name]([p]).step()
     for array in (mine, before, view.numpy(), q.data):
         np.testing.assert_array_equal(array, np.ones(3))
     assert not np.array_equal(p.data, np.ones(3))
-
-
-@pytest.mark.parametrize("name", MAKE)
-def test_a_backward_pass_that_needs_the_old_values_notices(name):
-    p = mr.Parameter(np.array([2.0]), name="w")
-    loss = (p * p).sum()
-    p.grad = np.ones(1)
-    MAKE[name]([p]).step()
-    with pytest.raises(mr.ChangedParameterError, match=r"parameter w \(1,\) was changed"):
+    with pytest.raises(mr.ChangedParameterError, match=r"parameter w \(3,\) was changed"):
         loss.backward()
 
 
-def test_zero_grad_sets_none():
+def test_any_iterable_will_do_and_zero_grad_sets_none():
     params = parameters()
-    optimizer = optim.SGD(params, lr=0.1)
+    optimizer = optim.SGD(iter(params), np.int64(1), momentum=np.float64(0.5))
+    assert all(a is b for a, b in zip(optimizer.params, params, strict=True))
     params[1].grad = np.ones(2)
     optimizer.zero_grad()
     assert all(p.grad is None for p in params)
 
 
-def test_an_optimiser_takes_any_iterable_and_keeps_the_parameters_themselves():
-    params = parameters()
-    assert all(a is b for a, b in zip(optim.SGD(iter(params), 0.1).params, params, strict=True))
+POSITIVE, FRACTION, PAIR = "a positive number", "a number in [0, 1)", "a pair (β₁, β₂)"
+BAD_SETTINGS = [
+    (optim.SGD, {"lr": 0}, ValueError, f"lr must be {POSITIVE}, got 0: try 0.01"),
+    (optim.SGD, {"lr": -0.1}, ValueError, f"lr must be {POSITIVE}, got -0.1: try 0.01"),
+    (optim.SGD, {"lr": math.nan}, ValueError, f"lr must be {POSITIVE}, got nan: try 0.01"),
+    (optim.Adam, {"lr": math.inf}, ValueError, f"lr must be {POSITIVE}, got inf: try 0.01"),
+    (optim.Adam, {"lr": "0.1"}, TypeError, f"lr must be {POSITIVE}, got '0.1' (str): try 0.01"),
+    (optim.Adam, {"lr": True}, TypeError, f"lr must be {POSITIVE}, got True (bool): try 0.01"),
+    (optim.Adam, {"eps": 0}, ValueError, f"eps must be {POSITIVE}, got 0: try 1e-8"),
+    (optim.RMSprop, {"eps": -1}, ValueError, f"eps must be {POSITIVE}, got -1: try 1e-8"),
+    (optim.SGD, {"lr": 0.1, "momentum": 1.0}, ValueError, f"momentum must be {FRACTION}, got 1.0: try 0.9"),
+    (optim.RMSprop, {"rho": -0.1}, ValueError, f"rho must be {FRACTION}, got -0.1: try 0.9"),
+    (optim.Adam, {"betas": (0.9, 1)}, ValueError, f"betas[1] must be {FRACTION}, got 1: try 0.9"),
+    (optim.Adam, {"betas": 0.9}, TypeError, f"betas must be {PAIR}, got 0.9: try (0.9, 0.999)"),
+    (optim.Adam, {"betas": (0.9,)}, TypeError, f"betas must be {PAIR}, got (0.9,): try (0.9, 0.999)"),
+]
 
 
-P = "must be a positive number, got"
+def test_settings_that_are_none_are_refused():
+    for optimizer, settings, kind, message in BAD_SETTINGS:
+        with raises(kind, f"{optimizer.__name__}: {message}"):
+            optimizer(parameters(), **settings)
 
 
-@pytest.mark.parametrize(
-    ("make", "kind", "message"),
-    [
-        (lambda p: optim.SGD([], 0.1), ValueError, "SGD: params is empty; pass module.parameters()"),
-        (
-            lambda p: optim.SGD(p[0], 0.1),
-            TypeError,
-            "SGD: params must be a list of Parameters, got one Parameter: try module.parameters(), or put a Tensor in "
-            "a list",
-        ),
-        (
-            lambda p: optim.Adam([p[0], np.ones(2)]),
-            TypeError,
-            "Adam: params[1] must be a Parameter, got ndarray",
-        ),
-        (
-            lambda p: optim.Adam(mr.Linear(2, 1).named_parameters()),
-            TypeError,
-            "Adam: params[0] must be a Parameter, got tuple",
-        ),
-        (
-            lambda p: optim.RMSprop([p[0], p[1], p[0]]),
-            ValueError,
-            "RMSprop: a Parameter stands twice in params; each must be changed once",
-        ),
-        (lambda p: optim.SGD(p, 0), ValueError, f"SGD: lr {P} 0: try 0.01"),
-        (lambda p: optim.SGD(p, -0.1), ValueError, f"SGD: lr {P} -0.1: try 0.01"),
-        (lambda p: optim.SGD(p, math.nan), ValueError, f"SGD: lr {P} nan: try 0.01"),
-        (lambda p: optim.Adam(p, math.inf), ValueError, f"Adam: lr {P} inf: try 0.01"),
-        (lambda p: optim.Adam(p, "0.1"), TypeError, f"Adam: lr {P} '0.1' (str): try 0.01"),
-        (lambda p: optim.Adam(p, True), TypeError, f"Adam: lr {P} True (bool): try 0.01"),
-        (lambda p: optim.Adam(p, eps=0), ValueError, f"Adam: eps {P} 0: try 1e-8"),
-        (lambda p: optim.RMSprop(p, eps=-1), ValueError, f"RMSprop: eps {P} -1: try 1e-8"),
-        (
-            lambda p: optim.SGD(p, 0.1, momentum=1.0),
-            ValueError,
-            "SGD: momentum must be a number in [0, 1), got 1.0: try 0.9",
-        ),
-        (
-            lambda p: optim.RMSprop(p, rho=-0.1),
-            ValueError,
-            "RMSprop: rho must be a number in [0, 1), got -0.1: try 0.9",
-        ),
-        (
-            lambda p: optim.Adam(p, betas=(0.9, 1)),
-            ValueError,
-            "Adam: betas[1] must be a number in [0, 1), got 1: try 0.9",
-        ),
-        (
-            lambda p: optim.Adam(p, betas=0.9),
-            TypeError,
-            "Adam: betas must be a pair (β₁, β₂), got 0.9: try (0.9, 0.999)",
-        ),
-        (
-            lambda p: optim.Adam(p, betas=(0.9,)),
-            TypeError,
-            "Adam: betas must be a pair (β₁, β₂), got (0.9,): try (0.9, 0.999)",
-        ),
-    ],
-)
-def test_what_optimisers_refuse(make, kind, message):
-    with raises(kind, message):
-        make(parameters())
-
-
-def test_numpys_numbers_are_numbers():
-    optim.SGD(parameters(), np.float32(0.1), momentum=np.float64(0.5))
-    optim.SGD(parameters(), np.int64(1))
+def test_parameters_that_are_none_are_refused():
+    p, module = parameters(), mr.Linear(2, 3)
+    several = "must be a list of Parameters, got"
+    twice = "a Parameter stands twice in params; each must be changed once"
+    for kind, params, error, message in (
+        (optim.SGD, [], ValueError, "SGD: params is empty; pass module.parameters()"),
+        (optim.SGD, p[0], TypeError, f"SGD: params {several} one Tensor; put it in a list"),
+        (optim.Adam, [p[0], np.ones(2)], TypeError, "Adam: params[1] must be a Parameter, got ndarray"),
+        (optim.Adam, module.named_parameters(), TypeError, "Adam: params[0] must be a Parameter, got tuple"),
+        (optim.Adam, module, TypeError, f"Adam: params {several} a Linear; pass .parameters()"),
+        (optim.RMSprop, [p[0], p[1], p[0]], ValueError, f"RMSprop: {twice}"),
+        (optim.clip_grad_norm, p[0], TypeError, f"clip_grad_norm: params {several} one Tensor; put it in a list"),
+        (optim.clip_grad_norm, module, TypeError, f"clip_grad_norm: params {several} a Linear; pass .parameters()"),
+        (optim.clip_grad_norm, [p[0], p[0]], ValueError, f"clip_grad_norm: {twice}"),
+    ):
+        with raises(error, message):
+            kind(params, 1.0)
 
 
 # --- state ------------------------------------------------------------------------------------------------------------
@@ -339,66 +291,45 @@ def test_a_state_says_what_it_is():
     assert MAKE["SGD"](parameters()).state_dict()["memory"] == {"velocity": []}
 
 
-def change(name, *path):
-    """Return a function that sets the entry of a state to what follows its path, or removes it."""
+KEYS, SHAPED = "optimizer, settings, memory, counts", "must have shape"
+STEPS = "steps: must be a list of 4 ints ≥ 0, got"
+MISFITS = [  # of whose state; where in it, what stands there (... for nothing); what is said of it
+    ("Adam", ["optimizer"], "SGD", "optimizer: must be a state of Adam, got one of SGD"),
+    ("Adam", ["optimizer"], ..., f"state: must be a dict of {KEYS}, got one of settings, memory, counts"),
+    ("Adam", ["more"], 3, f"state: must be a dict of {KEYS}, got one of {KEYS}, more"),
+    ("Adam", ["settings"], 3, "settings: must be a dict of lr, betas, eps, got 3 (int)"),
+    ("SGD", ["counts"], {"steps": []}, "counts: must be a dict of nothing, got {'steps': []} (dict)"),
+    ("Adam", ["settings", "lr"], -1.0, "Adam: lr must be a number ≥ 0, got -1.0: try 0.01"),
+    ("Adam", ["settings", "betas"], [0.9, 1.0], "Adam: betas[1] must be a number in [0, 1), got 1.0: try 0.9"),
+    ("momentum", ["settings", "momentum"], 0.0, "velocity: must be a list of 0 arrays, got 4"),
+    ("RMSprop", ["memory", "square"], 3, "square: must be a list of 4 arrays, got 3 (int)"),
+    ("RMSprop", ["memory", "square", 0], np.ones((2, 3)), f"square[0]: {SHAPED} (3, 2) and dtype float64, got "
+     "an array of shape (2, 3) and dtype float64"),
+    ("Adam", ["memory", "second", 1], np.ones(2, "f4"), f"second[1]: {SHAPED} (2,) and dtype float64, got "
+     "an array of shape (2,) and dtype float32"),
+    ("Adam", ["memory", "first", 2], 0.5, f"first[2]: {SHAPED} () and dtype float64, got 0.5 (float)"),
+    ("Adam", ["counts", "steps"], [1, 2], f"{STEPS} 2"),
+    ("Adam", ["counts", "steps", 3], -1, f"{STEPS} [0, 0, 0, -1] (list)"),
+    ("Adam", ["counts", "steps", 3], 1.0, f"{STEPS} [0, 0, 0, 1.0] (list)"),
+]  # fmt: skip
 
-    def of(state):
-        *way, last, value = path
-        for key in way:
-            state = state[key]
+
+def test_a_state_that_does_not_fit_changes_nothing():
+    for name, (*way, last), value, fault in MISFITS:
+        optimizer = MAKE[name](parameters())
+        state = optimizer.state_dict()
+        steps(optimizer, optimizer.params, gradients(2))
+        before, part = repr(optimizer.state_dict()), functools.reduce(operator.getitem, way, state)
+        part[last] = value
         if value is ...:
-            del state[last]
-        else:
-            state[last] = value
-
-    return name, of
-
-
-@pytest.mark.parametrize(
-    ("name_and_change", "fault"),
-    [
-        (change("Adam", "more", "text"), "state['more']: must be absent, got 'text' (str)"),
-        (change("Adam", "settings", 3), "state['settings']: TypeError: 'int' object is not a mapping"),
-        (change("Adam", "settings", "lr", ...), "state['settings']: KeyError: 'lr'"),
-        (change("SGD", "counts", {"steps": [5]}), "state['counts']['steps'][0]: must be absent, got an int ≥ 0"),
-        (
-            change("Adam", "settings", "lr", -1.0),
-            "state['settings']: ValueError: Adam: lr must be a number ≥ 0, got -1.0: try 0.01",
-        ),
-        (
-            change("Adam", "settings", "betas", [0.9, 1.0]),
-            "state['settings']: ValueError: Adam: betas[1] must be a number in [0, 1), got 1.0: try 0.9",
-        ),
-        (
-            change("RMSprop", "memory", "square", 0, np.ones((2, 3))),
-            "state['memory']['square'][0]: must be an array of shape (3, 2) and dtype float64, "
-            "got an array of shape (2, 3) and dtype float64",
-        ),
-        (
-            change("Adam", "memory", "second", 1, np.ones(2, np.float32)),
-            "state['memory']['second'][1]: must be an array of shape (2,) and dtype float64, "
-            "got an array of shape (2,) and dtype float32",
-        ),
-        (
-            change("Adam", "memory", "first", 2, 0.5),
-            "state['memory']['first'][2]: must be an array of shape () and dtype float64, got 0.5 (float)",
-        ),
-        (change("Adam", "counts", "steps", [1, 2, 3]), "state['counts']['steps'][3]: must be an int ≥ 0, got nothing"),
-        (change("Adam", "counts", "steps", 3, -1), "state['counts']['steps'][3]: must be an int ≥ 0, got -1 (int)"),
-        (change("Adam", "counts", "steps", 3, 1.0), "state['counts']['steps'][3]: must be an int ≥ 0, got 1.0 (float)"),
-    ],
-)
-def test_a_state_that_does_not_fit_changes_nothing(name_and_change, fault):
-    name, of = name_and_change
-    optimizer = MAKE[name](parameters())
-    state = optimizer.state_dict()
-    steps(optimizer, optimizer.params, gradients(2))
-    before = repr(optimizer.state_dict())
-    of(state)
-    message = f"load_state_dict: nothing was loaded, because of entries that do not fit:\n  {fault}"
-    with raises(ValueError, f"{optimizer.name}.{message}"):
-        optimizer.load_state_dict(state)
-    assert repr(optimizer.state_dict()) == before
+            del part[last]
+        message = f"load_state_dict: nothing was loaded, because of entries that do not fit:\n  {fault}"
+        with raises(ValueError, f"{optimizer.name}.{message}"):
+            optimizer.load_state_dict(state)
+        assert repr(optimizer.state_dict()) == before
+    for state in (None, [1, 2], "adam.npz"):
+        with pytest.raises(TypeError, match=r"^Adam\.load_state_dict: state must be a dict of state_dict, got "):
+            MAKE["Adam"](parameters()).load_state_dict(state)
 
 
 def test_a_state_of_other_parameters_lists_every_array():
@@ -411,12 +342,6 @@ def test_a_state_of_other_parameters_lists_every_array():
         "  state['memory']['second'][1]",
         "  state['memory']['second'][3]",
     ]
-
-
-@pytest.mark.parametrize("state", [None, [1, 2], "adam.npz", {}, {"optimizer": "SGD"}])
-def test_a_state_must_be_one_of_its_own_kind(state):
-    with pytest.raises(ValueError, match=r"^Adam\.load_state_dict: state must be a state_dict of Adam, got "):
-        MAKE["Adam"](parameters()).load_state_dict(state)
 
 
 class Signs(optim.Optimizer):
@@ -477,12 +402,12 @@ def test_clipping_scales_all_gradients_together_and_returns_the_norm_before():
     assert math.hypot(*(np.linalg.norm(p.grad) for p in params)) == pytest.approx(6.5, rel=1e-15)
 
 
-@pytest.mark.parametrize("max_norm", [13.0, 100, np.float32(14), math.inf])
-def test_a_norm_within_the_bound_changes_nothing(max_norm):
-    g = np.array([5.0, 12.0])
-    params = with_gradients(g)
-    assert optim.clip_grad_norm(params, max_norm) == 13.0
-    assert params[0].grad is g
+def test_a_norm_within_the_bound_changes_nothing():
+    for max_norm in (13.0, 100, np.float32(14), math.inf):
+        g = np.array([5.0, 12.0])
+        params = with_gradients(g)
+        assert optim.clip_grad_norm(params, max_norm) == 13.0
+        assert params[0].grad is g
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -507,22 +432,18 @@ def test_parameters_without_a_gradient_are_passed_over():
     assert optim.clip_grad_norm(with_gradients(np.zeros(3)), 1.0) == 0.0
 
 
-@pytest.mark.parametrize("size", [1e30, 1e-30, 3e38, 1e-40])
-def test_squares_that_float32_cannot_hold_are_summed_all_the_same(size):
+def test_squares_that_the_dtype_cannot_hold_are_summed_all_the_same():
     """1e30² is beyond float32, and 1e-30² below it: the norm is neither inf nor 0. (1e-40 is not a normal number.)"""
-    params = with_gradients(np.full(4, size, np.float32), np.zeros(2, np.float32))
-    with np.errstate(all="raise", under="ignore"):
-        assert optim.clip_grad_norm(params, math.inf) == pytest.approx(2 * float(np.float32(size)), rel=1e-6, abs=0)
-    if size < 1e30:
-        return
-    optim.clip_grad_norm(params, 1.0)
-    np.testing.assert_allclose(params[0].grad, 0.5, rtol=1e-4)
-
-
-@pytest.mark.parametrize("size", [1e200, 1e-200])
-def test_the_same_in_float64(size):
-    params = with_gradients(np.full(4, size))
-    assert optim.clip_grad_norm(params, math.inf) == pytest.approx(2 * size, rel=1e-14, abs=0)
+    for size in (1e30, 1e-30, 3e38, 1e-40):
+        params = with_gradients(np.full(4, size, np.float32), np.zeros(2, np.float32))
+        with np.errstate(all="raise", under="ignore"):
+            assert optim.clip_grad_norm(params, math.inf) == pytest.approx(2 * float(np.float32(size)), rel=1e-6, abs=0)
+        if size >= 1e30:
+            optim.clip_grad_norm(params, 1.0)
+            np.testing.assert_allclose(params[0].grad, 0.5, rtol=1e-4)
+    for size in (1e200, 1e-200):
+        params = with_gradients(np.full(4, size))
+        assert optim.clip_grad_norm(params, math.inf) == pytest.approx(2 * size, rel=1e-14, abs=0)
 
 
 @pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
@@ -550,33 +471,12 @@ def test_a_norm_beyond_float64_is_an_error_of_the_same_kind():
         optim.clip_grad_norm(params, 1.0)
 
 
-@pytest.mark.parametrize("max_norm", [0, -1.0, math.nan, None, "1", True, -math.inf])
-def test_bounds_that_are_none(max_norm):
+def test_bounds_that_are_none():
     params = with_gradients(np.array([3.0, 4.0]))
-    hint = "try 1.0, or math.inf to measure only"
-    real = type(max_norm) in (int, float)
-    got = max_norm if real else describe(max_norm)
-    kind = ValueError if real else TypeError
-    with raises(kind, f"clip_grad_norm: max_norm must be a positive number or inf, got {got}: {hint}"):
-        optim.clip_grad_norm(params, max_norm)
-    np.testing.assert_array_equal(params[0].grad, [3, 4])
-
-
-def test_clipping_takes_a_list_of_parameters():
-    p = with_gradients(np.ones(2))[0]
-    with raises(
-        TypeError,
-        "clip_grad_norm: params must be a list of Parameters, got one Parameter: try module.parameters(), or put a "
-        "Tensor in a list",
-    ):
-        optim.clip_grad_norm(p, 1.0)
-    with raises(ValueError, "clip_grad_norm: a Parameter stands twice in params; each must be changed once"):
-        optim.clip_grad_norm([p, p], 1.0)
-
-
-def test_a_module_in_place_of_its_parameters_is_refused():
-    for take in (optim.Adam, lambda module: optim.clip_grad_norm(module, 1.0)):
-        with pytest.raises(
-            TypeError, match=r"params must be a list of Parameters, got one Linear: try module\.parameters\(\)"
-        ):
-            take(mr.Linear(2, 3))
+    for max_norm in (0, -1.0, math.nan, None, "1", True, -math.inf):
+        real = type(max_norm) in (int, float)
+        got = f"{max_norm if real else describe(max_norm)}: try 1.0, or math.inf to measure only"
+        expected = f"clip_grad_norm: max_norm must be a positive number or inf, got {got}"
+        with raises(ValueError if real else TypeError, expected):
+            optim.clip_grad_norm(params, max_norm)
+        np.testing.assert_array_equal(params[0].grad, [3, 4])

@@ -22,7 +22,7 @@ from minirnn.kernels.cells import ACTIVATIONS
 from minirnn.optim import Optimizer
 from minirnn.training import Checkpointing, History, schedules
 
-WAYS = {f"pickle {p}": lambda thing, p=p: pickle.loads(pickle.dumps(thing, p)) for p in (2, 3, 4, 5)}
+WAYS = {f"pickle {p}": lambda thing, p=p: pickle.loads(pickle.dumps(thing, p)) for p in (2, 5)}
 WAYS["deepcopy"] = copy.deepcopy
 
 
@@ -341,13 +341,13 @@ def flat(found):
 # --- the tests --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", CASES)
-def test_a_copy_does_the_same(name, way):
+def test_a_copy_does_the_same(name):
     does, make = CASES[name]
-    thing = make()
-    twin = WAYS[way](thing)
-    assert flat(does(twin)) == flat(does(thing))
+    for way in WAYS.values():
+        thing = make()
+        twin = way(thing)
+        assert flat(does(twin)) == flat(does(thing))
 
 
 def what_they_do(pickled):
@@ -380,18 +380,18 @@ def test_the_walk_finds_what_there_is():
     assert {"minirnn.training.every", "Adam, alone", "minirnn.training.NonFiniteError"} <= set(CASES)
 
 
-@pytest.mark.parametrize("name", PUBLIC)
-def test_what_is_public_is_pickled_by_name(name):
-    assert pickle.loads(pickle.dumps(PUBLIC[name])) is PUBLIC[name]
+def test_what_is_public_is_pickled_by_name():
+    for name, value in PUBLIC.items():
+        assert pickle.loads(pickle.dumps(value)) is value, name
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_what_is_built_in_stays_the_same_object(way):
+def test_what_is_built_in_stays_the_same_object():
     layer = mr.RecurrentLayer(3, 4)
-    twin = WAYS[way](layer)
-    assert twin.activation is layer.activation
-    assert twin.dtype is layer.dtype  # so that nothing is cast at the door
-    assert twin.W_xh.data.dtype is np.dtype(np.float32)
+    for way in WAYS.values():
+        twin = way(layer)
+        assert twin.activation is layer.activation
+        assert twin.dtype is layer.dtype  # so that nothing is cast at the door
+        assert twin.W_xh.data.dtype is np.dtype(np.float32)
 
 
 def test_a_copy_is_shown_as_it_was_made():
@@ -409,11 +409,9 @@ def test_functions_without_a_name_are_refused_by_pickle(backend):
     assert flat(runs(copy.deepcopy(layer))) == flat(runs(layer))
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_lock_does_not_travel(tmp_path, way):
-    with (
-        mr.checkpoints.CheckpointDirectory(tmp_path) as directory,
-        pytest.raises(TypeError, match=r"the lock of .* be"),
-    ):
-        WAYS[way](directory)
-    WAYS[way](directory)
+def test_a_lock_does_not_travel(tmp_path):
+    for way in WAYS.values():
+        directory = mr.checkpoints.CheckpointDirectory(tmp_path)
+        with directory, pytest.raises(TypeError, match=r"the lock of .* be"):
+            way(directory)
+        way(directory)
