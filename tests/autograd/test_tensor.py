@@ -1,12 +1,14 @@
 """The Tensor: values, dtypes, what numpy makes of it, what it prints, and what it refuses."""
 
 import copy
+import itertools
 import operator
 import pickle
 import re
 
 import numpy as np
 import pytest
+from notes import noted
 from numpy.testing import assert_allclose, assert_array_equal
 
 import minirnn as mr
@@ -19,35 +21,19 @@ def leaf(data, dtype=np.float64):
 # --- making one -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("data", "dtype", "shape"),
-    [
-        (2, np.float32, ()),
-        (2.5, np.float32, ()),
-        ([1, 2], np.float32, (2,)),
-        (((1.0, 2.0), (3, 4)), np.float32, (2, 2)),
-        ([], np.float32, (0,)),
-        ([np.float64(1.0)], np.float32, (1,)),
-        (True, np.bool_, ()),
-        ([True, False], np.bool_, (2,)),
-        (np.float64(2.5), np.float64, ()),
-        (np.int64(2), np.int64, ()),
-        (np.arange(3), np.int64, (3,)),
-        (np.ones((2, 0)), np.float64, (2, 0)),
-        (np.ones(2, np.float32), np.float32, (2,)),
-        (mr.Tensor(np.ones(2)), np.float64, (2,)),
-        (range(3), np.float32, (3,)),
-    ],
-)
-def test_lists_and_python_numbers_become_float32_and_arrays_keep_their_dtype(data, dtype, shape):
-    t = mr.Tensor(data)
-    assert t.dtype == dtype
-    assert t.shape == shape
-    assert t.ndim == len(shape)
-    assert t.size == int(np.prod(shape))
-    assert type(t.data) is np.ndarray
-    assert not t.requires_grad
-    assert t.grad is None
+def test_lists_and_python_numbers_become_float32_and_arrays_keep_their_dtype():
+    for data, dtype, shape in (
+        (2, np.float32, ()), (2.5, np.float32, ()), ([1, 2], np.float32, (2,)), ([], np.float32, (0,)),
+        (((1.0, 2.0), (3, 4)), np.float32, (2, 2)), ([np.float64(1.0)], np.float32, (1,)), (True, np.bool_, ()),
+        ([True, False], np.bool_, (2,)), (np.float64(2.5), np.float64, ()), (np.int64(2), np.int64, ()),
+        (np.arange(3), np.int64, (3,)), (np.ones((2, 0)), np.float64, (2, 0)), (np.ones(2, "f4"), np.float32, (2,)),
+        (mr.Tensor(np.ones(2)), np.float64, (2,)), (range(3), np.float32, (3,)),
+    ):  # fmt: skip
+        t = mr.Tensor(data)
+        assert (t.dtype, t.shape, t.ndim, t.size) == (dtype, shape, len(shape), int(np.prod(shape)))
+        assert type(t.data) is np.ndarray
+        assert not t.requires_grad
+        assert t.grad is None
 
 
 def test_an_array_is_shared_not_copied():
@@ -58,39 +44,38 @@ def test_an_array_is_shared_not_copied():
     assert np.shares_memory(t.detach().numpy(), a)
 
 
-@pytest.mark.parametrize(
-    ("data", "says"),
-    [
-        ("abc", "Tensor: data must be an array of numbers (bool, int or float), got str of dtype <U3"),
-        (["a", "b"], "got list of dtype <U1"),
-        (None, "got NoneType of dtype object"),
-        (np.array([1, None]), "got ndarray of dtype object"),
-        (object(), "got object of dtype object"),
-        ({"a": 1}, "got dict of dtype object"),
-        (1j, "got complex of dtype complex128"),
-        (np.ones(2, complex), "got ndarray of dtype complex128"),
-        (np.array(["2020-01-01"], "datetime64[D]"), "got ndarray of dtype datetime64[D]"),
-        ([[1.0, 2.0], [3.0]], "Tensor: data must be an array of numbers, got a ragged list"),
-        ([mr.Tensor(1.0), mr.Tensor(2.0)], "got a list that holds Tensors: pass one of them, or join them with"),
-        (10**400, "got int of dtype object"),
-        (b"12", "got bytes of dtype |S2"),
-    ],
-)  # fmt: skip
-def test_data_that_are_not_numbers_are_refused(data, says):
-    with pytest.raises(TypeError, match=re.escape(says)):
-        mr.Tensor(data)
+NO_DATA = [
+    ("abc", "Tensor: data must be an array of numbers (bool, int or float), got str of dtype <U3"),
+    (["a", "b"], "got list of dtype <U1"),
+    (None, "got NoneType of dtype object"),
+    (np.array([1, None]), "got ndarray of dtype object"),
+    (object(), "got object of dtype object"),
+    ({"a": 1}, "got dict of dtype object"),
+    (1j, "got complex of dtype complex128"),
+    (np.ones(2, complex), "got ndarray of dtype complex128"),
+    (np.array(["2020-01-01"], "datetime64[D]"), "got ndarray of dtype datetime64[D]"),
+    ([[1.0, 2.0], [3.0]], "Tensor: data must be an array of numbers, got a ragged list"),
+    ([mr.Tensor(1.0), mr.Tensor(2.0)], "got a list that holds Tensors: pass one of them, or join them with"),
+    (10**400, "got int of dtype object"),
+    (b"12", "got bytes of dtype |S2"),
+]
 
 
-@pytest.mark.parametrize("data", [np.arange(3), np.array([True]), True, np.ones(1, np.uint8)])
-def test_only_floats_can_require_a_gradient(data):
+def test_data_that_are_not_numbers_are_refused():
+    for data, says in NO_DATA:
+        with pytest.raises(TypeError, match=re.escape(says)):
+            mr.Tensor(data)
+
+
+def test_only_floats_can_require_a_gradient():
     says = r"Tensor: only floats can require a gradient, got dtype \w+; convert first, .*\.astype\(np\.float32\)"
-    with pytest.raises(TypeError, match=says):
-        mr.Tensor(data, requires_grad=True)
-    t = mr.Tensor(data)
-    with pytest.raises(TypeError, match=says):
-        t.requires_grad = True
-    assert not t.requires_grad
-    t.requires_grad = False
+    for data in (np.arange(3), np.array([True]), True, np.ones(1, np.uint8)):
+        t = mr.Tensor(data)
+        for ask in (lambda d=data: mr.Tensor(d, requires_grad=True), lambda t=t: setattr(t, "requires_grad", True)):
+            with pytest.raises(TypeError, match=says):
+                ask()
+        assert not t.requires_grad
+        t.requires_grad = False
 
 
 # --- operators: dtypes in both orders ---------------------------------------------------------------------------------
@@ -126,41 +111,32 @@ OPERANDS = {
 WIDENING = ("float64 array", "float64 Tensor", "float64 (2, 1)")
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("name", OPERANDS)
 @pytest.mark.parametrize("f", OPERATORS)
-def test_an_operand_leaves_the_tensor_its_dtype_unless_it_is_a_wider_array(f, name, dtype):
-    other = OPERANDS[name]
-    expected = np.float64 if dtype == np.float64 or name in WIDENING else np.float32
-    for swap in (False, True):
-        x = leaf([0.5, 1.5, 2.5], dtype)
-        if swap and f is operator.truediv and name == "bool mask":
-            continue
-        a, b = (other, x) if swap else (x, other)
-        if not swap and f is operator.truediv and name == "bool mask":
-            other = b = np.array([True, True, True])
-        y = f(a, b)
-        assert isinstance(y, mr.Tensor)
-        assert y.dtype == expected
-        wide = [np.asarray(v, np.float64) for v in (a, b)]
-        assert_allclose(y.numpy(), f(*wide), rtol=1e-6 if expected == np.float32 else 1e-15)
-        inner = []
-        y.register_hook(lambda g, inner=inner: inner.append(g.dtype))
-        (y * 2.0).sum().backward()
-        assert inner == [expected]
-        assert x.grad.dtype == dtype
-        (g,) = mr.grad(f(a, b).sum(), x, create_graph=True)
-        assert g.dtype == dtype
+def test_an_operand_leaves_the_tensor_its_dtype_unless_it_is_a_wider_array(f):
+    for (name, other), dtype, swap in itertools.product(OPERANDS.items(), (np.float32, np.float64), (False, True)):
+        with noted((name, dtype, swap)):
+            if f is operator.truediv and name == "bool mask":
+                other = np.ones(3, bool)  # nothing is divided by 0
+            expected = np.float64 if dtype == np.float64 or name in WIDENING else np.float32
+            x = leaf([0.5, 1.5, 2.5], dtype)
+            a, b = (other, x) if swap else (x, other)
+            y = f(a, b)
+            assert isinstance(y, mr.Tensor)
+            assert y.dtype == expected
+            wide = [np.asarray(v, np.float64) for v in (a, b)]
+            assert_allclose(y.numpy(), f(*wide), rtol=1e-6 if expected == np.float32 else 1e-15)
+            inner = []
+            y.register_hook(lambda g, inner=inner: inner.append(g.dtype))
+            (y * 2.0).sum().backward()
+            assert inner == [expected]
+            assert x.grad.dtype == dtype
+            (g,) = mr.grad(f(a, b).sum(), x, create_graph=True)
+            assert g.dtype == dtype
 
 
-@pytest.mark.parametrize("swap", [False, True])
-@pytest.mark.parametrize("f", OPERATORS)
-def test_a_0d_tensor_takes_the_dtype_of_an_array_and_has_its_gradient_in_its_own(f, swap):
-    for dtype, other in (
-        (np.float64, np.ones(3, np.float32)),
-        (np.float32, np.ones(3)),
-        (np.float64, mr.Tensor([1.0, 2.0])),
-    ):
+def test_a_0d_tensor_takes_the_dtype_of_an_array_and_has_its_gradient_in_its_own():
+    others = ((np.float64, np.ones(3, np.float32)), (np.float32, np.ones(3)), (np.float64, mr.Tensor([1.0, 2.0])))
+    for f, (dtype, other), swap in itertools.product(OPERATORS, others, (False, True)):
         x = leaf(2.0, dtype)
         y = f(other, x) if swap else f(x, other)
         assert y.dtype == other.dtype
@@ -180,14 +156,6 @@ def test_two_0d_tensors_and_integers_among_themselves_follow_numpy():
     assert (mr.Tensor(np.arange(3, dtype=np.int8)) + np.arange(3)).dtype == np.int64
 
 
-def test_scaling_by_the_square_root_of_a_size_keeps_float32_all_the_way():
-    q, k = leaf(np.ones((2, 8)), np.float32), leaf(np.ones((2, 8)), np.float32)
-    scores = mr.softmax(q @ k.T / np.sqrt(q.shape[1]) - np.float64(1.0)) ** np.float64(2.0)
-    assert scores.dtype == np.float32
-    scores.mean().backward()
-    assert q.grad.dtype == k.grad.dtype == np.float32
-
-
 def test_a_list_beside_float64_is_not_rounded_to_float32_on_the_way():
     x = leaf([1.0])
     assert (x * [0.1]).item() == 0.1
@@ -202,35 +170,16 @@ def test_a_list_beside_float64_is_not_rounded_to_float32_on_the_way():
     assert mr.grad(x * 1.0, x, gradient=[0.1])[0].item() == 0.1
 
 
-@pytest.mark.parametrize(
-    "f",
-    [
-        operator.add, operator.sub, operator.mul, operator.truediv, operator.pow, operator.matmul, operator.lt,
-        operator.le, operator.gt, operator.ge, operator.eq, operator.ne,
-    ],
-)  # fmt: skip
-def test_an_array_may_stand_on_either_side(f):
+def test_an_array_may_stand_on_either_side():
     a, b = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[4.0, 2.0], [2.0, 5.0]])
-    expected = f(a, b)
-    for left, right in ((a, leaf(b)), (leaf(a), b), (leaf(a), leaf(b)), (a, mr.Tensor(b))):
-        result = f(left, right)
-        if expected.dtype == bool:
-            assert type(result) is np.ndarray
-            assert_array_equal(result, expected)
-        else:
-            assert isinstance(result, mr.Tensor)
-            assert result.requires_grad == any(isinstance(v, mr.Tensor) and v.requires_grad for v in (left, right))
-            assert_array_equal(result.numpy(), expected)
-
-
-def test_a_numpy_scalar_may_stand_on_the_left():
-    x = leaf([1.0, 2.0], np.float32)
-    for f in (operator.add, operator.sub, operator.mul, operator.truediv, operator.pow):
-        y = f(np.float64(2.0), x)
-        assert isinstance(y, mr.Tensor)
-        assert y.dtype == np.float32
-        assert y.requires_grad
-    assert_array_equal(np.float64(1.5) < x, [False, True])
+    compared = (operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne)
+    for f in (*OPERATORS, operator.matmul, *compared):
+        for left, right in ((a, leaf(b)), (leaf(a), b), (leaf(a), leaf(b)), (a, mr.Tensor(b))):
+            result = f(left, right)
+            assert type(result) is (np.ndarray if f in compared else mr.Tensor)
+            assert_array_equal(result, f(a, b))
+            if f not in compared:
+                assert result.requires_grad == any(isinstance(v, mr.Tensor) and v.requires_grad for v in (left, right))
 
 
 def test_lists_and_numbers_may_be_compared_with():
@@ -241,43 +190,28 @@ def test_lists_and_numbers_may_be_compared_with():
     assert_array_equal(x != mr.Tensor([1.0, 5.0, 3.0]), [False, True, False])
 
 
-@pytest.mark.parametrize("bad", [None, "2", {}, object(), 1j, {1.0}])
-@pytest.mark.parametrize("f", [*OPERATORS, operator.matmul])
-def test_what_is_no_operand_is_refused(f, bad):
-    for operands in ((leaf([1.0]), bad), (bad, leaf([1.0]))):
-        with pytest.raises(TypeError, match=r"unsupported operand|ufunc|can only concatenate str|can't multiply"):
-            f(*operands)
-
-
-@pytest.mark.parametrize("bad", [np.array(["a"]), np.array([None]), np.array([1j]), np.complex128(1j)])
-def test_arrays_that_hold_no_numbers_are_no_operands(bad):
-    with pytest.raises(TypeError, match=f"operand must be an array of numbers, got dtype {re.escape(str(bad.dtype))}"):
-        leaf([1.0]) + bad
-    with pytest.raises(TypeError, match="operand must be an array of numbers"):
-        bad * leaf([1.0])
+def test_what_is_no_operand_is_refused():
+    says = r"unsupported operand|ufunc|can only concatenate str|can't multiply"
+    for f, bad in itertools.product((*OPERATORS, operator.matmul), (None, "2", {}, object(), 1j, {1.0})):
+        for operands in ((leaf([1.0]), bad), (bad, leaf([1.0]))):
+            with pytest.raises(TypeError, match=says):
+                f(*operands)
+    for bad in (np.array(["a"]), np.array([None]), np.array([1j]), np.complex128(1j)):
+        got = re.escape(f"operand must be an array of numbers, got dtype {bad.dtype}")
+        for f in (lambda bad=bad: leaf([1.0]) + bad, lambda bad=bad: bad * leaf([1.0])):
+            with pytest.raises(TypeError, match=got):
+                f()
+    x = leaf([1.0, 2.0])
+    with pytest.raises(TypeError, match=r"operand must be one array or Tensor, got a list that holds Tensors.*stack"):
+        x * [x[0], x[1]]
 
 
 @pytest.mark.filterwarnings("ignore:the matrix subclass")
 def test_subclasses_of_ndarray_are_taken_as_the_arrays_they_are():
-    class Own(np.ndarray):
-        def __mul__(self, other):
-            raise AssertionError("the operator of the subclass must not be asked")
-
-        __rmul__ = __mul__
-        __array_priority__ = -1.0
-
     a = np.array([[1.0, 2.0], [3.0, 4.0]])
-    for kind in (Own, np.matrix):
-        product = leaf(a) * a.view(kind)
-        assert type(product.numpy()) is np.ndarray
-        assert_array_equal(product.numpy(), a * a)
-    assert type(mr.Tensor(a.view(Own)).data) is np.ndarray
-
-
-def test_a_list_of_tensors_is_no_operand_since_its_gradients_would_be_lost():
-    x = leaf([1.0, 2.0])
-    with pytest.raises(TypeError, match=r"operand must be one array or Tensor, got a list that holds Tensors.*stack"):
-        x * [x[0], x[1]]
+    product = leaf(a) * a.view(np.matrix)
+    assert type(product.numpy()) is type(mr.Tensor(a.view(np.matrix)).data) is np.ndarray
+    assert_array_equal(product.numpy(), a * a)
 
 
 def test_unary_operators_and_assignment_operators():
@@ -307,30 +241,6 @@ def test_asarray_shares_and_array_copies():
         np.asarray(t, dtype=np.float32, copy=False)
 
 
-def test_numpy_functions_that_have_an_op_are_recorded():
-    x = leaf([[0.5, 1.5], [2.5, 3.5]])
-    for result, expected in (
-        (np.tanh(x), np.tanh(x.data)),
-        (np.exp(-np.abs(x)), np.exp(-x.data)),
-        (np.sqrt(x), np.sqrt(x.data)),
-        (np.log(x), np.log(x.data)),
-        (np.sum(x, axis=0), x.data.sum(0)),
-        (np.mean(x), x.data.mean()),
-        (np.max(x, axis=1, keepdims=True), x.data.max(1, keepdims=True)),
-        (np.concatenate([x, np.ones((1, 2))]), np.concatenate([x.data, np.ones((1, 2))])),
-        (np.stack((x, x), axis=-1), np.stack((x.data, x.data), axis=-1)),
-        (np.where(x > 1, x, 0.0), np.where(x.data > 1, x.data, 0)),
-        (np.maximum(x, 1.0), np.maximum(x.data, 1)),
-        (np.matmul(np.ones(2), x), np.ones(2) @ x.data),
-        (np.broadcast_to(x, (3, 2, 2)), np.broadcast_to(x.data, (3, 2, 2))),
-        (np.expand_dims(x, 0), x.data[None]),
-        (np.transpose(x), x.data.T),
-    ):
-        assert isinstance(result, mr.Tensor)
-        assert result.requires_grad
-        assert_array_equal(result.numpy(), expected)
-
-
 def test_numpy_functions_whose_answer_is_no_float_work_on_the_values():
     x = leaf([[0.5, 1.5], [2.5, -3.5]])
     assert np.argmax(x) == 2
@@ -353,38 +263,26 @@ def test_numpy_functions_whose_answer_is_no_float_work_on_the_values():
 
 
 NO_DERIVATIVE = {
-    "np.sin": np.sin,
-    "np.square": np.square,
-    "np.log1p": np.log1p,
-    "np.floor": np.floor,
-    "np.arctan2": lambda t: np.arctan2(1.0, t),
-    "np.add.reduce": np.add.reduce,
-    "np.multiply.outer": lambda t: np.multiply.outer(t, t),
-    "np.var": np.var,
-    "np.prod": np.prod,
-    "np.cumsum": np.cumsum,
-    "np.dot": lambda t: np.dot(t, np.ones(2)),
-    "np.einsum": lambda t: np.einsum("i->", t),
-    "np.linalg.norm": np.linalg.norm,
-    "np.sort": np.sort,
-    "np.histogram": np.histogram,
+    "np.sin": np.sin, "np.square": np.square, "np.log1p": np.log1p, "np.floor": np.floor, "np.modf": np.modf,
+    "np.arctan2": lambda t: np.arctan2(1.0, t), "np.add.reduce": np.add.reduce, "np.sort": np.sort,
+    "np.multiply.outer": lambda t: np.multiply.outer(t, t), "np.var": np.var, "np.prod": np.prod,
+    "np.cumsum": np.cumsum, "np.dot": lambda t: np.dot(t, np.ones(2)), "np.einsum": lambda t: np.einsum("i->", t),
+    "np.linalg.norm": np.linalg.norm, "np.histogram": np.histogram,
     "np.unique": lambda t: np.unique(t, return_counts=True),
-    "np.modf": np.modf,
     "np.add": lambda t: np.add(t, 1.0, where=np.array([True, False]), dtype=np.float64),
-}
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("name", NO_DERIVATIVE)
 @pytest.mark.filterwarnings("ignore:'where' used without 'out'")
-def test_a_numpy_function_without_a_derivative_is_refused_rather_than_cutting_the_graph(name):
+def test_a_numpy_function_without_a_derivative_is_refused_rather_than_cutting_the_graph():
     x = leaf([0.5, 1.5])
-    with pytest.raises(
-        TypeError, match=re.escape(f"{name}: no derivative is known for it") + r"\. Use .*mr\.tanh.*detach\(\)"
-    ):
-        NO_DERIVATIVE[name](x)
-    NO_DERIVATIVE[name](x.detach())
-    with mr.no_grad():
-        NO_DERIVATIVE[name](x)
+    for name, f in NO_DERIVATIVE.items():
+        says = re.escape(f"{name}: no derivative is known for it") + r"\. Use .*mr\.tanh.*detach\(\)"
+        with pytest.raises(TypeError, match=says):
+            f(x)
+        f(x.detach())
+        with mr.no_grad():
+            f(x)
 
 
 def test_writing_a_tensor_into_an_array_is_refused_and_the_array_stays_as_it_was():
@@ -402,10 +300,13 @@ def test_writing_a_tensor_into_an_array_is_refused_and_the_array_stays_as_it_was
     assert_array_equal(a, 1)
 
 
-def test_a_tensor_s_entries_cannot_be_assigned():
+def test_a_tensor_s_entries_and_attributes_of_no_meaning_cannot_be_assigned():
     x = leaf([1.0, 2.0])
     with pytest.raises(TypeError, match="does not support item assignment"):
         x[0] = 3.0
+    for name in ("shape", "dtype", "gard"):
+        with pytest.raises(AttributeError):
+            setattr(x, name, None)
 
 
 # --- Python's own protocols -------------------------------------------------------------------------------------------
@@ -450,33 +351,28 @@ def test_tensors_can_be_keys_although_equality_is_entry_by_entry():
     assert len({x, y, x}) == 2
 
 
-@pytest.mark.parametrize(
-    ("make", "text"),
-    [
-        (lambda: mr.Tensor(2.0), "Tensor(2., shape=(), dtype=float32)"),
-        (lambda: mr.Tensor([1.0, -2.5]), "Tensor([ 1. , -2.5], shape=(2,), dtype=float32)"),
-        (lambda: mr.Tensor(np.arange(2)), "Tensor([0, 1], shape=(2,), dtype=int64)"),
-        (lambda: leaf([0.123456789]), "Tensor([0.1235], shape=(1,), dtype=float64, requires_grad=True)"),
-        (lambda: mr.tanh(leaf([0.0])), "Tensor([0.], shape=(1,), dtype=float64, op=tanh)"),
-        (lambda: leaf([[0.0]]) @ np.ones((1, 1)), "Tensor([[0.]], shape=(1, 1), dtype=float64, op=matmul)"),
-        (lambda: leaf([1.0]) ** 2, "Tensor([1.], shape=(1,), dtype=float64, op=pow)"),
-        (lambda: leaf([1.0]).sum(), "Tensor(1., shape=(), dtype=float64, op=sum)"),
-        (lambda: mr.tanh(mr.Tensor([0.0])), "Tensor([0.], shape=(1,), dtype=float32)"),
-        (lambda: leaf([1.0]).detach(), "Tensor([1.], shape=(1,), dtype=float64)"),
-        (lambda: mr.Tensor(np.zeros((0, 3))), "Tensor([], shape=(0, 3), dtype=float64)"),
-        (
-            lambda: mr.Tensor(np.eye(2)),
-            "Tensor([[1., 0.],\n        [0., 1.]], shape=(2, 2), dtype=float64)",
-        ),
-        (
-            lambda: mr.Parameter(np.eye(2)),
-            "Parameter([[1., 0.],\n           [0., 1.]], shape=(2, 2), dtype=float64, requires_grad=True)",
-        ),
-    ],
-)
-def test_repr_shows_values_shape_dtype_and_the_op_that_made_it(make, text):
-    assert repr(make()) == text
-    assert str(make()) == text
+def test_repr_shows_values_shape_dtype_and_the_op_that_made_it():
+    eye = "[[1., 0.],\n{indent}[0., 1.]], shape=(2, 2), dtype=float64"
+    for made, text in (
+        (mr.Tensor(2.0), "Tensor(2., shape=(), dtype=float32)"),
+        (mr.Tensor([1.0, -2.5]), "Tensor([ 1. , -2.5], shape=(2,), dtype=float32)"),
+        (mr.Tensor(np.arange(2)), "Tensor([0, 1], shape=(2,), dtype=int64)"),
+        (leaf([0.123456789]), "Tensor([0.1235], shape=(1,), dtype=float64, requires_grad=True)"),
+        (mr.tanh(leaf([0.0])), "Tensor([0.], shape=(1,), dtype=float64, op=tanh)"),
+        (leaf([[0.0]]) @ np.ones((1, 1)), "Tensor([[0.]], shape=(1, 1), dtype=float64, op=matmul)"),
+        (leaf([1.0]) ** 2, "Tensor([1.], shape=(1,), dtype=float64, op=pow)"),
+        (leaf([1.0]).sum(), "Tensor(1., shape=(), dtype=float64, op=sum)"),
+        (mr.tanh(mr.Tensor([0.0])), "Tensor([0.], shape=(1,), dtype=float32)"),
+        (leaf([1.0]).detach(), "Tensor([1.], shape=(1,), dtype=float64)"),
+        (mr.Tensor(np.zeros((0, 3))), "Tensor([], shape=(0, 3), dtype=float64)"),
+        (mr.Tensor(np.eye(2)), f"Tensor({eye.format(indent=' ' * 8)})"),
+        (mr.Parameter(np.eye(2)), f"Parameter({eye.format(indent=' ' * 11)}, requires_grad=True)"),
+    ):
+        assert repr(made) == str(made) == text
+    text = repr(mr.Tensor(np.arange(100_000.0).reshape(100, 10, 100)))
+    assert len(text) < 5000
+    assert "..." in text
+    assert text.endswith("shape=(100, 10, 100), dtype=float64)")
 
 
 def test_one_entry_takes_a_format_and_any_tensor_the_empty_one():
@@ -484,13 +380,6 @@ def test_one_entry_takes_a_format_and_any_tensor_the_empty_one():
     assert f"{leaf([1.0])}" == repr(leaf([1.0]))
     with pytest.raises(ValueError, match=r"item: expected a Tensor of one entry, got shape \(2,\)"):
         f"{leaf([1.0, 2.0]):.3f}"
-
-
-def test_repr_of_many_values_is_short_and_lined_up():
-    text = repr(mr.Tensor(np.arange(100_000.0).reshape(100, 10, 100)))
-    assert len(text) < 5000
-    assert "..." in text
-    assert text.endswith("shape=(100, 10, 100), dtype=float64)")
 
 
 # --- copies -----------------------------------------------------------------------------------------------------------
@@ -513,13 +402,6 @@ def test_leaves_can_be_duplicated_and_live_apart(duplicate):
     assert original.grad is None
 
 
-def test_a_deepcopy_of_a_structure_keeps_shared_leaves_shared():
-    w = leaf([1.0])
-    twin = copy.deepcopy({"tied": [w, w]})["tied"]
-    assert twin[0] is twin[1]
-    assert twin[0] is not w
-
-
 @pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps])
 def test_outputs_of_ops_cannot_be_duplicated(duplicate):
     y = leaf([1.0]) * 2.0
@@ -533,25 +415,23 @@ def test_outputs_of_ops_cannot_be_duplicated(duplicate):
 # --- setters ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("value", "error", "says"),
-    [
-        (np.ones(3), ValueError, r"Tensor.data must have shape \(2,\), got \(3,\)"),
-        (1.0, ValueError, r"Tensor.data must have shape \(2,\), got \(\)"),
-        (["a", "b"], TypeError, "Tensor.data must be an array of numbers"),
-        ([[1.0], [1.0, 2.0]], TypeError, "Tensor.data must be an array of numbers, got a ragged list"),
-        (None, TypeError, "Tensor.data must be an array of numbers"),
-        (np.array([1j, 2j]), TypeError, "Tensor.data must be an array of numbers"),
-    ],
-)
-def test_data_that_do_not_fit_change_nothing(value, error, says):
-    x = leaf([1.0, 2.0])
-    y = (x * x).sum()
-    with pytest.raises(error, match=says):
-        x.data = value
-    assert_array_equal(x.data, [1, 2])
-    y.backward()  # no change, so nothing to refuse
-    assert_array_equal(x.grad, [2, 4])
+def test_data_that_do_not_fit_change_nothing():
+    numbers = "Tensor.data must be an array of numbers"
+    for value, error, says in (
+        (np.ones(3), ValueError, r"Tensor.data: expected shape \(2,\), got \(3,\); make a new Tensor instead"),
+        (1.0, ValueError, r"Tensor.data: expected shape \(2,\), got \(\)"),
+        (["a", "b"], TypeError, numbers),
+        ([[1.0], [1.0, 2.0]], TypeError, f"{numbers}, got a ragged list"),
+        (None, TypeError, numbers),
+        (np.array([1j, 2j]), TypeError, numbers),
+    ):
+        x = leaf([1.0, 2.0])
+        y = (x * x).sum()
+        with pytest.raises(error, match=says):
+            x.data = value
+        assert_array_equal(x.data, [1, 2])
+        y.backward()  # no change, so nothing to refuse
+        assert_array_equal(x.grad, [2, 4])
 
 
 def test_data_keep_their_dtype_when_set():
@@ -574,20 +454,17 @@ def test_the_data_of_an_output_cannot_be_set():
     assert y.item() == 2.0
 
 
-@pytest.mark.parametrize(
-    ("value", "error", "says"),
-    [
-        (np.ones(3), ValueError, r"Tensor.grad must have shape \(2,\), got \(3,\)"),
-        (0.0, ValueError, r"Tensor.grad must have shape \(2,\)"),
-        ("ab", TypeError, "Tensor.grad must be an array of numbers"),
-    ],
-)
-def test_a_gradient_that_does_not_fit_changes_nothing(value, error, says):
+def test_a_gradient_that_does_not_fit_changes_nothing():
     x = leaf([1.0, 2.0])
     x.grad = [5.0, 6.0]
-    with pytest.raises(error, match=says):
-        x.grad = value
-    assert_array_equal(x.grad, [5, 6])
+    for value, error, says in (
+        (np.ones(3), ValueError, r"Tensor.grad: expected shape \(2,\), that of the data, got \(3,\)"),
+        (0.0, ValueError, r"Tensor.grad: expected shape \(2,\)"),
+        ("ab", TypeError, "Tensor.grad must be an array of numbers"),
+    ):
+        with pytest.raises(error, match=says):
+            x.grad = value
+        assert_array_equal(x.grad, [5, 6])
     x.grad = None
     assert x.grad is None
 
@@ -615,13 +492,6 @@ def test_requires_grad_can_be_switched_on_leaves_only():
     assert not (x * 2.0).requires_grad
 
 
-def test_attributes_of_no_meaning_cannot_be_set():
-    x = leaf([1.0])
-    for name in ("shape", "dtype", "gard"):
-        with pytest.raises(AttributeError):
-            setattr(x, name, None)
-
-
 # --- astype, detach, views --------------------------------------------------------------------------------------------
 
 
@@ -629,26 +499,13 @@ def test_astype_to_the_same_dtype_is_the_same_tensor_and_to_integers_is_a_consta
     x = leaf([1.5, -2.5])
     assert x.astype(float) is x
     assert x.astype("float32").dtype == np.float32
-    for dtype in (int, np.uint8, bool):
-        if dtype is not np.uint8:
-            y = x.astype(dtype)
-            assert y.dtype == np.dtype(dtype)
-            assert not y.requires_grad
+    for dtype in (int, bool):
+        assert x.astype(dtype).dtype == np.dtype(dtype)
+        assert not x.astype(dtype).requires_grad
     with pytest.raises(TypeError, match="astype: the result must be an array of numbers"):
         x.astype(complex)
     with pytest.raises(TypeError, match="not understood"):
         x.astype("number")
-
-
-def test_detach_shares_the_values_and_stops_the_gradient():
-    x = leaf([1.0, 2.0])
-    d = x.detach()
-    assert np.shares_memory(d.numpy(), x.numpy())
-    assert not d.requires_grad
-    assert d.grad is None
-    (x * d).sum().backward()
-    assert_array_equal(x.grad, [1, 2])
-    assert d.grad is None
 
 
 def test_methods_equal_the_functions_of_the_same_name():
