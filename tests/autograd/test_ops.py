@@ -477,11 +477,12 @@ def test_float32_in_float32_out_values_gradients_and_second_order(case):
 
 
 def test_only_ops_marked_as_views_share_memory_and_each_of_them_does():
-    sharing = set()
-    for case in CASES:
-        y = REGISTRY[case.op].forward(*case.inputs, **case.settings)
-        if any(isinstance(x, np.ndarray) and np.may_share_memory(x, np.asarray(y)) for x in case.inputs):
-            sharing.add(case.op)
+    sharing = {
+        case.op
+        for case in CASES
+        for y in [np.asarray(REGISTRY[case.op].forward(*case.inputs, **case.settings))]
+        if any(isinstance(x, np.ndarray) and np.may_share_memory(x, y) for x in case.inputs)
+    }
     assert sharing == {name for name, op in REGISTRY.items() if op.view}
 
 
@@ -526,19 +527,13 @@ def test_equal_operands_of_maximum_and_minimum_share_the_gradient():
         assert dx == 1.0
 
 
-def test_power_with_both_operands_zero_has_finite_gradients_of_every_order():
-    a, b = mr.Tensor(np.zeros(2), requires_grad=True), mr.Tensor(np.array([0.0, 3.0]), requires_grad=True)
+def test_powers_of_zero_have_finite_gradients_of_every_order():
+    a, b = mr.Tensor(np.zeros(4), requires_grad=True), mr.Tensor(np.arange(4.0), requires_grad=True)
     first = mr.grad((a**b).sum(), [a, b], create_graph=True)
-    assert_array_equal(np.stack([g.numpy() for g in first]), 0)
-    second = mr.grad((first[0] + first[1]).sum(), [a, b])
-    assert all(np.isfinite(g.numpy()).all() for g in second)
-
-
-def test_second_derivative_of_powers_at_zero():
-    x = mr.Tensor(np.zeros(4), requires_grad=True)
-    (dx,) = mr.grad((x ** np.array([0.0, 1.0, 2.0, 3.0])).sum(), x, create_graph=True)
-    (ddx,) = mr.grad(dx.sum(), x)
-    assert_array_equal(ddx.numpy(), [0, 0, 2, 0])
+    assert_array_equal(np.stack([g.numpy() for g in first]), [[0, 1, 0, 0], [0, 0, 0, 0]])
+    second = mr.grad(first[0].sum(), [a, b], retain_graph=True)
+    assert_array_equal(second[0].numpy(), [0, 0, 2, 0])
+    assert all(np.isfinite(g.numpy()).all() for g in (*second, *mr.grad(first[1].sum(), [a, b])))
 
 
 def test_sigmoid_tanh_and_softmax_neither_overflow_nor_lose_the_gradient_at_1000():
@@ -582,16 +577,6 @@ def test_where_sends_exact_zeros_where_it_did_not_choose_even_if_the_gradient_is
     )
     assert_array_equal(da, [np.inf, 0])
     assert_array_equal(db, [0, np.nan])
-
-
-def test_astype_there_and_back_leaves_the_gradient_in_the_first_dtype():
-    x = mr.Tensor(np.array([1.5, 2.5], np.float32), requires_grad=True)
-    y = x.astype(np.float64)
-    assert y.dtype == np.float64
-    assert y.astype(np.float32).dtype == np.float32
-    (y * y).sum().backward()
-    assert x.grad.dtype == np.float32
-    assert_array_equal(x.grad, [3, 5])
 
 
 # --- helpers ----------------------------------------------------------------------------------------------------------
