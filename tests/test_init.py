@@ -269,21 +269,26 @@ def test_identity_and_biases_in_blocks():
 
 
 def test_what_an_initialiser_gives_is_checked():
-    not_real, not_finite = "must give an array of real numbers", "must give values finite in float32"
+    numbers = ": what it gives must be an array of numbers"
+    real, finite = " must give real numbers of shape (2, 3), got an array of", " must give values finite in float32"
     ask = "use the shape it is called with; a layer with gates asks for one gate at a time"
-    draw = "try returning rng.normal(0, 0.1, shape)"
-    dtyped = "an array of shape (2, 3) and dtype"
+    convert = "try np.asarray(data, dtype=float)"
     for given, kind, message in (
-        (np.zeros((3, 2)), ValueError, f"must give an array of shape (2, 3), got (3, 2): {ask}"),
-        (0.5, ValueError, f"must give an array of shape (2, 3), got (): {ask}"),
-        (np.full((2, 3), "a"), TypeError, f"{not_real}, got {dtyped} <U1: {draw}"),
-        (np.zeros((2, 3), complex), TypeError, f"{not_real}, got {dtyped} complex128: {draw}"),
-        (None, TypeError, f"{not_real}, got None (NoneType): {draw}"),
-        ([[1, 2], [3]], TypeError, f"{not_real}, got [[1, 2], [3]] (list): {draw}"),
-        (np.diag([0, math.nan, 0])[:2], ValueError, f"{not_finite}, got nan at index (1, 1): try a smaller scale"),
-        (np.full((2, 3), 1e300), ValueError, f"{not_finite}, got 1e+300 at index (0, 0): try a smaller scale"),
+        (np.zeros((3, 2)), ValueError, f"{real} shape (3, 2) and dtype float64: {ask}"),
+        (0.5, ValueError, f"{real} shape () and dtype float64: {ask}"),
+        (np.ones((2, 3), bool), ValueError, f"{real} shape (2, 3) and dtype bool: {ask}"),
+        (np.full((2, 3), "a"), TypeError, f"{numbers} (bool, int or float), got ndarray of dtype <U1: {convert}"),
+        (np.ones(3, complex), TypeError, f"{numbers} (bool, int or float), got ndarray of dtype complex128: {convert}"),
+        (None, TypeError, f"{numbers} (bool, int or float), got NoneType of dtype object: {convert}"),
+        (
+            [[1, 2], [3]],
+            TypeError,
+            f"{numbers}, got a ragged list: its parts differ in length, so pad them to one length",
+        ),
+        (np.diag([0, math.nan, 0])[:2], ValueError, f"{finite}, got nan at index (1, 1): try a smaller scale"),
+        (np.full((2, 3), 1e300), ValueError, f"{finite}, got 1e+300 at index (0, 0): try a smaller scale"),
     ):
-        with raises(kind, f"Layer: w {message}"):
+        with raises(kind, f"Layer: w{message}"):
             init.initialise(lambda shape, rng, given=given: given, (2, 3), generator(), np.float32, "Layer: w")
 
 

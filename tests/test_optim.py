@@ -229,17 +229,17 @@ def test_settings_that_are_none_are_refused():
 
 def test_parameters_that_are_none_are_refused():
     p, module = parameters(), mr.Linear(2, 3)
-    several = "must be a list of Parameters, got"
+    several, hint = "params must be a list of Parameters, got one", "try module.parameters(), or put a Tensor in a list"
     twice = "a Parameter stands twice in params; each must be changed once"
     for kind, params, error, message in (
         (optim.SGD, [], ValueError, "SGD: params is empty; pass module.parameters()"),
-        (optim.SGD, p[0], TypeError, f"SGD: params {several} one Tensor; put it in a list"),
+        (optim.SGD, p[0], TypeError, f"SGD: {several} Parameter: {hint}"),
         (optim.Adam, [p[0], np.ones(2)], TypeError, "Adam: params[1] must be a Parameter, got ndarray"),
         (optim.Adam, module.named_parameters(), TypeError, "Adam: params[0] must be a Parameter, got tuple"),
-        (optim.Adam, module, TypeError, f"Adam: params {several} a Linear; pass .parameters()"),
+        (optim.Adam, module, TypeError, f"Adam: {several} Linear: {hint}"),
         (optim.RMSprop, [p[0], p[1], p[0]], ValueError, f"RMSprop: {twice}"),
-        (optim.clip_grad_norm, p[0], TypeError, f"clip_grad_norm: params {several} one Tensor; put it in a list"),
-        (optim.clip_grad_norm, module, TypeError, f"clip_grad_norm: params {several} a Linear; pass .parameters()"),
+        (optim.clip_grad_norm, p[0], TypeError, f"clip_grad_norm: {several} Parameter: {hint}"),
+        (optim.clip_grad_norm, module, TypeError, f"clip_grad_norm: {several} Linear: {hint}"),
         (optim.clip_grad_norm, [p[0], p[0]], ValueError, f"clip_grad_norm: {twice}"),
     ):
         with raises(error, message):
@@ -291,26 +291,23 @@ def test_a_state_says_what_it_is():
     assert MAKE["SGD"](parameters()).state_dict()["memory"] == {"velocity": []}
 
 
-KEYS, SHAPED = "optimizer, settings, memory, counts", "must have shape"
-STEPS = "steps: must be a list of 4 ints ≥ 0, got"
+FLOAT64, COUNT = "must be an array of shape {} and dtype float64, got", "must be an int ≥ 0, got"
 MISFITS = [  # of whose state; where in it, what stands there (... for nothing); what is said of it
-    ("Adam", ["optimizer"], "SGD", "optimizer: must be a state of Adam, got one of SGD"),
-    ("Adam", ["optimizer"], ..., f"state: must be a dict of {KEYS}, got one of settings, memory, counts"),
-    ("Adam", ["more"], 3, f"state: must be a dict of {KEYS}, got one of {KEYS}, more"),
-    ("Adam", ["settings"], 3, "settings: must be a dict of lr, betas, eps, got 3 (int)"),
-    ("SGD", ["counts"], {"steps": []}, "counts: must be a dict of nothing, got {'steps': []} (dict)"),
-    ("Adam", ["settings", "lr"], -1.0, "Adam: lr must be a number ≥ 0, got -1.0: try 0.01"),
-    ("Adam", ["settings", "betas"], [0.9, 1.0], "Adam: betas[1] must be a number in [0, 1), got 1.0: try 0.9"),
-    ("momentum", ["settings", "momentum"], 0.0, "velocity: must be a list of 0 arrays, got 4"),
-    ("RMSprop", ["memory", "square"], 3, "square: must be a list of 4 arrays, got 3 (int)"),
-    ("RMSprop", ["memory", "square", 0], np.ones((2, 3)), f"square[0]: {SHAPED} (3, 2) and dtype float64, got "
+    ("Adam", ["more"], "text", "['more']: must be absent, got 'text' (str)"),
+    ("Adam", ["settings"], 3, "['settings']: TypeError: 'int' object is not a mapping"),
+    ("Adam", ["settings", "lr"], ..., "['settings']: KeyError: 'lr'"),
+    ("SGD", ["counts"], {"steps": [5]}, "['counts']['steps'][0]: must be absent, got an int ≥ 0"),
+    ("Adam", ["settings", "lr"], -1.0, "['settings']: ValueError: Adam: lr must be a number ≥ 0, got -1.0: try 0.01"),
+    ("Adam", ["settings", "betas"], [0.9, 1.0], "['settings']: ValueError: Adam: betas[1] must be a number in [0, 1), "
+     "got 1.0: try 0.9"),
+    ("RMSprop", ["memory", "square", 0], np.ones((2, 3)), f"['memory']['square'][0]: {FLOAT64.format((3, 2))} "
      "an array of shape (2, 3) and dtype float64"),
-    ("Adam", ["memory", "second", 1], np.ones(2, "f4"), f"second[1]: {SHAPED} (2,) and dtype float64, got "
+    ("Adam", ["memory", "second", 1], np.ones(2, "f4"), f"['memory']['second'][1]: {FLOAT64.format((2,))} "
      "an array of shape (2,) and dtype float32"),
-    ("Adam", ["memory", "first", 2], 0.5, f"first[2]: {SHAPED} () and dtype float64, got 0.5 (float)"),
-    ("Adam", ["counts", "steps"], [1, 2], f"{STEPS} 2"),
-    ("Adam", ["counts", "steps", 3], -1, f"{STEPS} [0, 0, 0, -1] (list)"),
-    ("Adam", ["counts", "steps", 3], 1.0, f"{STEPS} [0, 0, 0, 1.0] (list)"),
+    ("Adam", ["memory", "first", 2], 0.5, f"['memory']['first'][2]: {FLOAT64.format(())} 0.5 (float)"),
+    ("Adam", ["counts", "steps"], [1, 2, 3], f"['counts']['steps'][3]: {COUNT} nothing"),
+    ("Adam", ["counts", "steps", 3], -1, f"['counts']['steps'][3]: {COUNT} -1 (int)"),
+    ("Adam", ["counts", "steps", 3], 1.0, f"['counts']['steps'][3]: {COUNT} 1.0 (float)"),
 ]  # fmt: skip
 
 
@@ -323,12 +320,12 @@ def test_a_state_that_does_not_fit_changes_nothing():
         part[last] = value
         if value is ...:
             del part[last]
-        message = f"load_state_dict: nothing was loaded, because of entries that do not fit:\n  {fault}"
+        message = f"load_state_dict: nothing was loaded, because of entries that do not fit:\n  state{fault}"
         with raises(ValueError, f"{optimizer.name}.{message}"):
             optimizer.load_state_dict(state)
         assert repr(optimizer.state_dict()) == before
-    for state in (None, [1, 2], "adam.npz"):
-        with pytest.raises(TypeError, match=r"^Adam\.load_state_dict: state must be a dict of state_dict, got "):
+    for state in (None, [1, 2], "adam.npz", {}, {"optimizer": "SGD"}):
+        with pytest.raises(ValueError, match=r"^Adam\.load_state_dict: state must be a state_dict of Adam, got "):
             MAKE["Adam"](parameters()).load_state_dict(state)
 
 

@@ -597,7 +597,7 @@ def test_a_backward_that_cannot_be_is_refused_with_the_reason():
     nothing = "backward: nothing was recorded for this Tensor: no input .* has requires_grad=True, or .*no_grad"
     two, one = leaf([1.0, 2.0]) * 2.0, leaf([1.0])
     reduce = r"reduce it to one number first \(\.sum\(\), \.mean\(\)\), or pass gradient="
-    shape = "backward: gradient must have the shape of the output,"
+    shape = "backward: gradient must have shape"
     for output, given, error, says in (
         (two, (), ValueError, rf"backward: a Tensor of shape \(2,\) needs a gradient of that shape; {reduce}"),
         (two, (np.ones((2, 1)),), ValueError, rf"{shape} \(2,\), got \(2, 1\)"),
@@ -648,7 +648,12 @@ def test_a_removed_hook_is_not_called_and_removing_it_twice_removes_no_other():
         y.sum().backward()
         assert len(calls) == 1
     x = leaf([1.0])
-    remove = x.register_hook(lambda g: (calls.append(g), remove())[1])
+
+    def once(g):
+        calls.append(g)
+        remove()
+
+    remove = x.register_hook(once)
     for _ in range(3):
         x.sum().backward()
     assert len(calls) == 2, "a hook may remove itself"

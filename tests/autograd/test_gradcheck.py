@@ -175,12 +175,12 @@ def test_step_and_tolerances_can_be_chosen():
 
 
 def test_what_cannot_be_checked_is_refused():
-    lower = "must be float64, got float32: a central difference in lower precision is too"
+    wanted = r"inputs\[0\] must be a float64 leaf, got"
     x, returned = leaf(X), "f must return a Tensor, or a tuple, list"
     for f, inputs, error, says in (
-        (RIGHT, [leaf(X, np.float32)], TypeError, rf"inputs\[0\] {lower}"),
-        (RIGHT, [x * 1.0], ValueError, r"inputs\[0\] must be a leaf, got the output of an"),
-        (RIGHT, [np.array(X)], TypeError, r"inputs\[0\] must be a Tensor, got ndarray"),
+        (RIGHT, [leaf(X, np.float32)], TypeError, rf"{wanted} Tensor\((.|\n)*lower precision is too"),
+        (RIGHT, [x * 1.0], TypeError, rf"{wanted} (.|\n)* the output of an op must be detached"),
+        (RIGHT, [np.array(X)], TypeError, f"{wanted} an array"),
         (RIGHT, [mr.Tensor(np.array(X))], ValueError, "no input requires a gradient, so there is nothing"),
         (RIGHT, [], ValueError, "no input requires a gradient, so there is nothing to check"),
         (lambda x: x.numpy(), [x], TypeError, returned),

