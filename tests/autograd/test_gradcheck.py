@@ -178,8 +178,8 @@ def test_what_cannot_be_checked_is_refused():
     wanted = r"inputs\[0\] must be a float64 leaf, got"
     x, returned = leaf(X), "f must return a Tensor, or a tuple, list"
     for f, inputs, error, says in (
-        (RIGHT, [leaf(X, np.float32)], TypeError, rf"{wanted} Tensor\((.|\n)*lower precision is too"),
-        (RIGHT, [x * 1.0], TypeError, rf"{wanted} (.|\n)* the output of an op must be detached"),
+        (RIGHT, [leaf(X, np.float32)], TypeError, rf"{wanted} a Tensor .*lower precision is too"),
+        (RIGHT, [x * 1.0], TypeError, rf"{wanted} .*; the output of an op must be detached"),
         (RIGHT, [np.array(X)], TypeError, f"{wanted} an array"),
         (RIGHT, [mr.Tensor(np.array(X))], ValueError, "no input requires a gradient, so there is nothing"),
         (RIGHT, [], ValueError, "no input requires a gradient, so there is nothing to check"),
