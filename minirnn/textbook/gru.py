@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from minirnn.textbook.reading import Array, at_least_one_step, read, sigmoid
+from minirnn.textbook.reading import Array, read, sigmoid
 
 
 def gru_step(
@@ -85,10 +85,10 @@ def unroll_gru(
     W_xh, W_hh, b_h, b_hn : as in `gru_step`
     h_1 … h_T : (T, N, H); the last one is the final state
     """
-    _no_b_hn_without_reset_after("unroll_gru", b_hn, reset_after)
+    if b_hn is not None and not reset_after:
+        raise ValueError("unroll_gru: b_hn must be None with reset_after=False: add it to b_h's last H entries")
     shapes = "W_hh: H 3H, W_xh: D 3H, b_h: 3H, x: T N D, h_0: N H, b_hn?: H"
     W_hh, W_xh, b_h, x, h, b_hn = read("unroll_gru", shapes, W_hh, W_xh, b_h, x, h_0, b_hn, complex_too=True)
-    at_least_one_step("unroll_gru", x)
     hs = []
     for x_t in x:
         if reset_after:
@@ -152,15 +152,14 @@ def unroll_gru_backward(
     d_outputs : (T, N, H), ∂L/∂ the output h_t of every step
     d_final : (N, H), ∂L/∂ the final state h_T; None for zeros
     """
-    _no_b_hn_without_reset_after("unroll_gru_backward", b_hn, reset_after)
     shapes = "W_hh: H 3H, W_xh: D 3H, b_h: 3H, x: T N D, h_0: N H, b_hn?: H, d_outputs: T N H, d_final?: N H"
     values = W_hh, W_xh, b_h, x, h_0, b_hn, d_outputs, d_final
     W_hh, W_xh, b_h, x, h_0, zero_or_b_hn, d_outputs, from_later = read(
         "unroll_gru_backward", shapes, *values, complex_too=True
     )
-    b_hn = zero_or_b_hn if reset_after else None
     hs = [h_0, *unroll_gru(x, h_0, W_xh, W_hh, b_h, b_hn, reset_after)]  # hs[t] for t = 0 … T
-    d_x, d_W_xh, d_W_hh, d_b_h = np.zeros_like(x), np.zeros_like(W_xh), np.zeros_like(W_hh), np.zeros_like(b_h)
+    b_hn = zero_or_b_hn if reset_after else None
+    d_x, d_W_xh, d_W_hh, d_b_h = (np.zeros_like(a) for a in (x, W_xh, W_hh, b_h))
     d_b_hn = np.zeros_like(zero_or_b_hn)
     for t in range(len(x), 0, -1):
         d_h = d_outputs[t - 1] + from_later  # step t has index t-1: Python counts from 0
@@ -176,7 +175,7 @@ def unroll_gru_backward(
 def _gru_gates(
     x_t: Array, h: Array, W_xh: Array, W_hh: Array, b_h: Array, b_hn: Array | None
 ) -> tuple[Array, Array, Array, Array]:
-    """Return r, z, n and q, the recurrent part of n: r ⊙ q is in it, or q for b_hn None, which resets before."""
+    """Compute r, z, n and q, the recurrent part of n: r ⊙ q is in it, or q for b_hn None, which resets before."""
     x_r, x_z, x_n = np.split(x_t @ W_xh + b_h, 3, axis=1)
     W_hr, W_hz, W_hn = np.split(W_hh, 3, axis=1)
     r, z = sigmoid(x_r + h @ W_hr), sigmoid(x_z + h @ W_hz)
@@ -190,7 +189,7 @@ def _gru_gates(
 def _gru_step_backward(
     d_h: Array, x_t: Array, h: Array, W_xh: Array, W_hh: Array, b_h: Array, b_hn: Array | None
 ) -> tuple[Array, Array, Array, Array]:
-    """Return da_t, dq, this step's part of dW_hh, and e_{t-1}, as `unroll_gru_backward` writes them; d_h is dh_t."""
+    """Compute da_t, dq, this step's part of dW_hh, and e_{t-1}, as `unroll_gru_backward` writes them; d_h is dh_t."""
     r, z, n, q = _gru_gates(x_t, h, W_xh, W_hh, b_h, b_hn)
     W_hr, W_hz, W_hn = np.split(W_hh, 3, axis=1)
     d_a_z = d_h * (h - n) * z * (1.0 - z)
@@ -207,11 +206,3 @@ def _gru_step_backward(
     d_W_hh = np.hstack([h.T @ d_a_r, h.T @ d_a_z, s.T @ d_q])
     to_earlier = d_h * z + d_a_r @ W_hr.T + d_a_z @ W_hz.T + through_s
     return np.hstack([d_a_r, d_a_z, d_a_n]), d_q, d_W_hh, to_earlier
-
-
-def _no_b_hn_without_reset_after(where: str, b_hn: ArrayLike | None, reset_after: bool) -> None:
-    if b_hn is not None and not reset_after:
-        kind = type(b_hn).__name__
-        raise ValueError(
-            f"{where}: b_hn must be None with reset_after=False, got {kind}: add it to b_h's last H entries"
-        )

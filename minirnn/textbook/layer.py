@@ -218,7 +218,7 @@ def unroll_backward(
     W_y, W_x, b, x, y_0, d_outputs, d_final = read("unroll_backward", shapes, W_y, W_x, b, x, y_0, d_outputs, d_final)
 
     Y = [y_0, *unroll(layer_step_batch, x, y_0, W_x, W_y, b, activation=activation)]  # Y[t] for t = 0 … T
-    d_x, d_W_x, d_W_y, d_b = np.zeros_like(x), np.zeros_like(W_x), np.zeros_like(W_y), np.zeros_like(b)
+    d_x, d_W_x, d_W_y, d_b = (np.zeros_like(a) for a in (x, W_x, W_y, b))
     from_later = d_final  # what reaches Y_t through the steps after t
     for t in range(len(x), 0, -1):
         d_Y = d_outputs[t - 1] + from_later  # step t of the notes has index t-1: Python counts from 0

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from minirnn.textbook.reading import Array, at_least_one_step, read, sigmoid
+from minirnn.textbook.reading import Array, read, sigmoid
 
 
 def lstm_step(
@@ -68,7 +68,6 @@ def unroll_lstm(
     """
     shapes = "W_hh: H 4H, W_xh: D 4H, b_h: 4H, x: T N D, h_0: N H, c_0: N H"
     W_hh, W_xh, b_h, x, h, c = read("unroll_lstm", shapes, W_hh, W_xh, b_h, x, h_0, c_0, complex_too=True)
-    at_least_one_step("unroll_lstm", x)
     hs, cs = [], []
     for x_t in x:
         h, c = lstm_step(x_t, h, c, W_xh, W_hh, b_h)
@@ -135,7 +134,7 @@ def unroll_lstm_backward(
     )
     hs, cs = unroll_lstm(x, h_0, c_0, W_xh, W_hh, b_h)
     hs, cs = np.stack([h_0, *hs]), np.stack([c_0, *cs])  # hs[t], cs[t] for t = 0 … T
-    d_x, d_W_xh, d_W_hh, d_b_h = np.zeros_like(x), np.zeros_like(W_xh), np.zeros_like(W_hh), np.zeros_like(b_h)
+    d_x, d_W_xh, d_W_hh, d_b_h = (np.zeros_like(a) for a in (x, W_xh, W_hh, b_h))
     for t in range(len(x), 0, -1):
         i, f, g, o = _lstm_gates(x[t - 1], hs[t - 1], W_xh, W_hh, b_h)  # x_t has index t-1: Python counts from 0
         shown = np.tanh(cs[t])
@@ -155,6 +154,6 @@ def unroll_lstm_backward(
 
 
 def _lstm_gates(x_t: Array, h: Array, W_xh: Array, W_hh: Array, b_h: Array) -> tuple[Array, Array, Array, Array]:
-    """Return i, f, g, o."""
+    """Compute i, f, g, o."""
     a_i, a_f, a_g, a_o = np.split(x_t @ W_xh + h @ W_hh + b_h, 4, axis=1)
     return sigmoid(a_i), sigmoid(a_f), np.tanh(a_g), sigmoid(a_o)

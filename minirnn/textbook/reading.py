@@ -24,7 +24,7 @@ ACTIVATIONS: dict[str, Pair] = {
 
 
 def activation_pair(where: str, activation: str | Pair) -> Pair:
-    """Return (φ, φ′)."""
+    """Look up (φ, φ′) by its name; a pair of one's own passes through."""
     if isinstance(activation, str) and activation in ACTIVATIONS:
         return ACTIVATIONS[activation]
     if isinstance(activation, tuple) and len(activation) == 2 and all(map(callable, activation)):
@@ -36,10 +36,10 @@ def activation_pair(where: str, activation: str | Pair) -> Pair:
 def read(where: str, shapes: str, *values: ArrayLike | None, complex_too: bool = False) -> list[Array]:
     """Copy the values into float64 and check their shapes, spelled "name: letters, …": one letter, one size throughout.
 
-    What comes first fixes the sizes: W_y does, being square, so that a transposed W_x is called by its name.
-    No letters mean a scalar; `|` separates shapes that are both welcome; `k+l` is the sum of two sizes already met,
-    `4H` a multiple of one. None in the place of "name?" stands for zeros. With `complex_too`, one complex array makes
-    them all complex128.
+    What comes first fixes the sizes: W_y does, being square, so that a transposed W_x is called by its name. T, the
+    steps, is at least 1. No letters mean a scalar; `|` separates shapes that are both welcome; `k+l` is the sum of two
+    sizes already met, `4H` a multiple of one. None in the place of "name?" stands for zeros. With `complex_too`, one
+    complex array makes them all complex128.
     """
     sizes, arrays = {"1": 1}, []
     for declared, value in zip(shapes.split(","), values, strict=True):
@@ -61,7 +61,19 @@ def read(where: str, shapes: str, *values: ArrayLike | None, complex_too: bool =
         if not fits:
             expected = " or ".join(_spell(option, sizes) for option in options)
             turned = any(_bind(option, array.shape[::-1], sizes) for option in options)
-            hint = f"pass {name}.T?" if turned else "a letter is the same size in every argument"
+            hint = (
+                f"pass {name}.T?"
+                if turned
+                else "T ≥ 1 comes first"
+                if 0 in array.shape
+                else "a letter is the same size in every argument"
+            )
+                f"pass {name}.T?"
+                if turned
+                else "T ≥ 1 comes first"
+                if 0 in array.shape
+                else "a letter is the same size in every argument"
+            )
             raise ValueError(f"{where}: {name} must have shape {expected}, got {array.shape}: {hint}")
         sizes = fits[0]
         arrays.append(array)
@@ -77,7 +89,7 @@ def _bind(letters: list[str], shape: tuple[int, ...], sizes: dict[str, int]) -> 
     for c, n in zip(letters, shape, strict=True):
         if c not in known:
             known[c] = int(c[0]) * known[c[1:]] if c[0].isdigit() else n
-        if known[c] != n:
+        if known[c] != n or (c, n) == ("T", 0):
             return {}
     return known
 
@@ -86,9 +98,3 @@ def _spell(letters: list[str], sizes: dict[str, int]) -> str:
     """Spell a shape with the sizes met so far: (k=3, l)."""
     parts = [f"{c}={sizes[c]}" if c in sizes and c != "1" else c for c in letters]
     return f"({', '.join(parts)}{',' if len(parts) == 1 else ''})"
-
-
-def at_least_one_step(where: str, x: Array) -> None:
-    """Refuse a sequence without steps."""
-    if len(x) == 0:
-        raise ValueError(f"{where}: x must have shape (T, N, D) with T ≥ 1, got {x.shape}: put time first")

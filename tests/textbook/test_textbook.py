@@ -698,7 +698,7 @@ one_size = "a letter is the same size in every argument"
         ),
         (
             lambda: textbook.unroll_lstm(np.zeros((0, N, D)), y_prev, y_prev, W_4x, W_4h, b_4h),
-            "unroll_lstm: x must have shape (T, N, D) with T ≥ 1, got (0, 2, 3): put time first",
+            "unroll_lstm: x must have shape (T, N, D=3), got (0, 2, 3): T ≥ 1 comes first",
         ),
         (
             lambda: textbook.unroll_lstm(x_t, y_prev, y_prev, W_4x, W_4h, b_4h),
@@ -722,15 +722,15 @@ one_size = "a letter is the same size in every argument"
         ),
         (
             lambda: textbook.unroll_gru(np.zeros((0, N, D)), y_prev, W_3x, W_3h, b_3h),
-            "unroll_gru: x must have shape (T, N, D) with T ≥ 1, got (0, 2, 3): put time first",
+            "unroll_gru: x must have shape (T, N, D=3), got (0, 2, 3): T ≥ 1 comes first",
         ),
         (
             lambda: textbook.unroll_gru(x_1, y_prev, W_3x, W_3h, b_3h, np.zeros(H), reset_after=False),
-            "unroll_gru: b_hn must be None with reset_after=False, got ndarray: add it to b_h's last H entries",
+            "unroll_gru: b_hn must be None with reset_after=False: add it to b_h's last H entries",
         ),
         (
-            lambda: textbook.unroll_gru_backward(x_1, y_prev, W_3x, W_3h, b_3h, [0.0], y_1, None, False),
-            "unroll_gru_backward: b_hn must be None with reset_after=False, got list: add it to b_h's last H entries",
+            lambda: textbook.unroll_gru_backward(x_1, y_prev, W_3x, W_3h, b_3h, [0.0] * H, y_1, None, False),
+            "unroll_gru: b_hn must be None with reset_after=False: add it to b_h's last H entries",
         ),
         (
             lambda: textbook.unroll_gru_backward(x_1, y_prev, W_3x, W_3h, b_3h, None, y_1[0]),
