@@ -60,20 +60,9 @@ def read(where: str, shapes: str, *values: ArrayLike | None, complex_too: bool =
         fits = [known for option in options if (known := _bind(option, array.shape, sizes))]
         if not fits:
             expected = " or ".join(_spell(option, sizes) for option in options)
-            turned = any(_bind(option, array.shape[::-1], sizes) for option in options)
-            hint = (
-                f"pass {name}.T?"
-                if turned
-                else "T ≥ 1 comes first"
-                if 0 in array.shape
-                else "a letter is the same size in every argument"
-            )
-                f"pass {name}.T?"
-                if turned
-                else "T ≥ 1 comes first"
-                if 0 in array.shape
-                else "a letter is the same size in every argument"
-            )
+            hint = "T ≥ 1 comes first" if 0 in array.shape else "a letter is the same size in every argument"
+            if any(_bind(option, array.shape[::-1], sizes) for option in options):
+                hint = f"pass {name}.T?"
             raise ValueError(f"{where}: {name} must have shape {expected}, got {array.shape}: {hint}")
         sizes = fits[0]
         arrays.append(array)
