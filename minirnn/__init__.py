@@ -36,8 +36,7 @@ from minirnn.autograd.functions import (
     unbind,
     where,
 )
-from minirnn.autograd.gradcheck import GradcheckError, gradcheck
-from minirnn.autograd.gradients import grad
+from minirnn.autograd.gradients import GradcheckError, grad, gradcheck
 from minirnn.autograd.modes import AnomalyError, detect_anomaly, no_grad
 from minirnn.autograd.tape import ChangedParameterError, FreedGraphError
 from minirnn.autograd.tensor import Tensor

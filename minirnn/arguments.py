@@ -111,13 +111,10 @@ def as_flag(value: Any, argument: str) -> bool:
 
 def float_dtype(dtype: npt.DTypeLike, argument: str) -> np.dtype[Any]:
     """Check the dtype of parameters: float32 or float64, else a TypeError."""
-    try:
-        resolved = np.dtype(object if dtype is None else dtype)  # numpy takes None for float64
-    except TypeError:
-        resolved = np.dtype(object)
-    if resolved not in (np.float32, np.float64):
-        raise TypeError(f"{argument} must be numpy.float32 or numpy.float64, got {dtype!r}")
-    return resolved
+    for known in (np.dtype(np.float32), np.dtype(np.float64)):
+        if dtype is not None and known == dtype:  # numpy takes None for float64
+            return known
+    raise TypeError(f"{argument} must be numpy.float32 or numpy.float64, got {dtype!r}")
 
 
 def is_real(value: Any) -> bool:

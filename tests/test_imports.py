@@ -182,7 +182,7 @@ def test_what_works_on_arrays_knows_no_tensor():
 
 # A Tensor is made of all that stands before it; gradcheck is on its own.
 CORE = [
-    "op", "shapes", "tape", "modes", "record", "ops", "functions", "gradients", "tensor", "gradcheck",
+    "op", "shapes", "tape", "modes", "record", "ops", "functions", "gradients", "tensor",
 ]  # fmt: skip
 
 

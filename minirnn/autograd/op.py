@@ -112,7 +112,10 @@ class Op:
         self.name = name or forward.__name__.rstrip("_")
         self.forward = forward
         self.inputs, self.settings, self.variadic = _parameters(forward)
-        self.view, self.ufunc, self.symbol, self.slopes = view, ufunc, symbol, slopes or {}
+        self.view = view
+        self.ufunc = ufunc
+        self.symbol = symbol
+        self.slopes = slopes or {}
         self.derivative(**rules)
 
     def derivative(self, **rules: Callable[..., Any]) -> None:

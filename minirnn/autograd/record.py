@@ -35,7 +35,7 @@ def apply(op: Op, *inputs: Any, **settings: Any) -> "Tensor":
 
 
 def _node_of(op: Op, inputs: Sequence[Any], arrays: Sequence[Any], settings: dict[str, Any], y: Any) -> Node | None:
-    """Return what goes on the tape; nothing if no input wants a gradient."""
+    """Make the node that goes on the tape; None if no input wants a gradient."""
     edges: list[Any] = []
     read: list[Any] = []
     saved: Any = None
@@ -199,7 +199,7 @@ class KernelNode(Node):
         return edges_with(zip(receivers, backward(g, wanted), strict=True))
 
     def inputs(self) -> list[Any]:
-        """Return what each input is that there is: a node, a leaf, or a constant."""
+        """Return the inputs that there are: a node, a leaf, or a constant."""
         pairs = zip(self.edges[0], self.edges[4], strict=True)
         return [wrap(array) if receiver is None else receiver for receiver, array in pairs if array is not None]
 

@@ -15,7 +15,7 @@ The graph of ``y = tanh(x @ W + b)``, from the newest node down; what is saved s
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Set
 from heapq import heappop, heappush
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -57,11 +57,10 @@ class Node:
 
     def open(self, g: Any) -> Iterable[Any]:
         """Return the edges to go along with gradient ``g``."""
-        edges: Iterable[Any] = self.edges
-        return edges
+        return cast(Iterable[Any], self.edges)
 
     def inputs(self) -> list[Any]:
-        """Return what each input is: a node, a leaf, or None for a constant, of which nothing more is known."""
+        """Return the inputs: a node, a leaf, or None for a constant, of which nothing more is known."""
         return [edge and edge[0] for edge in self.edges]
 
     def receivers(self) -> list[Any]:

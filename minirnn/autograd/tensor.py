@@ -30,24 +30,18 @@ class Tensor:
     Parameters
     ----------
     data : array_like
-        Shared, not copied, if it is an ndarray. Lists and Python numbers become float32.
+        Shared, not copied, if it is an ndarray. Lists and Python numbers become float32; TypeError for what holds no
+        numbers. Setting it (``p.data = …``, ``p.data -= …``) counts as a change: a backward pass that still needs the
+        old values is refused. Writing into ``p.data[…]`` goes unseen.
     requires_grad : bool
-        Ask for a gradient: `backward` will leave it in ``grad``. Only floats can have one.
+        Ask for a gradient: `backward` will leave it in ``grad``. TypeError for integers: only floats can have one.
 
     Attributes
     ----------
-    data : ndarray
-        The values. Setting it (``p.data = …``, ``p.data -= …``) counts as a change: a backward pass that still needs
-        the old values is refused. Writing into ``p.data[…]`` goes unseen.
     grad : ndarray or None
         The sum of the gradients of every `backward` since it was None; same shape and dtype as ``data``.
     node : Node or None
         Its place on the tape (minirnn/autograd/tape.py): the op that made it; None for a leaf or a constant. Read only.
-
-    Raises
-    ------
-    TypeError
-        For data that are not numbers, or integers that should require a gradient.
 
     >>> import minirnn as mr
     >>> w = mr.Tensor([1.0, 2.0], requires_grad=True)
@@ -147,7 +141,7 @@ class Tensor:
         return self.swapaxes(-1, -2)
 
     def numpy(self) -> Array:
-        """Return the values as an ndarray that shares memory with this Tensor."""
+        """Return the values as an ndarray, in the same memory."""
         return self._data
 
     def item(self) -> float:
@@ -224,20 +218,8 @@ class Tensor:
     def to_svg(self, *, max_nodes: int = 60) -> str:
         """Draw the graph that this Tensor was made by as an SVG document, the leaves on the left.
 
-        A fused layer is one box, whatever its length. What needs no gradient is a constant; the tape keeps no shape of
-        it, unless it went into a fused layer.
-
-        Parameters
-        ----------
-        max_nodes : int
-            A larger graph is refused, since nobody could read it.
-
-        Raises
-        ------
-        ValueError
-            If there are more boxes than ``max_nodes``; it says how many.
-        FreedGraphError
-            If `backward` has used the graph up.
+        A fused layer is one box, whatever its length. What needs no gradient is a constant. ValueError if there are
+        more boxes than ``max_nodes``, which nobody could read; FreedGraphError if `backward` has used the graph up.
 
         >>> import minirnn as mr
         >>> x = mr.Tensor([1.0, 2.0], requires_grad=True)
