@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minirnn.arguments import Array, as_array_like, describe
+from minirnn.arguments import Array, as_array_like
 from minirnn.autograd import ops, shapes, tape
 from minirnn.autograd.modes import RECORD, anomaly, check_finite, switched
 from minirnn.autograd.op import OUTPUT
@@ -307,7 +307,7 @@ def _to_check(tensors: Sequence[Any], names: Sequence[str] | None) -> "list[tupl
     for name, t in zip(called, tensors, strict=True):
         if not isinstance(t, Tensor) or (t.requires_grad and (t.node is not None or t.dtype != np.float64)):
             raise TypeError(
-                f"gradcheck: {name} must be a float64 leaf, got {describe(t)}: a central difference in lower precision "
+                f"gradcheck: {name} must be a float64 leaf, got {t!r}: a central difference in lower precision "
                 "is too coarse to tell right from wrong; the output of an op must be detached"
             )
     checked = [(name, t) for name, t in zip(called, tensors, strict=True) if t.requires_grad]

@@ -178,16 +178,16 @@ def test_what_cannot_be_checked_is_refused():
     wanted = r"inputs\[0\] must be a float64 leaf, got"
     x, returned = leaf(X), "f must return a Tensor, or a tuple, list"
     for f, inputs, error, says in (
-        (RIGHT, [leaf(X, np.float32)], TypeError, rf"{wanted} a Tensor .*lower precision is too"),
-        (RIGHT, [x * 1.0], TypeError, rf"{wanted} .*; the output of an op must be detached"),
-        (RIGHT, [np.array(X)], TypeError, f"{wanted} an array"),
+        (RIGHT, [leaf(X, np.float32)], TypeError, rf"(?s){wanted} Tensor\(.*float32.*lower precision is too"),
+        (RIGHT, [x * 1.0], TypeError, rf"(?s){wanted} Tensor.*op=mul.*; the output of an op must be detached"),
+        (RIGHT, [np.array(X)], TypeError, f"{wanted} array"),
         (RIGHT, [mr.Tensor(np.array(X))], ValueError, "no input requires a gradient, so there is nothing"),
         (RIGHT, [], ValueError, "no input requires a gradient, so there is nothing to check"),
         (lambda x: x.numpy(), [x], TypeError, returned),
         (lambda x: None, [x], TypeError, returned),
         (lambda x: (), [x], TypeError, returned),
     ):
-        with pytest.raises(error, match=f"gradcheck: {says}"):
+        with pytest.raises(error, match=says):
             mr.gradcheck(f, inputs)
     with pytest.raises(ValueError, match="gradcheck: expected 1 names, one for each input, got 2"):
         mr.gradcheck(RIGHT, [x], names=["x", "y"])
