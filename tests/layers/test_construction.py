@@ -245,7 +245,8 @@ ANY = [
     (
         {"recurrent_initializer": "xavier"},
         ValueError,
-        f"recurrent_initializer {PRESET}, got 'xavier': try one of these names, or normal(std), uniform(low, high)",
+        f"recurrent_initializer {PRESET}, got 'xavier' (str): for a number try constant(number), for an array try "
+        "lambda shape, rng: array",
     ),
     ({"input_initializer": np.ones((3, 5))}, TypeError, f"input_initializer {PRESET}, got {ARRAY}"),
     ({"recurrent_dropout": 1}, ValueError, f"{PART} 1: it is a part, not a percentage"),

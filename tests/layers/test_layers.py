@@ -107,7 +107,8 @@ def test_linear_casts_what_comes_in(given, dtype):
             {"initializer": "he"},
             ValueError,
             "Linear: initializer must be one of 'glorot', 'orthogonal', 'identity', 'normal', 'zeros', 'ones' or a "
-            "callable taking (shape, rng), got 'he': try one of these names, or normal(std), uniform(low, high)",
+            "callable taking (shape, rng), got 'he' (str): for a number try constant(number), for an array try "
+            "lambda shape, rng: array",
         ),
     ],
 )

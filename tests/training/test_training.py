@@ -406,7 +406,7 @@ def test_evaluate_records_nothing_and_leaves_the_mode_as_it_was(mode):
     assert model.modes == [(False, False)]  # not training, no gradient asked for
     assert model.training is mode
     assert model.w.grad is None
-    with pytest.raises(ValueError, match="must have the same shape"):
+    with pytest.raises(ValueError, match="must have the shape of the predictions"):
         evaluate(model, [(np.ones(2), np.ones(3))], loss=losses.mse)
     assert model.training is mode
     assert (model.w * 1.0).requires_grad
