@@ -9,26 +9,17 @@ from minirnn.arguments import as_flag, as_number, float_dtype
 from minirnn.autograd.tensor import Tensor
 from minirnn.cells import GRU, LSTM, Cell, Elman, GRUResetBefore
 from minirnn.cells.cell import ActivationName, as_cell, resolve
-from minirnn.init import get
 from minirnn.layers.layer import Layer
-from minirnn.layers.settings import Settings, preset
+from minirnn.layers.settings import Settings
 
 _LSTM, _GRU, _GRU_BEFORE = LSTM(), GRU(), GRUResetBefore()
 
 
 class LSTMState(NamedTuple):
-    """The state of an LSTM: a pair.
+    """The state of an LSTM: a pair."""
 
-    Attributes
-    ----------
-    h : Tensor (N, H)
-        The output.
-    c : Tensor (N, H)
-        What the cell remembers.
-    """
-
-    h: Tensor
-    c: Tensor
+    h: Tensor  # (N, H), the output
+    c: Tensor  # (N, H), what the cell remembers
 
 
 class RecurrentLayer(Layer[Tensor]):
@@ -55,11 +46,6 @@ class RecurrentLayer(Layer[Tensor]):
     b_h : Parameter (H,) or None
     h_0 : Parameter (H,), with ``learn_initial_state``
 
-    Raises
-    ------
-    TypeError, ValueError
-        Naming the argument, what was expected, what came, and what to try.
-
     Notes
     -----
     Source: note 003, equation 14-2, and note 000. Its count is H(D + H + 1), or H(D + H) without bias.
@@ -82,35 +68,42 @@ class RecurrentLayer(Layer[Tensor]):
         init: Literal["irnn"] | None = None,
         **settings: Unpack[Settings],
     ) -> None:
-        name = self.name
         self.cell = cell
         """The user's own, if there is one."""
         if cell is None:
-            phi = resolve(activation, float_dtype(settings.get("dtype", np.float32), f"{name}: dtype"), name)
+            phi = resolve(activation, float_dtype(settings.get("dtype", np.float32), f"{self.name}: dtype"), self.name)
             self.activation = phi.kernel
             made: Cell = Elman(phi)
         else:
-            made = self._own(cell, settings.get("backend", "fused"), activation, init)
-        label = phi.name if cell is None else type(cell).__name__
-        of_x, of_h = settings.get("input_initializer", "glorot"), settings.get("recurrent_initializer", "orthogonal")
-        get(of_x, f"{name}: input_initializer")
-        get(of_h, f"{name}: recurrent_initializer")
-        settings["input_initializer"], settings["recurrent_initializer"] = preset(init, label, of_x, of_h, name)
+            for what, value, default in (("init", init, None), ("activation", activation, "tanh")):
+                if value != default:
+                    raise ValueError(
+                        f"{self.name}: {what}={value!r} would do nothing beside cell={type(cell).__name__}, which "
+                        "makes the new state itself: leave one of the two out"
+                    )
+            made = as_cell(cell, settings.get("backend", "fused"), self.name)
+        if init is not None:
+            settings |= self._preset(init, settings)
         super().__init__(input_size, hidden_size, made, settings)
 
-    def _own(self, cell: Cell, backend: str, activation: Any, init: Any) -> Cell:
-        """Check a cell of the user's own against the other arguments."""
-        if init == "irnn":
+    def _preset(self, init: str, given: Settings) -> Settings:
+        """Return the initialisers that ``init`` stands for."""
+        if init != "irnn":
             raise ValueError(
-                f"{self.name}: init='irnn' is a layer of rectifiers, got cell={type(cell).__name__}: leave one of the "
-                "two out"
+                f"{self.name}: init must be None or 'irnn', got {init!r}: initialisers of single arrays go to "
+                "input_initializer and recurrent_initializer"
             )
-        if activation != "tanh":
+        if self.activation.name != "relu":
             raise ValueError(
-                f"{self.name}: activation={activation!r} would do nothing beside cell={type(cell).__name__}, which "
-                "makes the new state itself: leave one of the two out"
+                f"{self.name}: init='irnn' is a layer of rectifiers, got activation={self.activation.name!r}: try "
+                "activation='relu'"
             )
-        return as_cell(cell, backend, self.name)
+        preset = Settings(input_initializer="normal", recurrent_initializer="identity")
+        if given.keys() & preset:
+            raise ValueError(
+                f"{self.name}: init='irnn' sets both initialisers itself: leave them out, or leave init out"
+            )
+        return preset
 
     def _own_repr(self) -> list[str]:
         return [f"activation={self.activation.name!r}" if self.cell is None else f"cell={type(self.cell).__name__}"]
@@ -140,11 +133,6 @@ class LSTMLayer(Layer[LSTMState]):
     W_hh : Parameter (H, 4·H)
     b_h : Parameter (4·H,) or None
     h_0, c_0 : Parameter (H,), with ``learn_initial_state``
-
-    Raises
-    ------
-    TypeError, ValueError
-        Naming the argument, what was expected, what came, and what to try.
 
     Notes
     -----
@@ -204,11 +192,6 @@ class GRULayer(Layer[Tensor]):
     b_hn : Parameter (H,) or None
         With ``reset_after``: the one recurrent bias that cannot be folded into b_h, because r multiplies it.
     h_0 : Parameter (H,), with ``learn_initial_state``
-
-    Raises
-    ------
-    TypeError, ValueError
-        Naming the argument, what was expected, what came, and what to try.
 
     Notes
     -----

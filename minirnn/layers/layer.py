@@ -312,19 +312,13 @@ class Layer(Door[State]):
         return [replace(term, name=prefix + term.name) for term in terms]
 
     def counting_notes(self, prefix: str = "") -> list[str]:
-        """Return what other libraries would count for this layer, and why; nothing for a cell that they have not."""
+        """Say what other libraries would count for this layer, and why; nothing for a cell that they have not."""
         count = self.count()
         lines = count.reconciliation()
         if not lines:
             return []
         letters = f"{prefix.rstrip('.') or self.name}, with m = {count.m}, n = {count.n}; in other libraries:"
-        notes = [letters, *(f"  {line}" for line in lines)]
-        if self.learn_initial_state:
-            more = self.hidden_size * len(self.state_names)
-            notes.append(
-                f"  The initial state that is learned counts {more}; there it would be a parameter of one's own."
-            )
-        return notes
+        return [letters, *(f"  {line}" for line in lines)]
 
     def extra_repr(self) -> str:
         """Return the settings shown between the brackets of ``repr``."""

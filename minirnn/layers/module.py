@@ -213,16 +213,19 @@ class Module:
 
     def counted(self, prefix: str = "") -> "list[counting.Term]":
         """Return a row of `summary` for each Parameter it owns itself or through other modules, by its dotted name."""
+        from minirnn.counting import Term
+
         terms = []
         for name, value in vars(self).items():
             if isinstance(value, Parameter):
-                terms.append(_term(prefix + name, value))
+                formula, product = "in·out" if value.ndim == 2 else "out", "·".join(map(str, value.shape)) or "1"
+                terms.append(Term(prefix + name, value.shape, value.shape[::-1], formula, product, value.size))
             elif isinstance(value, Module):
                 terms += value.counted(f"{prefix}{name}.")
         return terms
 
     def counting_notes(self, prefix: str = "") -> list[str]:
-        """Return what `summary` says below its table."""
+        """Say what `summary` has below its table."""
         return [line for name, child in self.children() for line in child.counting_notes(f"{prefix}{name}.")]
 
     def summary(self, file: TextIO | None = None) -> None:
@@ -248,10 +251,3 @@ class Module:
         if not lines:
             return f"{name}({settings})"
         return "\n".join([f"{name}(", *([f"  {settings}"] if settings else []), *lines, ")"])
-
-
-def _term(name: str, parameter: Parameter) -> "counting.Term":
-    from minirnn.counting import Term
-
-    shape, formula = parameter.shape, "in·out" if parameter.ndim == 2 else "out"
-    return Term(name, shape, shape[::-1], formula, "·".join(map(str, shape)) or "1", parameter.size)

@@ -67,7 +67,7 @@ class Recurrence(Module, Generic[State]):
 
     @property
     def name(self) -> str:
-        """Return the class's name, which errors start with."""
+        """The class's name, which errors start with."""
         return type(self).__name__
 
     def forward(
@@ -97,21 +97,18 @@ class Recurrence(Module, Generic[State]):
         """
         from minirnn.drawing import blocks, unrolled
 
-        return unrolled.draw(
-            blocks.Picture(self._title(), self._block(), self.input_size, self._equations()),
-            as_size(T, f"{self.name}.to_svg: T"),
-        )
+        picture = blocks.Picture(self._title(), self._block(), self.input_size, self._equations())
+        return unrolled.draw(picture, as_size(T, f"{self.name}.to_svg: T"))
 
     def _repr_svg_(self) -> str:
-        """Return what a notebook shows."""
         return self.to_svg()
 
     def _title(self) -> str:
-        """Return what stands above a drawing."""
+        """Name it above a drawing."""
         return f"{self.name}: D = {self.input_size}, H = {self.output_size}, {self.count_params():,} parameters"
 
     def _block(self) -> "blocks.Block":
-        """Return what is drawn; a subclass says it."""
+        """Return it as a block of a drawing; a subclass says which."""
         raise NotImplementedError(f"{self.name}.to_svg: define _block(), from minirnn.drawing.blocks")
 
     def _equations(self) -> list[str]:

@@ -56,33 +56,30 @@ class SequenceModel(Module, Generic[State]):
         embedding: Module | None = None,
     ) -> None:
         super().__init__()
-        if not isinstance(recurrent, Recurrence):
-            raise TypeError(f"SequenceModel: recurrent must be a recurrent layer, got {type(recurrent).__name__}")
-        if not isinstance(head, Module):
-            raise TypeError(f"SequenceModel: head must be a Module such as Linear, got {type(head).__name__}")
+        for argument, value, kind, such in (
+            ("recurrent", recurrent, Recurrence, "a recurrent layer"),
+            ("head", head, Module, "a Module such as Linear"),
+            ("embedding", embedding, Module | None, "a Module such as Embedding, or None"),
+        ):
+            if not isinstance(value, kind):
+                raise TypeError(f"SequenceModel: {argument} must be {such}, got {type(value).__name__}")
         if head.carries_state:
             raise TypeError(
                 f"SequenceModel: head must not carry a state, got {type(head).__name__}: its state would be lost; "
                 "call the two layers one after the other in a Module of your own"
             )
-        if embedding is not None and not isinstance(embedding, Module):
-            raise TypeError(
-                "SequenceModel: embedding must be a Module such as Embedding, or None, got " + type(embedding).__name__
-            )
-        if (gives := getattr(embedding, "embedding_dim", recurrent.input_size)) != recurrent.input_size:
+        D, H, dtype = recurrent.input_size, recurrent.output_size, recurrent.dtype
+        for what, size, of_recurrent, expected, hint in (
+            ("embedding gives", getattr(embedding, "embedding_dim", D), "takes D", D, f"Embedding(…, {D})"),
+            ("head takes", getattr(head, "in_features", H), "gives H", H, f"Linear({H}, …)"),
+        ):
+            if size != expected:
+                raise ValueError(
+                    f"SequenceModel: {what} {size} features and recurrent {of_recurrent}={expected}: try {hint}"
+                )
+        if (other := getattr(head, "dtype", dtype)) != dtype:
             raise ValueError(
-                f"SequenceModel: embedding gives {gives} features and recurrent takes D={recurrent.input_size}: "
-                f"try Embedding(…, {recurrent.input_size})"
-            )
-        if (takes := getattr(head, "in_features", recurrent.output_size)) != recurrent.output_size:
-            raise ValueError(
-                f"SequenceModel: head takes {takes} features and recurrent gives H={recurrent.output_size}: "
-                f"try Linear({recurrent.output_size}, …)"
-            )
-        if (dtype := getattr(head, "dtype", recurrent.dtype)) != recurrent.dtype:
-            raise ValueError(
-                f"SequenceModel: recurrent is {recurrent.dtype} and head {dtype}: "
-                f"make both with dtype=numpy.{recurrent.dtype}"
+                f"SequenceModel: recurrent is {dtype} and head {other}: make both with dtype=numpy.{dtype}"
             )
         self.embedding = embedding
         self.recurrent = recurrent
@@ -122,21 +119,16 @@ class SequenceModel(Module, Generic[State]):
         from minirnn.drawing import blocks, unrolled
 
         weight = getattr(self.head, "weight", None)
-        head = blocks.Box(
-            type(self.head).__name__,
-            None if weight is None else blocks.Weight("weight", weight.shape),
-            getattr(self.head, "out_features", None),
-        )
+        shown = None if weight is None else blocks.Weight("weight", weight.shape)
+        head = blocks.Box(type(self.head).__name__, shown, getattr(self.head, "out_features", None))
         below = [] if self.embedding is None else [blocks.Box(type(self.embedding).__name__)]
         block = blocks.Tower([*below, self.recurrent._block()])
-        size = None if self.embedding is not None else self.recurrent.input_size
+        size = None if below else self.recurrent.input_size
         title = f"SequenceModel({self.extra_repr()}): {self.count_params():,} parameters"
-        return unrolled.draw(
-            blocks.Picture(title, block, size, (), head, self.readout == "all"), as_size(T, "SequenceModel.to_svg: T")
-        )
+        picture = blocks.Picture(title, block, size, (), head, self.readout == "all")
+        return unrolled.draw(picture, as_size(T, "SequenceModel.to_svg: T"))
 
     def _repr_svg_(self) -> str:
-        """Return what a notebook shows."""
         return self.to_svg()
 
     def extra_repr(self) -> str:

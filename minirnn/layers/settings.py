@@ -184,26 +184,6 @@ def spelled_out(make: type) -> None:
         make.__doc__ = inspect.cleandoc(make.__doc__).replace("**settings\n", described)  # as Python ≥ 3.13 has it
 
 
-def preset(
-    init: str | None, activation: str, input_initializer: Any, recurrent_initializer: Any, name: str
-) -> tuple[Any, Any]:
-    """Return the initialisers of W_xh and W_hh that ``init`` stands for."""
-    if init is None:
-        return input_initializer, recurrent_initializer
-    if init != "irnn":
-        raise ValueError(
-            f"{name}: init must be None or 'irnn', got {init!r}: initialisers of single arrays go to "
-            "input_initializer and recurrent_initializer"
-        )
-    if activation != "relu":
-        raise ValueError(
-            f"{name}: init='irnn' is a layer of rectifiers, got activation={activation!r}: try activation='relu'"
-        )
-    if (input_initializer, recurrent_initializer) != ("glorot", "orthogonal"):
-        raise ValueError(f"{name}: init='irnn' sets both initialisers itself: leave them out, or leave init out")
-    return "normal", "identity"
-
-
 def segment_length(remat: bool | int, T: int) -> int | None:
     """Return how many steps lie between two checkpoints, None to keep every state."""
     return None if remat is False else math.isqrt(T - 1) + 1 if remat is True else remat  # ⌈√T⌉

@@ -18,9 +18,8 @@ from minirnn.arguments import Array
 from minirnn.autograd import tape
 from minirnn.autograd.functions import where
 from minirnn.autograd.modes import WITHIN, check_finite, observing
-from minirnn.autograd.tape import Node
 from minirnn.autograd.tensor import Tensor, apply_kernel, receiver_of
-from minirnn.cells.cell import Cell, OwnOp, gates_of, next_state, states_of
+from minirnn.cells.cell import Cell, gates_of, next_state, states_of
 from minirnn.cells.pointwise import Pass, equation_of, recording
 from minirnn.cells.writing import ATOM, Style, Term, Text, combined
 from minirnn.kernels.gradients import clipped
@@ -30,12 +29,8 @@ from minirnn.layers.recurrence import RecurrentOutput
 if TYPE_CHECKING:
     from minirnn.layers.layer import Layer
 
-OF_DATA = "look at the data that comes in"
-OF_PARAMETER = "did an update or an initialiser go wrong? Try a smaller learning rate, or load the values again"
 OF_UPSTREAM = "look at the loss, and at what lies between it and this layer"
-OF_INPUT = "look at the sizes of x and W_xh"
 OF_STATE = "if the state grows from step to step, try a smaller W_hh (mr.init.spectral); else look at the initial state"
-OF_SUM = "look at the sizes of what is added"
 OF_GRADIENT = (
     "if the gradient grows from step to step on its way back, try message_clip= or a smaller W_hh (mr.init.spectral); "
     "else look at the size of the loss"
@@ -77,7 +72,7 @@ def _check(layer: "Layer[Any]", value: Array, argument: str) -> None:
     if len(bad) and value.ndim > 1:
         *t, n = bad[0][-2::-1] if layer.batch_first else bad[0][:-1]
         place = f"step t={t[0]}, row n={n}: " if t else f"row n={n}: "
-    check_finite(value, f"{_title(layer)}: {place}{argument}", OF_DATA)
+    check_finite(value, f"{_title(layer)}: {place}{argument}", "look at the data that comes in")
     name = layer.dtype.name
     hint = f"they are too large for {name}: scale the data, or make the layer with dtype=numpy.float64"
     check_finite(value.astype(layer.dtype), f"{_title(layer)}: {argument}, cast to {name},", hint)
@@ -89,8 +84,9 @@ def _checked(layer: "Layer[Any]", state: Any, N: int, argument: str) -> Any:
     tensors = [layer._tensor(value, name) for name, value in given]
     for (name, _), tensor in zip(given, tensors, strict=True):
         _check(layer, tensor.data, name)
+    hint = "did an update or an initialiser go wrong? Try a smaller learning rate, or load the values again"
     for name, parameter in layer.named_parameters():
-        check_finite(parameter.data, f"{_title(layer)}: {name}", OF_PARAMETER)
+        check_finite(parameter.data, f"{_title(layer)}: {name}", hint)
     return None if state is None else tensors if len(tensors) > 1 else tensors[0]
 
 
@@ -205,20 +201,17 @@ class Watch:
             given[0] = np.where((valid.T if self.layer.batch_first else valid)[..., None], given[0], 0)
         return given
 
-    def check_gradients(self, received: Mapping[int, Array]) -> None:
-        """Look at the gradients that enter and at each term on the way back, step by step."""
-        first = 0 if self.single else 1
+    def check_gradients(self, received: Mapping[int, Array]) -> tuple[list[Array], dict[str, Array]]:
+        """Look at the gradients that enter and at each term on the way back, step by step.
+
+        If all is finite return the gradients of the initial states, (sequences, H) each, and of the weights.
+        """
         d_outputs = None if self.single else received.get(0)
         if d_outputs is not None and self.layer.batch_first:
             d_outputs = d_outputs.swapaxes(0, 1)
-        self._go_back(d_outputs, [received.get(first + i) for i in range(len(self.state))])
-
-    def _go_back(self, d_outputs: Array | None, finals: Sequence[Array | None]) -> tuple[list[Array], dict[str, Array]]:
-        """Return the gradients of the initial states, (sequences, H) each, and of the weights, if all is finite."""
         carried = [np.zeros_like(s) for s in self.state]
-        for to, d in zip(carried, finals, strict=True):
-            if d is not None:
-                to[self.sequences.last] = d
+        for i, to in enumerate(carried, 0 if self.single else 1):
+            to[self.sequences.last] = received.get(i, 0)
         sums: dict[str, Array] = {}
         for moment in reversed(self.moments):
             now = moment.sequences
@@ -237,22 +230,16 @@ class Watch:
             d[0] = self._see("dL/dH_t = upstream + carried gradient", up + d[0], OF_GRADIENT)
         if self.layer.message_clip is not None:
             d[0] = clipped(d[0], self.layer.message_clip, 1)
-        found = run.back(d, self._see)
+        q, now = self.sequences, at.sequences
+        first = q.start[now] + (q.length[now] - 1 if q.reverse else 0)
+        unused = (first == at.t) & (not self.wants_state)  # before its first step a sequence has no state of its own
+        found = run.back(d, unused, self._see)
         for name in (name for name in WEIGHTS if name in found):
             place = f"{self.title}: {self.place}:"
             check_finite(found[name], f"{place} the share of this step in dL/d{name}", OF_GRADIENT)
             sums[name] = sums[name] + found[name] if name in sums else found[name]
             check_finite(sums[name], f"{place} dL/d{name}, the sum so far,", OF_GRADIENT)
-        if "X_t" in found:
-            self._see(run.gradient_called(run.leaves["X_t"]), found["X_t"], OF_GRADIENT)
-        q, now = self.sequences, at.sequences
-        first = q.start[now] + (q.length[now] - 1 if q.reverse else 0)
-        unused = (first == at.t) & (not self.wants_state)  # before its first step a sequence has no state of its own
-        before = []
-        for s, carried in enumerate(d):
-            g = np.where(unused[:, None], 0, found.get(s, np.zeros_like(carried)))
-            before.append(self._see(run.gradient_called(run.state[s]), g, OF_GRADIENT))
-        return before
+        return [found[s] for s in range(len(d))]
 
 
 # --- one step ---------------------------------------------------------------------------------------------------------
@@ -261,10 +248,12 @@ class Watch:
 class Whole(Pass):
     """A run of a whole step, products and all; z, x and q are what the products make."""
 
+    staged: Tensor | None = None
+
     def __init__(
         self, cell: Cell, x_t: Tensor, state: Sequence[Tensor], mask: Tensor | None, weights: Sequence[Any]
     ) -> None:
-        self.cell, self.notes, self.inputs, self.staged = cell, [], {}, None
+        self.cell, self.notes = cell, []
         noted = copy(cell)
         vars(noted).update(equation=self._equation, stage=self._stage)
         self.new = list(self._run(lambda: next_state(noted, x_t, state, mask, *weights)))
@@ -310,6 +299,7 @@ class Step(Text):
         if mask is not None:
             self.leaves["m"] = Tensor(mask)
         self.state = [Tensor(s, requires_grad=True) for s in before]
+        self.of_equation = "" if self.cell.kernel is not None else f"look at {type(self.cell).__name__}.equation"
         with observing(lambda op, given, settings, y: self.terms.append(Term(op, tuple(given), settings, y))):
             x_t, m, weights = self.leaves["X_t"], self.leaves.get("m"), [self.leaves.get(name) for name in WEIGHTS]
             self.made = Whole(self.cell, x_t, self.state, m, weights)
@@ -318,28 +308,34 @@ class Step(Text):
         """Whether it is an array of the rows, with an entry that is not finite."""
         return np.ndim(value) == 2 and len(value) == len(self.state[0]) and not np.isfinite(value).all()
 
-    def back(self, d: Sequence[Array], see: Callable[[str, Array, str], Any]) -> dict[Any, Array]:
+    def back(
+        self, d: Sequence[Array], unused: Array, see: Callable[[str, Array, str], object]
+    ) -> dict[str | int, Array]:
         """Go back by the tape from the gradients of the new state; return those of leaves by name, of states by number.
 
-        ``see`` is shown the first gradient of a term that is not finite.
+        ``unused`` (N',) says in which rows those of the state before are of no use: they are 0 there. ``see`` is shown
+        the first gradient that is not finite.
         """
-        made_by = {term.output.node: term for term in self.terms if term.op.name != "matmul"}
-        hint = OF_GRADIENT if self.cell.kernel is not None else f"look at {type(self.cell).__name__}.equation"
-        if any(isinstance(term.op, OwnOp) for term in self.terms):
+        made = {term.output.node: term.output for term in self.terms if term.op.name != "matmul"}
+        hint = self.of_equation or OF_GRADIENT
+        if any(term.op.name == "activation" for term in self.terms):
             hint = "look at φ′, and at the size of the gradient that enters"
 
-        def look(g: Any, node: Node) -> None:
-            if node in made_by and self.faulty(g):
-                term = made_by[node]
-                see(self.gradient_called(term.output), np.asarray(g), hint)
+        def look(value: Tensor | None, g: Any, hint: str = OF_GRADIENT) -> None:
+            if value is not None and self.faulty(g):
+                see(self.gradient_called(value), np.asarray(g), hint)
 
         with recording():
             (root,) = apply_kernel(self, self.made.new, [np.zeros(())], lambda *_: d, lambda *_: [])
-        if root.node is None:
-            return {}
-        found = tape.run(root.node, np.ones(()), retain_graph=True, check=look)
-        leaves: dict[Any, Tensor] = {**self.leaves, **dict(enumerate(self.state))}
-        return {name: np.asarray(found[leaf]) for name, leaf in leaves.items() if leaf in found}
+        totals = tape.run(
+            root.node, np.ones(()), retain_graph=True, check=lambda g, node: look(made.get(node), g, hint)
+        )
+        found: dict[str | int, Array] = {name: totals[leaf] for name, leaf in self.leaves.items() if leaf in totals}
+        look(self.leaves["X_t"], found.get("X_t", 0))
+        for s, leaf in enumerate(self.state):
+            found[s] = np.where(unused[:, None], 0, totals.get(leaf, np.zeros_like(leaf.data)))
+            look(leaf, found[s])
+        return found
 
     # --- names -------------------------------------------------------------------------------------------------------
 
@@ -359,12 +355,13 @@ class Step(Text):
 
     def hint(self, term: Term) -> str:
         """Return what to look at where a term is not finite."""
-        if term.op.name == "matmul":
-            return OF_INPUT if term.inputs[0] is self.leaves["X_t"] else OF_STATE
-        if isinstance(term.op, OwnOp):
-            return "Z_t is finite: look at φ"
-        of_cell = OF_STATE if self.cell.kernel is not None else f"look at {type(self.cell).__name__}.equation"
-        return OF_SUM if term.op.name == "add" else of_cell
+        of_input = term.inputs[0] is self.leaves["X_t"]
+        hints = {
+            "matmul": "look at the sizes of x and W_xh" if of_input else OF_STATE,
+            "add": "look at the sizes of what is added",
+            "activation": "Z_t is finite: look at φ",
+        }
+        return hints.get(term.op.name, self.of_equation or OF_STATE)
 
     def _name(self) -> None:
         """Give names to the products as well, and to what is cut out of them."""
