@@ -9,7 +9,6 @@ Used by ``minirnn bench`` and by the comparisons with peers in ``benchmarks/``.
 
 import datetime
 import gc
-import importlib.metadata
 import json
 import math
 import os
@@ -132,9 +131,11 @@ def machine(packages: Iterable[str] = ()) -> dict[str, str]:
 
 def version_of(package: str) -> str | None:
     """Return the version of an installed package, or None."""
+    from importlib import metadata  # here, since it takes a while to load
+
     try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
         return None
 
 

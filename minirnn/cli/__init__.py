@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from minirnn import __version__
 from minirnn.checkpoints import DirectoryLockedError
-from minirnn.cli import bench, count, inspect, saved, tasks, train
+from minirnn.cli import bench, inspect, lists, saved, train
 from minirnn.cli.options import Parser
 
 ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
@@ -78,6 +78,6 @@ def _parser() -> Parser:
         "--version", action="version", version=f"minirnn {__version__}", help="print the version and exit"
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in (count, tasks, train, saved, inspect, bench):
+    for command in (lists, train, saved, inspect, bench):
         command.add_command(commands)
     return parser

@@ -1,21 +1,23 @@
 """``minirnn bench``: how fast the layer is on this machine, and against what."""
 
 import argparse
+import itertools
 import textwrap
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from minirnn.bench import grid, ladder, measure, memory, rows, scaling
 from minirnn.bench.cells import KINDS
 from minirnn.bench.shapes import Shape
 from minirnn.cli.options import DEFAULT, NO_PROGRESS, Options, add_parser, check_writable, number, size_of_bar
 from minirnn.layers.threads import available_cpus, get_num_threads, set_num_threads
 
-SECTIONS = {
-    "ladder": "one layer in several ways, from a loop in Python to fused with threads",
-    "grid": "forward, backward and update at many shapes, against bare products",
-    "scaling": "time against T, N and H, with fitted slopes",
-    "memory": "memory against T, with and without activation checkpointing",
+SECTIONS: dict[str, tuple[ModuleType, str]] = {
+    "ladder": (ladder, "one layer in several ways, from a loop in Python to fused with threads"),
+    "grid": (grid, "forward, backward and update at many shapes, against bare products"),
+    "scaling": (scaling, "time against T, N and H, with fitted slopes"),
+    "memory": (memory, "memory against T, with and without activation checkpointing"),
 }
 
 _ABOUT = """\
@@ -24,8 +26,8 @@ its results are held against the textbook's.
 
 sections:
 """
-Jobs = dict[str, tuple[ModuleType, list[list[Shape]]]]
-"""Of each section its module, and the shapes that are measured together."""
+Jobs = dict[str, list[list[Shape]]]
+"""Of each section the shapes that are measured together."""
 
 # --- the command line -------------------------------------------------------------------------------------------------
 
@@ -68,7 +70,7 @@ def add_command(commands: Any) -> None:
         run,
         options,
         help="measure speed and memory",
-        description=_ABOUT + "\n".join(f"  {name:8} {what}" for name, what in SECTIONS.items()),
+        description=_ABOUT + "\n".join(f"  {name:8} {what}" for name, (_, what) in SECTIONS.items()),
         epilog="example: minirnn bench ladder grid --shape 32,100,64,128 --json today.json",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -111,8 +113,6 @@ def _whole_numbers(text: str) -> list[int]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure what was asked for, printing each section as it is done; return 0."""
-    from minirnn.bench import rows  # here, as what it needs, so that other commands need not wait for it
-
     old = rows.load(arguments.compare) if arguments.compare else None
     check_writable("--json", arguments.json)
     jobs = _plan(arguments)
@@ -135,10 +135,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _plan(arguments: argparse.Namespace) -> Jobs:
     """Return the jobs of each section that was asked for."""
-    from minirnn.bench import grid, ladder, memory, scaling
-
-    modules = {"ladder": ladder, "grid": grid, "scaling": scaling, "memory": memory}
-    sections = list(dict.fromkeys(arguments.sections)) or list(modules)
+    sections = list(dict.fromkeys(arguments.sections)) or list(SECTIONS)
     shapes, sweeps = list(dict.fromkeys(arguments.shape)), dict(arguments.sweep)
     for letter in sweeps:
         takers = ["scaling", "memory"] if letter == "T" else ["scaling"]
@@ -147,12 +144,10 @@ def _plan(arguments: argparse.Namespace) -> Jobs:
                 f"--sweep: sizes of {letter} are for {' and '.join(takers)}, got them with {' and '.join(sections)}: "
                 "try --shape"
             )
-    return {name: (modules[name], modules[name].plan(shapes, sweeps)) for name in sections}
+    return {name: SECTIONS[name][0].plan(shapes, sweeps) for name in sections}
 
 
-def _header(settings: Any) -> dict[str, str]:
-    from minirnn.bench import measure
-
+def _header(settings: rows.Settings) -> dict[str, str]:
     threads, usable = settings.threads, available_cpus()
     few = f", on {usable} CPU{'s' * (usable > 1)}: such times mean little" if threads > usable else ""
     return {
@@ -164,15 +159,20 @@ def _header(settings: Any) -> dict[str, str]:
     }
 
 
-def _measure(jobs: Jobs, settings: Any, *, progress: bool) -> list[Any]:
+def _measure(jobs: Jobs, settings: rows.Settings, *, progress: bool) -> list[rows.Row]:
     """Measure section by section, each printed when it is done; return all rows."""
-    from tqdm import tqdm
+    from tqdm import tqdm  # here, not above: `minirnn count` does not need it
 
-    measured: list[Any] = []
-    total = sum(len(planned) for _, planned in jobs.values())
-    with tqdm(total=total, disable=None if progress else True, leave=False, mininterval=0, **size_of_bar()) as bar:
-        for name, (module, planned) in jobs.items():
-            done = []
+    measured: list[rows.Row] = []
+    with tqdm(
+        total=sum(map(len, jobs.values())),
+        disable=None if progress else True,
+        leave=False,
+        mininterval=0,
+        **size_of_bar(),
+    ) as bar:
+        for name, planned in jobs.items():
+            module, done = SECTIONS[name][0], []
             for job in planned:
                 bar.set_description(f"{name} {job[-1]}")
                 try:
@@ -187,5 +187,5 @@ def _measure(jobs: Jobs, settings: Any, *, progress: bool) -> list[Any]:
             bar.clear()
             note = textwrap.fill(module.note(settings.kind), 80)
             print(f"\n## {name}\n\n{note}\n\n{module.report(done)}", flush=True)
-            measured += [row for rows in done for row in rows]
+            measured += itertools.chain.from_iterable(done)
     return measured

@@ -94,7 +94,7 @@ def _options(task: type[Task]) -> Options:
         "--evaluate-every": number("K", "updates between evaluations; default: a tenth of all"),
         "--sample": number("L", "characters to write at the end", 400, minimum=0),
     }
-    return options | of_text if text else options
+    return options | (of_text if text else {})
 
 
 # --- the command ------------------------------------------------------------------------------------------------------

@@ -72,8 +72,6 @@ def last(block: Block) -> tuple[bool, ...]:
     >>> last(Both(Tower([]), Tower([]), 2))
     (False, True)
     """
-    if isinstance(block, Cell):
-        return (block.reverse,)
     if isinstance(block, Tower):
         return last(block.blocks[-1]) if block.blocks else ()
-    return (False, True) if isinstance(block, Both) else ()
+    return (block.reverse,) if isinstance(block, Cell) else (False, True) if isinstance(block, Both) else ()
