@@ -1,5 +1,6 @@
 """What the tests of drawings share: reading an SVG as a viewer does."""
 
+import math
 import re
 import xml.etree.ElementTree as ET
 from itertools import pairwise
@@ -46,12 +47,18 @@ def boxes(svg, style):
     return found
 
 
+def dots(svg):
+    """Return the points at which a line divides."""
+    circles = [(e, dx, dy) for e, dx, dy in _moved(parsed(svg), 0.0, 0.0) if e.tag == SVG + "circle"]
+    return [(float(e.get("cx")) + dx, float(e.get("cy")) + dy) for e, dx, dy in circles]
+
+
 def crossed(svg):
     """Return the texts that an upright or level stretch of a line goes through."""
     stretches = []
     for element, dx, dy in _moved(parsed(svg), 0.0, 0.0):
         if element.get("class") == "line":
-            points = [(float(x) + dx, float(y) + dy) for x, y in re.findall(r"([-\d.]+),([-\d.]+)", element.get("d"))]
+            points = _numbers(element.get("d"), dx, dy)
             stretches += [(*map(min, a, b), *map(max, a, b)) for a, b in pairwise(points)]
     return [
         text
@@ -59,6 +66,37 @@ def crossed(svg):
         for x, y, x_end, y_end in stretches
         if x < right and left < x_end + 0.1 and y < bottom and top < y_end + 0.1
     ]
+
+
+def heads(svg):
+    """Check every line: its corners are round, and its head is isosceles on it; return (where it begins, tip, way).
+
+    The way is "up", "left", "right" or "" for what slants.
+    """
+    found, points = [], []
+    for element, dx, dy in _moved(parsed(svg), 0.0, 0.0):
+        if element.get("class") == "line":
+            points = _numbers(element.get("d"), dx, dy)
+            for a, c, b in re.findall(r"L(\S+) Q(\S+) (\S+)", element.get("d")):
+                ((a, *_), (c, *_), (b, *_)) = (_numbers(p, 0, 0) for p in (a, c, b))
+                assert abs(math.dist(a, c) - math.dist(c, b)) < 0.2 < math.dist(a, c) < 9.2
+        elif element.tag == SVG + "polygon":
+            tip, a, b = _numbers(element.get("points"), dx, dy)
+            middle, end = ((a[0] + b[0]) / 2, (a[1] + b[1]) / 2), points[-1]
+            assert abs(math.dist(tip, a) - math.dist(tip, b)) < 0.2
+            assert abs(math.dist(tip, middle) - 8) < 0.2
+            assert abs(math.dist(a, b) - 8) < 0.2
+            assert abs(math.dist(tip, end) - 7) < 0.2
+            assert math.dist(middle, end) < 1.2  # the line ends within its head
+            assert math.dist(tip, points[-2]) > math.dist(end, points[-2]) - 0.2
+            x, y = tip[0] - middle[0], tip[1] - middle[1]
+            way = "up" if y < -7.8 else "right" if x > 7.8 else "left" if x < -7.8 else ""
+            found.append((points[0], tip, way))
+    return found
+
+
+def _numbers(text, dx, dy):
+    return [(float(x) + dx, float(y) + dy) for x, y in re.findall(r"([-\d.]+),([-\d.]+)", text)]
 
 
 def overlapping(areas):

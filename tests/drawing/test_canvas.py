@@ -3,7 +3,7 @@ import re
 import pytest
 from drawing.reading import SVG, parsed, texts, viewbox
 
-from minirnn.drawing.canvas import Canvas, maths, plain
+from minirnn.drawing.canvas import Canvas, Piece, fitted, maths, parameter, plain, width
 
 NASTY = [
     "<script>alert(1)</script>",
@@ -74,15 +74,39 @@ def _luminance(colour):
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-@pytest.mark.parametrize("dark", [False, True])
-@pytest.mark.parametrize("ground", ["paper", "cell", "gate", "input", "output", "plain"])
-@pytest.mark.parametrize("ink", ["text", ".muted", ".weight"])
-def test_text_can_be_read_on_every_ground(dark, ground, ink):
+def test_text_can_be_read_on_every_ground():
     """WCAG 2: 4.5 to 1 at least, in the light and the dark version."""
     canvas = Canvas()
     canvas.dot(0, 0)
     canvas.box(0, 0, 1, 1, "cell")
-    style = parsed(canvas.document("", "")).find(SVG + "style").text.split("@media")[dark]
-    colour = {s: re.search(rf"{re.escape(s)}\{{fill:(#\w+)", style)[1] for s in (ink, f".{ground}")}
-    low, high = sorted(map(_luminance, colour.values()))
-    assert (high + 0.05) / (low + 0.05) >= 4.5
+    for style in parsed(canvas.document("", "")).find(SVG + "style").text.split("@media"):
+        fill = dict(re.findall(r"(\.?[\w-]+)\{fill:(#\w+)", style))
+        for ground in (".paper", ".cell", ".gate", ".input", ".output", ".plain"):
+            for ink in ("text", ".muted", ".weight"):
+                low, high = sorted(map(_luminance, (fill[ink], fill[ground])))
+                assert (high + 0.05) / (low + 0.05) >= 4.5
+
+
+# --- text -------------------------------------------------------------------------------------------------------------
+
+
+def test_subscripts_and_parameters():
+    assert maths("h_{t−1} W_{hh}") == [
+        Piece("h"),
+        Piece("t−1", subscript=True),
+        Piece(" "),
+        Piece("W", weight=True),
+        Piece("hh", subscript=True, weight=True),
+    ]
+    assert maths("tanh(2)") == [Piece("tanh(2)")]
+    assert parameter("W_xh", (3, 5))[-1] == Piece(" (3, 5)")
+    assert parameter("weight") == [Piece("weight", weight=True)]
+
+
+def test_widths():
+    assert width(maths("h_{ab}")) < width(plain("hab"))
+    assert width(plain("i")) < width(plain("n")) < width(plain("W")) < width(plain("状"))
+    for room in (0, 5, 40, 88, 1000):
+        text = fitted("AVeryLongNameOfACell", room)
+        assert text == "…" or width(plain(text)) <= room
+        assert (text == "AVeryLongNameOfACell") == (room == 1000)

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from drawing.reading import boxes, overlapping, placed_texts, texts, viewbox
+from drawing.reading import boxes, heads, overlapping, placed_texts, texts, viewbox
 from error_texts import raises
 
 import minirnn as mr
@@ -42,8 +42,8 @@ def test_what_is_used_twice_is_drawn_once_with_two_lines():
     assert svg.count('<path class="line"') == 2
 
 
-@pytest.mark.parametrize("T", [1, 3, 100])
-def test_a_fused_layer_is_one_box_with_its_inputs(T):
+def test_a_fused_layer_is_one_box_with_its_inputs():
+    T = 100
     y = outputs(T, "fused")
     svg = y.sum().to_svg()
     assert texts(svg).count("RecurrentLayer") == 1
@@ -67,6 +67,10 @@ def test_no_text_covers_another_or_is_cut_off(make):
     assert overlapping(placed) == []
     styles = ("input", "plain", "output", "constant")
     assert overlapping([(style, *box) for style in styles for box in boxes(svg, style)]) == []
+    edges = [(x, y, y_end) for style in styles for x, y, _, y_end in boxes(svg, style)]
+    for _, (x, y), way in heads(svg):
+        assert way == "right"
+        assert any(abs(x - edge) < 0.2 and top < y < bottom for edge, top, bottom in edges)
     left, top, right, bottom = viewbox(svg)
     assert all(left <= x and top <= y and x_end <= right and y_end <= bottom for _, x, y, x_end, y_end in placed)
 
