@@ -10,7 +10,6 @@ import numpy as np
 
 from minirnn.arguments import Array, as_array, as_lengths, describe
 from minirnn.autograd.tensor import Tensor, wrap
-from minirnn.kernels import falling, lanes
 from minirnn.layers.recurrence import Recurrence, State
 
 
@@ -41,15 +40,7 @@ class Sequences(NamedTuple):
             now = order[: int((self.length > k).sum())]
             yield now, self.start[now] + (self.length[now] - 1 - k if self.reverse else k), self.row[now]
 
-    def packed(self, worth: float, segment: int | None) -> lanes.Lanes:
-        """Return them in lanes; see `minirnn.kernels.lanes.pack`."""
-        return lanes.pack(*self._places(), self.T * self.N, worth, segment=segment)
-
-    def falling(self) -> falling.Falling:
-        """Return them by falling length; see `minirnn.kernels.falling.plan`."""
-        return falling.plan(*self._places())
-
-    def _places(self) -> tuple[Array, Array, int]:
+    def places(self) -> tuple[Array, Array, int]:
         """Return the row of x (T·N, D) that each reads first, how many it reads, and how far it is to the next one."""
         first = (self.start + (self.length - 1 if self.reverse else 0)) * self.N + self.row
         return first, self.length, -self.N if self.reverse else self.N
@@ -111,7 +102,7 @@ class Door(Recurrence[State]):
     learn_initial_state: bool
 
     def _tensor(self, value: Any, argument: str) -> Tensor:
-        """Return an argument as a Tensor of its own dtype."""
+        """Make a Tensor of an argument, in its own dtype."""
         if isinstance(value, Tensor):
             return value
         return wrap(as_array(value, f"{self.name}: {argument}", self.dtype), None)
@@ -168,7 +159,7 @@ class Door(Recurrence[State]):
         return [self._one_state(s, N, of) for of, s in self._named_states(state, N, argument)]
 
     def _named_states(self, state: Any, N: int, argument: str) -> list[tuple[str, Any]]:
-        """Return what is given for each array of the state, with what errors call it."""
+        """Split a state into its arrays, each with its name in errors."""
         names = self.state_names
         if len(names) == 1:
             return [(argument, state)]

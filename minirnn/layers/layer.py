@@ -14,7 +14,7 @@ from minirnn.autograd.tensor import Tensor, apply_kernel, unary, will_record, wr
 from minirnn.cells.cell import Cell, next_state, states_of
 from minirnn.cells.pointwise import kernel_of
 from minirnn.init import initialise
-from minirnn.kernels import elman, layout, unroll
+from minirnn.kernels import elman, falling, lanes, layout, unroll
 from minirnn.kernels.gradients import clipped
 from minirnn.layers import threads
 from minirnn.layers.door import Door, Sequences
@@ -276,12 +276,13 @@ class Layer(Door[State]):
         T, N, D = shape
         H, G, segment = self.hidden_size, self.gates, segment_length(self.remat, shape[0])
         parts, run = threads.plan(T, N, D, H, G)
-        lanes: Any = None
+        way: Any = None
         if sequences is not None:
             each, change = IDLE
             worth = change / (each * G * H * (D + H + 50))
-            lanes, parts = sequences.falling() if falls else sequences.packed(worth, segment), 1
-        return layout.Settings(self._kernel, self.reverse, lanes, mask, self.message_clip, segment, parts, run)
+            places, parts = sequences.places(), 1
+            way = falling.plan(*places) if falls else lanes.pack(*places, T * N, worth, segment=segment)
+        return layout.Settings(self._kernel, self.reverse, way, mask, self.message_clip, segment, parts, run)
 
     def every_state(self, x: Array, state: Sequence[Array], mask: Array | None) -> list[Array]:
         """Return every state of whole rows x (T, N, D) in the order of processing: (T + 1, N, H) each."""
@@ -328,7 +329,7 @@ class Layer(Door[State]):
         return ", ".join([*own, *shown, f"dtype={self.dtype.name}"])
 
     def _own_repr(self) -> list[str]:
-        """Return the settings that other layers have not."""
+        """Return the settings that other layers do not have."""
         return []
 
     def _title(self) -> str:

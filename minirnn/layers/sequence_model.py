@@ -105,7 +105,7 @@ class SequenceModel(Module, Generic[State]):
         return SequenceOutput(self.head(read), final_state)
 
     def embed(self, ids: Any, lengths: Any) -> Any:
-        """Return what the recurrent module reads; in the padding, where ids (T, N) may be anything, the vector of 0."""
+        """Apply the embedding, if there is one, as if id 0 stood in the padding, where ids (T, N) may be anything."""
         if self.embedding is None:
             return ids
         if lengths is None or (array := np.asarray(ids)).ndim != 2 or array.dtype.kind not in "iu" or not array.size:

@@ -31,21 +31,13 @@ def available_cpus() -> int:
 
 
 def set_num_threads(n: int) -> None:
-    """Set how many threads minirnn, and numpy's BLAS, may use in this process.
+    """Set how many threads, 1 to 1024, minirnn and numpy's BLAS may use in this process; at first one for each CPU.
 
-    A recurrent layer with the fused backend then splits its mini-batch over them where that pays, by a fixed rule on
-    the shape: each thread unrolls its own rows, and BLAS is held to one thread meanwhile. With small steps BLAS is held
-    so without a split; between small and large, BLAS's own threads do the work (`plan`). Holding takes threadpoolctl
-    (``pip install "minirnn[threads]"``); without it a layer only splits if BLAS is at one thread anyway, as with
-    OPENBLAS_NUM_THREADS=1, and BLAS itself is only told its number if it is the OpenBLAS that numpy's wheels bring.
+    A recurrent layer with the fused backend splits its mini-batch over them where that pays (`plan`). That takes
+    threadpoolctl (``pip install "minirnn[threads]"``), to hold BLAS to one thread meanwhile; without it a layer only
+    splits if BLAS is at one thread anyway, as with OPENBLAS_NUM_THREADS=1, and BLAS itself is only told its number if
+    it is the OpenBLAS that numpy's wheels bring.
 
-    Parameters
-    ----------
-    n : int
-        From 1 to 1024. The number at the start is that of the CPUs this process may use.
-
-    Notes
-    -----
     For one number of threads the results are the same at every run, bit for bit. Between two numbers they differ by
     rounding: the rows of a weight gradient are summed in another order.
 
@@ -90,10 +82,7 @@ _state = _State()
 
 @cache
 def _controlled() -> list[Any]:
-    """Return the BLAS libraries that threadpoolctl finds: numpy's own if there is one, else all; none without it.
-
-    Each has ``get_num_threads()`` and ``set_num_threads(n)``.
-    """
+    """Return the BLAS libraries that threadpoolctl finds: numpy's own if there is one, else all; none without it."""
     try:
         from threadpoolctl import ThreadpoolController
     except ImportError:
@@ -104,7 +93,7 @@ def _controlled() -> list[Any]:
 
 @cache
 def _blas() -> list[Any]:
-    """Return the BLAS libraries whose number of threads can be set; empty if none is known."""
+    """Return the BLAS libraries known, with ``get_num_threads()`` and ``set_num_threads(n)`` each."""
     from pathlib import Path
 
     found = list(_controlled())
@@ -167,9 +156,7 @@ FEWEST_NEURONS, FEWEST_ROWS = 256, 16
 
 
 def plan(T: int, N: int, D: int, H: int, G: int = 1) -> tuple[int, Run | None]:
-    """Return into how many parts a mini-batch is split, and what runs them, if not one after the other, as they are.
-
-    G is the number of gates.
+    """Return into how many parts a mini-batch is split, and what runs them; None for one after the other.
 
     It is a fixed rule on the shape, so that sums are split in the same way at every run. Small steps run with BLAS at
     one thread; large ones are split, each part with BLAS at one thread; between them, and where BLAS cannot be held at

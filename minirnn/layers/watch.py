@@ -39,7 +39,7 @@ WEIGHTS = "W_xh", "W_hh", "b_h", "b_hn"
 
 
 def forward(layer: "Layer[Any]", x: Any, initial_state: Any, lengths: Any, reset: Any) -> RecurrentOutput[Any]:
-    """Return what ``layer(x, initial_state, lengths, reset=reset)`` returns, after a look at everything."""
+    """Call a layer, ``layer(x, initial_state, lengths, reset=reset)``, with a look at everything."""
     x = layer._tensor(x, "x")
     sequences = layer._sequences(x.shape, lengths, reset)
     if sequences is None:
@@ -57,7 +57,7 @@ def forward(layer: "Layer[Any]", x: Any, initial_state: Any, lengths: Any, reset
 
 
 def step(layer: "Layer[Any]", x_t: Any, state: Any) -> Any:
-    """Return what ``layer.step(x_t, state)`` returns, after a look at everything."""
+    """Take a step, ``layer.step(x_t, state)``, with a look at everything."""
     x_t = layer._tensor(x_t, "x_t")
     _check(layer, x_t.data, "x_t")
     x_t = layer._one_step(x_t)
@@ -91,7 +91,7 @@ def _checked(layer: "Layer[Any]", state: Any, N: int, argument: str) -> Any:
 
 
 def _title(layer: "Layer[Any]") -> str:
-    """Return what a layer is called in an error: its class and sizes, and in a composite where it stands."""
+    """Name a layer in an error: its class and sizes, and in a composite where it stands."""
     return " in ".join([f"{layer.name}({layer.input_size}, {layer.hidden_size})", *reversed(WITHIN.get())])
 
 
@@ -142,14 +142,14 @@ class Watch:
         self._forward()
 
     def over(self, made: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Return what the layer has made, with a node over it that looks at the gradients before the layer does."""
+        """Put a node over what the layer has made, which looks at the gradients before the layer gets them."""
         for y in made:
             hint = "each term of the equation is finite by itself: look at the sizes of the weights and the state"
             check_finite(y.data, f"{self.title}: what it returns", hint)
         return apply_kernel(self, made, [y.data for y in made], self._handed_on, lambda *same: same)
 
     def _see(self, term: str, value: Array, hint: str) -> Array:
-        """Return a value (N′, ·) of the present step, if it is finite; of gates side by side, the block counts."""
+        """Return a value (N′, ·) of the present step if it is finite; of gates side by side an error names one."""
         bad = np.argwhere(~np.isfinite(value))
         if len(bad):
             i, j = bad[0]
@@ -185,7 +185,7 @@ class Watch:
             self.moments.append(Moment(t, rows, now, [s[now] for s in state]))
             run = self._run(self.moments[-1], "forward")
             for term in run.terms:
-                if term.op.name != "getitem" and run.faulty(term.output.data):
+                if run.faulty(term.output.data):
                     self._see(run.called(term), term.output.data, run.hint(term))
             for s, (whole, new) in enumerate(zip(state, run.made.new, strict=True)):
                 kind = type(self.layer.core).__name__
@@ -194,7 +194,7 @@ class Watch:
     # --- back --------------------------------------------------------------------------------------------------------
 
     def _handed_on(self, received: Mapping[int, Array], wanted: tuple[bool, ...]) -> list[Array | None]:
-        """Return the gradients as they came, but for the padding, which the layer ignores, and the tape would not."""
+        """Hand the gradients on as they came, but for the padding, which the layer ignores, and the tape would not."""
         given = [received.get(i) for i in range(len(wanted))]
         if not self.single and given[0] is not None:
             valid = self.sequences.valid()
@@ -340,21 +340,21 @@ class Step(Text):
     # --- names -------------------------------------------------------------------------------------------------------
 
     def called(self, term: Term) -> str:
-        """Return what a term is called: its formula, and the name it has, unless that is a pre-activation's."""
+        """Name a term by its formula, after the name it has, unless that is a pre-activation's."""
         self._read()
         kind, _ = self.kinds.get(id(term.output), ("pre", ""))
         formula = self._product(term) or self.shown(term.output, whole=True)
         return formula if kind == "pre" else f"{self.names[id(term.output)]} = {formula}"
 
     def gradient_called(self, value: Tensor) -> str:
-        """Return what the gradient of a term is called, with its formula unless it is that of the new state."""
+        """Name the gradient of a term, with its formula unless it is that of the new state."""
         self._read()
         name = self.stops.get(id(value), f"dL/d{self.shown(value, ATOM)}")
         paths = [] if any(value is new for new in self.made.new) else self.paths(value)
         return f"{name} = {combined(paths)}" if paths else name
 
     def hint(self, term: Term) -> str:
-        """Return what to look at where a term is not finite."""
+        """Say what to look at where a term is not finite."""
         of_input = term.inputs[0] is self.leaves["X_t"]
         hints = {
             "matmul": "look at the sizes of x and W_xh" if of_input else OF_STATE,
@@ -381,7 +381,7 @@ class Step(Text):
             self.stops[id(self.made.staged)] = f"dL/d({self.shown(self.made.staged)})"
 
     def _product(self, term: Term) -> str:
-        """Return how a product with one of the weights is written; nothing for other terms."""
+        """Write a product with one of the weights; nothing for other terms."""
         W = self.names.get(id(term.inputs[-1]), "") if term.op.name == "matmul" else ""
         return W and f"{self.shown(term.inputs[0], ATOM)} {W}"
 

@@ -387,8 +387,8 @@ def with_sizes(**attributes):
         (
             {"cell": UGRNN(), "init": "irnn"},
             ValueError,
-            "RecurrentLayer: init='irnn' would do nothing beside cell=UGRNN, which makes the new state itself: leave one of "
-            "the two out",
+            "RecurrentLayer: init='irnn' would do nothing beside cell=UGRNN, which makes the new state itself: leave "
+            "one of the two out",
         ),
         ({"cell": UGRNN(), "dtype": int}, TypeError,
          "RecurrentLayer: dtype must be numpy.float32 or numpy.float64, got <class 'int'>"),
