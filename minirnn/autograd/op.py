@@ -116,10 +116,6 @@ class Op:
         self.ufunc = ufunc
         self.symbol = symbol
         self.slopes = slopes or {}
-        self.derivative(**rules)
-
-    def derivative(self, **rules: Callable[..., Any]) -> None:
-        """Set the rules of the inputs named."""
         names = ("xs",) if self.variadic else self.inputs
         if unknown := rules.keys() - set(names):
             raise TypeError(f"{self.name}: a derivative for {', '.join(unknown)}, which is no input of it")

@@ -40,8 +40,8 @@ class OwnOp(Op):
         def forward(x: Array) -> Any:
             return phi(x)
 
-        super().__init__(forward, "activation", symbol="φ({x})", slopes={"x": "φ′({y})"})
-        self.derivative(x=lambda g, y: g * prime(y))
+        slopes = {"x": "φ′({y})"}
+        super().__init__(forward, "activation", symbol="φ({x})", slopes=slopes, x=lambda g, y: g * prime(y))
         self.pair = phi, prime
 
     def __reduce__(self) -> Any:

@@ -36,8 +36,7 @@ def _clipped(g: Any, largest: float) -> Array:
     return clipped(g, largest, 1)
 
 
-clip_message = Op(_same, "clip_message", view=True)
-clip_message.derivative(x=_clipped)
+clip_message = Op(_same, "clip_message", view=True, x=_clipped)
 """H_t as it is, but that no row of dL/dH_t goes back with a norm above ``largest``."""
 
 
