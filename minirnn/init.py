@@ -34,9 +34,6 @@ def _matrix(shape: Shape, name: str, square: bool = False) -> tuple[int, int]:
     return shape[0], shape[1]
 
 
-# --- initialisers -----------------------------------------------------------------------------------------------------
-
-
 def glorot_uniform(shape: Shape, rng: Generator) -> Array:
     """W_ij ~ U(−a, a) with a = √(6 / (inputs + outputs)), so that Var W_ij = 2 / (inputs + outputs).
 
@@ -139,12 +136,10 @@ def spectral(radius: float) -> Callable[[Shape, Generator], Array]:
     few steps the radius says less: ‖W‖, the most that one step can do, is about 2 · radius when H is large.
     `orthogonal` has radius 1 and ‖Wᵗ‖ = 1 for every t.
 
-    The radius is that of W in float64, to rounding; radius 0 makes W = 0. All eigenvalues are computed, in a time of
-    order H³. There is no preset of this name: no radius is the usual one.
+    All eigenvalues are computed, in a time of order H³. There is no preset of this name: no radius is the usual one.
 
     Source: Jaeger 2001, "The echo state approach to analysing and training recurrent neural networks", GMD Report 148;
-    ρ and the gradients: Pascanu, Mikolov & Bengio 2013, "On the difficulty of training recurrent neural networks",
-    section 2.1, where the linear network is the one above.
+    ρ and the gradients: Pascanu, Mikolov & Bengio 2013, "On the difficulty of training recurrent neural networks", 2.1.
 
     >>> W_hh = spectral(0.9)((5, 5), np.random.default_rng(0))
     >>> round(float(max(abs(np.linalg.eigvals(W_hh)))), 12)

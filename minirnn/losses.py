@@ -30,12 +30,8 @@ def mse(predictions: Any, targets: Any, *, lengths: Any = None) -> Tensor:
 def cross_entropy(logits: Any, ids: Any, *, lengths: Any = None) -> Tensor:
     """Cross entropy, mean −ln softmax(logits)[id], in nats per target; divide by ln 2 for bits.
 
-    Parameters
-    ----------
-    logits : Tensor (…, C)
-        Before the softmax.
-    ids : array_like of int (…)
-        The right class of each, 0 … C − 1: TypeError for what is no integer, IndexError for one out of range.
+    ``logits`` (…, C) stand before the softmax; ``ids`` (…) are the right classes, 0 … C − 1: TypeError for what is no
+    integer, IndexError for one out of range.
     """
     logits, array = _floats(logits, "cross_entropy: logits"), np.asarray(ids)
     if not logits.ndim or array.shape != logits.shape[:-1]:
@@ -53,12 +49,7 @@ def cross_entropy(logits: Any, ids: Any, *, lengths: Any = None) -> Tensor:
 def binary_cross_entropy(logits: Any, targets: Any, *, lengths: Any = None) -> Tensor:
     """Binary cross entropy, mean −t ln σ(x) − (1 − t) ln(1 − σ(x)), in nats per target.
 
-    Parameters
-    ----------
-    logits : Tensor (…)
-        Before the sigmoid.
-    targets : array_like of the same shape
-        Constants between 0 and 1.
+    ``logits`` x (…) stand before the sigmoid; ``targets`` t of the same shape are constants between 0 and 1.
     """
     logits = _floats(logits, "binary_cross_entropy: logits")
     target = _floats(targets, "binary_cross_entropy: targets", logits).data

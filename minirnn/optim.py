@@ -54,7 +54,7 @@ class Optimizer:
                 p.data = p.data - self._change(i, p.grad)
 
     def _change(self, i: int, g: Array) -> Array:
-        """Return what to subtract from Parameter ``i``."""
+        """Return the change of Parameter ``i``, which is subtracted from it."""
         raise NotImplementedError
 
     def _zeros(self) -> list[Array]:
@@ -65,10 +65,7 @@ class Optimizer:
     def state_dict(self) -> dict[str, Any]:
         """Return its name, its settings, and a copy of what it remembers of each Parameter, in the order of `params`.
 
-        Returns
-        -------
-        dict
-            ``{"optimizer": "Adam", "settings": {"lr": 0.01, …}, "memory": {"first": [arrays], …}, "counts": {…}}``
+        It is ``{"optimizer": "Adam", "settings": {"lr": 0.01, …}, "memory": {"first": [arrays], …}, "counts": {…}}``.
         """
         settings = [name for name in inspect.signature(type(self)).parameters if name != "params"]
         memory: dict[str, Any] = {}
@@ -115,15 +112,7 @@ class Optimizer:
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent, with momentum if wanted: v ← μ v + g;  p ← p − lr·v.
-
-    Parameters
-    ----------
-    params : iterable of Parameters
-    lr : float
-    momentum : float
-        μ, in [0, 1).
-    """
+    """Stochastic gradient descent, if wanted with a momentum μ in [0, 1): v ← μ v + g;  p ← p − lr·v."""
 
     def __init__(self, params: Iterable[Tensor], lr: float, *, momentum: float = 0.0) -> None:
         super().__init__(params, lr)
@@ -140,17 +129,7 @@ class SGD(Optimizer):
 
 
 class RMSprop(Optimizer):
-    """RMSprop (Tieleman, Hinton 2012): s ← ρ s + (1 − ρ) g²;  p ← p − lr·g / (√s + ε).
-
-    Parameters
-    ----------
-    params : iterable of Parameters
-    lr : float
-    rho : float
-        ρ, in [0, 1).
-    eps : float
-        ε.
-    """
+    """RMSprop (Tieleman, Hinton 2012), with ρ in [0, 1): s ← ρ s + (1 − ρ) g²;  p ← p − lr·g / (√s + ε)."""
 
     def __init__(self, params: Iterable[Tensor], lr: float = 1e-3, *, rho: float = 0.99, eps: float = 1e-8) -> None:
         super().__init__(params, lr)
@@ -171,16 +150,8 @@ class Adam(Optimizer):
         m ← β₁ m + (1 − β₁) g        v ← β₂ v + (1 − β₂) g²
         p ← p − lr · m/(1 − β₁ᵏ) / (√(v/(1 − β₂ᵏ)) + ε)        at the kth gradient, k = 1, 2, …
 
-    Each Parameter counts its own k: one that gets its first gradient late starts with the same corrections.
-
-    Parameters
-    ----------
-    params : iterable of Parameters
-    lr : float
-    betas : (float, float)
-        β₁ and β₂, in [0, 1).
-    eps : float
-        ε.
+    with β₁ and β₂ in [0, 1). Each Parameter counts its own k: one that gets its first gradient late starts with the
+    same corrections.
     """  # noqa: D400
 
     def __init__(
@@ -222,20 +193,9 @@ class Adam(Optimizer):
 def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> float:
     """Scale all gradients together so that their joint norm √(Σ g²) is at most ``max_norm`` (Pascanu et al. 2013).
 
-    Return the norm before clipping.
-
-    Parameters
-    ----------
-    params : iterable of Parameters
-        Those without a gradient are passed over.
-    max_norm : float
-        Positive; ``math.inf`` only measures.
-
-    Raises
-    ------
-    FloatingPointError
-        When the norm is not finite, naming the first Parameter at fault: scaling by 0 would turn inf into NaN. Nothing
-        has been changed then.
+    Return the norm before clipping; with ``math.inf`` it is only measured. Parameters without a gradient are passed
+    over. A norm that is not finite is a FloatingPointError, which names the first Parameter at fault: scaling by 0
+    would turn inf into NaN. Nothing has been changed then.
     """
     hint = "try 1.0, or math.inf to measure only"
     max_norm = as_number(max_norm, "clip_grad_norm: max_norm", "a positive number or inf", hint)

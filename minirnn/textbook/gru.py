@@ -153,9 +153,8 @@ def unroll_gru_backward(
     d_final : (N, H), ∂L/∂ the final state h_T; None for zeros
     """
     shapes = "W_hh: H 3H, W_xh: D 3H, b_h: 3H, x: T N D, h_0: N H, b_hn?: H, d_outputs: T N H, d_final?: N H"
-    values = W_hh, W_xh, b_h, x, h_0, b_hn, d_outputs, d_final
     W_hh, W_xh, b_h, x, h_0, zero_or_b_hn, d_outputs, from_later = read(
-        "unroll_gru_backward", shapes, *values, complex_too=True
+        "unroll_gru_backward", shapes, W_hh, W_xh, b_h, x, h_0, b_hn, d_outputs, d_final, complex_too=True
     )
     hs = [h_0, *unroll_gru(x, h_0, W_xh, W_hh, b_h, b_hn, reset_after)]  # hs[t] for t = 0 … T
     b_hn = zero_or_b_hn if reset_after else None

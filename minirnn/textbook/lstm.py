@@ -126,11 +126,12 @@ def unroll_lstm_backward(
     d_outputs : (T, N, H), ∂L/∂ the output h_t of every step
     d_final_h, d_final_c : (N, H), ∂L/∂ the final state h_T, c_T; None for zeros
     """
-    shapes = "W_hh: H 4H, W_xh: D 4H, b_h: 4H, x: T N D, h_0: N H, c_0: N H, d_outputs: T N H"
-    shapes += ", d_final_h?: N H, d_final_c?: N H"
-    values = W_hh, W_xh, b_h, x, h_0, c_0, d_outputs, d_final_h, d_final_c
+    shapes = (
+        "W_hh: H 4H, W_xh: D 4H, b_h: 4H, x: T N D, h_0: N H, c_0: N H, "
+        "d_outputs: T N H, d_final_h?: N H, d_final_c?: N H"
+    )
     W_hh, W_xh, b_h, x, h_0, c_0, d_outputs, d_h_from_later, d_c_from_later = read(
-        "unroll_lstm_backward", shapes, *values, complex_too=True
+        "unroll_lstm_backward", shapes, W_hh, W_xh, b_h, x, h_0, c_0, d_outputs, d_final_h, d_final_c, complex_too=True
     )
     hs, cs = unroll_lstm(x, h_0, c_0, W_xh, W_hh, b_h)
     hs, cs = np.stack([h_0, *hs]), np.stack([c_0, *cs])  # hs[t], cs[t] for t = 0 … T

@@ -66,8 +66,7 @@ def read(where: str, shapes: str, *values: ArrayLike | None, complex_too: bool =
             raise ValueError(f"{where}: {name} must have shape {expected}, got {array.shape}: {hint}")
         sizes = fits[0]
         arrays.append(array)
-    common = np.result_type(*arrays)
-    return [array.astype(common, copy=False) for array in arrays]
+    return [array.astype(np.result_type(*arrays), copy=False) for array in arrays]
 
 
 def _bind(letters: list[str], shape: tuple[int, ...], sizes: dict[str, int]) -> dict[str, int]:
