@@ -41,4 +41,4 @@ class MnistTask(RecordedTask):
         x = (table[:, :PIXELS] / np.float32(255)).T[:, :, None]
         y, order = table[:, PIXELS].astype(np.int64), np.random.default_rng(0).permutation(IMAGES)
         held_out, train = order[:HELD_OUT], order[HELD_OUT:]
-        self._part((x[:, train], y[train]), (x[:, held_out], y[held_out]))
+        self._keep(train=(x[:, train], y[train]), held_out=(x[:, held_out], y[held_out]))

@@ -21,15 +21,14 @@ REBER: Automaton = {
 """After the B: for each state the symbols that may follow, and the state that each leads to."""
 
 
-def _embedded() -> Automaton:
-    """Make the automaton of B T reber T E and B P reber P E, after the first B."""
-    automaton: Automaton = {"start": (("T", "T"), ("P", "P")), "last": (("E", "end"),)}
-    for outer in "TP":
-        automaton[outer] = (("B", outer + "0"),)
-        automaton[outer + "end"] = ((outer, "last"),)
-        for state, ways in REBER.items():
-            automaton[outer + state] = tuple((symbol, outer + to) for symbol, to in ways)
-    return automaton
+EMBEDDED: Automaton = {
+    "start": (("T", "T"), ("P", "P")),
+    **{outer: (("B", outer + "0"),) for outer in "TP"},
+    **{f"{o}{state}": tuple((symbol, o + to) for symbol, to in ways) for o in "TP" for state, ways in REBER.items()},
+    **{outer + "end": ((outer, "last"),) for outer in "TP"},
+    "last": (("E", "end"),),
+}
+"""B T … T E and B P … P E, where … is a string of `REBER`: its states are there twice, after the T and after the P."""
 
 
 class _Tables:
@@ -145,4 +144,4 @@ class EmbeddedReberTask(
     Hochreiter & Schmidhuber 1997, "Long short-term memory", experiment 1.
     """
 
-    tables = _Tables(_embedded())
+    tables = _Tables(EMBEDDED)

@@ -27,9 +27,6 @@ class RecordedTask(SequenceTask):
         shown = "".join(f"{name}={getattr(self, name)!r}, " for name in self.settings)
         return f"<{type(self).__name__}: {shown}{rows(self.train)} to train on, {rows(self.held_out)} held out>"
 
-    def _part(self, train: Batch, held_out: Batch) -> None:
-        self._keep(train=train, held_out=held_out)
-
     def _draw(self, N: int, rng: np.random.Generator) -> Batch:
         return take(self.train, rng.integers(rows(self.train), size=N))
 
@@ -109,7 +106,8 @@ class DigitsTask(
         self.input_size = 64 // self.steps
         x = (images / 16).astype(np.float32).reshape(1797, self.steps, self.input_size).swapaxes(0, 1)
         held_out, train = np.split(np.random.default_rng(0).permutation(1797), [359])
-        self._part(*(take((x, digits.astype(np.int64)), chosen) for chosen in (train, held_out)))
+        images, digits = x, digits.astype(np.int64)
+        self._keep(train=take((images, digits), train), held_out=take((images, digits), held_out))
 
 
 class SunspotsTask(
@@ -150,7 +148,7 @@ class SunspotsTask(
         yearly = _imported("statsmodels.datasets", "SunspotsTask", self.needs).sunspots.load_pandas().data
         series = (yearly["SUNACTIVITY"].to_numpy() / 100).astype(np.float32)
         cut = 1921 - 1700  # the first year that is held out, and the first of all
-        self._part(self._windows(series[:cut]), self._windows(series[cut - self.T :]))
+        self._keep(train=self._windows(series[:cut]), held_out=self._windows(series[cut - self.T :]))
 
     def _windows(self, series: Array) -> Batch:
         """Make every T consecutive years a row of x, and the year after them y."""
@@ -194,7 +192,8 @@ class VowelsTask(
         ]
         steps = [np.concatenate(sequences) for sequences, _ in parts]
         mean, deviation = steps[0].mean(axis=0), steps[0].std(axis=0)
-        self._part(*(pad((each - mean) / deviation, *part) for each, part in zip(steps, parts, strict=True)))
+        train, held_out = (pad((each - mean) / deviation, *part) for each, part in zip(steps, parts, strict=True))
+        self._keep(train=train, held_out=held_out)
 
 
 def read_ts(path: Path) -> tuple[list[Array], Ids]:

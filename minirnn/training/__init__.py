@@ -7,10 +7,9 @@ bar, a stop at the first loss that is not finite, and Ctrl-C without losing the 
 
 from minirnn.training import schedules
 from minirnn.training.batches import detached
-from minirnn.training.evaluation import accuracy, bits_per_character, evaluate, measure
+from minirnn.training.evaluation import accuracy, bits_per_character, evaluate, measure, sample
 from minirnn.training.fitting import NonFiniteError, every, fit
 from minirnn.training.history import History
-from minirnn.training.sampling import sample
 from minirnn.training.saving import Checkpointing
 from minirnn.training.schedules import early_stopping, until_solved
 

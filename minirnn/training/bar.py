@@ -1,7 +1,7 @@
 """The bar of `fit`."""
 
 import math
-import os
+import shutil
 import sys
 import warnings
 from typing import Any
@@ -25,14 +25,6 @@ def in_notebook() -> bool:
     return get_ipython is not None and getattr(get_ipython(), "kernel", None) is not None
 
 
-def _columns() -> int:
-    """Ask the width of the terminal, 80 where there is none or it does not know."""
-    try:
-        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
-    except (OSError, ValueError):
-        return 80
-
-
 class Bar:
     """tqdm's bar, spoken to ten times a second and not at every update: an update may take less time than its text.
 
@@ -41,17 +33,21 @@ class Bar:
 
     def __init__(self, shown: bool, total: int, with_accuracy: bool) -> None:
         self._due = 0.0 if shown else math.inf
-        self._with_accuracy = with_accuracy
+        self._with_accuracy, self._with_norm = with_accuracy, True
         self._bar: Any = None
-        self._widget = shown and in_notebook() and _widgets() is not None
-        if shown:
-            from tqdm import tqdm  # here, not above: it takes as long to import as all of minirnn
+        if not shown:
+            return
+        from tqdm import tqdm  # here, not above: it takes as long to import as all of minirnn
 
+        widget = _widgets() if in_notebook() else None
+        size = {}
+        if widget is None:
             # Left to itself, tqdm shows nothing on a terminal that does not know its size, such as a container's.
-            size = {} if self._widget else {"ncols": _columns(), "nrows": 20}
-            self._with_norm = not with_accuracy or size.get("ncols", _WIDE) >= _WIDE
-            kind = _widgets() if self._widget else tqdm
-            self._bar = kind(total=total, unit=" updates", mininterval=0, miniters=1, **size)
+            columns = shutil.get_terminal_size().columns
+            size = {"ncols": columns, "nrows": 20}
+            self._with_norm = not with_accuracy or columns >= _WIDE
+        self._widget = widget is not None
+        self._bar = (widget or tqdm)(total=total, unit=" updates", mininterval=0, miniters=1, **size)
 
     def update(self, history: History) -> None:
         """Draw, if it is time to."""
@@ -71,12 +67,13 @@ class Bar:
 
     def close(self, history: History, in_order: bool) -> None:
         """Draw for the last time; ``in_order`` says that training ended as it should, early or not."""
-        if self._bar is not None:
-            if history.updates > self._bar.n:
-                self._draw(history)
-            if self._widget and in_order:
-                self._bar.total = self._bar.n  # or it would turn red, as after an error
-            self._bar.close()
+        if self._bar is None:
+            return
+        if history.updates > self._bar.n:
+            self._draw(history)
+        if self._widget and in_order:
+            self._bar.total = self._bar.n  # or it would turn red, as after an error
+        self._bar.close()
 
 
 def _widgets() -> Any:

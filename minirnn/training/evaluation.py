@@ -1,4 +1,4 @@
-"""`evaluate`: what was learnt, measured on other data."""
+"""`evaluate` and `sample`: what was learnt, measured on other data, or written down."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from minirnn.arguments import as_size
+from minirnn.arguments import as_generator, as_number, as_size
 from minirnn.autograd.modes import no_grad
 from minirnn.layers.module import Module
 from minirnn.losses import cross_entropy
@@ -139,6 +139,40 @@ def bits_per_character(model: Module, task: TextTask, *, N: int = 8, chunk: int 
 def held_out_streams(task: TextTask, N: int = 8, chunk: int = 100) -> Iterator[Chunk]:
     """Read the held-out part of a text; in fewer streams where one would have less than 100 characters."""
     return task.evaluation_streams(min(N, max(1, (task.held_out_ids.size - 1) // 100)), chunk)
+
+
+def sample(
+    model: Any,
+    task: TextTask,
+    length: int,
+    *,
+    rng: np.random.Generator | int | None = None,
+    temperature: float = 1.0,
+    prompt: str = "",
+) -> str:
+    """Write text: draw each character from softmax(logits / temperature), and read it as the next input.
+
+    The model is a `SequenceModel` with an embedding, whose ids stand for the task's characters. At a temperature below
+    1 the likely characters become likelier still. The model reads ``prompt`` first, which is not returned: a newline if
+    it is empty (or, in a text without one, the text's first character).
+    """
+    length = as_size(length, "sample: length")
+    temperature = as_number(temperature, "sample: temperature", "a positive number", "try 1.0")
+    if getattr(model, "embedding", None) is None:
+        raise TypeError(f"sample: model must be a SequenceModel with an embedding, got {type(model).__name__}")
+    rng = as_generator(rng)
+    first = "\n" if "\n" in task.vocabulary else task.decode(task.train_ids[:1])
+    written: list[int] = []
+    read, state = task.encode(prompt or first).tolist(), None
+    with evaluating(model):
+        while len(written) < length:
+            for i in read:
+                state = model.recurrent.step(model.embedding([i]), state)
+            logits = model.head(model.recurrent.last_output(state)).numpy()[0].astype(np.float64)
+            sums = np.cumsum(np.exp((logits - logits.max()) / temperature))
+            read = [int(np.searchsorted(sums, rng.random() * sums[-1], side="right"))]
+            written += read
+    return task.decode(written)
 
 
 @contextmanager

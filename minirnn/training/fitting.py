@@ -19,21 +19,18 @@ from minirnn.training.bar import Bar, has_a_place
 from minirnn.training.batches import Batch, Loss, Metric, Piece, WholeBatches, carries, unpacked
 from minirnn.training.evaluation import accuracy
 from minirnn.training.history import History
-from minirnn.training.saving import Checkpointing, Position, Run, Saver
+from minirnn.training.saving import Checkpointing, Position, Saver
 from minirnn.training.schedules import Rate
-from minirnn.training.sources import MUST_BE, held_out_of, source_of
+from minirnn.training.sources import MUST_BE, HeldOut, source_of
 from minirnn.training.truncated import TruncatedBatches
 
 
 class NonFiniteError(FloatingPointError):
     """`fit` met a loss or a gradient that is NaN or infinite; ``history`` is that of the updates before it."""
 
-    def __init__(self, message: str, history: History) -> None:
+    def __init__(self, message: str, history: Any = None) -> None:
         super().__init__(message)
-        self.history = history
-
-    def __reduce__(self) -> Any:
-        return type(self), (str(self), self.history)
+        self.history: History = history
 
 
 def fit(
@@ -81,12 +78,11 @@ def fit(
         The largest joint norm of the gradients (Pascanu et al. 2013).
     carry_state : bool
         Start each batch from the final state of the one before, detached, unless its ``is_start`` is true: truncated
-        BPTT over contiguous streams such as `TextTask.streams`. Otherwise every batch starts from zeros. If left out it
-        is True for a `TextTask`, whose batches go on where the last ones ended, and a model that goes forward in time
-        only; else False.
+        BPTT over contiguous streams. Otherwise every batch starts from zeros. If left out it is True for a `TextTask`,
+        whose batches go on where the last ones ended, and a model that goes forward in time only; else False.
     tbptt : (k1, k2), optional
         Make an update after every k1 steps; the gradients that enter in them go back over the last k2 steps, which are
-        unrolled again from the state that was kept before them, with the parameters as they are by then. With
+        unrolled again from the state that was saved before them, with the parameters as they are by then. With
         ``carry_state`` the window reaches back into earlier batches. The state is carried within a batch in any case.
         At parameters that stand still the gradients add up to `minirnn.bptt.truncated_gradient`.
     schedule : callable (update) -> factor, optional
@@ -111,8 +107,7 @@ def fit(
         training. See `early_stopping` and `until_solved`.
     progress : bool, optional
         Whether to show a bar with the mean loss (and accuracy) of the last 100 updates, the gradient norm and updates
-        per second; on a terminal of less than 100 columns there is no room for the norm beside an accuracy. None: when
-        stderr is a terminal, or in a notebook, where the bar is a widget if ipywidgets is installed.
+        per second. None: when stderr is a terminal, or in a notebook, as a widget if ipywidgets is installed.
     checkpoint : path of a directory, or Checkpointing, optional
         Save there every so often, in the end, and when Ctrl-C or SIGTERM ends the training, which it then does after
         the update; with ``Checkpointing(path, resume=True)`` go on from there to the same bits.
@@ -121,8 +116,7 @@ def fit(
     -------
     History
         Also when Ctrl-C ended the training: ``interrupted`` is True then. An update that was cut short is not in it;
-        some Parameters may have made it, others not. The evaluation at the end is in no checkpoint: a run that goes on
-        from there has those of a run that never stopped.
+        some Parameters may have made it, others not.
 
     Raises
     ------
@@ -134,8 +128,6 @@ def fit(
 
     Examples
     --------
-    The loop's own cost is a few microseconds an update.
-
     >>> import minirnn as mr
     >>> from minirnn.training import fit
     >>> task = mr.tasks.AddingTask(T=4)
@@ -157,10 +149,12 @@ def fit(
     carry_state = carries(model, source.carry_state, "fit")
     reader = WholeBatches(model, carry_state) if tbptt is None else TruncatedBatches(model, tbptt, carry_state)
     rate = Rate(optimizer, schedule)
-    update = _Update(source.loss, optimizer, _max_norm(clip_norm), _metrics(metrics, source.loss))
-    held_out = held_out_of(model, held_out, evaluate_every, source)
+    if clip_norm is not None:
+        clip_norm = as_number(clip_norm, "fit: clip_norm", "a positive number or inf", "try None not to clip")
+    update = _Update(source.loss, optimizer, clip_norm or math.inf, _metrics(metrics, source.loss))
+    looks = HeldOut(model, held_out, evaluate_every, source)
     callbacks = _callables(callbacks)
-    saver = Saver(checkpoint, Run(model, optimizer, reader))
+    saver = Saver(checkpoint, model, optimizer, reader)
     shown = has_a_place() if progress is None else as_flag(progress, "fit: progress")
     model.train()
     with saver.open() as (history, begin):
@@ -178,7 +172,7 @@ def fit(
                 rate.set(history.updates)
                 value, norm, measured = update(piece, history)
                 history.append(value, norm, time.perf_counter() - start, measured)
-                held_out.look(history)
+                looks.look(history)
                 for callback in callbacks:
                     callback(history)
                 ended = stop is not None and stop(history)  # before it is saved: it may note evaluations
@@ -189,7 +183,7 @@ def fit(
             saver.save(history, position, at_the_end=True)
             in_order = not saver.stopped
             if history.updates and in_order:
-                held_out.look(history, at_the_end=True)
+                looks.look(history, at_the_end=True)
         except KeyboardInterrupt:
             history.interrupted = True
         except NonFiniteError as error:
@@ -290,13 +284,6 @@ def _metrics(metrics: Any, loss: Loss) -> Mapping[str, Metric]:
             f'fit: metrics must be a dict of callables, got {describe(metrics)}: try {{"accuracy": accuracy}}'
         )
     return metrics
-
-
-def _max_norm(clip_norm: float | None) -> float:
-    """Check the largest norm for `clip_grad_norm`, which only measures where it is infinite."""
-    if clip_norm is None:
-        return math.inf
-    return as_number(clip_norm, "fit: clip_norm", "a positive number or inf", "try None not to clip")
 
 
 def _callables(callbacks: Any) -> tuple[Callable[[History], object], ...]:

@@ -1,6 +1,5 @@
 """Checkpoints of a training: what `fit` saves, when, and how it goes on from there."""
 
-import itertools
 import os
 import signal
 import threading
@@ -57,18 +56,10 @@ class Position(NamedTuple):
     batch: Batch | None = None  # that one, where some were
 
 
-class Run(NamedTuple):
-    """What a checkpoint is made of, beside the history."""
-
-    model: Module
-    optimizer: Optimizer
-    reader: WholeBatches | TruncatedBatches
-
-
 class Saver:
     """Saves a training and brings it back; without `Checkpointing` it does nothing."""
 
-    def __init__(self, how: Any, run: Run) -> None:
+    def __init__(self, how: Any, model: Module, optimizer: Optimizer, reader: WholeBatches | TruncatedBatches) -> None:
         if isinstance(how, str | os.PathLike):
             how = Checkpointing(how)
         if not isinstance(how, Checkpointing | None):
@@ -76,7 +67,8 @@ class Saver:
                 f"fit: checkpoint must be a directory's path or a Checkpointing, got {describe(how)}: try "
                 "Checkpointing('run', every=1000)"
             )
-        self.how, self.run, self.stopped = how, run, False
+        self.model, self.optimizer, self.reader = model, optimizer, reader
+        self.how, self.stopped = how, False  # stopped: by a signal
         self._saved = (-1, "")  # the last checkpoint's update and file name
         self._found: Checkpoint | None = None
         if how is not None:
@@ -90,7 +82,7 @@ class Saver:
         if self.how is None:
             yield History(), Position()
             return
-        with self._directory, _signals(self._stop):
+        with self._directory, self._signals():
             self._found = latest = self._directory.latest()
             if latest is None:
                 yield History(), Position()
@@ -107,8 +99,27 @@ class Saver:
             batches, pieces = latest.position
             yield history, Position(batches, pieces, None if batch is None else Batch(*batch))
 
-    def _stop(self) -> None:
-        self.stopped = True
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Within it Ctrl-C and SIGTERM ask to stop after the update; asked once more, Ctrl-C stops at once.
+
+        In the main thread only: elsewhere nobody can take signals.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def handler(number: int, frame: Any) -> None:
+            if self.stopped:
+                raise KeyboardInterrupt
+            self.stopped = True
+
+        before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, old in before.items():
+                signal.signal(number, old)
 
     def bring_back(self) -> None:
         """Put everything where it was.
@@ -116,23 +127,21 @@ class Saver:
         Once more when the batches before have been passed over: the Generator that draws them may be the model's too.
         """
         if self._found is not None:
-            self._found.restore(self.run.model, self.run.optimizer)
-            self.run.reader.load_state_dict(self._found.extra["reader"])
+            self._found.restore(self.model, self.optimizer)
+            self.reader.load_state_dict(self._found.extra["reader"])
 
     def save(self, history: History, position: Position, *, at_the_end: bool = False) -> None:
         """Save if it is time to, or at the end, unless this update has been saved."""
         due = self.how is not None and (at_the_end or history.updates % self.how.every == 0)
         if self.how is None or not due or history.updates == self._saved[0]:
             return
-        model, optimizer, reader = self.run
         batch = None
         if position.batch is not None:
             x, y, _, is_start = position.batch
             batch = [np.asarray(x), np.asarray(y), None, is_start]
-        state = describe_training(history, position, reader=reader.state_dict(), batch=batch)
-        path = self._directory.save(
-            history.updates, model=model, optimizer=optimizer, settings=self.how.settings, **state
-        )
+        state = describe_training(history, position, reader=self.reader.state_dict(), batch=batch)
+        state |= {"model": self.model, "optimizer": self.optimizer, "settings": self.how.settings}
+        path = self._directory.save(history.updates, **state)
         self._saved = history.updates, path.name
 
     def last_good(self) -> str:
@@ -174,27 +183,3 @@ def history_of(checkpoint: Checkpoint) -> History:
     for name, made in saved["evaluations"].items():
         history.evaluations[name] = [Evaluation(int(update), float(value)) for update, value in made]
     return history
-
-
-@contextmanager
-def _signals(stop: Any) -> Iterator[None]:
-    """Within it Ctrl-C and SIGTERM ask to stop after the update; asked once more, Ctrl-C stops at once.
-
-    In the main thread only: elsewhere nobody can take signals.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    calls = itertools.count()
-
-    def handler(number: int, frame: Any) -> None:
-        if next(calls):
-            raise KeyboardInterrupt
-        stop()
-
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)

@@ -73,13 +73,13 @@ def as_task(value: Any, must_be: str) -> SequenceTask | TextTask:
     raise TypeError(f"{must_be}, got {got}: {hint}")
 
 
-class HeldOut(NamedTuple):
-    """Held-out data: what is measured of them, and how often."""
+class HeldOut:
+    """Held-out data, drawn once, the same at every evaluation; measured as ``source`` says, which is trained on."""
 
-    model: Module
-    source: Source  # of what is trained on: it has the loss, whether the state is carried, and the task if any
-    batches: list[Batch]  # empty: nothing is measured
-    every: int  # updates between two evaluations
+    def __init__(self, model: Module, held_out: Any, every: Any, source: Source) -> None:
+        self.every = as_size(every, "fit: evaluate_every")
+        self.model, self.source = model, source
+        self.batches = list(_batches(held_out, source.task))  # empty: nothing is measured
 
     def look(self, history: History, *, at_the_end: bool = False) -> None:
         """Measure if it is time to; at the end, unless it has just been done."""
@@ -92,12 +92,6 @@ class HeldOut(NamedTuple):
         history.record(HELD_OUT_LOSS, value)
         if task is not None:
             history.record(HELD_OUT, figure)
-
-
-def held_out_of(model: Module, held_out: Any, every: Any, source: Source) -> HeldOut:
-    """Check these arguments of `fit`; held-out data are drawn once, the same at every evaluation."""
-    every = as_size(every, "fit: evaluate_every")
-    return HeldOut(model, source, list(_batches(held_out, source.task)), every)
 
 
 def _batches(held_out: Any, task: SequenceTask | TextTask | None) -> Iterable[Batch]:

@@ -40,7 +40,15 @@ class TruncatedBatches:
         self.recurrent: Any = model.recurrent if isinstance(model, SequenceModel) else model
         if not isinstance(self.recurrent, Recurrence):
             raise TypeError(f"fit: tbptt needs a recurrent model, got {type(model).__name__}")
-        _check(model, self.recurrent)
+        back = f"{self.recurrent.name} that goes back: its state comes from steps that have not been read"
+        last = 'readout="last": make the model with readout="all"'
+        for wrong, needed, got in (
+            (going_back(self.recurrent) is not None, "a layer that goes forward in time", back),
+            (self.recurrent.batch_first, "time first, (T, N, …)", "batch_first=True: make the layer without it"),
+            (getattr(model, "readout", "all") != "all", "a target at every step", last),
+        ):
+            if wrong:
+                raise ValueError(f"fit: tbptt needs {needed}, got {got}")
         self.saved: list[Segment] = []
         self.at = 0  # steps of this sequence that have been read
         self.state: Any = None
@@ -121,18 +129,3 @@ class TruncatedBatches:
         """Go on from there."""
         self.state, self.at = state_of(saved["state"]), int(saved["at"])
         self.saved = [Segment(int(begin), x, state_of(state)) for begin, x, state in saved["kept"]]
-
-
-def _check(model: Module, recurrent: Any) -> None:
-    back = f"{recurrent.name} that goes back: its state comes from steps that have not been read"
-    for wrong, needed, got in (
-        (going_back(recurrent) is not None, "a layer that goes forward in time", back),
-        (recurrent.batch_first, "time first, (T, N, …)", "batch_first=True: make the layer without it"),
-        (
-            getattr(model, "readout", "all") != "all",
-            "a target at every step",
-            'readout="last": make the model with readout="all"',
-        ),
-    ):
-        if wrong:
-            raise ValueError(f"fit: tbptt needs {needed}, got {got}")

@@ -132,7 +132,7 @@ def test_widgets_that_are_missing_are_not_warned_of():
 
 @pytest.mark.parametrize(("columns", "norm"), [(80, False), (99, False), (100, True)])
 def test_the_accuracy_stands_in_the_bar_and_the_norm_where_there_is_room(monkeypatch, capsys, columns, norm):
-    monkeypatch.setattr(bar, "_columns", lambda: columns)
+    monkeypatch.setenv("COLUMNS", str(columns))
     history = train(progress=True)
     last = capsys.readouterr().err.replace("\n", "").split("\r")[-1]
     text = f"loss {history.recent():.4f}, accuracy {100 * history.metrics['accuracy'].mean():.1f} %"
