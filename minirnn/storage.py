@@ -16,7 +16,7 @@ import os
 import pathlib
 import threading
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -108,35 +108,26 @@ def unpack(plain: Any, arrays: Mapping[str, Array]) -> Any:
 def write(path: Any, kind: str, content: dict[str, Any], arrays: Mapping[str, Array], caller: str) -> pathlib.Path:
     """Write a file whole or not at all; the same contents give the same bytes."""
     header = {"format": FORMAT, "version": VERSION, "kind": kind, "content": content}
-    data = seal(header, [(f"{name}.npy", _npy(array)) for name, array in arrays.items()])
-    return write_whole(_as_path(path, caller), data, caller)
-
-
-def seal(header: Any, members: Iterable[tuple[str, bytes]]) -> bytes:
-    """Make the bytes of a file of a header and members, with its checksum."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr(zipfile.ZipInfo(HEADER), json.dumps(header))  # ZipInfo has no clock: 1 January 1980
-        for name, data in members:
-            archive.writestr(zipfile.ZipInfo(name), data)
+        for name, array in arrays.items():
+            member = io.BytesIO()
+            np.lib.format.write_array(member, np.asarray(array, order="C"), allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), member.getvalue())
         archive.comment = MARK + b"0" * 64  # of the right length; the digest is of what comes before it
     data = buffer.getvalue()[:-64]
-    return data + _digest(data)
+    return write_whole(as_path(path, caller), data + _digest(data), caller)
 
 
 def _digest(data: bytes | memoryview) -> bytes:
     return hashlib.sha256(data).hexdigest().encode()
 
 
-def _npy(array: Array) -> bytes:
-    buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, np.asarray(array, order="C"), allow_pickle=False)
-    return buffer.getvalue()
-
-
-def _as_path(path: Any, caller: str) -> pathlib.Path:
+def as_path(path: Any, caller: str, what: str = "file", example: str = "model.npz") -> pathlib.Path:
+    """Check a path; TypeError for anything but a str or a path."""
     if not isinstance(path, str | os.PathLike) or not os.fspath(path):
-        raise TypeError(f"{caller}: path must be a file's path, got {describe(path)}: try 'model.npz'")
+        raise TypeError(f"{caller}: path must be a {what}'s path, got {describe(path)}: try {example!r}")
     return pathlib.Path(path)
 
 
@@ -195,7 +186,7 @@ def read(path: Any, caller: str) -> Contents:
 
     CheckpointError if it is not what `write` made of it, or a later version; OSError if it cannot be read.
     """
-    path = _as_path(path, caller)
+    path = as_path(path, caller)
     try:
         with open(path, "rb") as file:
             fault = _unsealed(file)

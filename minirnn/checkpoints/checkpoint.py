@@ -2,13 +2,11 @@
 
 import pathlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from minirnn.arguments import Array, as_number, describe, is_real
-from minirnn.checkpoints import generators as rngs
 from minirnn.layers.module import Module
 from minirnn.optim import Optimizer
 from minirnn.storage import PARAMETERS, CheckpointError, Contents, pack, read, unpack, write
@@ -16,7 +14,6 @@ from minirnn.storage import PARAMETERS, CheckpointError, Contents, pack, read, u
 SAVE, LOAD, RESTORE = "save_checkpoint", "load_checkpoint", "Checkpoint.restore"
 
 
-@dataclass(frozen=True, eq=False)
 class Checkpoint:
     """What a checkpoint holds; `load_checkpoint` makes it, `restore` puts it back.
 
@@ -24,17 +21,19 @@ class Checkpoint:
     are lists.
     """
 
-    path: pathlib.Path  # the file it came from
-    version: int  # of the file's format
-    module: str  # the type of the model; only told, never looked up
-    parameters: dict[str, Array]
-    optimizer: dict[str, Any] | None  # a state of `Optimizer.state_dict`
-    position: Any
-    settings: dict[str, Any]
-    metrics: dict[str, float]
-    extra: Any
-    _order: list[str]  # the names of the Parameters that the optimizer changes
-    _generators: dict[str, Any]  # see `rngs.states_of`
+    def __init__(self, contents: Contents) -> None:
+        content = contents.content
+        self.path = contents.path
+        self.version = contents.version  # of the file's format
+        self.parameters = contents.parameters
+        self.module: str = content["module"]  # the type of the model; only told, never looked up
+        self.optimizer: dict[str, Any] | None = unpack(content["optimizer"], contents.arrays)
+        self.position: Any = content["position"]
+        self.settings: dict[str, Any] = content["settings"]
+        self.metrics: dict[str, float] = content["metrics"]
+        self.extra: Any = unpack(content["extra"], contents.arrays)
+        self._order: list[Any] = content["order"]  # the names of the Parameters that the optimizer changes
+        self._generators: dict[str, Any] = content["generators"]  # see `_states_of`
 
     def __repr__(self) -> str:
         return f"<Checkpoint {str(self.path)!r} ({self.module}): position {self.position!r}, metrics {self.metrics}>"
@@ -59,7 +58,7 @@ class Checkpoint:
         then = _described(self.parameters, saved, self._order, self._generators)
         given = None if optimizer is None else optimizer.name
         arrays = {name: p.data for name, p in model.named_parameters()}
-        now = _described(arrays, given, _order(model, optimizer), rngs.states_of(named))
+        now = _described(arrays, given, _order(model, optimizer), _states_of(named))
         faults = [f"missing: {name}, {now[name]}" for name in now if name not in then]
         faults += [f"unexpected: {name}, {then[name]}" for name in then if name not in now]
         faults += [f"{n} was {then[n]}, and is {now[n]}" for n in then if n in now and now[n] != then[n]]
@@ -75,7 +74,8 @@ class Checkpoint:
                 "model.load(path):\n  " + "\n  ".join(faults)
             )
         model.load_state_dict(self.parameters)
-        rngs.put_back(self._generators, named)
+        for name, rng in named.items():
+            rng.bit_generator.state = self._generators["states"][self._generators["holds"][name]]
 
 
 def save_checkpoint(
@@ -147,7 +147,7 @@ def save_checkpoint(
         "module": type(model).__name__,
         "optimizer": remembered,
         "order": order,
-        "generators": rngs.states_of(named),
+        "generators": _states_of(named),
         **{name: pack(value, f"{SAVE}: {name}", "", arrays=False)[0] for name, value in plain.items()},
         "metrics": {
             name: as_number(value, f"{SAVE}: metrics[{name!r}]", "a number")  # NaN and inf, too
@@ -170,45 +170,37 @@ def load_checkpoint(path: Any) -> Checkpoint:
     if contents.kind != "checkpoint":
         raise CheckpointError(f"{LOAD}: {str(contents.path)!r} holds weights alone: try model.load(path)")
     try:
-        return _checkpoint(contents)
-    except (KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+        checkpoint = Checkpoint(contents)
+        _check_states(checkpoint._generators)
+        kinds = {"module": str, "_order": list, "settings": dict, "metrics": dict, "optimizer": dict | None}
+        wrong = [name for name, kind in kinds.items() if not isinstance(getattr(checkpoint, name), kind)]
+        if wrong or not all(map(is_real, checkpoint.metrics.values())):
+            raise TypeError(f"the type of {', '.join(wrong) or 'metrics'}")
+        if checkpoint.optimizer is not None and not isinstance(checkpoint.optimizer["optimizer"], str):
+            raise TypeError("the type of optimizer")
+        return checkpoint
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         fault = f"lacks what a checkpoint holds ({type(error).__name__}: {error}). Load only files that minirnn wrote"
         raise CheckpointError(f"{LOAD}: {str(contents.path)!r} {fault}") from error
-
-
-def _checkpoint(contents: Contents) -> Checkpoint:
-    content, arrays = contents.content, contents.arrays
-    optimizer = unpack(content["optimizer"], arrays)
-    rngs.check(content["generators"])
-    kinds = {"module": str, "order": list, "settings": dict, "metrics": dict}
-    wrong = [name for name, kind in kinds.items() if not isinstance(content[name], kind)]
-    if wrong or not all(map(is_real, content["metrics"].values())):
-        raise TypeError(f"the type of {', '.join(wrong) or 'metrics'}")
-    if not (optimizer is None or isinstance(optimizer["optimizer"], str)):
-        raise TypeError("the type of optimizer")
-    return Checkpoint(
-        path=contents.path,
-        version=contents.version,
-        parameters=contents.parameters,
-        optimizer=optimizer,
-        extra=unpack(content["extra"], arrays),
-        _order=content["order"],
-        _generators=content["generators"],
-        **{name: content[name] for name in ("module", "position", "settings", "metrics")},
-    )
 
 
 # --- what a run is made of --------------------------------------------------------------------------------------------
 
 
-def _generators(model: Any, optimizer: Any, generators: Any, caller: str) -> rngs.Named:
-    """Collect the Generators, once model and optimizer have been checked too."""
+def _generators(model: Any, optimizer: Any, generators: Any, caller: str) -> dict[str, np.random.Generator]:
+    """Check what a run is made of, and collect its Generators by name: the model's, then those of the loop."""
     if not isinstance(model, Module):
         raise TypeError(f"{caller}: model must be a Module, got {describe(model)}")
     if not isinstance(optimizer, Optimizer | None):
         raise TypeError(f"{caller}: optimizer must be an Optimizer, got {describe(optimizer)}")
     expected = f"{caller}: generators must be a dict such as {{'data': rng}}"
-    return rngs.named(model, _as_dict(generators, expected), caller)
+    found = {f"model.{name}": rng for name, rng in model.named_generators()}
+    found |= {f"generators[{name!r}]": rng for name, rng in _as_dict(generators, expected).items()}
+    for name, rng in found.items():
+        kind = type(rng.bit_generator).__name__ if isinstance(rng, np.random.Generator) else describe(rng)
+        if kind not in STATES:
+            raise TypeError(f"{caller}: {name} must be a numpy.random.Generator of {', '.join(STATES)}, got {kind}")
+    return found
 
 
 def _as_dict(value: Any, expected: str) -> Mapping[str, Any]:
@@ -229,6 +221,66 @@ def _described(
     arrays: Mapping[str, Array], optimizer: str | None, order: list[Any], generators: dict[str, Any]
 ) -> dict[str, str]:
     """Say of each part of a run what it is, so that what was saved can be held against what is there."""
-    said = {name: f"{a.dtype} {a.shape}" for name, a in arrays.items()}
     over = ", ".join("one of another model" if name is None else str(name) for name in order)
-    return said | {"the optimizer": f"{optimizer} over {over}" if optimizer else "none"} | rngs.described(generators)
+    said = {name: f"{a.dtype} {a.shape}" for name, a in arrays.items()}
+    said["the optimizer"] = f"{optimizer} over {over}" if optimizer else "none"
+    first: dict[int, str] = {}
+    for name, place in sorted(generators["holds"].items()):
+        other = first.setdefault(place, name)
+        kind = generators["states"][place]["bit_generator"]
+        said[name] = f"a Generator of {kind}" + (f", the same as {other}" if other != name else "")
+    return said
+
+
+# --- the states of random number generators ---------------------------------------------------------------------------
+
+WORD = {"has_uint32": 2, "uinteger": 2**32}
+STATES: dict[str, dict[str, Any]] = {
+    "PCG64": {"state": {"state": 2**128, "inc": 2**128}, **WORD},
+    "PCG64DXSM": {"state": {"state": 2**128, "inc": 2**128}, **WORD},
+    "MT19937": {"state": {"key": (624, np.uint32), "pos": 625}},
+    "Philox": {
+        "state": {"counter": (4, np.uint64), "key": (2, np.uint64)},
+        "buffer": (4, np.uint64),
+        "buffer_pos": 5,
+        **WORD,
+    },
+    "SFC64": {"state": {"state": (4, np.uint64)}, **WORD},
+}
+"""What numpy's bit generators remember: ints below a bound, arrays of a length and dtype.
+
+numpy takes a position in an array as it comes, and would then read beyond its end: so what a file says is checked."""
+
+
+def _states_of(generators: Mapping[str, np.random.Generator]) -> dict[str, Any]:
+    """Collect the state of each Generator once, as plain values, and which of them each name holds."""
+    objects = list({id(rng): rng for rng in generators.values()}.values())
+    place = {id(rng): i for i, rng in enumerate(objects)}
+    return {
+        "states": [_plain(rng.bit_generator.state) for rng in objects],
+        "holds": {name: place[id(rng)] for name, rng in generators.items()},
+    }
+
+
+def _check_states(saved: Any) -> None:
+    """Check that saved states are such as `_states_of` gives: TypeError, KeyError or IndexError if not."""
+    for name, place in saved["holds"].items():
+        kind, state = "bit_generator", dict(saved["states"][place])
+        if not _fits(state, {**STATES[state[kind]], kind: state[kind]}):
+            raise TypeError(f"bad state: {name}")
+
+
+def _plain(state: Any) -> Any:
+    if isinstance(state, Mapping):
+        return {key: _plain(value) for key, value in state.items()}
+    return state.tolist() if isinstance(state, np.ndarray) else state if isinstance(state, str) else int(state)
+
+
+def _fits(value: Any, spec: Any) -> bool:
+    if isinstance(spec, dict):
+        return isinstance(value, dict) and value.keys() == spec.keys() and all(_fits(value[k], spec[k]) for k in spec)
+    if isinstance(spec, tuple):
+        length, dtype = spec
+        below = int(np.iinfo(dtype).max) + 1
+        return isinstance(value, list) and len(value) == length and all(_fits(item, below) for item in value)
+    return value == spec if isinstance(spec, str) else type(value) is int and 0 <= value < spec

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Self
 
 from minirnn.arguments import as_size, describe, is_real
 from minirnn.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from minirnn.storage import CheckpointError, remove_parts, reworded
+from minirnn.storage import CheckpointError, as_path, remove_parts, reworded
 
 try:
     import fcntl
@@ -54,11 +54,10 @@ class CheckpointDirectory:
     """
 
     def __init__(self, path: Any, *, keep: int = 3, metric: str = "loss") -> None:
-        if not isinstance(path, str | os.PathLike) or not os.fspath(path):
-            raise TypeError(f"{NAME}: path must be a directory's path, got {describe(path)}: try 'run'")
         if not isinstance(metric, str):
             raise TypeError(f"{NAME}: metric must be a name such as 'loss', got {describe(metric)}")
-        self.path, self.keep, self.metric = pathlib.Path(path), as_size(keep, f"{NAME}: keep"), metric
+        self.path, self.metric = as_path(path, NAME, "directory", "run"), metric
+        self.keep = as_size(keep, f"{NAME}: keep")
         self._lock: _Lock | None = None
         self._lowest = math.nan
 
@@ -220,12 +219,6 @@ class _Lock:
         self._file.close()
         if not self._by_system:
             self._path.unlink(missing_ok=True)
-
-    def __reduce__(self) -> Any:
-        raise TypeError(
-            f"{NAME}: the lock of {str(self._directory)!r} belongs to this process and cannot be copied or pickled: do "
-            "it outside 'with', and go in where it is needed"
-        )
 
     def _refused(self) -> DirectoryLockedError:
         """Say who the lock says it belongs to; nobody if it says nothing."""

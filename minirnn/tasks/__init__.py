@@ -38,25 +38,25 @@ __all__ = [
     "adding",
 ]
 
-
-_ALL: tuple[type[Task], ...] = (
-    AddingTask,
-    OriginalAddingTask,
-    RaggedAddingTask,
-    MultiplicationTask,
-    CopyTask,
-    TemporalOrderTask,
-    TemporalOrderThreeTask,
-    ParityTask,
-    EchoTask,
-    SineTask,
-    ReberTask,
-    EmbeddedReberTask,
-    TextTask,
-    DigitsTask,
-    SunspotsTask,
-    VowelsTask,
-)
-
-TASKS: dict[str, type[Task]] = {str(task.name): task for task in _ALL}
+TASKS: dict[str, type[Task]] = {
+    task.name: task
+    for task in (
+        AddingTask,
+        OriginalAddingTask,
+        RaggedAddingTask,
+        MultiplicationTask,
+        CopyTask,
+        TemporalOrderTask,
+        TemporalOrderThreeTask,
+        ParityTask,
+        EchoTask,
+        SineTask,
+        ReberTask,
+        EmbeddedReberTask,
+        TextTask,
+        DigitsTask,
+        SunspotsTask,
+        VowelsTask,
+    )
+}
 """Every task by its name."""

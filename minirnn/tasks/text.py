@@ -63,14 +63,6 @@ class TextTask(
     input_size, output_size : int
         The size of the vocabulary.
 
-    Raises
-    ------
-    OSError
-        When ``path`` names no file that can be read.
-    ValueError, TypeError
-        When the text is too short to be cut, the file is binary or not UTF-8, both ``text`` and ``path`` are given, or
-        anything is of the wrong type or out of range.
-
     >>> task = TextTask("the cat sat on the mat. the rat sat on the cat. ")
     >>> task.decode(task.encode("cat"))
     'cat'
@@ -182,21 +174,18 @@ class TextTask(
     def streams(self, N: int, chunk: int, rng: np.random.Generator | int | None = None) -> Iterator[Chunk]:
         """Read the train part as N contiguous streams side by side, pass after pass, without end.
 
-        The part is cut into N territories of S characters, stream n reading the n-th. Within a pass, row n of a
-        chunk continues row n of the chunk before, so that a recurrent state can be carried from chunk to chunk (and
-        detached: truncated BPTT). The first chunk of a pass has ``is_start=True``.
+        The part is cut into N territories of S characters, stream n reading the n-th. Within a pass, row n of a chunk
+        continues row n of the chunk before, so that a recurrent state can be carried on (and detached: truncated BPTT).
+        The first chunk of a pass has ``is_start=True``.
 
-        A pass has the same number K of chunks every time and reads K·chunk steps of each territory. Where in the
-        territory it starts is drawn anew for each pass (one draw, the same for all rows), so that the chunks' borders
-        move, and what one pass leaves out, fewer than 2·chunk steps a territory, another reads. Only the rest after the
-        last territory, fewer than N characters, is never read.
+        Where in its territory a pass starts is drawn anew (one draw, the same for all rows), so that the chunks'
+        borders move, and what one pass leaves out, fewer than 2·chunk steps a territory, another reads. Only the rest
+        after the last territory, fewer than N characters, is never read.
 
         TypeError or ValueError, at the call, when N or ``chunk``, the steps in one, is not an int ≥ 1, or the train
         part has fewer than N·chunk + 1 characters.
         """
-        S = self._territory(self.train_ids, N, chunk, "TextTask.streams", "train part")
-        chunks = max(1, (S - chunk + 1) // chunk)  # leaves room for chunk different starts, when the text allows it
-        return _Streams(self.train_ids, S, N, chunk, chunks * chunk, as_generator(rng))
+        return self._streams("TextTask.streams", N, chunk, as_generator(rng))
 
     def evaluation_streams(self, N: int, chunk: int) -> Iterator[Chunk]:
         """Read the held-out part once, as N contiguous streams side by side; the same chunks at every call.
@@ -206,19 +195,21 @@ class TextTask(
         Weigh the chunks by their size: ``sum(bits * c.ids_target.size) / sum(c.ids_target.size)``.
         TypeError or ValueError, at the call, as there; the held-out part needs N + 1 characters.
         """
-        S = self._territory(self.held_out_ids, N, chunk, "TextTask.evaluation_streams", "held-out part", whole=False)
-        return _Streams(self.held_out_ids, S, N, chunk, S, None)
+        return self._streams("TextTask.evaluation_streams", N, chunk, None)
 
-    def _territory(self, ids: Ids, N: int, chunk: int, caller: str, part: str, whole: bool = True) -> int:
-        """Check the arguments, and say how many steps each of the N streams has at its disposal."""
-        streams, steps = as_size(N, f"{caller}: N"), as_size(chunk, f"{caller}: chunk")
-        needed = streams * steps + 1 if whole else streams + 1
+    def _streams(self, caller: str, N: int, chunk: int, rng: np.random.Generator | None) -> Iterator[Chunk]:
+        """Read the train part, each pass from a start that is drawn, or else the held-out part once."""
+        ids, part = (self.held_out_ids, "held-out part") if rng is None else (self.train_ids, "train part")
+        N, chunk = as_size(N, f"{caller}: N"), as_size(chunk, f"{caller}: chunk")
+        needed = N + 1 if rng is None else N * chunk + 1
         if ids.size < needed:
             raise ValueError(
                 f"{caller}: N={N} streams in chunks of chunk={chunk} steps need at least {needed} characters, got a "
                 f"{part} of {ids.size}: try a smaller N or chunk, or a longer text"
             )
-        return (ids.size - 1) // streams
+        S = (ids.size - 1) // N
+        chunks = max(1, (S - chunk + 1) // chunk)  # leaves room for chunk different starts, when the text allows it
+        return _Streams(ids, S, N, chunk, S if rng is None else chunks * chunk, rng)
 
 
 class _Streams(Iterator[Chunk]):

@@ -34,6 +34,7 @@ class Piece(NamedTuple):
     mask: dict[str, Any]  # {"lengths": …} for a loss or a metric; empty where all targets count
     predict: Callable[[], tuple[Any, Any]]  # gives (predictions, what comes after); changes nothing
     keep: Callable[[Any], None]  # takes what comes after, to go on from there
+    last: bool = True  # of its batch
 
 
 class WholeBatches:
@@ -41,10 +42,6 @@ class WholeBatches:
 
     def __init__(self, model: Module, carry_state: bool) -> None:
         self.model, self.carry_state, self.state = model, carry_state, None
-
-    def count(self, batch: Batch) -> int:
-        """Count the pieces of a batch."""
-        return 1
 
     def pieces(self, batch: Batch, skip: int = 0) -> Iterator[Piece]:
         """Yield the batch as it is."""

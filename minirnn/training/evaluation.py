@@ -19,17 +19,9 @@ from minirnn.training.batches import Batch, Loss, Piece, WholeBatches, carries, 
 def evaluate(model: Module, batches: Iterable[Any], *, loss: Loss, carry_state: bool = False) -> float:
     """Measure the mean loss per target over batches, without recording and with the model in evaluation mode.
 
-    Parameters
-    ----------
-    model : Module
-    batches : iterable of (x, y), (x, y, lengths) or (x, y, is_start)
-        All are read; they may differ in size.
-    loss : callable (predictions, y) -> Tensor, the mean over the targets
-    carry_state : bool
-        Start each batch from the final state of the one before, unless its ``is_start`` is true.
+    The batches are (x, y), (x, y, lengths) or (x, y, is_start), of any size. With ``carry_state`` each starts from the
+    final state of the one before, unless its ``is_start`` is true.
 
-    Examples
-    --------
     >>> import minirnn as mr
     >>> model = mr.SequenceModel(mr.RecurrentLayer(2, 4, rng=0), mr.Linear(4, 1, rng=0), readout="last")
     >>> held_out = mr.tasks.AddingTask(T=10).evaluation_batch(100)
@@ -75,8 +67,7 @@ def loss_and_figure(
 
 def predicted(model: Module, batch: Any, caller: str) -> tuple[npt.NDArray[Any], Piece]:
     """Predict one batch in evaluation mode; the piece has the targets, and the lengths where they count."""
-    (read,) = unpacked([batch], caller)
-    (piece,) = WholeBatches(model, False).pieces(read)
+    (piece,) = WholeBatches(model, False).pieces(*unpacked([batch], caller))
     with evaluating(model):
         predictions, _ = piece.predict()
     return predictions.numpy(), piece
@@ -120,17 +111,10 @@ def measure(model: Module, task: Any, batch: Any = None) -> float:
 def bits_per_character(model: Module, task: TextTask, *, N: int = 8, chunk: int = 100) -> float:
     """Measure the mean −log₂ p(next character) on the held-out part of a text, with the state carried.
 
-    Parameters
-    ----------
-    model : Module
-        Gives logits (T, N, V) for ids (T, N).
-    task : TextTask
-    N : int
-        Streams, read side by side. More are faster and each starts without a state, which costs a little: on the
-        default text N = 8 adds 0.002 bits per character to the figure of N = 1, in a third of the time. There are fewer
-        where a stream would have less than 100 characters.
-    chunk : int
-        Steps at a time; changes memory and speed, but no figure.
+    The model gives logits (T, N, V) for ids (T, N). It reads N streams side by side, ``chunk`` steps at a time, which
+    changes no figure. More streams are faster and each starts without a state, which costs a little: on the default
+    text N = 8 adds 0.002 bits per character to the figure of N = 1, in a third of the time. There are fewer where a
+    stream would have less than 100 characters.
     """
     streams = held_out_streams(task, as_size(N, "bits_per_character: N"), chunk)
     return evaluate(model, streams, loss=cross_entropy, carry_state=True) / math.log(2)

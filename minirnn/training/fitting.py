@@ -213,7 +213,7 @@ def _pieces(
     before, skip, unfinished = begin
     for done, batch in enumerate(itertools.chain([unfinished] if unfinished else [], batches), before):
         for i, piece in enumerate(reader.pieces(batch, skip), skip + 1):
-            yield piece, Position(done + 1) if i == reader.count(batch) else Position(done, i, batch)
+            yield piece, Position(done + 1) if piece.last else Position(done, i, batch)
         skip = 0
 
 

@@ -26,27 +26,7 @@ class Evaluation(NamedTuple):
 
 
 class History:
-    """What `fit` remembers: a loss, a gradient norm and a time for each of the K updates, and the evaluations.
-
-    Attributes
-    ----------
-    loss : float64 array (K,)
-        The training loss of each update, before it was made, in the unit of the loss (nats per target, squared units).
-    grad_norm : float64 array (K,)
-        The joint norm √(Σ g²) of the gradients of each update, before clipping.
-    metrics : dict of float64 arrays (K,)
-        What else `fit` measured of each update's predictions, by name, before it was made; NaN where it was not
-        asked to.
-    clip_norm : float or None
-        The largest gradient norm that `fit` let through; None where it did not clip.
-    seconds : float64 array (K,)
-        From the start of `fit` to the end of each update; callbacks and evaluations count too.
-    evaluations : dict of lists of Evaluation
-        What was measured now and then, by name: "held-out loss" and "held-out" by ``fit(held_out=…)``, the rest by
-        callbacks; see `record`.
-    interrupted : bool
-        Whether Ctrl-C or, with a checkpoint directory, SIGTERM ended the run.
-    """
+    """What `fit` remembers: a loss, a gradient norm and a time for each of the K updates, and the evaluations."""
 
     def __init__(self) -> None:
         self._loss: list[float] = []
@@ -54,8 +34,12 @@ class History:
         self._seconds: list[float] = []
         self._metrics: dict[str, list[float]] = {}
         self.evaluations: dict[str, list[Evaluation]] = {}
+        """What was measured now and then, by name: "held-out loss" and "held-out" by ``fit(held_out=…)``, the rest by
+        callbacks; see `record`."""
         self.clip_norm: float | None = None
+        """The largest gradient norm that `fit` let through; None where it did not clip."""
         self.interrupted = False
+        """Whether Ctrl-C or, with a checkpoint directory, SIGTERM ended the run."""
 
     def append(self, loss: float, grad_norm: float, seconds: float, metrics: Mapping[str, float] | None = None) -> None:
         """Note one more update; a metric that is measured of some updates only is NaN at the others."""
@@ -76,8 +60,9 @@ class History:
         made.append(Evaluation(self.updates, float(value)))
 
     def __repr__(self) -> str:
-        ended = ", interrupted" if self.interrupted else ""
-        return f"<History: {self.updates:,} updates, recent loss {self.recent():.4g}{ended}>"
+        return (
+            f"<History: {self.updates:,} updates, recent loss {self.recent():.4g}{', interrupted' * self.interrupted}>"
+        )
 
     @property
     def updates(self) -> int:
@@ -86,22 +71,22 @@ class History:
 
     @property
     def loss(self) -> npt.NDArray[np.float64]:
-        """The training loss of each update, (K,)."""
+        """The training loss of each update before it was made, float64 (K,), in its unit (nats per target, say)."""
         return np.array(self._loss)
 
     @property
     def grad_norm(self) -> npt.NDArray[np.float64]:
-        """The gradients' joint norm of each update before clipping, (K,)."""
+        """The joint norm √(Σ g²) of the gradients of each update before clipping, float64 (K,)."""
         return np.array(self._grad_norm)
 
     @property
     def seconds(self) -> npt.NDArray[np.float64]:
-        """The time at the end of each update, in seconds from the start of `fit`, (K,)."""
+        """From the start of `fit` to the end of each update, float64 (K,); callbacks and evaluations count too."""
         return np.array(self._seconds)
 
     @property
     def metrics(self) -> dict[str, npt.NDArray[np.float64]]:
-        """What else was measured of each update, by name: (K,) each."""
+        """What else was measured of each update before it was made, by name: (K,) each, NaN where it was not."""
         return {name: np.array(values) for name, values in self._metrics.items()}
 
     @property
@@ -144,16 +129,11 @@ class History:
         return cast(npt.NDArray[np.float64], (sums[last] - sums[first]) / (last - first))
 
     def chart(self, width: int = 64, height: int = 10, title: str = "training loss") -> str:
-        """Draw the loss over the updates as text.
+        """Draw the loss over the updates as text, below a title, the place to name the loss and its unit.
 
-        Parameters
-        ----------
-        width, height : int
-            The size of the plot in characters, at least 2; the axes come on top. With more updates than columns, a
-            column shows the mean of its share of them. The axis is logarithmic when that loses nothing (no loss ≤ 0)
-            and the values span more than a factor of 5.
-        title : str
-            Stands above; the place to name the loss and its unit.
+        The plot takes ``width`` × ``height`` characters, at least 2 each; the axes come on top. With more updates than
+        columns, a column shows the mean of its share of them. The axis is logarithmic when that loses nothing (no loss
+        ≤ 0) and the values span more than a factor of 5.
         """
         width, height = as_size(width, "History.chart: width", 2), as_size(height, "History.chart: height", 2)
         if not self.updates:

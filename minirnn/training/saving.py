@@ -21,31 +21,23 @@ from minirnn.training.truncated import TruncatedBatches
 class Checkpointing(NamedTuple):
     """Where and how often `fit` saves, and whether it goes on from what is there.
 
-    Attributes
-    ----------
-    path : str or path
-        A directory, for this run alone.
-    every : int
-        Updates between two checkpoints. There is one at the end too, and one after Ctrl-C or SIGTERM.
-    resume : bool
-        Go on from the newest checkpoint, if there is one: to the same bits as if the run had never stopped. Everything
-        is to be built as it was for the first time, the batches too: those that have been trained on are drawn again
-        and passed over.
-    keep : int
-        How many checkpoints are kept, beside the best.
-    metric : str
-        By which the best is chosen, the lowest: "loss", the mean of the last 100, or the name of an evaluation, of
-        those checkpoints at whose update it was measured.
-    settings : dict of JSON values, optional
-        What is needed to build the model again; saved with every checkpoint.
+    To go on, everything is to be built as it was for the first time, the batches too: those that have been trained on
+    are drawn again and passed over. The bits are then the same as if the run had never stopped.
     """
 
     path: str | os.PathLike[str]
+    """A directory, for this run alone."""
     every: int = 1000
+    """Updates between two checkpoints. There is one at the end too, and one after Ctrl-C or SIGTERM."""
     resume: bool = False
+    """Whether to go on from the newest checkpoint, if there is one."""
     keep: int = 3
+    """How many checkpoints are kept, beside the best."""
     metric: str = "loss"
+    """By which the best is chosen, the lowest: "loss", the mean of the last 100, or the name of an evaluation, of those
+    checkpoints at whose update it was measured."""
     settings: Mapping[str, Any] | None = None
+    """What is needed to build the model again, JSON values; saved with every checkpoint."""
 
 
 class Position(NamedTuple):
@@ -148,10 +140,8 @@ class Saver:
         """Say in a sentence what is left after an error; nothing without checkpoints."""
         if self.how is None:
             return ""
-        name = self._saved[1]
-        if not name:
-            return f" There is no checkpoint in {str(self._directory.path)!r} yet."
-        return f" The last good checkpoint is {str(self._directory.path / name)!r}."
+        said = "The last good checkpoint is {}." if self._saved[1] else "There is no checkpoint in {} yet."
+        return " " + said.format(repr(str(self._directory.path / self._saved[1])))
 
 
 def describe_training(history: History, position: Position, **more: Any) -> dict[str, Any]:

@@ -73,17 +73,10 @@ def _warm_up(updates: int, then: Schedule | None, update: int) -> float:
 
 
 def early_stopping(name: str, patience: int, min_delta: float = 0.0) -> Callable[[History], bool]:
-    """Make a ``stop`` for `fit`: end when a figure has not become smaller for so many evaluations.
+    """Make a ``stop`` for `fit`: end after ``patience`` evaluations, one after the other, without a new best one.
 
-    Parameters
-    ----------
-    name : str
-        Of the evaluations: "held-out loss" or "held-out" of ``fit(held_out=…)``, or what a callback notes with
-        `History.record`; lower is better.
-    patience : int
-        Evaluations without a new best one after which training ends.
-    min_delta : float
-        By how much a figure must be below the best one to count as better. NaN never is.
+    ``name`` is that of the evaluations: "held-out loss" or "held-out" of ``fit(held_out=…)``, or what a callback notes
+    with `History.record`. A figure is better that is below the best one by more than ``min_delta``; NaN never is.
 
     >>> stop, history = early_stopping("held-out loss", patience=2), History()
     >>> for k, loss in enumerate((3.0, 2.0, 2.5, 2.1)):
@@ -104,15 +97,9 @@ def _early_stopping(name: str, patience: int, min_delta: float, history: History
 
 
 def until_solved(task: Any, name: str = HELD_OUT) -> Callable[[History], bool]:
-    """Make a ``stop`` for `fit`: end when the last held-out figure counts as solved.
+    """Make a ``stop`` for `fit`: end when ``task.solved`` says so of the last evaluation of a name.
 
-    Parameters
-    ----------
-    task : task of `minirnn.tasks`
-        Its ``solved`` is asked.
-    name : str
-        Of the evaluations that have the figure: those of ``fit(model, task, held_out=True)`` by default. Without any
-        training does not end before ``max_updates``.
+    By default these are the evaluations of ``fit(model, task, held_out=True)``. Without any, training goes on.
 
     >>> import minirnn as mr
     >>> stop, history = until_solved(mr.tasks.AddingTask()), History()

@@ -53,10 +53,6 @@ class TruncatedBatches:
         self.at = 0  # steps of this sequence that have been read
         self.state: Any = None
 
-    def count(self, batch: Batch) -> int:
-        """Count the chunks of a batch."""
-        return -(-len(batch.x) // self.k1)
-
     def pieces(self, batch: Batch, skip: int = 0) -> Iterator[Piece]:
         """Yield the batch's chunks, an update each, but for the first few that have been trained on already."""
         self._check_steps(batch)
@@ -65,8 +61,8 @@ class TruncatedBatches:
         origin = self.at - skip * self.k1
         for lo in range(skip * self.k1, len(batch.x), self.k1):
             chunk = Segment(origin + lo, batch.x[lo : lo + self.k1], self.state)
-            y = batch.y[lo : lo + self.k1]
-            yield Piece(y, {}, partial(self._predict, chunk, origin + len(batch.x)), self._keep)
+            predict = partial(self._predict, chunk, origin + len(batch.x))
+            yield Piece(batch.y[lo : lo + self.k1], {}, predict, self._keep, last=lo + self.k1 >= len(batch.x))
 
     def _check_steps(self, batch: Batch) -> None:
         if batch.lengths is not None:
