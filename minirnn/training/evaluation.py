@@ -67,7 +67,8 @@ def loss_and_figure(
 
 def predicted(model: Module, batch: Any, caller: str) -> tuple[npt.NDArray[Any], Piece]:
     """Predict one batch in evaluation mode; the piece has the targets, and the lengths where they count."""
-    (piece,) = WholeBatches(model, False).pieces(*unpacked([batch], caller))
+    (read,) = unpacked([batch], caller)
+    (piece,) = WholeBatches(model, False).pieces(read)
     with evaluating(model):
         predictions, _ = piece.predict()
     return predictions.numpy(), piece

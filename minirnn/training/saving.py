@@ -146,8 +146,7 @@ class Saver:
 
 def describe_training(history: History, position: Position, **more: Any) -> dict[str, Any]:
     """Say of a training what `save_checkpoint` takes: position, metrics, and ``extra``, which ``more`` joins."""
-    K = history.updates  # an older evaluation is one of other weights
-    metrics = {name: made[-1].value for name, made in history.evaluations.items() if made[-1].update == K}
+    last = {name: made[-1] for name, made in history.evaluations.items()}
     remembered = {
         "loss": history.loss,
         "grad_norm": history.grad_norm,
@@ -158,7 +157,8 @@ def describe_training(history: History, position: Position, **more: Any) -> dict
     }
     return {
         "position": [position.batches, position.pieces],
-        "metrics": {"loss": history.recent()} | metrics,
+        # An older evaluation is one of other weights.
+        "metrics": {"loss": history.recent()} | {n: e.value for n, e in last.items() if e.update == history.updates},
         "extra": {"history": remembered, **more},
     }
 
