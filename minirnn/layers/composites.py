@@ -127,7 +127,7 @@ class Stacked(Recurrence[tuple[Any, ...]]):
         From the bottom up; each reads what the one below returns. A `Bidirectional` or a `Stacked` may be among them.
     dropout : float
         p, the probability of dropping an entry between two layers while training: never before the first layer, after
-        the last, or on the way from h_{t-1} to h_t. Every entry of (T, N, H) has an m of its own.
+        the last, or on the way from h_{t-1} to h_t (``recurrent_dropout`` of a layer). Each entry (T, N, H) has its m.
     rng : numpy.random.Generator, int or None
         Where the masks come from.
 
@@ -138,8 +138,7 @@ class Stacked(Recurrence[tuple[Any, ...]]):
     Source: Pham et al. 2014 (arXiv:1312.4569), which drops on the connections that are not recurrent. To drop what goes
     into the first layer or comes out of the last, too, put a `Dropout` before or after.
 
-    Masks are drawn in the order (T, N, H), also for ``batch_first``: the layout changes no number. Dropout on the way
-    from h_{t-1} to h_t is another thing, and a setting of the layers: ``recurrent_dropout``.
+    Masks are drawn in the order (T, N, H), also for ``batch_first``: the layout changes no number.
 
     >>> import minirnn as mr
     >>> stack = Stacked([mr.RecurrentLayer(3, 5, rng=0), mr.RecurrentLayer(5, 4, rng=1)], dropout=0.2, rng=2)

@@ -27,11 +27,8 @@ class Linear(Module):
     Parameters
     ----------
     in_features, out_features : int
-    bias : bool
     initializer : str or callable (shape, rng) -> array
         Of the weight; the bias starts at zero.
-    dtype : numpy.float32 or numpy.float64
-    rng : numpy.random.Generator, int or None
 
     Attributes
     ----------
@@ -92,8 +89,6 @@ class Embedding(Module):
     num_embeddings, embedding_dim : int
         How many ids there are, and D.
     initializer : str or callable (shape, rng) -> array
-    dtype : numpy.float32 or numpy.float64
-    rng : numpy.random.Generator, int or None
 
     Attributes
     ----------

@@ -41,29 +41,15 @@ class RecurrentOutput(NamedTuple, Generic[State]):
 
 
 class Recurrence(Module, Generic[State]):
-    """A module that takes a sequence and a state, and returns outputs and the final state.
-
-    Attributes
-    ----------
-    input_size : int
-        D, the features of a step that it reads.
-    output_size : int
-        The features of a step that it returns: H of a layer, the sum of both for two directions.
-    dtype : numpy dtype
-        Of its parameters.
-    batch_first : bool
-        Whether sequences are (N, T, …) at its doors.
-    reverse : bool or None
-        Whether it goes back in time; None if it does both.
-    """
+    """A module that takes a sequence and a state, and returns outputs and the final state."""
 
     carries_state = True
 
-    input_size: int
-    output_size: int
-    dtype: np.dtype[Any]
-    batch_first: bool
-    reverse: bool | None
+    input_size: int  # D, the features of a step that it reads
+    output_size: int  # the features of a step that it returns: H of a layer, the sum of both for two directions
+    dtype: np.dtype[Any]  # of its parameters
+    batch_first: bool  # whether sequences are (N, T, …) at its doors
+    reverse: bool | None  # whether it goes back in time; None if it does both
 
     @property
     def name(self) -> str:
