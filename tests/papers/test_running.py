@@ -45,9 +45,6 @@ def test_jobs_run_in_other_processes_with_one_thread_each():
     assert os.getpid() not in {result.figures["process"] for result in found}
     assert all(result.seconds > 0 for result in found)
     assert dict(os.environ) == before
-
-
-def test_no_jobs_are_no_work():
     run_all([], 2, lambda result: pytest.fail("there was nothing to do"))
 
 
