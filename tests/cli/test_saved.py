@@ -6,13 +6,11 @@ import numpy as np
 import pytest
 from error_texts import raises
 
-import minirnn as mr
 from minirnn import bptt, losses, optim
 from minirnn.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
 from minirnn.cli import main, saved
-from minirnn.tasks import TASKS, SequenceTask, TextTask, VowelsTask
+from minirnn.tasks import TASKS, SequenceTask, VowelsTask
 from minirnn.training import Checkpointing, accuracy, bits_per_character, fit, measure
-from minirnn.training.evaluation import predicted
 from minirnn.training.saving import history_of
 
 QUICK = ["--steps-in-time", "6", "--hidden", "5", "--batch", "4", "--max-updates", "12"]
@@ -97,14 +95,6 @@ def test_what_is_saved_is_what_a_checkpoint_holds(capsys, tmp_path, task):
     np.testing.assert_array_equal(history_of(one).loss, history_of(other).loss)
     assert history_of(one).evaluations == history_of(other).evaluations
     assert run(capsys, "eval", path)[1] == run(capsys, "eval", tmp_path / "run")[1]
-
-
-def test_a_path_that_cannot_be_written_is_refused_before_the_training(capsys, tmp_path):
-    path = tmp_path / "none" / "model.npz"
-    assert error(capsys, "train", "adding", *QUICK, "--save", path) == (
-        f"--save: expected a file that can be written, got {str(path)!r}: no such file or directory: try a file in a "
-        "directory that exists and may be written to"
-    )
 
 
 @pytest.mark.parametrize("made", [0, 3])
@@ -277,13 +267,6 @@ def test_a_text_whose_characters_were_not_saved(text):
         saved.load(other)
 
 
-def test_a_text_is_known_by_its_characters_and_a_digest():
-    one, same, other = (TextTask(text) for text in (SENTENCE, SENTENCE, SENTENCE[::-1]))
-    mark = saved.mark_of
-    assert mark(one) == mark(same) != mark(other)
-    assert mark(one)["vocabulary"] == mark(other)["vocabulary"] == one.vocabulary
-
-
 # --- eval -------------------------------------------------------------------------------------------------------------
 
 
@@ -388,29 +371,6 @@ def test_a_task_without_T_has_no_other_length(capsys, tmp_path):
     assert 0 < parsed(capsys, "eval", path)["accuracy"] < 1  # the padding does not count as right or wrong
 
 
-class Fixed(mr.Module):
-    """Predicts the same whatever it reads."""
-
-    def __init__(self, scores, readout):
-        super().__init__()
-        self.scores, self.readout = scores, readout
-
-    def forward(self, x):
-        return mr.Tensor(self.scores)
-
-
-def test_accuracy_passes_over_padding():
-    def measured(scores, y, readout):
-        predictions, piece = predicted(Fixed(scores, readout), (np.zeros((3, 2, 1)), y, np.array([1, 2])), "eval")
-        return accuracy(predictions, piece.y, **piece.mask)
-
-    scores = np.zeros((3, 2, 2))
-    scores[..., 1] = 1  # always the class 1
-    y = np.array([[1, 0], [1, 1], [1, 1]])
-    assert measured(scores, y, "all") == pytest.approx(2 / 3)
-    assert measured(scores[0], y[0], "last") == 0.5  # one target a row: lengths are of the input
-
-
 # --- sample -----------------------------------------------------------------------------------------------------------
 
 
@@ -491,13 +451,6 @@ def test_inspect_a_saved_text_and_a_directory(capsys, tmp_path, text):
     assert parsed(capsys, "inspect", path, "--steps-in-time", "8")["figures"]["T"] == 8
     run(capsys, "train", "adding", *QUICK, "--checkpoint", tmp_path / "run")
     assert ", after 12 updates\n" in run(capsys, "inspect", tmp_path / "run")[1]
-
-
-def test_inspect_before_the_first_update(capsys, model):
-    it = saved.load(model)
-    empty = {name: [] for name in ("loss", "grad_norm", "seconds")} | {"metrics": {}, "evaluations": {}}
-    save_checkpoint(model, model=it.model, settings=it.checkpoint.settings, extra={"history": empty})
-    assert ", after 0 updates\n" in run(capsys, "inspect", model)[1]
 
 
 def test_what_is_a_path_and_what_a_task(capsys, monkeypatch, tmp_path, model):

@@ -10,7 +10,6 @@ import pytest
 from terminal import run_on_a_terminal
 
 from minirnn import losses, optim
-from minirnn.checkpoints import CheckpointDirectory
 from minirnn.cli import main, train
 from minirnn.tasks import TASKS, AddingTask, TextTask
 from minirnn.training import History
@@ -29,17 +28,8 @@ def file(tmp_path):
 
 
 def small_text(file, **options):
-    settings = {
-        "file": file,
-        "hidden": 16,
-        "embedding": 8,
-        "batch": 4,
-        "chunk": 10,
-        "lr": 0.02,
-        "max_updates": 60,
-        "sample": 30,
-        **options,
-    }
+    settings = {"file": file, "hidden": 16, "embedding": 8, "batch": 4, "chunk": 10, "lr": 0.02, "max_updates": 60}
+    settings |= {"sample": 30, **options}
     return ["text", *(part for name, value in settings.items() for part in (f"--{name.replace('_', '-')}", str(value)))]
 
 
@@ -176,6 +166,10 @@ def test_text_beats_the_bigram_model(capsys, file):
     assert bits < bigram < unigram
     assert bigram == pytest.approx(task.bigram_bits, abs=0.006)
     assert unigram == pytest.approx(task.unigram_bits, abs=0.006)
+    written = out.split("a sample, at temperature 0.7:\n\n")[1]
+    assert all(line.startswith("    ") for line in written.splitlines() if line)
+    assert 25 <= len(written.replace("    ", "")) <= 32
+    assert set(written) <= set(SENTENCE)
     assert f"\ntext, 2,808 characters to train on and 312 held out, {len(set(SENTENCE))} different\n" in out
 
 
@@ -207,15 +201,6 @@ def test_text_reports_the_training_loss_in_bits(capsys, file, monkeypatch):
     assert re.findall(r"^ *\d +\d\.\d +(\d\.\d{3}) ", out, re.M) == expected
 
 
-def test_text_writes_a_sample(capsys, file):
-    _, out = run(capsys, *small_text(file, sample=25))
-    written = out.split("a sample, at temperature 0.7:\n\n")[1]
-    assert all(line.startswith("    ") for line in written.splitlines() if line)
-    text = "".join(line.removeprefix("    ") + "\n" for line in written.splitlines())
-    assert 20 <= len(text) <= 26
-    assert set(text) <= set(SENTENCE)
-
-
 def test_text_gives_the_same_figures_for_the_same_seed(capsys, file):
     first, second = (without_times(run(capsys, *small_text(file, max_updates=20))[1]) for _ in range(2))
     assert first == second
@@ -242,32 +227,26 @@ def fitted(monkeypatch):
     return calls
 
 
-def test_the_defaults_of_adding(capsys, fitted):
+def test_what_the_defaults_build(capsys, fitted):
     run(capsys, "adding")
-    call = fitted[0]
-    layer = call["model"].recurrent
+    run(capsys, "text", "--sample", "0")
+    adding, text = fitted
+    layer = adding["model"].recurrent
     assert (layer.input_size, layer.hidden_size, layer.activation.name, layer.backend) == (2, 100, "relu", "fused")
     np.testing.assert_array_equal(layer.W_hh.data, np.eye(100))
-    assert call["model"].readout == "last"
-    assert isinstance(call["optimizer"], optim.Adam)
-    assert call["optimizer"].lr == 1e-3
-    assert (call["clip_norm"], call["max_updates"], call["progress"]) == (1.0, 20_000, None)
-    assert call["loss"] is losses.mse
-    x, y = next(call["batches"])
+    assert adding["model"].readout == "last"
+    assert adding["loss"] is losses.mse
+    x, y = next(adding["batches"])
     assert (x.shape, y.shape) == ((50, 16, 2), (16, 1))
-
-
-def test_the_defaults_of_text(capsys, fitted):
-    run(capsys, "text", "--sample", "0")
-    call = fitted[0]
-    layer = call["model"].recurrent
+    layer = text["model"].recurrent
     assert (layer.input_size, layer.hidden_size, layer.activation.name, layer.backend) == (64, 256, "tanh", "fused")
     np.testing.assert_allclose(layer.W_hh.data @ layer.W_hh.data.T, np.eye(256), atol=1e-5)
-    assert isinstance(call["optimizer"], optim.Adam)
-    assert (call["clip_norm"], call["max_updates"], call["carry_state"]) == (1.0, 4_000, True)
-    assert call["loss"] is losses.cross_entropy
-    chunk = next(call["batches"])
-    assert chunk.ids_in.shape == (20, 32)
+    assert text["loss"] is losses.cross_entropy
+    assert text["carry_state"] is True
+    assert next(text["batches"]).ids_in.shape == (20, 32)
+    for call, updates in ((adding, 20_000), (text, 4_000)):
+        assert isinstance(call["optimizer"], optim.Adam)
+        assert (call["clip_norm"], call["max_updates"], call["progress"]) == (1.0, updates, None)
 
 
 @pytest.mark.parametrize("task", ["adding", "text"])
@@ -425,15 +404,6 @@ def test_a_run_that_is_resumed_ends_as_if_it_had_never_stopped(capsys, tmp_path)
     assert without_times(run(capsys, "adding", *QUICK, *there, "--resume")[1]) == whole
 
 
-def test_a_directory_that_another_run_has_is_an_error_in_one_line(capsys, tmp_path):
-    with CheckpointDirectory(tmp_path):
-        assert main(["train", "adding", *QUICK, "--checkpoint", str(tmp_path), "--no-progress"]) == 2
-    err = capsys.readouterr().err
-    assert err.startswith("minirnn: error: ")
-    assert "\n" not in err.rstrip("\n")
-    assert str(tmp_path) in err
-
-
 def test_a_solved_run_that_is_resumed_stays_as_it_is(capsys, tmp_path):
     options = ["adding", "--steps-in-time", "4", "--hidden", "16", "--lr", "0.01", "--checkpoint", str(tmp_path)]
     status, out = run(capsys, *options)
@@ -549,13 +519,3 @@ def test_on_a_terminal_there_is_a_bar_with_loss_gradient_norm_and_updates_per_se
     assert re.search(r"loss \d\.\d{4}, grad norm \d", last)
     assert b"\r" not in out
     assert b"not solved: " in out
-
-
-def test_no_bar_in_files(tmp_path):
-    with (tmp_path / "out").open("wb") as out, (tmp_path / "err").open("wb") as err:
-        assert start("adding", *QUICK, stdout=out, stderr=err).wait(timeout=60) == 1
-    text = (tmp_path / "out").read_bytes()
-    assert (tmp_path / "err").read_bytes() == b""
-    assert b"\r" not in text.replace(os.linesep.encode(), b"\n")
-    assert b"\x1b" not in text
-    assert b"not solved: " in text

@@ -108,16 +108,9 @@ def test_a_deep_graph_needs_no_recursion():
         t.to_svg()
 
 
-@pytest.mark.parametrize(
-    ("max_nodes", "kind", "message"),
-    [
-        (0, ValueError, "Tensor.to_svg: max_nodes must be an int ≥ 1, got 0: try 1 or more"),
-        (6.5, TypeError, "Tensor.to_svg: max_nodes must be an int ≥ 1, got 6.5 (float): try 1"),
-    ],
-)
-def test_max_nodes_is_checked(max_nodes, kind, message):
-    with raises(kind, message):
-        mr.Tensor([1.0]).to_svg(max_nodes=max_nodes)
+def test_max_nodes_is_checked():
+    with raises(ValueError, "Tensor.to_svg: max_nodes must be an int ≥ 1, got 0: try 1 or more"):
+        mr.Tensor([1.0]).to_svg(max_nodes=0)
 
 
 @pytest.mark.parametrize("backend", ["graph", "fused"])
