@@ -77,7 +77,7 @@ class _Reader:
         side = f"(r{now} ⊙ {fed}) W_h·" if self.cell.staged else "Q_·"
         through = f"{'m ⊙ ' * p.masked}(dL/dZ_·{now if step else ''} W_h·ᵀ)"
         style = Style(
-            now, "_t" if step else f"_{{{before}}}", now if step else "_t", gate=now, z=now,
+            now, "_t" if step else f"_{{{before}}}", gate=now, z=now,
             sides=(f"X{now} W_x·{b}", side), staged=through,
         )  # fmt: skip
         H, J = p.trace.H, steps.J

@@ -5,7 +5,6 @@ Shapes: R rows, of any steps and rows of the mini-batch; H hidden neurons; G blo
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from itertools import groupby
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -18,11 +17,6 @@ from minirnn.autograd.modes import ANOMALY, RECORD, switched
 from minirnn.autograd.tensor import Tensor, apply_kernel
 from minirnn.cells.cell import NOTES, Cell, checked, has
 from minirnn.kernels.simple import Custom
-
-
-def recording() -> AbstractContextManager[None]:
-    """Record what runs within, whatever mode is on outside; whoever looks for anomalies names them better from here."""
-    return switched(on=RECORD, off=ANOMALY)
 
 
 class Pass:
@@ -62,7 +56,9 @@ class Pass:
     def _run(self, call: Callable[[], Any]) -> Any:
         token = NOTES.set(self.notes)
         try:
-            with recording():
+            with switched(
+                on=RECORD, off=ANOMALY
+            ):  # whoever looks for anomalies names them better from what this records
                 return call()
         finally:
             NOTES.reset(token)
@@ -191,20 +187,14 @@ class Local(NamedTuple):
     order: list[int]
     to: defaultdict[Any, list[Edge]]
 
-    def totals(self, d: dict[int, Array], see: Callable[[int, Array, Array], Any] | None = None) -> dict[int, Array]:
-        """Add to the gradients of the new state, by source, what others of them are made of it; return them.
+    def back(self, d: dict[int, Array], J: int) -> dict[Any, Array]:
+        """Return the gradients of the inputs, by key, from those of the new state, by source; that of z is (R, J).
 
-        ``see`` is told of each, with what it was before and after.
+        ``d`` is added to: what others of the new state are made of it.
         """
         for s in self.order:
             for edge in self.to["new", s] if s in d else ():
-                before, d[s] = d[s], d[s] + d[edge.source] * edge.slope
-                if see is not None:
-                    see(s, before, d[s])
-        return d
-
-    def back(self, d: Mapping[int, Array], J: int) -> dict[Any, Array]:
-        """Return the gradients of the inputs, by key, from `totals`; that of z is (R, J)."""
+                d[s] = d[s] + d[edge.source] * edge.slope
         found: dict[Any, Array] = {}
         for key, edge in ((key, edge) for key, edges in self.to.items() for edge in edges if edge.source in d):
             share = np.tile(d[edge.source], edge.slope.shape[1] // d[edge.source].shape[1]) * edge.slope

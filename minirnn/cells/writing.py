@@ -31,8 +31,8 @@ class Style(NamedTuple):
 
     Attributes
     ----------
-    now, before, after : str
-        What stands behind a state at step t, at the step before and at the one after.
+    now, before : str
+        What stands behind a state at step t, and at the step before.
     gate : str
         What stands behind a gate, or a term, at step t.
     upper : bool
@@ -47,7 +47,6 @@ class Style(NamedTuple):
 
     now: str = "_t"
     before: str = "_{t-1}"
-    after: str = "_{t+1}"
     gate: str = "_t"
     upper: bool = True
     z: str = "_t"
@@ -233,10 +232,9 @@ class Text:
         binds = BINDS.get(term.op.name, ATOM)
         if term.op.symbol == "{x}":
             return self._text(term.inputs[0], False)
-        places = [0] * len(term.inputs) if binds == ATOM else [binds] * (len(term.inputs) - 1)
-        if binds != ATOM:
-            places.append(binds + (term.op.name in ("sub", "div", "pow", "neg")))
-            places[0] += term.op.name == "pow"
+        places = [binds % ATOM] * len(term.inputs)
+        places[-1] += term.op.name in ("sub", "div", "pow", "neg")
+        places[0] += term.op.name == "pow"
         named = {n: self.shown(v, b) for n, v, b in zip(term.op.inputs, term.inputs, places, strict=True)}
         return _spelled(term.op, term.op.symbol, named, term), binds
 
@@ -367,7 +365,7 @@ def lines_of(cell: Cell, H: int, *, bias: bool, reverse: bool) -> list[str]:
         after, given = (", ".join(f"{s}{at}" for s in states_of(cell)) for at in ("_{t}", before))
         return [f"{after} = {type(cell).__name__}({of_x} + {of_h}{b}, {given})"]
     side = f"(r ⊙ h{before}) W_{{h·}}" if cell.staged else f"h{before} W_{{h·}}" + " + b_{h·}" * bias
-    style = Style("_{t}", before, "", "", False, "_{t}", ("x_{t} W_{x·}" + " + b_{·}" * bias, side))
+    style = Style("_{t}", before, "", False, "_{t}", ("x_{t} W_{x·}" + " + b_{·}" * bias, side))
     one, z = np.ones((1, H)), np.ones((1, (cell.blocks - cell.apart) * H))  # what matters is not the numbers
     x, q = (one, lambda staged: one) if cell.apart else (None, None)
     text, gates = Text(cell, z, [one] * cell.states, x, q, style), gates_of(cell)

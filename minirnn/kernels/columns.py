@@ -17,7 +17,7 @@ from minirnn.arguments import Array
 from minirnn.kernels.cells import rows_first
 from minirnn.kernels.gradients import Sums, clipped
 from minirnn.kernels.lanes import Switch, spans
-from minirnn.kernels.layout import Matrices
+from minirnn.kernels.layout import Matrices, Settings
 from minirnn.kernels.scratch import chunk_length, chunks
 
 JOINED = 100_000
@@ -39,18 +39,22 @@ class Saved(NamedTuple):
 
 
 class Around(NamedTuple):
-    """What such a stretch of steps lies in.
+    """What such pieces lie in.
 
     ``first`` and ``last`` have an array (sequences, H) for each array of a state: what all sequences start from, and
-    where they are left, for those that do so between two steps. Backward it is the gradients, ``last`` given.
+    where they are left. Backward it is the gradients, ``last`` given.
     """
 
-    matrices: Matrices
+    view: Any  # Whole or Packed
     first: Sequence[Any]
     last: Sequence[Any]
-    switches: Sequence[Switch]
-    mask: Array | None  # (N, H), by what the h that is fed back is multiplied at first, backward at last; None for 1
-    masks: Any  # (sequences, H), the same for all
+    matrices: Matrices
+    settings: Settings
+
+    def mask(self, i: int, *, end: bool = False) -> Any:
+        """Return by what the h of the lanes of piece ``i`` is multiplied as it starts, or ends, (N, H); None for 1."""
+        masks = self.settings.mask
+        return None if masks is None else self.view.mask(masks, i, end=end)
 
 
 def steps_at_a_time(cell: Any, L: int, N: int, D: int, H: int, dtype: np.dtype[Any]) -> int:
@@ -79,12 +83,13 @@ class Forward:
         self.mask = np.empty((H, *columns), dtype)
         self.nbytes = dtype.itemsize * (steps * N * (K + (R + 3) * H))
 
-    def run(self, saved: Saved, around: Around) -> list[Array]:
-        """Unroll the inputs from hs[0] and the extras on, and write hs[1:], ``own`` and ``fed``.
+    def run(self, saved: Saved, around: Around, i: int) -> list[Array]:
+        """Unroll the inputs of piece ``i`` from hs[0] and the extras on, and write hs[1:], ``own`` and ``fed``.
 
         Return the states beside h after the last step, (N, H) each: views of scratch, or of ``own``.
         """
         x, hs, extras, _, own, fed = saved
+        switches, mask = around.view.pieces[i].switches, around.mask(i)
         product, stage, step = self._product(around.matrices), self._stage(around.matrices), self.point.step
         rows_fed, rows_out = rows_first(self.fed, self.N), rows_first(self.outs, self.N)
         xs = rows_first(self.inputs, self.N)[..., : self.D]
@@ -92,9 +97,9 @@ class Forward:
         for state, given in zip(carried, extras, strict=True):
             state[0].reshape(self.H, self.N)[...] = given.T
         rows_out[0] = hs[0]
-        factor, multiply = None if around.mask is None else self.mask, np.multiply
-        if factor is not None and around.mask is not None:
-            factor.reshape(self.H, self.N)[...] = around.mask.T
+        factor, multiply = None if mask is None else self.mask, np.multiply
+        if factor is not None:
+            factor.reshape(self.H, self.N)[...] = mask.T
             multiply(self.outs[0], factor, self.fed[0])
         plain = stage is None and factor is None
         for lo, hi in chunks(len(x), self.chunk):
@@ -102,7 +107,7 @@ class Forward:
             xs[:n] = x[lo:hi]
             arrays_of_steps = self.spare_steps if own is None else self.cell.steps(own, lo, hi)
             steps = list(zip(self.steps[:n], arrays_of_steps, strict=False))
-            for a, b, now in spans(lo, hi, around.switches):
+            for a, b, now in spans(lo, hi, switches):
                 for switch in now:
                     self._switch(switch, a - lo, [s[a - lo + base] for s in carried], around)
                 if plain:
@@ -119,7 +124,7 @@ class Forward:
                         multiply(out, factor, feed)
             if fed is not None:
                 fed[lo:hi] = rows_fed[:n]
-                for k, lane, old, _ in around.switches:
+                for k, lane, old, _ in switches:
                     if lo < k < hi:  # its place was needed for the sequence after it
                         rows_out[k - lo, lane] = around.last[0][old]
                 hs[lo + 1 : hi + 1] = rows_out[1 : n + 1]
@@ -142,9 +147,9 @@ class Forward:
         for state, first, last in zip(states, around.first, around.last, strict=True):
             last[old] = state[:, lane]
             state[:, lane] = first[new] if new >= 0 else state[:, 0]  # what idles does what lane 0 does
-        if around.mask is not None:
+        if around.settings.mask is not None:
             masks, fed = self.mask.reshape(self.H, self.N), self.fed[k].reshape(self.H, self.N)
-            masks[:, lane] = around.masks[new] if new >= 0 else masks[:, 0]
+            masks[:, lane] = around.settings.mask[new] if new >= 0 else masks[:, 0]
             fed[:, lane] = states[0][:, lane] * masks[:, lane]
 
     def _product(self, matrices: Matrices) -> Callable[[Array, Array], Any]:
@@ -210,20 +215,20 @@ class Backward:
         d_states: Sequence[Array],
         saved: Saved,
         around: Around,
-        clip: float | None,
+        i: int,
         sums: Sums,
     ) -> list[Array]:
-        """Go back from the last step to the first, and hand every dZ to ``sums``.
+        """Go back through piece ``i`` from the last step to the first, and hand every dZ to ``sums``.
 
-        ``d_outputs`` (L, N, H) enter at the steps, None for zeros; ``d_states`` (N, H) each after the last. ``clip`` is
-        the largest norm that a column of dh may have. Return the gradients of the states before the first step, (N, H)
-        each, views of scratch.
+        ``d_outputs`` (L, N, H) enter at the steps, None for zeros; ``d_states`` (N, H) each after the last. Return the
+        gradients of the states before the first step, (N, H) each, views of scratch.
         """
         hs, N, point = saved.hs, self.N, self.point
+        switches, mask, clip = around.view.pieces[i].switches, around.mask(i, end=True), around.settings.clip
         states = [d.reshape(-1, N) for d in (self.dh, *point.extras)]
         for d, given in zip(states, d_states, strict=True):
             d[...] = given.T
-        factor = None if around.mask is None else around.mask.T.reshape(self.dh.shape).copy()
+        factor = None if mask is None else mask.T.reshape(self.dh.shape).copy()
         stage = None if self.cell.layout.stage is None else around.matrices.stage
         dh, dot, add = self.dh, around.matrices.back.dot, np.add
         step, direct = point.step, point.direct
@@ -237,7 +242,7 @@ class Backward:
                 if self.cell.slopes_of_output:
                     output[: last - first] = hs[first + 1 : last + 1]
                 slopes = point.slopes(saved.own, first, last, self.output[: last - first])[::-1]
-                for a, b, now in reversed(list(spans(first, last, around.switches))):
+                for a, b, now in reversed(list(spans(first, last, switches))):
                     steps = zip(backwards[hi - b : hi - a], slopes[last - b : last - a], strict=True)
                     if plain:
                         for (e, dz, parts, of_h, rows), arrays in steps:
@@ -285,5 +290,5 @@ class Backward:
             if new >= 0:
                 first[new] = d[:, lane]
             d[:, lane] = 0 if last is None else last[old]
-        if factor is not None:
-            factor.reshape(-1, self.N)[:, lane] = around.masks[old]
+        if around.settings.mask is not None:
+            factor.reshape(-1, self.N)[:, lane] = around.settings.mask[old]

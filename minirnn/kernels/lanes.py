@@ -169,33 +169,12 @@ def spans(lo: int, hi: int, switches: Sequence[Switch]) -> Iterator[tuple[int, i
         yield a, b, at[a]
 
 
-class _View:
-    """The states at the two ends of the pieces."""
+class Whole:
+    """Rows of a mini-batch, all T steps long, forward or in reverse, in pieces of ``segment`` steps.
 
-    pieces: Sequence[Piece]
-    begins: Any  # the sequences that piece 0 begins with
-    ending: Sequence[tuple[Any, Any]]  # with each piece: the lanes that end with it, and what is in them
-
-    def leave(self, i: int, current: Sequence[Array], last: Sequence[Array]) -> None:
-        """Write the states of what ends with piece ``i``."""
-        lanes, sequences = self.ending[i]
-        for to, state in zip(last, current, strict=True):
-            to[sequences] = state[lanes]
-
-    def arrive(self, i: int, current: Sequence[Any], last: Sequence[Any], like: Array) -> list[Array]:
-        """Return the gradients of the states after piece ``i``; ``current`` are those before the next piece."""
-        lanes, sequences = self.ending[i]
-        found = [np.zeros_like(like) for _ in last]
-        for s, (d, of_sequences) in enumerate(zip(found, last, strict=True)):
-            if current:
-                d[: len(current[s])] = current[s]
-            if of_sequences is not None:
-                d[lanes] = of_sequences[sequences]
-        return found
-
-
-class Whole(_View):
-    """Rows of a mini-batch, all T steps long, forward or in reverse, in pieces of ``segment`` steps."""
+    As `Packed` has it: ``begins`` are the sequences that piece 0 begins with, and ``ending``, for each piece, the lanes
+    that end with it, and the sequences in them.
+    """
 
     def __init__(self, T: int, rows: slice, settings: Settings) -> None:
         self.begins, self.turn = rows, slice(None, None, -1 if settings.reverse else None)
@@ -211,10 +190,10 @@ class Whole(_View):
 
     def mask(self, mask: Array, i: int, *, end: bool = False) -> Array:
         """Return the mask of what is in piece ``i``, of that (sequences, H) of all."""
-        return cast(Array, mask[self.begins])
+        return mask[self.begins]
 
 
-class Packed(_View):
+class Packed:
     """Sequences in lanes.
 
     What is written of all pieces stands in one array, piece after piece, with a row of zeros at the end, from which

@@ -8,9 +8,9 @@ columns save between the products is less than it costs to turn the arrays, and 
 For sequences of unequal length that is kernels/falling.py; all other cells have them in lanes, kernels/lanes.py.
 """
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from functools import reduce
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -45,7 +45,7 @@ def forward(x: Array, state: Sequence[Array], weights: Weights, settings: Settin
     states = np.empty((T + 1, N, H), dtype) if packed is None else packed.make(H, dtype, 1)
 
     def part(i: int, view: Any) -> list[Saved]:
-        return _Pass(view, state, final, matrices, settings).forward(x, states, save)
+        return _forward(Around(view, state, final, matrices, settings), x, states, save)
 
     saved = _each(part, T, N, settings, packed)
     if packed is None:
@@ -80,7 +80,8 @@ def backward(
         d_x = np.empty(x.shape, dtype) if packed is None else packed.make(D, dtype)
 
     def part(i: int, view: Any) -> Sums:
-        return _Pass(view, d_state, d_final, matrices, settings).backward(d_x, d_outputs, saved[i], wanted)
+        around = Around(view, d_state, d_final, matrices, settings)
+        return reduce(Sums.merge, _backward(around, d_x, d_outputs, saved[i], wanted))
 
     total = reduce(Sums.merge, _each(part, T, N, settings, packed))
     if packed is not None and d_x is not None:
@@ -101,77 +102,67 @@ def _each(part: Callable[[int, Any], Any], T: int, N: int, settings: Settings, p
     return scratch.each(lambda i, rows: part(i, Whole(T, rows, settings)), N, settings.parts, settings.run)
 
 
-class _Pass(NamedTuple):
-    """What goes through the pieces of a view, forward or back."""
+def _forward(around: Around, x: Array, states: Array, save: bool) -> list[Saved]:
+    """Unroll piece by piece; write the outputs, and the final states to ``last``."""
+    view, save_all = around.view, save and around.settings.segment is None
+    current, pieces = [s[view.begins] for s in around.first], []
+    for i, (lanes, sequences) in enumerate(view.ending):
+        hs = view.room(states, i, 1)
+        hs[0], *extras = (s[: hs.shape[1]] for s in current)
+        current, saved = _run(around, i, view.read(x, i), hs, extras, save_all)
+        if save:
+            pieces.append(saved if save_all else saved._replace(hs=hs[:1].copy()))
+        for to, state in zip(around.last, current, strict=True):
+            to[sequences] = state[lanes]
+    return pieces
 
-    view: Any  # Whole or Packed
-    first: Sequence[Array]  # as in `Around`
-    last: Sequence[Any]
-    matrices: Matrices
-    settings: Settings
 
-    def forward(self, x: Array, states: Array, save: bool) -> list[Saved]:
-        """Unroll piece by piece; write the outputs, and the final states to ``last``."""
-        view = self.view
-        save_all = save and self.settings.segment is None
-        current, pieces = [s[view.begins] for s in self.first], []
-        for i in range(len(view.pieces)):
-            hs = view.room(states, i, 1)
-            hs[0], *extras = (s[: hs.shape[1]] for s in current)
-            current, saved = self._run(i, view.read(x, i), hs, extras, save_all)
-            if save:
-                pieces.append(saved if save_all else saved._replace(hs=hs[:1].copy()))
-            view.leave(i, current, self.last)
-        return pieces
+def _run(around: Around, i: int, x: Array, hs: Array, extras: Sequence[Array], save: bool) -> tuple[list[Array], Saved]:
+    """Unroll piece ``i``; return the states after it, and what backward needs."""
+    cell, masked = around.settings.cell, around.settings.mask is not None
+    (L, n, D), H = x.shape, hs.shape[2]
+    own = cell.make_buffers(L, H, (n,) if n > 1 else (), hs.dtype) if save else None
+    # What is fed back differs from the outputs, or from what hs will say of them:
+    differs = masked or (around.view.pieces[i].switches and cell.slopes_of_output)
+    saved = Saved(x, hs, extras, around.first, own, np.empty((L, n, H), hs.dtype) if save and differs else None)
+    work = scratch.take(Forward, cell, n, D, H, hs.dtype, steps_at_a_time(cell, L, n, D, H, hs.dtype), masked)
+    after = [hs[-1], *(s.copy() for s in work.run(saved, around, i))]
+    scratch.give(work)
+    return after, saved
 
-    def _run(self, i: int, x: Array, hs: Array, extras: Sequence[Array], save: bool) -> tuple[list[Array], Saved]:
-        """Unroll piece ``i``; return the states after it, and what backward needs."""
-        cell, (L, n, D), H = self.settings.cell, x.shape, hs.shape[2]
-        around = self._around(i)
-        own = cell.make_buffers(L, H, (n,) if n > 1 else (), hs.dtype) if save else None
-        # What is fed back, from the outputs:
-        differs = around.mask is not None or (around.switches and cell.slopes_of_output)
-        fed = np.empty((L, n, H), hs.dtype) if save and differs else None
-        saved = Saved(x, hs, extras, self.first, own, fed)
-        at_a_time = steps_at_a_time(cell, L, n, D, H, hs.dtype)
-        work = scratch.take(Forward, cell, n, D, H, hs.dtype, at_a_time, around.mask is not None)
-        after = [hs[-1], *(s.copy() for s in work.run(saved, around))]
+
+def _backward(
+    around: Around, d_x: Array | None, d_outputs: Array | None, pieces: Sequence[Saved], wanted: Set[str]
+) -> Iterator[Sums]:
+    """Go back piece by piece; write dX and the gradients of the first states, and yield the sums over each piece."""
+    view, cell = around.view, around.settings.cell
+    back = None if d_x is None else around.matrices.back_to_x
+    current: list[Array] = []
+    for i, saved in reversed(list(enumerate(pieces))):
+        if around.settings.segment is not None:  # the piece is unrolled once more, and everything is saved
+            hs = np.empty((len(saved.inputs) + 1, *saved.hs.shape[1:]), saved.hs.dtype)
+            hs[0] = saved.hs[0]
+            again = around._replace(first=saved.first, last=[np.empty_like(s) for s in saved.first])
+            _, saved = _run(again, i, saved.inputs, hs, saved.extras, True)
+        sums = Sums(saved.inputs, None if d_x is None else view.room(d_x, i), back, wanted, cell.layout)
+        entering = None if d_outputs is None else view.entering(d_outputs, i)
+        arriving = _arrive(around, i, current, saved.hs[-1])
+        (L, n, D), H, dtype = saved.inputs.shape, saved.hs.shape[2], saved.hs.dtype
+        work = scratch.take(Backward, cell, n, D, H, dtype, steps_at_a_time(cell, L, n, D, H, dtype))
+        current = [d.copy() for d in work.run(entering, arriving, saved, around, i, sums)]
         scratch.give(work)
-        return after, saved
+        yield sums
+    for to, d in zip(around.first, current, strict=True):
+        to[view.begins] = d
 
-    def _around(self, i: int, *, end: bool = False) -> Around:
-        masks, view = self.settings.mask, self.view
-        mask = None if masks is None else view.mask(masks, i, end=end)
-        return Around(self.matrices, self.first, self.last, view.pieces[i].switches, mask, masks)
 
-    def backward(self, d_x: Array | None, d_outputs: Array | None, pieces: Sequence[Saved], wanted: Set[str]) -> Sums:
-        """Go back piece by piece; write dX and the gradients of the first states, and return the sums over time."""
-        view, back = self.view, None if d_x is None else self.matrices.back_to_x
-        total: Sums | None = None
-        current: list[Array] = []
-        for i, saved in reversed(list(enumerate(pieces))):
-            if self.settings.segment is not None:  # the piece is unrolled once more, and everything is saved
-                hs = np.empty((len(saved.inputs) + 1, *saved.hs.shape[1:]), saved.hs.dtype)
-                hs[0] = saved.hs[0]
-                again = self._replace(first=saved.first, last=[np.empty_like(s) for s in saved.first])
-                _, saved = again._run(i, saved.inputs, hs, saved.extras, True)
-            room = None if d_x is None else view.room(d_x, i)
-            sums = Sums(saved.inputs, room, back, wanted, self.settings.cell.layout)
-            entering = None if d_outputs is None else view.entering(d_outputs, i)
-            arriving = view.arrive(i, current, self.last, saved.hs[-1])
-            current = self._run_back(i, entering, arriving, saved, sums)
-            total = sums if total is None else total.merge(sums)
-        for to, d in zip(self.first, current, strict=True):
-            to[view.begins] = d
-        assert total is not None, "there is a piece"
-        return total
-
-    def _run_back(self, i: int, entering: Any, arriving: Sequence[Array], saved: Saved, sums: Sums) -> list[Array]:
-        """Go back through piece ``i``; return the gradients of the states before it."""
-        cell, (L, n, D), hs = self.settings.cell, sums.x.shape, saved.hs
-        at_a_time = steps_at_a_time(cell, L, n, D, hs.shape[2], hs.dtype)
-        work = scratch.take(Backward, cell, n, D, hs.shape[2], hs.dtype, at_a_time)
-        around = self._around(i, end=True)
-        before = [d.copy() for d in work.run(entering, arriving, saved, around, self.settings.clip, sums)]
-        scratch.give(work)
-        return before
+def _arrive(around: Around, i: int, current: Sequence[Array], like: Array) -> list[Array]:
+    """Return the gradients of the states after piece ``i``; ``current`` are those before the next piece."""
+    lanes, sequences = around.view.ending[i]
+    found = [np.zeros_like(like) for _ in around.last]
+    for d, after in zip(found, current, strict=False):
+        d[: len(after)] = after
+    for d, last in zip(found, around.last, strict=True):
+        if last is not None:
+            d[lanes] = last[sequences]
+    return found

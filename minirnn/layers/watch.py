@@ -17,10 +17,10 @@ import numpy as np
 from minirnn.arguments import Array
 from minirnn.autograd import tape
 from minirnn.autograd.functions import where
-from minirnn.autograd.modes import WITHIN, check_finite, observing
+from minirnn.autograd.modes import ANOMALY, RECORD, WITHIN, check_finite, observing, switched
 from minirnn.autograd.tensor import Tensor, apply_kernel, receiver_of
 from minirnn.cells.cell import Cell, gates_of, next_state, states_of
-from minirnn.cells.pointwise import Pass, equation_of, recording
+from minirnn.cells.pointwise import Pass, equation_of
 from minirnn.cells.writing import ATOM, Style, Term, Text, combined
 from minirnn.kernels.gradients import clipped
 from minirnn.layers.door import Sequences
@@ -325,7 +325,7 @@ class Step(Text):
             if value is not None and self.faulty(g):
                 see(self.gradient_called(value), np.asarray(g), hint)
 
-        with recording():
+        with switched(on=RECORD, off=ANOMALY):
             (root,) = apply_kernel(self, self.made.new, [np.zeros(())], lambda *_: d, lambda *_: [])
         totals = tape.run(
             root.node, np.ones(()), retain_graph=True, check=lambda g, node: look(made.get(node), g, hint)
