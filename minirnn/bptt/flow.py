@@ -11,7 +11,7 @@ from minirnn.bptt.credit import Credit, angles, lags
 from minirnn.bptt.run import Run, inside, unclipped
 from minirnn.bptt.steps import Back
 from minirnn.bptt.unrolled import fits
-from minirnn.kernels.gradients import clipped
+from minirnn.kernels.layout import clipped
 
 FLAT = 0.05
 """A unit is saturated where its slope φ′ is at most this part of the largest there is."""

@@ -7,7 +7,7 @@ how it is written and what its derivative is called; the names are those of the 
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -347,11 +347,8 @@ def _share(source: str, own: Sequence[Path]) -> tuple[int, str]:
 
 
 def _shared(lists: Sequence[Sequence[str]]) -> int:
-    """Return how many entries at the start all lists have in common, but for the last of the shortest."""
-    n = 0
-    while all(len(a) > n for a in lists) and all(a[n] == b[n] for a, b in pairwise(lists)):
-        n += 1
-    return n
+    """Return how many entries all lists have in common at the start."""
+    return len(list(takewhile(lambda entries: len(set(entries)) == 1, zip(*lists, strict=False))))
 
 
 # --- below a drawing --------------------------------------------------------------------------------------------------

@@ -15,9 +15,8 @@ import numpy as np
 
 from minirnn.arguments import Array
 from minirnn.kernels.cells import rows_first
-from minirnn.kernels.gradients import Sums, clipped
 from minirnn.kernels.lanes import Switch, spans
-from minirnn.kernels.layout import Matrices, Settings
+from minirnn.kernels.layout import Matrices, Settings, Sums, clipped
 from minirnn.kernels.scratch import chunk_length, chunks
 
 JOINED = 100_000
@@ -90,7 +89,8 @@ class Forward:
         """
         x, hs, extras, _, own, fed = saved
         switches, mask = around.view.pieces[i].switches, around.mask(i)
-        product, stage, step = self._product(around.matrices), self._stage(around.matrices), self.point.step
+        product, step, stage = self._product(around.matrices), self.point.step, self.point.stage
+        W_stage, side = None if stage is None else around.matrices.stage_forward, self.side[: self.H]
         rows_fed, rows_out = rows_first(self.fed, self.N), rows_first(self.outs, self.N)
         xs = rows_first(self.inputs, self.N)[..., : self.D]
         carried = (self.spare if own is None else own)[0]
@@ -117,8 +117,10 @@ class Forward:
                     continue
                 for (u, h, before, out, feed), arrays in steps[a - lo : b - lo]:
                     product(u, arrays[0])
-                    if stage is not None:
-                        stage(h, arrays)
+                    if W_stage is not None:
+                        source, target = stage(h, arrays)
+                        W_stage.dot(source, side)
+                        np.add(target, side, target)
                     step(before, out, arrays)
                     if factor is not None:
                         multiply(out, factor, feed)
@@ -171,20 +173,6 @@ class Forward:
                 np.add(side[both:], bias, z[rest])
 
         return two
-
-    def _stage(self, matrices: Matrices) -> Callable[..., None] | None:
-        """Return the function that adds a stage's product, None where the cell has none."""
-        make = self.point.stage
-        if make is None:
-            return None
-        W, side = matrices.stage_forward, self.side[: self.H]
-
-        def stage(h: Array, arrays: Any) -> None:
-            source, target = make(h, arrays)
-            W.dot(source, side)
-            np.add(target, side, target)
-
-        return stage
 
 
 class Backward:

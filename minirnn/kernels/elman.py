@@ -16,8 +16,7 @@ import numpy as np
 from minirnn.arguments import Array
 from minirnn.kernels import scratch
 from minirnn.kernels.cells import Activation
-from minirnn.kernels.gradients import Gradients, Sums
-from minirnn.kernels.layout import Settings, Unrolled, Weights
+from minirnn.kernels.layout import Gradients, Settings, Sums, Unrolled, Weights
 from minirnn.kernels.scratch import chunk_length, chunks, each
 
 

@@ -15,8 +15,7 @@ import numpy as np
 
 from minirnn.arguments import Array
 from minirnn.kernels import scratch
-from minirnn.kernels.gradients import Gradients, Sums
-from minirnn.kernels.layout import Settings, Unrolled, Weights
+from minirnn.kernels.layout import Gradients, Settings, Sums, Unrolled, Weights
 from minirnn.kernels.scratch import chunk_length, chunks
 
 
@@ -75,7 +74,7 @@ def forward(x: Array, state: Sequence[Array], weights: Weights, settings: Settin
     outputs = states.take(_find_rows(order, T * N) + S, axis=0).reshape(T, N, H)
     saved = [states]
     if settings.segment is not None:
-        ends = [(lo, S + order.offsets[lo]) for lo, _ in _segments(settings)]
+        ends = [(lo, S + order.offsets[lo]) for lo in range(0, len(order.counts), settings.segment)]
         saved = [states[end - order.ahead(lo) : end].copy() for lo, end in ends]
     final = [states.take(order.last + S, axis=0)]
     return Unrolled(outputs, final, (inputs.reshape(-1, 1, D), saved) if save else None)
@@ -98,7 +97,8 @@ def backward(
     back = np.ascontiguousarray(weights.W_xh.T)
     sums = Sums(inputs, made[:-1] if "x" in wanted else None, back, wanted, settings.cell.layout)
     d = np.zeros((S, H), dtype) if d_final[0] is None else d_final[0].take(order.order, axis=0)
-    for (lo, hi), first in zip(reversed(_segments(settings)), reversed(states), strict=True):
+    segments = chunks(len(order.counts), settings.segment or len(order.counts))
+    for (lo, hi), first in zip(reversed(segments), reversed(states), strict=True):
         hs = first
         if settings.segment is not None:  # the segment is run again
             hs = np.empty((len(first) + order.offsets[hi] - order.offsets[lo], H), dtype)
@@ -109,12 +109,6 @@ def backward(
     d_h0[order.order] = d
     d_x = made.take(_find_rows(order, T * N), axis=0).reshape(x.shape) if "x" in wanted else None
     return Gradients(d_x, [d_h0], *sums.collect())
-
-
-def _segments(settings: Settings) -> list[tuple[int, int]]:
-    """Return the steps between which states are saved."""
-    T = len(settings.lanes.counts)
-    return chunks(T, settings.segment or T)
 
 
 def _find_rows(order: Falling, nowhere: int) -> Array:

@@ -90,7 +90,7 @@ class _CustomForward(Half):
         z, before, after, objects, k = arrays
         method = f"{type(self.cell).__name__}.step"
         given = [_rows(z.copy(), len(z)), *(_rows(s.copy(), self.H) for s in (h, *before))]
-        state, objects[k] = _pair(self.cell.step(*given), method, "(new state, saved)", "(h,), (z, h)")
+        state, objects[k] = as_tuple(self.cell.step(*given), 2, f"{method}: (new state, saved)", "return (h,), (z, h)")
         made = _checked(state, 1 + len(after), given[1].shape, z.dtype, f"{method}: new state")
         for target, new in zip((out, *after), made, strict=True):
             _rows(target, self.H)[...] = new
@@ -112,7 +112,9 @@ class _CustomBackward(Half):
         """Let the cell make dZ and the gradients of the states before; that of H goes past the products."""
         method, wide = f"{type(self.cell).__name__}.step_backward", len(target)
         d_state = tuple(_rows(d.copy(), self.H) for d in (dh, *self.extras))
-        dz, before = _pair(self.cell.step_backward(d_state, saved), method, "(dz, d_state)", "dz, (d_h,)")
+        dz, before = as_tuple(
+            self.cell.step_backward(d_state, saved), 2, f"{method}: (dz, d_state)", "return dz, (d_h,)"
+        )
         shape = d_state[0].shape
         _rows(target, wide)[...] = _checked((dz,), 1, (shape[0], wide), target.dtype, f"{method}: dz")[0]
         arrays = _checked(before, len(d_state), shape, target.dtype, f"{method}: d_state")
@@ -125,17 +127,11 @@ def _rows(a: Array, features: int) -> Array:
     return a.reshape(features, -1).T
 
 
-def _pair(answer: Any, method: str, expected: str, hint: str) -> tuple[Any, Any]:
-    if not isinstance(answer, tuple) or len(answer) != 2:
-        raise TypeError(f"{method} must return {expected}, got {type(answer).__name__}: try return {hint}")
-    return answer
-
-
-def as_tuple(arrays: Any, count: int, what: str) -> Sequence[Any]:
+def as_tuple(arrays: Any, count: int, what: str, example: str = "a comma, as in (h,)") -> Sequence[Any]:
     """Check that what a cell returned is a tuple of so many."""
     if not isinstance(arrays, tuple | list) or len(arrays) != count:
         got = f"{len(arrays)} of them" if isinstance(arrays, tuple | list) else type(arrays).__name__
-        raise TypeError(f"{what} must be a tuple of {count}, got {got}: try a comma, as in (h,)")
+        raise TypeError(f"{what} must be a tuple of {count}, got {got}: try {example}")
     return arrays
 
 

@@ -18,9 +18,8 @@ from minirnn.arguments import Array
 from minirnn.kernels import falling, scratch
 from minirnn.kernels.cells import rows_first
 from minirnn.kernels.columns import Around, Backward, Forward, Saved, steps_at_a_time
-from minirnn.kernels.gradients import Gradients, Sums
 from minirnn.kernels.lanes import Packed, Whole
-from minirnn.kernels.layout import Matrices, Settings, Unrolled, Weights
+from minirnn.kernels.layout import Gradients, Matrices, Settings, Sums, Unrolled, Weights
 from minirnn.kernels.simple import Elman
 
 

@@ -15,7 +15,6 @@ from minirnn.cells.cell import Cell, next_state, states_of
 from minirnn.cells.pointwise import kernel_of
 from minirnn.init import initialise
 from minirnn.kernels import elman, falling, lanes, layout, unroll
-from minirnn.kernels.gradients import clipped
 from minirnn.layers import threads
 from minirnn.layers.door import Door, Sequences
 from minirnn.layers.module import Parameter
@@ -33,7 +32,7 @@ def _clipped(g: Any, largest: float) -> Array:
             "create_graph: a message that is clipped has no second derivative: leave message_clip out for it, or clip "
             "the gradients of the parameters with clip_grad_norm instead"
         )
-    return clipped(g, largest, 1)
+    return layout.clipped(g, largest, 1)
 
 
 clip_message = Op(_same, "clip_message", view=True, x=_clipped)

@@ -22,7 +22,7 @@ from minirnn.autograd.tensor import Tensor, apply_kernel, receiver_of
 from minirnn.cells.cell import Cell, gates_of, next_state, states_of
 from minirnn.cells.pointwise import Pass, equation_of
 from minirnn.cells.writing import ATOM, Style, Term, Text, combined
-from minirnn.kernels.gradients import clipped
+from minirnn.kernels.layout import clipped
 from minirnn.layers.door import Sequences
 from minirnn.layers.recurrence import RecurrentOutput
 

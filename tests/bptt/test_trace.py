@@ -6,7 +6,7 @@ from bptt_cases import KINDS, LENGTHS, WAYS, D, H, N, T, make, worst
 from error_texts import raises
 
 import minirnn as mr
-from minirnn.kernels.gradients import clipped
+from minirnn.kernels.layout import clipped
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
 every_way = pytest.mark.parametrize("way", WAYS)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minirnn.kernels.gradients import clipped
+from minirnn.kernels.layout import clipped
 
 every = pytest.mark.parametrize(("dtype", "axis"), [(d, axis) for d in (np.float32, np.float64) for axis in (0, 1)])
 

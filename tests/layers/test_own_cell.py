@@ -258,7 +258,7 @@ COMMA = "try a comma, as in (h,)"
 ENTRIES = "a cell works entry by entry"
 NEW = "Mine.step: new state must be a tuple of 1, got"
 NEW_SHAPE = "Mine.step: new state must have shape ({N}, 4) and dtype float32, got"
-PAIR = "Mine.step must return (new state, saved), got"
+PAIR = "Mine.step: (new state, saved) must be a tuple of 2, got"
 DZ = "Mine.step_backward: dz must have shape ({N}, 4) and dtype float32, got"
 D_STATE = "Mine.step_backward: d_state must be a tuple of 1, got"
 D_SHAPE = "Mine.step_backward: d_state must have shape ({N}, 4) and dtype float32, got"
@@ -269,7 +269,7 @@ D_SHAPE = "Mine.step_backward: d_state must have shape ({N}, 4) and dtype float3
     [
         (np.tanh, TypeError, f"{PAIR} ndarray: try return (h,), (z, h)"),
         (lambda z: None, TypeError, f"{PAIR} NoneType: try return (h,), (z, h)"),
-        (lambda z: (z,), TypeError, f"{PAIR} tuple: try return (h,), (z, h)"),
+        (lambda z: (z,), TypeError, f"{PAIR} 1 of them: try return (h,), (z, h)"),
         (lambda z: (z, z), TypeError, f"{NEW} ndarray: {COMMA}"),
         (lambda z: ((z, z), z), TypeError, f"{NEW} 2 of them: {COMMA}"),
         (lambda z: ((), z), TypeError, f"{NEW} 0 of them: {COMMA}"),
@@ -293,7 +293,11 @@ def test_what_step_must_return(step, kind, message):
 @pytest.mark.parametrize(
     ("step_backward", "kind", "message"),
     [
-        (lambda d: d, TypeError, "Mine.step_backward must return (dz, d_state), got ndarray: try return dz, (d_h,)"),
+        (
+            lambda d: d,
+            TypeError,
+            "Mine.step_backward: (dz, d_state) must be a tuple of 2, got ndarray: try return dz, (d_h,)",
+        ),
         (lambda d: (d, d), TypeError, f"{D_STATE} ndarray: {COMMA}"),
         (lambda d: (d, (d, d)), TypeError, f"{D_STATE} 2 of them: {COMMA}"),
         (lambda d: (d[:, :3], (d,)), ValueError, f"{DZ} ({{N}}, 3) float32: {ENTRIES}"),
