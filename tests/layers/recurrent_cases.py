@@ -163,15 +163,22 @@ class Problem:
         self.settings = {"dtype": dtype} | settings
         self.rng = np.random.default_rng(zlib.crc32(f"{kind if kind in EVERY else 'another'} {shape}".encode()))
         layer = self.make(self.D, self.H, **self.settings | {"learn_initial_state": True, "bias": True, "rng": 0})
-        self.x, self.v = self.draw(self.T, self.N, self.D), self.draw(self.T, self.N, layer.output_size)
-        self.parameters = {name: scale * self.draw(*p.shape) for name, p in layer.named_parameters()}
         with mr.no_grad():
-            final_state = layer(turned(self.x, layer)).final_state
-        self.state = each(lambda s: self.draw(*s.shape), final_state)
-        self.u = [self.draw(*s.shape) for s in flat(self.state)]
-        # Draw again when all rectifiers happen to be off and there would be nothing to compare.
-        while kind == "relu" and not all(a.any() for w in self.losses().values() for a in self.run(weights=w).values()):
-            self.x, self.state = self.draw(*self.x.shape), self.draw(*self.state.shape)
+            final_state = layer(turned(self.draw(self.T, self.N, self.D), layer)).final_state
+        for _ in range(100):
+            self.x, self.v = self.draw(self.T, self.N, self.D), self.draw(self.T, self.N, layer.output_size)
+            self.parameters = {name: scale * self.draw(*p.shape) for name, p in layer.named_parameters()}
+            self.state = each(lambda s: self.draw(*s.shape), final_state)
+            self.u = [self.draw(*s.shape) for s in flat(self.state)]
+            if not self.all_off():
+                return
+        raise AssertionError("nothing to compare")
+
+    def all_off(self):
+        """Whether all rectifiers happen to be off, and there is nothing to compare."""
+        return self.kind == "relu" and not all(
+            a.any() for weights in self.losses().values() for a in self.run(weights=weights).values()
+        )
 
     def draw(self, *shape):
         return self.rng.standard_normal(shape).astype(self.settings["dtype"])
@@ -262,12 +269,12 @@ def assert_equal(found, exact, tolerance=1e-12, zeros=False):
 def check_refused(layer, call, kind, message):
     """The text is just this, and the layer and its Generators are as they were."""
     before, drawn = layer.state_dict(), [g.bit_generator.state for _, g in layer.named_generators()]
-    with raises(kind, f"{layer.name}: {message}"):
+    with raises(kind, f"{type(layer).__name__}: {message}"):
         call()
     assert [g.bit_generator.state for _, g in layer.named_generators()] == drawn
-    for p in layer.parameters():
+    for name, p in layer.named_parameters():
         assert p.grad is None
-        np.testing.assert_array_equal(p.data, before[p.name])
+        np.testing.assert_array_equal(p.data, before[name])
 
 
 def curved(problem, layer, result):

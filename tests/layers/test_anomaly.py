@@ -4,18 +4,19 @@ A fault is planted at a known step and row, mostly by numbers near the end of fl
 """
 
 import functools
+import itertools
 import threading
 
 import numpy as np
 import pytest
 from error_texts import raises
 from numpy.testing import assert_allclose, assert_array_equal
-from recurrent_cases import BACKENDS, UGRNN, flat, leaf
+from pairwise import pairwise
+from recurrent_cases import BACKENDS, ISRU, KINDS, Problem, assert_equal, flat, leaf, turned
 
 import minirnn as mr
 import minirnn.layers.watch as layer_module
 from minirnn.layers.watch import Watch
-from minirnn.training import fit
 
 T, N, D, H = 7, 4, 3, 5
 t, n = 3, 2  # where faults are planted
@@ -36,23 +37,26 @@ class Plain(mr.Cell):
         return (mr.tanh(z),)
 
 
-MAKERS = {
-    "elman": mr.RecurrentLayer,
-    "lstm": mr.LSTMLayer,
-    "gru": mr.GRULayer,
-    "gru before": functools.partial(mr.GRULayer, reset_after=False),
-    "own": functools.partial(mr.RecurrentLayer, cell=Plain()),
-}
+MAKERS = {name: make for name, make in KINDS.items() if name not in ("own", "two states")}
+MAKERS["own"] = functools.partial(mr.RecurrentLayer, cell=Plain())
 RESET = np.zeros((T, N), bool)
 RESET[[2, 4, 5, 0], [0, 2, 2, 3]] = True
 WAYS = [{}, {"reverse": True}, {"batch_first": True}, {"reverse": True, "batch_first": True}]
 backends = pytest.mark.parametrize("backend", BACKENDS)
 makers = pytest.mark.parametrize("name", MAKERS)
-ways = pytest.mark.parametrize("way", WAYS, ids=lambda way: "-".join(way) or "plain")
+ENDS = [None, [7, 2, 5, 4]]
+
+
+def pairs(**settings):
+    """Pairs of the values of a test's arguments."""
+    rows = [tuple(point.values()) for point in pairwise(settings)]
+    return pytest.mark.parametrize(
+        tuple(settings), rows, ids=lambda v: "-".join(v) or "plain" if isinstance(v, dict) else None
+    )
 
 
 def blank(name, **options):
-    """Return a layer whose parameters are all zero."""
+    """A layer whose parameters are all zero."""
     make = MAKERS[name] if isinstance(name, str) else functools.partial(mr.RecurrentLayer, activation=name)
     layer = make(D, H, rng=0, **options)
     for p in layer.parameters():
@@ -62,7 +66,7 @@ def blank(name, **options):
 
 def called(layer, x, state=None, **options):
     """Call a layer within detect_anomaly on an x that is (T, N, D)."""
-    x = np.swapaxes(x, 0, 1) if layer.batch_first else x
+    x = turned(x, layer)
     with mr.detect_anomaly():
         return layer(x, state, **options)
 
@@ -71,7 +75,7 @@ def backward(layer, d, x=None, **options):
     """Send a gradient of the outputs, (T, N, H), back within detect_anomaly."""
     with mr.detect_anomaly():
         outputs = called(layer, np.zeros((T, N, D)) if x is None else x, **options).outputs
-        outputs.backward(np.swapaxes(d, 0, 1) if layer.batch_first else d)
+        outputs.backward(turned(d, layer))
 
 
 def fault(layer, place, term, entry, value="inf"):
@@ -109,10 +113,7 @@ def letter(layer, gate):
 # --- forward ----------------------------------------------------------------------------------------------------------
 
 
-@makers
-@backends
-@ways
-@pytest.mark.parametrize("lengths", [None, [7, 2, 5, 4]])
+@pairs(name=MAKERS, backend=BACKENDS, way=WAYS, lengths=ENDS)
 def test_the_product_with_x_is_named(name, backend, way, lengths):
     layer = blank(name, backend=backend, **way)
     gate = layer.gates - 1
@@ -126,11 +127,11 @@ def test_the_product_with_x_is_named(name, backend, way, lengths):
     check(text, start)
     assert text.endswith(": look at the sizes of x and W_xh")
     assert "(1 of " in text
+    with np.errstate(all="ignore"):  # tanh and σ make a finite number of an inf, which leaves no trace
+        assert np.isfinite(layer(turned(x, layer)).outputs.numpy()).all()
 
 
-@makers
-@backends
-@ways
+@pairs(name=MAKERS, backend=BACKENDS, way=WAYS)
 def test_the_product_with_the_state_is_named_at_the_step_after_it_grew(name, backend, way):
     layer = blank(name, backend=backend, **way)
     x = driven(layer)
@@ -147,20 +148,7 @@ def test_the_product_with_the_state_is_named_at_the_step_after_it_grew(name, bac
     check(text_of(called, layer, x), start)
 
 
-@makers
-@backends
-def test_a_fault_that_leaves_no_trace_in_the_outputs_is_found(name, backend):
-    """Tanh and σ make a finite number of an inf."""
-    layer = blank(name, backend=backend)
-    layer.W_xh.data = np.full(layer.W_xh.shape, HUGE)
-    x = np.zeros((T, N, D))
-    x[t, n, 1] = 2
-    with np.errstate(all="ignore"):
-        assert np.isfinite(layer(x).outputs.numpy()).all()
-    assert f"step t={t}, row n={n}: X_t W_x" in text_of(called, layer, x)
-
-
-@pytest.mark.parametrize("name", ["elman", "lstm", "own"])
+@pytest.mark.parametrize("name", ["tanh", "lstm", "own"])
 @backends
 def test_the_sums_are_named(name, backend):
     layer = blank(name, backend=backend)
@@ -227,8 +215,7 @@ def steep(y):
     return np.where(y > 50, np.inf, 1).astype(y.dtype)
 
 
-@backends
-@ways
+@pairs(backend=BACKENDS, way=WAYS)
 def test_an_activation_of_one_s_own_is_named(backend, way):
     layer = blank((boom, lambda y: y * 0 + 1), backend=backend, **way)
     start = fault(layer, f"forward at step t={t}, row n={n}", "H_t = φ(Z_t)", [n, 0], "nan")
@@ -237,8 +224,7 @@ def test_an_activation_of_one_s_own_is_named(backend, way):
     assert text.endswith(": Z_t is finite: look at φ")
 
 
-@backends
-@ways
+@pairs(backend=BACKENDS, way=WAYS)
 def test_the_derivative_of_an_activation_of_one_s_own_is_named(backend, way):
     layer = blank((lambda z: z + 0, steep), backend=backend, **way)
     start = fault(layer, f"backward at step t={t}, row n={n}", "dL/dZ_t = dL/dH_t ⊙ φ′(H_t)", [n, 0])
@@ -323,11 +309,6 @@ def test_a_cell_without_an_equation_is_looked_at_from_outside():
         check(text, fault(layer, place, term, [n, 0], value))
 
 
-def with_backend(layer, backend):
-    layer.backend = backend
-    return layer
-
-
 @backends
 def test_the_mask_of_recurrent_dropout_is_a_term(backend):
     layer = mr.RecurrentLayer(
@@ -340,9 +321,7 @@ def test_the_mask_of_recurrent_dropout_is_a_term(backend):
     assert text.startswith(f"detect_anomaly: RecurrentLayer(3, 5): forward at step t=0, row n={n}: H_{{t-1}} ⊙ m holds")
 
 
-@makers
-@backends
-@ways
+@pairs(name=MAKERS, backend=BACKENDS, way=WAYS)
 def test_a_row_of_several_sequences_is_named_as_it_is_in_the_mini_batch(name, backend, way):
     layer, reset, x = blank(name, backend=backend, **way), RESET, np.zeros((T, N, D))
     layer.W_xh.data = np.full(layer.W_xh.shape, HUGE)
@@ -387,11 +366,7 @@ def test_nothing_passes_a_reset_so_nothing_is_at_fault(name, backend):
 # --- backward ---------------------------------------------------------------------------------------------------------
 
 
-@makers
-@backends
-@ways
-@pytest.mark.parametrize("lengths", [None, [7, 2, 5, 4]])
-@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+@pairs(name=MAKERS, backend=BACKENDS, way=WAYS, lengths=ENDS, bad=[np.nan, -np.inf])
 def test_the_upstream_gradient_is_named_at_the_latest_step(name, backend, way, lengths, bad):
     layer = blank(name, backend=backend, **way)
     d = np.full((T, N, H), 2.0)
@@ -404,10 +379,7 @@ def test_the_upstream_gradient_is_named_at_the_latest_step(name, backend, way, l
     assert all(p.grad is None for p in layer.parameters())
 
 
-@makers
-@backends
-@ways
-@pytest.mark.parametrize("lengths", [None, [7, 2, 5, 4]])
+@pairs(name=MAKERS, backend=BACKENDS, way=WAYS, lengths=ENDS)
 def test_the_upstream_gradient_of_the_final_state_is_named_at_the_last_step_of_its_row(name, backend, way, lengths):
     layer = blank(name, backend=backend, **way)
     final = flat(called(layer, np.zeros((T, N, D)), lengths=lengths).final_state)[-1]
@@ -420,10 +392,7 @@ def test_the_upstream_gradient_of_the_final_state_is_named_at_the_last_step_of_i
         check(text_of(final.backward, d), start)
 
 
-@makers
-@backends
-@ways
-@pytest.mark.parametrize("lengths", [None, [7, 2, 5, 4]])
+@pairs(name=MAKERS, backend=BACKENDS, way=WAYS, lengths=ENDS)
 def test_the_product_with_w_hh_on_the_way_back_is_named(name, backend, way, lengths):
     layer = blank(name, backend=backend, **way)
     W = np.zeros(layer.W_hh.shape)
@@ -439,10 +408,9 @@ def test_the_product_with_w_hh_on_the_way_back_is_named(name, backend, way, leng
     assert "message_clip=" in text
 
 
-@backends
-@ways
+@pairs(backend=BACKENDS, way=WAYS)
 def test_what_goes_back_before_the_first_step_is_no_fault_unless_it_is_asked_for(backend, way):
-    layer = blank("elman", backend=backend, **way)
+    layer = blank("tanh", backend=backend, **way)
     layer.W_hh.data = np.full((H, H), 1e3)
     first = T - 1 if layer.reverse else 0
     d = np.zeros((T, N, H))
@@ -456,13 +424,13 @@ def test_what_goes_back_before_the_first_step_is_no_fault_unless_it_is_asked_for
 
 @backends
 def test_the_sum_of_what_enters_and_what_is_carried_is_named(backend):
-    layer = blank("elman", backend=backend)
+    layer = blank("tanh", backend=backend)
     layer.W_hh.data = np.eye(H)
     d = np.zeros((T, N, H))
     d[t : t + 2, n, 1] = HUGE
     start = fault(layer, f"backward at step t={t}, row n={n}", "dL/dH_t = upstream + carried gradient", [n, 1])
     check(text_of(backward, layer, d), start)
-    clipped = blank("elman", backend=backend, message_clip=1.0)
+    clipped = blank("tanh", backend=backend, message_clip=1.0)
     clipped.W_hh.data = np.eye(H)
     backward(clipped, d)
 
@@ -490,7 +458,7 @@ def test_the_gradients_of_the_parameters_are_named(name, backend):
 
 @backends
 def test_the_gradient_of_x_is_looked_at_if_it_is_asked_for(backend):
-    layer = blank("elman", backend=backend)
+    layer = blank("tanh", backend=backend)
     layer.W_xh.data = np.full((D, H), 1e3)
     d = np.zeros((T, N, H))
     d[t, n] = 1e37
@@ -545,7 +513,7 @@ def test_the_gates_of_a_gru_are_gone_back_through_in_the_order_of_the_graph(name
 
 @backends
 def test_grad_and_a_hook_are_looked_at_too(backend):
-    layer = blank("elman", backend=backend)
+    layer = blank("tanh", backend=backend)
     with mr.detect_anomaly():
         outputs = layer(np.zeros((T, N, D))).outputs
         outputs.register_hook(lambda g: g * np.inf)
@@ -609,7 +577,7 @@ def test_parameters_are_checked_before_anything_is_computed(name, backend):
 
 @backends
 def test_numbers_too_large_for_the_layer_s_dtype_are_named(backend):
-    layer = blank("elman", backend=backend)
+    layer = blank("tanh", backend=backend)
     x = np.zeros((T, N, D))
     x[t, n, 1] = 1e300
     message = (
@@ -659,109 +627,49 @@ def test_where_a_layer_stands_is_forgotten_when_the_composite_is_left():
         assert "RecurrentLayer(3, 5): step t=0" in text_of(layer, bad)
 
 
-def test_fit_tells_the_step():
-    model = mr.SequenceModel(mr.RecurrentLayer(D, H, activation="identity", rng=0), mr.Linear(H, 1, rng=0))
-    model.recurrent.W_hh.data = np.eye(H) * 1e10
-    x, y = np.ones((T, N, D)), np.ones((T, N, 1))
-    with pytest.raises(FloatingPointError) as caught:
-        fit(
-            model,
-            [(x, y)],
-            loss=mr.losses.mse,
-            optimizer=mr.optim.SGD(model.parameters(), lr=0.1),
-            max_updates=1,
-            progress=False,
-        )
-    start = (
-        "fit: update 1 was not made: the loss is inf. The same batch again, under detect_anomaly: RecurrentLayer(3, 5)"
-    )
-    text = str(caught.value)
-    assert text.startswith((start, start.replace("inf", "nan"))), text
-    assert "forward at step t=4, row n=0: H_{t-1} W_hh holds" in text, text
-    assert text.endswith(
-        "else look at the initial state. If the data are good, try a smaller learning rate or clip_norm"
-    )
-
-
-@makers
-@backends
-def test_one_step_of_one_row(name, backend):
-    layer = blank(name, backend=backend)
-    layer.W_xh.data = np.full(layer.W_xh.shape, HUGE)
-    text = text_of(called, layer, np.full((1, 1, D), 2.0))
-    q = letter(layer, 0)
-    check(text, fault(layer, "forward at step t=0, row n=0", f"X_t W_x{q}", [0, 0]))
-    assert f"({H} of {H} entries not finite)" in text, "those of one gate"
-
-
 # --- no fault, no difference ------------------------------------------------------------------------------------------
 
-OPTIONS = [
-    {},
-    {"reverse": True, "batch_first": True},
-    {"message_clip": 0.5},
-    {"recurrent_dropout": 0.4, "learn_initial_state": True},
-    {"remat": True},
-    {"bias": False, "reverse": True},
-]
-configurations = pytest.mark.parametrize(
-    ("backend", "options"),
-    [(b, o) for b in BACKENDS for o in OPTIONS if b == "fused" or "remat" not in o],
-    ids=lambda v: v if isinstance(v, str) else "-".join(v) or "plain",
+OPTIONS = {
+    "plain": {},
+    "both": {"reverse": True, "batch_first": True},
+    "clip": {"message_clip": 0.5},
+    "dropout": {"recurrent_dropout": 0.4, "learn_initial_state": True},
+    "remat": {"remat": True},
+    "no bias": {"bias": False, "reverse": True},
+}
+OTHERS = {
+    "own 2": KINDS["own"],
+    "two states": KINDS["two states"],
+    "pair": functools.partial(mr.RecurrentLayer, activation=ISRU),
+}
+POINTS = pairwise(
+    {"name": MAKERS | OTHERS, "backend": BACKENDS, "options": OPTIONS},
+    allowed=lambda p: (p["options"], p["backend"]) != ("remat", "graph"),
 )
-EXTRA = {"own 2": functools.partial(mr.RecurrentLayer, cell=UGRNN()), "pair": None}
+configurations = pytest.mark.parametrize(("name", "backend", "options"), [tuple(p.values()) for p in POINTS])
 
 
-def random_layer(name, **options):
-    pair = (lambda z: z / (1 + np.abs(z)), lambda y: (1 - abs(y)) ** 2)
-    make = MAKERS.get(name) or EXTRA[name] or functools.partial(mr.RecurrentLayer, activation=pair)
-    layer = make(D, H, dtype=np.float64, rng=0, **options)
-    rng = np.random.default_rng(1)
-    for p in layer.parameters():
-        p.data = rng.standard_normal(p.shape)
-    return layer
+CALLS = [{"lengths": lengths, "reset": reset} for lengths in (None, [7, 2, 5, 6]) for reset in (None, RESET)]
 
 
-def evaluated(layer, lengths, reset, poisoned):
-    """Return everything that a call makes, and its gradients."""
-    rng = np.random.default_rng(2)
-    x, d = rng.standard_normal((T, N, D)), rng.standard_normal((T, N, H))
-    if lengths is not None and poisoned:
-        padding = np.arange(T)[:, None] >= np.array(lengths)
-        x[padding], d[padding] = np.nan, np.inf
-    turn = (lambda a: a.swapaxes(0, 1)) if layer.batch_first else lambda a: a
-    x = leaf(turn(x))
-    state = None
-    if not layer.learn_initial_state:
-        state = [leaf(rng.standard_normal((N, H))) for _ in layer.state_names]
-    layer._rng = np.random.default_rng(3)
-    layer.zero_grad()
-    reset = None if reset is None else turn(reset)
-    outputs, final = layer(x, state if state is None or len(state) > 1 else state[0], lengths, reset=reset)
-    head = sum((s * rng.standard_normal((N, H))).sum() for s in flat(final))
-    head.backward(retain_graph=True)
-    outputs.backward(turn(d))
-    made = [outputs.numpy(), *(s.numpy() for s in flat(final)), x.grad, *(s.grad for s in state or [])]
-    return made + [p.grad for p in layer.parameters()]
+def problem_of(name, options):
+    """Of a kind or a maker; and the options that are not the problem's."""
+    settings = dict(OPTIONS[options])
+    remat = {"remat": settings.pop("remat")} if "remat" in settings else {}
+    return Problem((MAKERS | OTHERS)[name], (T, N, D, H), scale=1.0, **settings), remat
 
 
 @configurations
-@pytest.mark.parametrize("name", [*MAKERS, *EXTRA])
-def test_with_the_mode_on_the_numbers_are_the_same_bit_for_bit(backend, name, options):
-    layer = random_layer(name, backend=backend, **options)
-    for lengths in (None, [7, 2, 5, 1]):
-        for reset in (None, RESET):
-            expected = evaluated(layer, lengths, reset, False)
-            with mr.detect_anomaly():
-                found = evaluated(layer, lengths, reset, True)
-            for a, b in zip(found, expected, strict=True):
-                assert_array_equal(a, b)
-                assert np.isfinite(a).all()
+def test_with_the_mode_on_the_numbers_are_the_same_bit_for_bit(name, backend, options):
+    problem, remat = problem_of(name, options)
+    for call in CALLS:
+        expected = problem.run(problem.layer(backend, **remat), **call)
+        with mr.detect_anomaly():
+            assert_equal(problem.run(problem.layer(backend, **remat), **call), expected, 0)
 
 
 @configurations
-@pytest.mark.parametrize("name", [*MAKERS, *EXTRA])
-def test_what_is_looked_at_are_the_numbers_of_the_backend(backend, name, options, monkeypatch):
+def test_what_is_looked_at_are_the_numbers_of_the_backend(name, backend, options, monkeypatch):
     """The terms add up to the layer's states and gradients: a fault in them is one of the layer's."""
     seen = []
 
@@ -771,38 +679,28 @@ def test_what_is_looked_at_are_the_numbers_of_the_backend(backend, name, options
             return seen[-1][1:]
 
     monkeypatch.setattr(layer_module, "Watch", Spy)
-    layer, rng = random_layer(name, backend=backend, **options), np.random.default_rng(4)
-    for lengths, reset in ((None, None), ([7, 2, 5, 1], None), ([7, 2, 5, 6], RESET)):
-        turn = (lambda a: a.swapaxes(0, 1)) if layer.batch_first else lambda a: a
-        x = leaf(rng.standard_normal(turn(np.zeros((T, N, D))).shape))
-        state = [leaf(rng.standard_normal((N, H))) for _ in layer.state_names]
-        layer.zero_grad()
+    problem, remat = problem_of(name, options)
+    layer = problem.layer(backend, **remat, learn_initial_state=False)
+    for call in CALLS:
         with mr.detect_anomaly():
-            outputs, final = layer(
-                x, state if len(state) > 1 else state[0], lengths, reset=None if reset is None else turn(reset)
-            )
-            total = (outputs * rng.standard_normal(outputs.shape)).sum()
-            for s in flat(final):
-                total = total + (s * rng.standard_normal((N, H))).sum()
-            total.backward()
+            found = problem.run(layer, **call)
         watch, carried, sums = seen.pop()
-        outputs = turn(outputs.numpy())
-        for earlier, later in zip(watch.moments[:-1], watch.moments[1:], strict=True):
+        for earlier, later in itertools.pairwise(watch.moments):
             same = earlier.sequences[np.isin(earlier.sequences, later.sequences)]
-            rows = watch.sequences.row[same]
-            assert_allclose(later.before[0][np.isin(later.sequences, same)], outputs[earlier.t, rows], atol=1e-12)
+            rows, left = watch.sequences.row[same], np.isin(later.sequences, same)
+            assert_allclose(later.before[0][left], found["outputs"][earlier.t, rows], atol=1e-12)
         given = watch.sequences.given
-        for s, d in zip(state, carried, strict=True):
+        for i, d in enumerate(carried):
             expected = np.zeros((N, H))
             expected[watch.sequences.row[given]] = d[given]
-            assert_allclose(s.grad, expected, atol=1e-10)
+            assert_allclose(found[f"initial {i}"], expected, atol=1e-10)
+        assert {name for name, _ in layer.named_parameters()} == set(sums)
         for parameter, gradient in sums.items():
-            assert_allclose(getattr(layer, parameter).grad, gradient, atol=1e-10)
-        assert {p for p, _ in layer.named_parameters() if not p.endswith("_0")} == set(sums)
+            assert_allclose(found[parameter], gradient, atol=1e-10)
 
 
 def test_what_needs_no_gradient_gets_none_and_is_not_looked_at():
-    layer = blank("elman")
+    layer = blank("tanh")
     layer.W_xh.requires_grad = False
     x, d = np.zeros((T, N, D)), np.zeros((T, N, H))
     x[t, n, 2], d[t, n, 1] = 1e4, 1e37
@@ -813,7 +711,7 @@ def test_what_needs_no_gradient_gets_none_and_is_not_looked_at():
 
 @backends
 def test_second_derivatives_within_the_mode_are_the_same(backend):
-    layer = random_layer("gru", backend=backend)
+    layer = Problem("gru", (T, N, D, H)).layer(backend)
     x = np.random.default_rng(5).standard_normal((T, N, D))
 
     def second():
@@ -827,7 +725,7 @@ def test_second_derivatives_within_the_mode_are_the_same(backend):
 
 def test_outside_the_mode_and_in_other_threads_nothing_is_looked_at(monkeypatch):
     monkeypatch.setattr(layer_module, "Watch", None)
-    layer, found = blank("elman"), []
+    layer, found = blank("tanh"), []
     layer.W_hh.data = np.full((H, H), HUGE)
 
     def elsewhere():

@@ -164,17 +164,6 @@ def test_bidirectional_is_its_two_layers_run_apart(point):
     assert_close(gradients(both, x, state), exact_gradients)
 
 
-def test_bidirectional_of_stacks_is_its_two_stacks_run_apart():
-    both = towers_side_by_side()
-    assert (both.forward_layer.reverse, both.backward_layer.reverse, both.reverse) == (False, True, None)
-    x, state = inputs(), random_state(both, np.random.default_rng(0))
-    result = both(x, state)
-    apart = [layer(x, s) for layer, s in zip((both.forward_layer, both.backward_layer), state, strict=True)]
-    np.testing.assert_array_equal(result.outputs.numpy()[..., :6], apart[0].outputs.numpy())
-    np.testing.assert_array_equal(result.outputs.numpy()[..., 6:], apart[1].outputs.numpy())
-    assert_close(flat(result.final_state), flat([r.final_state for r in apart]))
-
-
 @pytest.mark.parametrize("batch_first", LAYOUTS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_bidirectional_gave_last(kind, batch_first):
@@ -235,13 +224,6 @@ def test_stacked_of_three_draws_its_masks_from_the_bottom_up():
     x, _ = layers[1](x * mask_of(0.3, (T, N, 4), rng))
     x, _ = layers[2](x * mask_of(0.3, (T, N, 6), rng))
     np.testing.assert_array_equal(Stacked(layers, 0.3, rng=3)(inputs()).outputs.numpy(), x.numpy())
-
-
-def test_stacked_of_one_is_that_layer():
-    layer = make(LSTMLayer, D, 4)
-    result, expected = Stacked([layer])(inputs()), layer(inputs())
-    np.testing.assert_array_equal(result.outputs.numpy(), expected.outputs.numpy())
-    assert_close(flat(result.final_state), flat(expected.final_state))
 
 
 def test_a_layer_may_stand_in_a_stack_twice():
@@ -453,43 +435,6 @@ def test_what_comes_out(composite):
 LENGTHS = [3, 5, 1]
 
 
-@grid(composite=COMPOSITES, backend=BACKENDS, batch_first=LAYOUTS)
-def test_with_lengths_each_row_is_as_if_alone(point):
-    """Outputs, final states, what each gave last, and all gradients; in every layer and direction."""
-    composite, backend, batch_first = point.values()
-    module = COMPOSITES[composite](backend=backend, batch_first=batch_first).eval()
-    x, state = inputs(batch_first), random_state(module, np.random.default_rng(5))
-    v = np.random.default_rng(6).standard_normal((T, N, module.output_size))
-    outputs, final_state = module(x, state, LENGTHS)
-    last = module.last_output(final_state)
-    ((outputs * turned(v, batch_first)).sum() + (last * v[0]).sum() + weighted(flat(final_state))).backward()
-    found = gradients(module, x, state)
-    module.zero_grad()
-    for t in [x, *flat(state)]:
-        t.grad = None
-    rng, exact = np.random.default_rng(9), 0.0
-    weights = [rng.standard_normal(t.shape) for t in flat(final_state)]
-    for n, length in enumerate(LENGTHS):
-        row = x[n : n + 1, :length] if batch_first else x[:length, n : n + 1]
-        y, final = module(row, rows_of(state, n))
-        time = turned(outputs.numpy(), batch_first)[:, n : n + 1]
-        np.testing.assert_allclose(time[:length], turned(y.numpy(), batch_first), rtol=0, atol=1e-12)
-        np.testing.assert_array_equal(time[length:], 0)
-        exact = exact + (y * turned(v[:length, n : n + 1], batch_first)).sum()
-        exact = exact + (module.last_output(final) * v[0, n]).sum()
-        np.testing.assert_allclose(last.numpy()[n], module.last_output(final).numpy()[0], rtol=0, atol=1e-12)
-        for whole, one, u in zip(flat(final_state), flat(final), weights, strict=True):
-            np.testing.assert_allclose(whole.numpy()[n], one.numpy()[0], rtol=0, atol=1e-12)
-            exact = exact + (one * u[n]).sum()
-    exact.backward()
-    assert_close(found, gradients(module, x, state))
-
-
-def rows_of(state, n):
-    """Return row n of a state, as a state."""
-    return tuple(rows_of(part, n) for part in state) if isinstance(state, tuple) else state[n : n + 1]
-
-
 @every_composite
 @pytest.mark.parametrize("batch_first", LAYOUTS)
 def test_with_resets_each_sequence_is_as_if_alone(composite, batch_first):
@@ -508,24 +453,6 @@ def test_with_resets_each_sequence_is_as_if_alone(composite, batch_first):
 
 
 # --- dropout between layers -------------------------------------------------------------------------------------------
-
-
-def test_every_entry_has_a_mask_of_its_own():
-    """The second layer hands on what it reads, so that the mask is seen: anew at each step, row and neuron."""
-    p, shape = 0.3, (40, 50, 60)
-    upper = RecurrentLayer(60, 60, activation="identity", input_initializer="identity", dtype=np.float64, rng=0)
-    upper.W_hh.data = np.zeros((60, 60))
-    stack = Stacked([make(RecurrentLayer, D, 60), upper], p, rng=4)
-    x = np.random.default_rng(0).standard_normal((*shape[:2], D))
-    outputs, _ = stack(x)
-    exact = stack.layers[0](x).outputs.numpy() * mask_of(p, shape, np.random.default_rng(4))
-    np.testing.assert_array_equal(outputs.numpy(), exact)
-    dropped = outputs.numpy() == 0
-    deviations = 4 / math.sqrt(dropped.size)
-    assert abs(dropped.mean() - p) < deviations * math.sqrt(p * (1 - p))
-    for axis in range(3):  # neighbours in time, in the mini-batch and in the layer are independent
-        one, two = (np.take(dropped, range(k, shape[axis] - 1 + k), axis) for k in (0, 1))
-        assert abs((one & two).mean() - p * p) < deviations * p
 
 
 @pytest.mark.parametrize("make_stack", [lambda: tower(dropout=0.5, rng=0), lambda: nested()])
@@ -553,14 +480,6 @@ def test_a_step_draws_masks_of_its_own():
         below = lower.step(x_t, expected[0])
         expected = below, upper.step(below[0] * mask_of(0.5, (N, 4), rng), expected[1])
         assert_close(flat(state), flat(expected), atol=0)
-
-
-def test_the_generator_is_the_one_that_was_given():
-    rng = np.random.default_rng(0)
-    stack = tower(dropout=0.5, rng=rng)
-    assert stack.dropout.rng is rng
-    assert stack.dropout.p == 0.5
-    assert tower().dropout is None
 
 
 # --- what they own and say of themselves ------------------------------------------------------------------------------
@@ -592,47 +511,28 @@ def test_a_stack_keeps_its_order_beyond_ten():
     assert stack.parameters()[3 * 11] is layers[11].W_xh
 
 
-SUMMARY = """\
-name                   shape (row convention)  shape (column convention)  formula    count
----------------------  ----------------------  -------------------------  ---------  -----
-0.forward_layer.W_xh   (2, 4)                  (4, 2)                     n·m = 4·2      8
-0.forward_layer.W_hh   (4, 4)                  (4, 4)                     n·n = 4·4     16
-0.forward_layer.b_h    (4,)                    (4,)                       n = 4          4
-0.backward_layer.W_xh  (2, 3)                  (3, 2)                     n·m = 3·2      6
-0.backward_layer.W_hh  (3, 3)                  (3, 3)                     n·n = 3·3      9
-1.W_xh                 (7, 1)                  (1, 7)                     n·m = 1·7      7
-1.W_hh                 (1, 1)                  (1, 1)                     n·n = 1·1      1
-1.b_h                  (1,)                    (1,)                       n = 1          1
----------------------  ----------------------  -------------------------  ---------  -----
-total                                                                                   52
-0.forward_layer, with m = 2, n = 4; in other libraries:
-  torch nn.RNN: 32 = 28 + 4: two biases, b_ih (4,) and b_hh (4,), which are added up and act as one.
-  Keras SimpleRNN: 28, the same: one bias (4,).
-  ONNX RNN: 32 = 28 + 4: two biases in its input B, Wb (4,) and Rb (4,), which are added up and act as one.
-0.backward_layer, with m = 2, n = 3; in other libraries:
-  torch nn.RNN: 15, the same: bias=False.
-  Keras SimpleRNN: 15, the same: use_bias=False.
-  ONNX RNN: 15, the same: its input B is optional and left out.
-1, with m = 7, n = 1; in other libraries:
-  torch nn.RNN: 10 = 9 + 1: two biases, b_ih (1,) and b_hh (1,), which are added up and act as one.
-  Keras SimpleRNN: 9, the same: one bias (1,).
-  ONNX RNN: 10 = 9 + 1: two biases in its input B, Wb (1,) and Rb (1,), which are added up and act as one.
-The count does not depend on the length T of the sequence: every step uses the same arrays.
-The count does not depend on the activation φ: sigmoid, tanh and ReLU have no parameters.
-"""
-
-
 def small():
     both = Bidirectional(RecurrentLayer(2, 4), RecurrentLayer(2, 3, bias=False, reverse=True))
     return Stacked([both, RecurrentLayer(7, 1)], dropout=0.25)
 
 
-def test_the_summary_in_full(capsys):
-    small().summary()
-    assert capsys.readouterr().out == SUMMARY
-    terms = small().counted("a.")
-    assert [(term.name, term.shape) for term in terms] == [(f"a.{n}", p.shape) for n, p in small().named_parameters()]
-    assert sum(term.count for term in terms) == small().count_params() == 52
+def test_the_summary_is_that_of_the_layers(capsys):
+    stack = small()
+    stack.summary()
+    lines, names = capsys.readouterr().out.splitlines(), [name for name, _ in stack.named_parameters()]
+    assert [line.split()[0] for line in lines[2:10]] == names
+    assert lines[11].split() == ["total", "52"]
+    both, above = stack.layers
+    notes = both.forward_layer.counting_notes("0.forward_layer.") + both.backward_layer.counting_notes(
+        "0.backward_layer."
+    )
+    assert lines[12:] == [*notes, *above.counting_notes("1."), *mr.counting.NOTES]
+    assert notes[0] == "0.forward_layer, with m = 2, n = 4; in other libraries:"
+    terms = stack.counted("a.")
+    assert [(term.name, term.shape) for term in terms] == [
+        (f"a.{name}", p.shape) for name, p in stack.named_parameters()
+    ]
+    assert sum(term.count for term in terms) == stack.count_params() == 52
 
 
 def test_repr_is_nested():
@@ -862,8 +762,3 @@ def test_a_sequence_or_a_step_of_another_size():
         stack.step(np.zeros((2, 4)))
 
 
-def test_detect_anomaly_names_the_layer():
-    stack = copy.deepcopy(Stacked(TWO))
-    stack.layers[1].W_hh.data = np.full((4, 4), np.nan)
-    with mr.detect_anomaly(), pytest.raises(mr.AnomalyError, match=r"layers\[1\] \(RecurrentLayer\)$"):
-        stack(np.zeros((7, 2, 3)))

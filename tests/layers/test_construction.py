@@ -127,23 +127,6 @@ def test_counts(kind, bias, learn):
             assert model.count_params() == counting.elman(D, H, 4, bias=bias).total
 
 
-@pytest.mark.parametrize("bias", [True, False])
-@family
-def test_stacks_and_directions_add_up(kind, bias, capsys):
-    D, H, make = 3, 5, functools.partial(FAMILY[kind], bias=bias)
-    directions = mr.Bidirectional(make(D, H), make(D, H + 1, reverse=True))
-    expected = formula(kind, D, H, bias) + formula(kind, D, H + 1, bias)
-    assert directions.count_params() == expected
-    stack = mr.Stacked([directions, make(2 * H + 1, H), make(H, 7)])
-    expected += formula(kind, 2 * H + 1, H, bias) + formula(kind, H, 7, bias)
-    assert stack.count_params() == expected
-    model = mr.SequenceModel(stack, mr.Linear(7, 2))
-    model.summary()
-    lines = capsys.readouterr().out.splitlines()
-    assert int(next(line for line in lines if line.startswith("total")).split()[-1]) == expected + 16
-    assert sum("in other libraries:" in line for line in lines) == 4
-
-
 @pytest.mark.parametrize("learn", [False, True])
 @family
 def test_the_summary_prints_the_table_and_what_others_count(kind, learn, capsys):

@@ -5,7 +5,6 @@ import functools
 import gc
 import itertools
 import re
-import threading
 import weakref
 
 import numpy as np
@@ -381,24 +380,6 @@ def test_a_state_handed_on_continues_the_sequence(point):
 
 
 @backends
-@kinds
-def test_a_detached_state_cuts_the_gradient_and_nothing_else(kind, backend):
-    problem = Problem(kind)
-    layer = problem.layer(backend)
-    x, given = leaf(problem.x), each(leaf, problem.state)
-    whole = layer(x, given).outputs
-    first, state = layer(x[:2], given)
-    (first * problem.v[:2]).sum().backward()
-    before = x.grad[:2].copy(), *(s.grad.copy() for s in flat(given))
-    second, _ = layer(x[2:], each(lambda s: s.detach(), state))
-    np.testing.assert_allclose(second.numpy(), whole.numpy()[2:], rtol=0, atol=1e-15)
-    (second * problem.v[2:]).sum().backward()  # no error: the first graph is not needed
-    for now, then in zip([x.grad[:2], *(s.grad for s in flat(given))], before, strict=True):
-        np.testing.assert_array_equal(now, then)
-    assert x.grad[2:].any()
-
-
-@backends
 def test_a_state_that_was_not_detached_is_refused_with_the_cure(backend):
     problem = Problem("tanh")
     layer = problem.layer(backend)
@@ -596,20 +577,6 @@ def test_the_same_for_all_that_may_ask_of_elmans_own_kernel():
     check_who_gets_one(problem, problem.layer(), lambda n: itertools.product([True, False], repeat=n))
 
 
-@backends
-def test_a_layer_that_the_loss_does_not_see_gets_no_gradient(backend):
-    problem = Problem("tanh")
-    layer = problem.layer(backend)
-    x, h0 = leaf(problem.x), leaf(problem.state)
-    outputs, _ = layer(x, h0)
-    (h0 * 2.0).sum().backward()
-    assert x.grad is None
-    assert all(p.grad is None for p in layer.parameters())
-    np.testing.assert_array_equal(h0.grad, np.full(h0.shape, 2.0))
-    outputs.sum().backward()  # the graph is still there
-    assert x.grad.any()
-
-
 @grid({"kind": KINDS, "backend": BACKENDS, "reverse": [False, True], "batch_first": [False, True]})
 def test_no_gradient_flows_from_the_future_or_from_row_to_row(point):
     problem, options, _ = taken_apart(point)
@@ -639,20 +606,6 @@ def test_no_grad_gives_the_same_and_records_nothing(point):
         np.testing.assert_array_equal(a.numpy(), b.numpy())
         assert a.requires_grad
         assert not b.requires_grad
-
-
-@backends
-def test_one_array_in_two_roles(backend):
-    """W_xh and W_hh may be the same Parameter: its gradient is the sum of both."""
-    problem = Problem("tanh", (4, 2, 3, 3))
-    layer, apart = problem.layer(backend), problem.layer(backend)
-    apart.W_xh.data = layer.W_hh.data.copy()
-    layer.W_xh = layer.W_hh
-    for one in (layer, apart):
-        (one(problem.x).outputs * problem.v).sum().backward()
-    np.testing.assert_allclose(layer.W_hh.grad, apart.W_xh.grad + apart.W_hh.grad, rtol=0, atol=1e-13)
-    assert [p.shape for p in layer.parameters()] == [(3, 3), (3,)]
-    assert mr.gradcheck(lambda *_: layer(problem.x), layer.parameters())
 
 
 @grid({"kind": KINDS, "backend": BACKENDS, "how": ["set", "in place", "step", "load"], "name": ["W_xh", "W_hh"]})
@@ -781,26 +734,3 @@ def test_two_threads_give_the_same(kind, reverse):
         found.append([problem.run(layer) for _ in range(2)])
         assert_equal(*found[-1], tolerance=0)
     assert_equal(found[1][0], found[0][0])
-
-
-@backends
-@pytest.mark.parametrize("kind", ["tanh", "gru"])
-def test_threads_that_share_a_layer_get_the_serial_sum(kind, backend):
-    problem = Problem(kind)
-    layer = problem.layer(backend)
-
-    def work(k):
-        for _ in range(5):
-            (layer(problem.x * k, problem.state).outputs * problem.v).sum().backward()
-
-    for k in range(8):
-        work(k)
-    serial = [p.grad for p in layer.parameters()]
-    layer.zero_grad()
-    working = [threading.Thread(target=work, args=(k,)) for k in range(8)]
-    for thread in working:
-        thread.start()
-    for thread in working:
-        thread.join()
-    for p, g in zip(layer.parameters(), serial, strict=True):
-        np.testing.assert_allclose(p.grad, g, rtol=0, atol=1e-12 * np.abs(g).max())

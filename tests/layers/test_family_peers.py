@@ -4,113 +4,80 @@ import functools
 import itertools
 import re
 import warnings
-import zlib
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 from pairwise import pairwise
-from recurrent_cases import BACKENDS, SHAPES, assert_equal, evaluate, flat, relative_error
+from recurrent_cases import BACKENDS, EVERY, SHAPES, Problem, assert_equal, flat, relative_error
 
 import minirnn as mr
 
-MAKERS = {
-    "lstm": mr.LSTMLayer,
-    "gru": mr.GRULayer,
-    "gru before": functools.partial(mr.GRULayer, reset_after=False),
-    "tanh": functools.partial(mr.RecurrentLayer, activation="tanh"),
-    "relu": functools.partial(mr.RecurrentLayer, activation="relu"),
-    "sigmoid": functools.partial(mr.RecurrentLayer, activation="sigmoid"),
-}
-DIRECTIONS = ("forward", "reverse", "bidirectional")
-OF_TORCH = ("lstm", "gru", "tanh", "relu")
+DIRECTIONS = {"forward": [False], "reverse": [True], "bidirectional": [False, True]}
+OF_TORCH, OF_ONNX = ["lstm", "gru", "tanh", "relu"], ["lstm", "gru", "gru before", "tanh", "relu", "sigmoid"]
 OTHER_WAY = {"tanh": "relu", "relu": "sigmoid", "sigmoid": "tanh"}  # ONNX lets each direction have its own
+AXES = {"direction": DIRECTIONS, "bias": [True, False], "ragged": [True, False], "shape": SHAPES}
+TORCH = {"kind": OF_TORCH} | AXES
+ONNX = {"kind": OF_ONNX} | AXES | {"mixed": [False, True]}
 
 pytestmark = pytest.mark.peer
 
 
-class Config(NamedTuple):
-    """One point of a grid; ``shape`` is a name of SHAPES, and ``mixed`` gives the second direction another φ."""
+class Peer(Problem):
+    """A problem in one direction or two; ``mixed`` gives the second another φ. Rows end where ``lengths`` has it."""
 
-    kind: str
-    direction: str
-    bias: bool
-    ragged: bool
-    shape: str
-    mixed: bool = False
+    def __init__(self, dtype, kind, direction="forward", bias=True, ragged=False, shape="D≠H≠N≠T", mixed=False):
+        kinds = [kind, OTHER_WAY[kind] if mixed else kind]
+        self.name, self.direction, self.bias = kind, direction, bias
+        self.ways = list(zip(kinds, DIRECTIONS[direction], strict=False))
 
+        def make(D, H, **options):
+            layers = [EVERY[kind](D, H, reverse=reverse, **options) for kind, reverse in self.ways]
+            return mr.Bidirectional(*layers) if len(layers) > 1 else layers[0]
 
-AXES = {"direction": DIRECTIONS, "bias": [True, False], "ragged": [True, False], "shape": SHAPES}
-TORCH = {"kind": OF_TORCH} | AXES
-ONNX = {"kind": MAKERS} | AXES | {"mixed": [False, True]}
+        T, N, _, _ = SHAPES[shape]
+        self.lengths = np.random.default_rng(1).integers(1, T + 1, N) if ragged else None
+        super().__init__(make, shape, dtype=dtype, scale=0.5, bias=bias)
+
+    def all_off(self):
+        return not all(value.any() for value in self.run("graph").values())
+
+    def run(self, backend):
+        return super().run(backend, lengths=self.lengths)
+
+    def stacked(self, arrays):
+        """[h of both directions, c of both] of a flat list, as torch and ONNX have them."""
+        each = len(arrays) // len(self.ways)
+        return [np.stack(arrays[k::each]) for k in range(each)]
+
+    @property
+    def values(self):
+        """The parameters of each direction, by name; of those that there are."""
+        names = {name for name, _ in self.layer().named_parameters()}
+        return [
+            {n.removeprefix(p): a for n, a in self.parameters.items() if n.startswith(p) and n in names}
+            for p in self.prefixes
+        ]
+
+    @property
+    def prefixes(self):
+        return ["forward_layer.", "backward_layer."] if len(self.ways) > 1 else [""]
 
 
 def fits(point):
     return not point.get("mixed") or (point["kind"] in OTHER_WAY and point["direction"] == "bidirectional")
 
 
+def spell(point):
+    return "-".join(k if v is True else v for k, v in point.items() if v)
+
+
 def pairs(settings):
-    return pytest.mark.parametrize("config", [Config(**p) for p in pairwise(settings, allowed=fits)], ids=spell)
+    return pytest.mark.parametrize("point", pairwise(settings, allowed=fits), ids=spell)
 
 
 def everything(settings):
-    """All configurations of one kind."""
-    points = [dict(zip(settings, values, strict=True)) for values in itertools.product(*settings.values())]
-    return [Config(**point) for point in points if fits(point)]
-
-
-def spell(config):
-    flags = [name for name in ("bias", "ragged", "mixed") if getattr(config, name)]
-    return "-".join([config.kind, config.direction, *flags, config.shape])
-
-
-class Problem:
-    """Random inputs, lengths, states, weights and loss for one configuration; nothing in it is zero."""
-
-    def __init__(self, config, dtype):
-        self.config, self.dtype = config, np.dtype(dtype)
-        self.T, self.N, self.D, self.H = T, N, D, H = SHAPES[config.shape]
-        self.rng = np.random.default_rng(zlib.crc32(repr(config).encode()))
-        ways = {"forward": [False], "reverse": [True], "bidirectional": [False, True]}[config.direction]
-        kinds = [config.kind, OTHER_WAY[config.kind] if config.mixed else config.kind]
-        self.ways = list(zip(kinds, ways, strict=False))
-        while True:  # again, when all rectifiers happen to be off and there would be nothing to compare
-            states = 2 if config.kind == "lstm" else 1
-            self.lengths = self.rng.integers(1, T + 1, N) if config.ragged else None
-            self.x, self.v = self._draw(T, N, D), self._draw(T, N, H * len(ways))
-            self.state = [tuple(self._draw(N, H) for _ in range(states)) for _ in ways]
-            self.u = [tuple(self._draw(N, H) for _ in range(states)) for _ in ways]
-            self.parameters = [
-                {p.name: 0.5 * self._draw(*p.shape) for p in layer.parameters()} for layer in self.layers("fused")
-            ]
-            if all(value.any() for value in self.run("graph").values()):
-                break
-
-    def _draw(self, *shape):
-        return self.rng.standard_normal(shape).astype(self.dtype)
-
-    def layers(self, backend):
-        """Return the layer of each direction, with its weights as soon as they are drawn."""
-        layers = [
-            MAKERS[kind](self.D, self.H, bias=self.config.bias, reverse=way, backend=backend, dtype=self.dtype, rng=0)
-            for kind, way in self.ways
-        ]
-        for layer, values in zip(layers, getattr(self, "parameters", ()), strict=False):
-            for p in layer.parameters():
-                p.data = values[p.name].copy()
-        return layers
-
-    def run(self, backend):
-        """Return outputs, final states and all gradients by name, as `evaluate` does."""
-        layers = self.layers(backend)
-        whole = mr.Bidirectional(*layers) if len(layers) > 1 else layers[0]
-        states = [state if len(state) > 1 else state[0] for state in self.state]
-        state = tuple(states) if len(layers) > 1 else states[0]
-        return evaluate(whole, self.x, state, self.v, flat(self.u), self.lengths)
-
-    @property
-    def prefixes(self):
-        return ["forward_layer.", "backward_layer."] if len(self.ways) > 1 else [""]
+    points = (dict(zip(settings, values, strict=True)) for values in itertools.product(*settings.values()))
+    return filter(fits, points)
 
 
 # --- torch ------------------------------------------------------------------------------------------------------------
@@ -118,14 +85,14 @@ class Problem:
 
 def torch_module(torch, problem):
     """Return the torch module with the layers' weights: transposed, of its second bias only GRU's b_hn not zero."""
-    kind, bias = problem.config.kind, problem.config.bias
+    kind, bias = problem.name, problem.bias
     options = {"bias": bias, "bidirectional": len(problem.ways) > 1, "dtype": torch.float64}
     if kind in ("tanh", "relu"):
         options["nonlinearity"] = kind
     make = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}.get(kind, torch.nn.RNN)
     module = make(problem.D, problem.H, **options)
     with torch.no_grad():
-        for values, suffix in zip(problem.parameters, ["", "_reverse"], strict=False):
+        for values, suffix in zip(problem.values, ["", "_reverse"], strict=False):
             getattr(module, f"weight_ih_l0{suffix}").copy_(torch.from_numpy(values["W_xh"].T.copy()))
             getattr(module, f"weight_hh_l0{suffix}").copy_(torch.from_numpy(values["W_hh"].T.copy()))
             if bias:
@@ -142,10 +109,10 @@ def run_torch(torch, problem):
     module = torch_module(torch, problem)
     lengths = np.full(N, T) if problem.lengths is None else problem.lengths
     x = torch.from_numpy(problem.x.copy()).requires_grad_()
-    states = [torch.from_numpy(np.stack(part)).requires_grad_() for part in zip(*problem.state, strict=True)]
+    states = [torch.from_numpy(part).requires_grad_() for part in problem.stacked(flat(problem.state))]
     steps = np.arange(T)[:, None]
     turn = torch.from_numpy(np.where(steps < lengths, lengths - 1 - steps, steps)), torch.arange(N)
-    alone_in_reverse = problem.config.direction == "reverse"
+    alone_in_reverse = problem.direction == "reverse"
     given = x[turn] if alone_in_reverse else x
     if problem.lengths is not None:
         given = torch.nn.utils.rnn.pack_padded_sequence(given, torch.from_numpy(lengths), enforce_sorted=False)
@@ -155,48 +122,48 @@ def run_torch(torch, problem):
     outputs = outputs[turn] if alone_in_reverse else outputs
     final = list(final) if len(states) > 1 else [final]
     loss = (outputs * torch.from_numpy(problem.v)).sum()
-    for f, u in zip(final, zip(*problem.u, strict=True), strict=True):
-        loss = loss + (f * torch.from_numpy(np.stack(u))).sum()
+    for f, u in zip(final, problem.stacked(problem.u), strict=True):
+        loss = loss + (f * torch.from_numpy(u)).sum()
     loss.backward()
     found = {"outputs": outputs.detach().numpy(), "x": x.grad.numpy()}
     places = list(itertools.product(range(len(problem.ways)), range(len(states))))
     found |= {f"final {i}": final[k].detach().numpy()[way] for i, (way, k) in enumerate(places)}
     found |= {f"initial {i}": states[k].grad.numpy()[way] for i, (way, k) in enumerate(places)}
-    for prefix, suffix, values in zip(problem.prefixes, ["", "_reverse"], problem.parameters, strict=False):
+    for prefix, suffix, values in zip(problem.prefixes, ["", "_reverse"], problem.values, strict=False):
         found[f"{prefix}W_xh"] = getattr(module, f"weight_ih_l0{suffix}").grad.numpy().T
         found[f"{prefix}W_hh"] = getattr(module, f"weight_hh_l0{suffix}").grad.numpy().T
-        if problem.config.bias:
+        if problem.bias:
             found[f"{prefix}b_h"] = getattr(module, f"bias_ih_l0{suffix}").grad.numpy()
         if "b_hn" in values:
             found[f"{prefix}b_hn"] = getattr(module, f"bias_hh_l0{suffix}").grad.numpy()[-H:]
     return found
 
 
-def check_against_torch(torch, config):
-    problem = Problem(config, np.float64)
+def check_against_torch(torch, point):
+    problem = Peer(np.float64, **point)
     exact = run_torch(torch, problem)
     for backend in BACKENDS:
         assert_equal(problem.run(backend), exact)
 
 
 @pairs(TORCH)
-def test_it_is_torchs(config, torch):
-    check_against_torch(torch, config)
+def test_it_is_torchs(point, torch):
+    check_against_torch(torch, point)
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", OF_TORCH)
 def test_it_is_torchs_everywhere(kind, torch):
-    for config in everything(TORCH | {"kind": [kind]}):
-        check_against_torch(torch, config)
+    for point in everything(TORCH | {"kind": [kind]}):
+        check_against_torch(torch, point)
 
 
 @pytest.mark.parametrize("wrong", ["gates", "bias", "lengths"])
 def test_a_wrong_answer_is_caught(wrong, torch):
     """The comparison rejects exchanged gates, a bias on the wrong side of r, and a length that is one too long."""
-    problem = Problem(Config("gru", "forward", True, True, "D≠H≠N≠T"), np.float64)
+    problem = Peer(np.float64, "gru", ragged=True)
     exact = run_torch(torch, problem)
-    H, values = problem.H, problem.parameters[0]
+    H, values = problem.H, problem.parameters
     if wrong == "gates":
         values["W_hh"] = np.concatenate(
             [values["W_hh"][:, H : 2 * H], values["W_hh"][:, :H], values["W_hh"][:, 2 * H :]], 1
@@ -237,12 +204,13 @@ def onnx_inputs(problem):
 
     B is [Wb Rb]; Rb is zero but for GRU's b_hn with linear_before_reset=1.
     """
-    kind, H = problem.config.kind, problem.H
+    kind, H = problem.name, problem.H
+    states = problem.stacked(flat(problem.state))
     W, R, B = [], [], []
-    for values in problem.parameters:
+    for values in problem.values:
         W.append(onnx_gates(values["W_xh"], kind, H).T)
         R.append(onnx_gates(values["W_hh"], kind, H).T)
-        if problem.config.bias:
+        if problem.bias:
             Wb = onnx_gates(values["b_h"], kind, H)
             Rb = np.zeros_like(Wb)
             if "b_hn" in values:
@@ -254,8 +222,8 @@ def onnx_inputs(problem):
         "R": np.stack(R),
         "B": np.stack(B) if B else None,
         "sequence_lens": None if problem.lengths is None else problem.lengths.astype(np.int32),
-        "initial_h": np.stack([state[0] for state in problem.state]),
-        "initial_c": np.stack([state[1] for state in problem.state]) if kind == "lstm" else None,
+        "initial_h": states[0],
+        "initial_c": states[1] if kind == "lstm" else None,
     }
 
 
@@ -265,8 +233,8 @@ def run_onnx(problem):
     import onnxruntime as ort
     from onnx import TensorProto, helper
 
-    kind, inputs = problem.config.kind, onnx_inputs(problem)
-    attributes = {"hidden_size": problem.H, "direction": problem.config.direction}
+    kind, inputs = problem.name, onnx_inputs(problem)
+    attributes = {"hidden_size": problem.H, "direction": problem.direction}
     if kind.startswith("gru"):
         attributes["linear_before_reset"] = int(kind == "gru")
     elif kind != "lstm":
@@ -297,8 +265,8 @@ def run_onnx(problem):
     return found | {"outputs": Y.transpose(0, 2, 1, 3).reshape(problem.T, problem.N, -1)}
 
 
-def check_against_onnx(config):
-    problem = Problem(config, np.float32)
+def check_against_onnx(point):
+    problem = Peer(np.float32, **point)
     exact = run_onnx(problem)
     for backend in BACKENDS:
         found = problem.run(backend)
@@ -307,28 +275,26 @@ def check_against_onnx(config):
 
 
 @pairs(ONNX)
-def test_it_is_onnxruntimes(config, onnxruntime):
-    check_against_onnx(config)
+def test_it_is_onnxruntimes(point, onnxruntime):
+    check_against_onnx(point)
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("kind", OF_ONNX)
 def test_it_is_onnxruntimes_everywhere(kind, onnxruntime):
-    for config in everything(ONNX | {"kind": [kind]}):
-        check_against_onnx(config)
+    for point in everything(ONNX | {"kind": [kind]}):
+        check_against_onnx(point)
 
 
 @pytest.mark.parametrize("kind", ["lstm", "gru", "gru before"])
 def test_gates_in_another_order_are_caught(kind, onnxruntime, monkeypatch):
-    problem = Problem(Config(kind, "bidirectional", True, True, "D≠H≠N≠T"), np.float32)
+    problem = Peer(np.float32, kind, "bidirectional", ragged=True)
     monkeypatch.setitem(ORDER, kind, tuple(range(len(ORDER[kind]))))
     assert relative_error(problem.run("fused")["outputs"], run_onnx(problem)["outputs"]) > 1e-2
 
 
 def test_the_two_places_of_the_reset_gate_are_two_cells(onnxruntime):
-    after, before = (
-        Problem(Config(kind, "forward", False, False, "D≠H≠N≠T"), np.float32) for kind in ("gru", "gru before")
-    )
+    after, before = (Peer(np.float32, kind, bias=False) for kind in ("gru", "gru before"))
     before.x, before.state, before.parameters = after.x, after.state, after.parameters
     assert relative_error(run_onnx(before)["outputs"], run_onnx(after)["outputs"]) > 1e-2
     assert relative_error(before.run("fused")["outputs"], run_onnx(before)["outputs"]) <= 1e-5
@@ -349,7 +315,7 @@ def said(module, library, capsys):
 @pytest.mark.parametrize("kind", ["lstm", "gru", "tanh"])
 def test_the_summary_says_what_torch_counts(kind, bias, torch, capsys):
     D, H = 3, 5
-    make = functools.partial(MAKERS[kind], bias=bias)
+    make = functools.partial(EVERY[kind], bias=bias)
     peer = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "tanh": torch.nn.RNN}[kind]
 
     def count(**options):
@@ -367,11 +333,9 @@ def test_the_summary_says_what_torch_counts(kind, bias, torch, capsys):
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("kind", OF_ONNX)
 def test_the_summary_says_what_the_onnx_model_holds(kind, bias, onnxruntime, capsys):
-    direction = "bidirectional" if bias else "forward"
-    problem = Problem(Config(kind, direction, bias, False, "D≠H≠N≠T"), np.float32)
-    layers = problem.layers("fused")
+    problem = Peer(np.float32, kind, "bidirectional" if bias else "forward", bias)
     inputs = onnx_inputs(problem)
     held = sum(inputs[name].size for name in "WRB" if inputs[name] is not None)
-    assert said(mr.Bidirectional(*layers) if len(layers) > 1 else layers[0], "ONNX", capsys) == held
+    assert said(problem.layer(), "ONNX", capsys) == held

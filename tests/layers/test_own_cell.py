@@ -67,6 +67,9 @@ def test_elmans_cell_and_an_lstm_written_as_cells_of_ones_own():
             assert_equal(problem.run(backend, **call), problem.run(known, **call))
 
 
+DEFINE = "define equation(z, *state), which returns the new state, or for backend='fused' alone step and step_backward"
+
+
 def test_a_cell_with_the_equation_alone_needs_the_graph_backend():
     layer = mr.RecurrentLayer(2, 4, cell=Leaky(), backend="graph", dtype=np.float64, rng=0)
     rng = np.random.default_rng(0)
@@ -77,10 +80,7 @@ def test_a_cell_with_the_equation_alone_needs_the_graph_backend():
     assert mr.gradcheck(lambda *_: layer(x, state, lengths=LENGTHS), [x, *state[:2], *layer.parameters()])
     (g,) = mr.grad(layer(x, state).outputs.sum(), x, create_graph=True)
     (g**2).sum().backward()
-    message = (
-        "RecurrentLayer: Cell.equation is not defined: define equation(z, *state), which returns the new state, or for "
-        "backend='fused' alone step and step_backward"
-    )
+    message = "RecurrentLayer: Cell.equation is not defined: " + DEFINE
     with raises(TypeError, message):
         mr.RecurrentLayer(2, 4, cell=mr.Cell())
 
@@ -103,10 +103,7 @@ def test_a_cell_with_the_pair_alone_needs_the_fused_backend():
     assert x.grad is None
     loss.backward()  # the first order is still there
     assert x.grad.any()
-    message = (
-        "RecurrentLayer: StepOnly.equation is not defined: define equation(z, *state), which returns the new state, or "
-        "for backend='fused' alone step and step_backward"
-    )
+    message = "RecurrentLayer: StepOnly.equation is not defined: " + DEFINE
     with raises(TypeError, message):
         mr.RecurrentLayer(2, 4, cell=StepOnly(), backend="graph")
 
@@ -353,55 +350,25 @@ def with_sizes(**attributes):
     return type("Sized", (StepOnly,), attributes)()
 
 
+NO_CELL = "cell must be a minirnn.Cell, got"
+BESIDE = "would do nothing beside cell=UGRNN, which makes the new state itself: leave one of the two out"
+
+
 @pytest.mark.parametrize(
     ("options", "kind", "message"),
     [
-        (
-            {"cell": UGRNN},
-            TypeError,
-            f"RecurrentLayer: cell must be a minirnn.Cell, got {UGRNN!r}: an instance, not the class",
-        ),
-        ({"cell": "lstm"}, TypeError, "RecurrentLayer: cell must be a minirnn.Cell, got 'lstm': subclass minirnn.Cell"),
-        (
-            {"cell": np.tanh},
-            TypeError,
-            "RecurrentLayer: cell must be a minirnn.Cell, got <ufunc 'tanh'>: subclass minirnn.Cell",
-        ),
-        (
-            {"cell": UGRNN(), "activation": "relu"},
-            ValueError,
-            "RecurrentLayer: activation='relu' would do nothing beside cell=UGRNN, which makes the new state itself: "
-            "leave one of the two out",
-        ),
-        (
-            {"cell": with_sizes(blocks=0)},
-            ValueError,
-            "RecurrentLayer: Sized.blocks must be an int ≥ 1, got 0: try 1 or more",
-        ),
-        (
-            {"cell": with_sizes(states=1.0)},
-            TypeError,
-            "RecurrentLayer: Sized.states must be an int ≥ 1, got 1.0 (float): try 1",
-        ),
-        (
-            {"cell": UGRNN(), "backend": "numba"},
-            ValueError,
-            "RecurrentLayer: backend must be one of 'fused', 'graph', got 'numba'",
-        ),
-        (
-            {"cell": UGRNN(), "init": "irnn"},
-            ValueError,
-            "RecurrentLayer: init='irnn' would do nothing beside cell=UGRNN, which makes the new state itself: leave "
-            "one of the two out",
-        ),
-        ({"cell": UGRNN(), "dtype": int}, TypeError,
-         "RecurrentLayer: dtype must be numpy.float32 or numpy.float64, got <class 'int'>"),
+        ({"cell": UGRNN}, TypeError, f"{NO_CELL} {UGRNN!r}: an instance, not the class"),
+        ({"cell": "lstm"}, TypeError, f"{NO_CELL} 'lstm': subclass minirnn.Cell"),
+        ({"cell": UGRNN(), "activation": "relu"}, ValueError, f"activation='relu' {BESIDE}"),
+        ({"cell": UGRNN(), "init": "irnn"}, ValueError, f"init='irnn' {BESIDE}"),
+        ({"cell": with_sizes(blocks=0)}, ValueError, "Sized.blocks must be an int ≥ 1, got 0: try 1 or more"),
+        ({"cell": with_sizes(states=1.0)}, TypeError, "Sized.states must be an int ≥ 1, got 1.0 (float): try 1"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_cell(options, kind, message):
     rng = np.random.default_rng(0)
     before = rng.bit_generator.state
-    with raises(kind, message):
+    with raises(kind, f"RecurrentLayer: {message}"):
         mr.RecurrentLayer(3, 5, **{"rng": rng} | options)
     assert rng.bit_generator.state == before
 
@@ -440,15 +407,3 @@ def test_counting_and_repr(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert sum("in other libraries:" in line for line in lines) == 1  # of the LSTM only
     assert model.count_params() == 92 + 4 * 3 * (4 + 3 + 1) + 4
-
-
-def test_two_layers_may_share_a_cell():
-    """A cell has no parameters and no state, so nothing is shared but the equations."""
-    cell = UGRNN()
-    both = mr.Bidirectional(
-        mr.RecurrentLayer(2, 4, cell=cell, dtype=np.float64, rng=0),
-        mr.RecurrentLayer(2, 6, cell=cell, reverse=True, dtype=np.float64, rng=1),
-    )
-    assert isinstance(both.forward_layer, mr.RecurrentLayer)
-    x = mr.Tensor(np.random.default_rng(0).standard_normal((5, 3, 2)), requires_grad=True)
-    assert mr.gradcheck(lambda *_: both(x, lengths=LENGTHS), [x, *both.parameters()])

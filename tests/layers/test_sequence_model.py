@@ -3,13 +3,12 @@
 import numpy as np
 import pytest
 from error_texts import raises
-from recurrent_cases import BACKENDS, flat
+from recurrent_cases import flat
 
 import minirnn as mr
 from minirnn import textbook
 from minirnn.layers import GRULayer, LSTMLayer, RecurrentLayer
 from minirnn.layers.composites import Bidirectional, Stacked
-from minirnn.layers.plain import Dropout
 
 T, N, D, P = 5, 3, 2, 4
 LENGTHS = [3, 5, 1]
@@ -113,21 +112,6 @@ def test_resets_are_passed_on(make, batch_first):
         np.testing.assert_allclose(whole[part], alone, rtol=0, atol=1e-13)
 
 
-def test_names_and_counts_reach_through(capsys):
-    model = mr.SequenceModel(both_ways(), mr.Sequential(Dropout(0.5, rng=0), mr.Linear(13, P)), embedding=None)
-    names = [name for name, _ in model.named_parameters()]
-    ways = [f"recurrent.{way}.{p}" for way in ("forward_layer", "backward_layer") for p in ("W_xh", "W_hh", "b_h")]
-    assert names == [*ways, "head.1.weight", "head.1.bias"]
-    assert list(model.state_dict()) == names
-    total = 4 * 6 * (D + 6 + 1) + 7 * (D + 7 + 1) + 13 * P + P
-    assert model.count_params() == total
-    model.summary()
-    lines = capsys.readouterr().out.splitlines()
-    assert ["total", str(total)] in [line.split() for line in lines]
-    assert f"recurrent.forward_layer, with m = {D}, n = 6; in other libraries:" in lines
-    assert f"recurrent.backward_layer, with m = {D}, n = 7; in other libraries:" in lines
-
-
 def test_a_stack_is_trained_with_its_state_carried():
     """As in truncated BPTT: `fit` detaches what a state holds, however it is nested, and passes it on."""
     rng = np.random.default_rng(0)
@@ -142,15 +126,6 @@ def test_a_stack_is_trained_with_its_state_carried():
     assert history.updates == 195
     assert mr.training.evaluate(model, batches, loss=mr.losses.mse, carry_state=True) < 0.02
     assert model.training
-
-
-@pytest.mark.parametrize("make", [tower, RECURRENT["LSTMLayer"], RECURRENT["GRULayer"]])
-def test_text_is_sampled_step_by_step(make):
-    task = mr.tasks.TextTask()
-    recurrent = make()
-    V = len(task.vocabulary)
-    model = mr.SequenceModel(recurrent, mr.Linear(recurrent.output_size, V), embedding=mr.Embedding(V, D))
-    assert len(mr.training.sample(model, task, 12, rng=0)) == 12
 
 
 def test_text_cannot_be_sampled_both_ways():
@@ -199,17 +174,6 @@ def test_what_a_model_refuses(arguments, kind, message):
 def test_what_is_no_embedding_for_it(embedding, kind, message):
     with raises(kind, f"SequenceModel: embedding {message}"):
         mr.SequenceModel(tower(), mr.Linear(7, P), embedding=embedding)
-
-
-@pytest.mark.parametrize("make", [both_ways, tower])
-def test_sequential_refuses_composites(make):
-    kind = type(make()).__name__
-    message = (
-        f"Sequential: modules[0], a {kind}, returns a state beside its outputs, which a chain would lose: use "
-        "SequenceModel(recurrent, head)"
-    )
-    with raises(TypeError, message):
-        mr.Sequential(make(), mr.Linear(7, P))
 
 
 @pytest.mark.parametrize("batch_first", [False, True])
@@ -266,26 +230,6 @@ def test_the_exam_of_note_000(capsys):
     assert capsys.readouterr().out == EXAM
 
 
-def test_the_exams_network_trains_and_alike_in_both_backends():
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((6, 8, 10))
-    targets = np.tanh(np.cumsum(x[..., :5], axis=0))  # to be remembered, step by step
-    curves = {}
-    for backend in BACKENDS:
-        model = exam(backend=backend, dtype=np.float64)
-        optimizer = mr.optim.Adam(model.parameters(), lr=0.01)
-        curve = []
-        for _ in range(60):
-            optimizer.zero_grad()
-            loss = mr.losses.mse(model(x).predictions, targets)
-            loss.backward()
-            optimizer.step()
-            curve.append(loss.item())
-        curves[backend] = curve
-        assert curve[-1] < 0.1 * curve[0]
-    np.testing.assert_allclose(curves["fused"], curves["graph"], rtol=1e-9)
-
-
 def test_a_model_takes_and_returns_a_state():
     model = exam(dtype=np.float64)
     x = np.random.default_rng(0).standard_normal((6, 2, 10))
@@ -304,21 +248,3 @@ def test_the_head_is_the_textbooks():
     outputs, _ = model.recurrent(x)
     expected = textbook.head(outputs.numpy(), model.head.weight.data, np.zeros(5))
     np.testing.assert_allclose(model(x).predictions.numpy(), expected, rtol=0, atol=1e-14)
-
-
-@pytest.mark.parametrize("batch_first", [False, True])
-def test_an_embedding_is_a_product_with_one_hot_vectors(batch_first):
-    rng = np.random.default_rng(0)
-    layer = mr.RecurrentLayer(3, 5, batch_first=batch_first, dtype=np.float64, rng=rng)
-    embedding = mr.Embedding(6, 3, dtype=np.float64, rng=rng)
-    model = mr.SequenceModel(layer, mr.Linear(5, 6, dtype=np.float64, rng=rng), embedding=embedding)
-    assert next(model.named_parameters())[0] == "embedding.weight"
-    assert model.count_params() == 18 + 45 + 36
-    ids = rng.integers(0, 6, (4, 2))
-    found = []
-    for one in (lambda: model(ids).predictions, lambda: model.head(layer(np.eye(6)[ids] @ embedding.weight).outputs)):
-        model.zero_grad()
-        (one() ** 2).sum().backward()
-        found.append([p.grad for p in model.parameters()])
-    for name, a, b in zip(model.state_dict(), *found, strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=1e-13, err_msg=name)

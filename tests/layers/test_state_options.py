@@ -115,21 +115,6 @@ def test_it_is_saved_loaded_frozen_and_trained(kind):
     assert not np.array_equal(other.h_0.data, state["h_0"])
 
 
-def test_it_learns_what_a_sequence_starts_from():
-    """Inputs of zeros: the outputs can only come from the state."""
-    rng = np.random.default_rng(0)
-    teacher = mr.GRULayer(1, 3, rng=0)
-    targets = teacher(np.zeros((6, 2, 1)), np.tile(rng.standard_normal(3), (2, 1))).outputs.numpy()
-    layer = mr.GRULayer(1, 3, learn_initial_state=True, rng=0)
-    optimizer = mr.optim.Adam([layer.h_0], lr=0.1)
-    for _ in range(150):
-        optimizer.zero_grad()
-        loss = mr.losses.mse(layer(np.zeros((6, 2, 1))).outputs, targets)
-        loss.backward()
-        optimizer.step()
-    assert loss.item() < 1e-4
-
-
 # --- reset ------------------------------------------------------------------------------------------------------------
 
 MASKS = {
@@ -340,32 +325,6 @@ def test_dropout_by_hand(kind, backend):
             assert found.get("initial 1", np.ones(1)).all()  # no entry of c is dropped
 
 
-@backends
-@pytest.mark.parametrize("kind", ["gru", "gru before"])
-def test_what_the_gru_keeps_is_never_dropped(kind, backend):
-    """With z = 1 the state stays what it was, and so does the gradient on its way back."""
-    problem = Problem(kind, SHAPE)
-    layer, h0 = problem.layer(backend, recurrent_dropout=0.9), leaf(problem.state)
-    layer.b_h.data[H : 2 * H] = 100
-    outputs, _ = layer(problem.x, h0)
-    np.testing.assert_allclose(outputs.numpy(), np.broadcast_to(problem.state, (T, N, H)), rtol=0, atol=1e-14)
-    (outputs * problem.v).sum().backward()
-    np.testing.assert_allclose(h0.grad, problem.v.sum(axis=0), rtol=0, atol=1e-13)
-
-
-@backends
-def test_what_the_lstm_remembers_is_never_dropped(backend):
-    """With f = 1 and i = 0 the cell keeps c, whatever of h is dropped."""
-    problem = Problem("lstm", SHAPE)
-    layer, (h, c) = problem.layer(backend, recurrent_dropout=0.9), problem.state
-    layer.b_h.data[:H], layer.b_h.data[H : 2 * H] = -1000, 1000
-    c0 = leaf(c)
-    final_state = layer(problem.x, (h, c0)).final_state
-    np.testing.assert_array_equal(final_state.c.numpy(), c)
-    (final_state.c * problem.u[1]).sum().backward()
-    np.testing.assert_array_equal(c0.grad, problem.u[1])
-
-
 @kinds
 def test_lengths_and_resets_draw_the_same_masks(kind):
     """One mask to a row: valid steps are as they would be without lengths, and parts after a reset have it too."""
@@ -406,18 +365,6 @@ def test_eval_drops_nothing_and_draws_nothing_and_neither_does_create_graph(kind
     twin.bit_generator.state = drawn
     problem.layer(backend, rng=twin)
     assert rng.bit_generator.state == twin.bit_generator.state
-
-
-def test_train_and_eval_reach_the_layers_of_composites():
-    rng = np.random.default_rng(0)
-    layers = [mr.GRULayer(D, H, recurrent_dropout=0.5, reverse=reverse, rng=rng) for reverse in (False, True)]
-    model = mr.SequenceModel(mr.Stacked([mr.Bidirectional(*layers)]), mr.Linear(2 * H, 1, rng=rng))
-    x = np.ones((T, N, D))
-    assert not np.array_equal(model(x).predictions.numpy(), model(x).predictions.numpy())
-    model.eval()
-    np.testing.assert_array_equal(model(x).predictions.numpy(), model(x).predictions.numpy())
-    model.train()
-    assert not np.array_equal(model(x).predictions.numpy(), model(x).predictions.numpy())
 
 
 @backends

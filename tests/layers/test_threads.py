@@ -70,20 +70,14 @@ def test_eight_threads_with_their_own_graphs_get_the_serial_answers_bit_for_bit(
             assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("backend", ["fused", "graph"])
-def test_eight_threads_sharing_a_layer_leave_the_serial_sum(backend):
-    layer = mr.RecurrentLayer(3, 4, backend=backend, dtype=np.float64, rng=0)
-    head = mr.Linear(4, 2, dtype=np.float64, rng=1)
-    shared = [*layer.parameters(), *head.parameters()]
+def shared_by_threads(shared, loss):
+    """Threads that add to the gradients of the same parameters leave what one thread leaves."""
 
     def work(i):
-        losses = []
-        for k in range(4):
-            outputs, final = layer(sequence(100 * i + k))
-            loss = (head(outputs) ** 2).mean() + mr.tanh(final).sum()
-            loss.backward()
-            losses.append(loss.item())
-        return losses
+        losses = [loss(sequence(100 * i + k)) for k in range(4)]
+        for one in losses:
+            one.backward()
+        return [one.item() for one in losses]
 
     serial = [work(i) for i in range(THREADS)]
     expected = [p.grad for p in shared]
@@ -95,21 +89,21 @@ def test_eight_threads_sharing_a_layer_leave_the_serial_sum(backend):
         assert np.abs(e).max() > 0
 
 
+@pytest.mark.parametrize("backend", ["fused", "graph"])
+@pytest.mark.parametrize("make", [mr.RecurrentLayer, mr.GRULayer])
+def test_eight_threads_sharing_a_layer_leave_the_serial_sum(make, backend):
+    layer, head = make(3, 4, backend=backend, dtype=np.float64, rng=0), mr.Linear(4, 2, dtype=np.float64, rng=1)
+
+    def loss(x):
+        outputs, final = layer(x)
+        return (head(outputs) ** 2).mean() + mr.tanh(final).sum()
+
+    shared_by_threads([*layer.parameters(), *head.parameters()], loss)
+
+
 def test_eight_threads_sharing_plain_parameters_leave_the_serial_sum():
     shared = parameters()
-
-    def work(i):
-        for k in range(4):
-            loop(sequence(100 * i + k), *shared).backward()
-
-    for i in range(THREADS):
-        work(i)
-    expected = [p.grad for p in shared]
-    for p in shared:
-        p.grad = None
-    at_once(work)
-    for p, e in zip(shared, expected, strict=True):
-        assert_allclose(p.grad, e, rtol=1e-12, atol=1e-13)
+    shared_by_threads(shared, lambda x: loop(x, *shared))
 
 
 def count_to(n, leaf):
