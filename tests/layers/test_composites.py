@@ -760,5 +760,3 @@ def test_a_sequence_or_a_step_of_another_size():
     message = "RecurrentLayer: x_t must have shape (N, D=3), got (2, 4): the layer was made with input_size=3"
     with raises(ValueError, f"{message}\nStacked: this was in layers[0] (RecurrentLayer)"):
         stack.step(np.zeros((2, 4)))
-
-
