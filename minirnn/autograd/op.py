@@ -49,13 +49,8 @@ class Rule:
         self.reads = tuple(role for role in self.roles if role is not None and role >= 0)
         head = ["y", "*xs"] if variadic else ["y", *inputs, "*"] if settings else ["y", *inputs]
         picked = "".join(f"{_expression(n)}, " for n in (names[1:] if variadic else names))
-
-        def compile_and_save(*values: Any, **given: Any) -> Any:
-            # Compiled when first needed, as dataclasses does for __init__: picking the values costs one call, no loop.
-            self.save: Callable[..., Any] = eval(f"lambda {', '.join([*head, *settings])}: ({picked})")
-            return self.save(*values, **given)
-
-        self.save = compile_and_save
+        # Written as text, as dataclasses writes __init__, so that picking the values costs one call, no loop.
+        self.save: Callable[..., Any] = eval(f"lambda {', '.join([*head, *settings])}: ({picked})")
 
 
 def _parameters(function: Callable[..., Any]) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
