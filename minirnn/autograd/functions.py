@@ -60,7 +60,7 @@ minimum = _of_two(ops.minimum)
 
 
 def where(condition: Any, a: Any, b: Any) -> "Tensor":
-    """Entries of ``a`` where the condition holds, else of ``b``; all three broadcast."""
+    """Take ``a`` where the condition holds, else ``b``; all three broadcast."""
     return apply(ops.where, np.asarray(condition, dtype=bool), *_pair(a, b, "where"))
 
 
@@ -100,32 +100,32 @@ def sum(x: Any, axis: Axis = None, keepdims: bool = False) -> "Tensor":
 
 
 def mean(x: Any, axis: Axis = None, keepdims: bool = False) -> "Tensor":
-    """Mean over all axes, or those given."""
+    """Average over all axes, or those given."""
     return unary(ops.mean, x, axis=axis, keepdims=keepdims)
 
 
 def max(x: Any, axis: Axis = None, keepdims: bool = False) -> "Tensor":
-    """Largest entry over all axes, or those given; ties share the gradient."""
+    """Find the largest entry over all axes, or those given; ties share the gradient."""
     return unary(ops.max_, x, axis=axis, keepdims=keepdims)
 
 
 def min(x: Any, axis: Axis = None, keepdims: bool = False) -> "Tensor":
-    """Smallest entry over all axes, or those given; ties share the gradient."""
+    """Find the smallest entry over all axes, or those given; ties share the gradient."""
     return unary(ops.min_, x, axis=axis, keepdims=keepdims)
 
 
 def softmax(x: Any, axis: int = -1) -> "Tensor":
-    """exp(x) / Σ exp(x) along one axis."""
+    """Compute exp(x) / Σ exp(x) along one axis."""
     return unary(ops.softmax, x, axis=axis)
 
 
 def log_softmax(x: Any, axis: int = -1) -> "Tensor":
-    """Logarithm of `softmax`, without overflow."""
+    """Compute the logarithm of `softmax`, without overflow."""
     return unary(ops.log_softmax, x, axis=axis)
 
 
 def logsumexp(x: Any, axis: Axis = None, keepdims: bool = False) -> "Tensor":
-    """Ln Σ exp(x) over all axes, or those given, without overflow."""
+    """Compute ln Σ exp(x) over all axes, or those given, without overflow."""
     return unary(ops.logsumexp, x, axis=axis, keepdims=keepdims)
 
 
@@ -133,59 +133,59 @@ def logsumexp(x: Any, axis: Axis = None, keepdims: bool = False) -> "Tensor":
 
 
 def reshape(x: Any, shape: int | Sequence[int]) -> "Tensor":
-    """Same entries in another shape."""
+    """Return the same entries in another shape."""
     return unary(shapes.reshape, x, shape=(shape,) if isinstance(shape, int) else tuple(shape))
 
 
 def transpose(x: Any, axes: Sequence[int] | None = None) -> "Tensor":
-    """Axes permuted; reversed if ``axes`` is left out."""
+    """Permute the axes; reverse them if ``axes`` is left out."""
     return unary(shapes.transpose, x, axes=tuple(axes) if axes else None)
 
 
 def swapaxes(x: Any, axis1: int, axis2: int) -> "Tensor":
-    """Two axes exchanged."""
+    """Exchange two axes."""
     return unary(shapes.swapaxes, x, axis1=axis1, axis2=axis2)
 
 
 def squeeze(x: Any, axis: Axis = None) -> "Tensor":
-    """Axes of length 1 dropped."""
+    """Drop axes of length 1."""
     return unary(shapes.squeeze, x, axis=axis)
 
 
 def expand_dims(x: Any, axis: int | tuple[int, ...]) -> "Tensor":
-    """Axes of length 1 inserted."""
+    """Insert axes of length 1."""
     return unary(shapes.expand_dims, x, axis=axis)
 
 
 def broadcast_to(x: Any, shape: Sequence[int]) -> "Tensor":
-    """Copied along new or stretched axes."""
+    """Copy along new or stretched axes."""
     return unary(shapes.broadcast_to, x, shape=tuple(shape))
 
 
 def flip(x: Any, axis: Axis = None) -> "Tensor":
-    """Order reversed along all axes, or those given."""
+    """Reverse the order along all axes, or those given."""
     return unary(shapes.flip, x, axis=axis)
 
 
 def concatenate(tensors: Sequence[Any], axis: int = 0) -> "Tensor":
-    """Tensors joined along an existing axis."""
+    """Join Tensors along an existing axis."""
     return apply(shapes.concatenate, *_all_alike(tensors, "concatenate"), axis=index(axis))
 
 
 def stack(tensors: Sequence[Any], axis: int = 0) -> "Tensor":
-    """Tensors of one shape joined along a new axis."""
+    """Join Tensors of one shape along a new axis."""
     return apply(shapes.stack, *_all_alike(tensors, "stack"), axis=index(axis))
 
 
 def unbind(x: Any, axis: int = 0) -> "tuple[Tensor, ...]":
-    """All slices along an axis: ``unbind(x)[t]`` is ``x[t]``."""
+    """Return all slices along an axis: ``unbind(x)[t]`` is ``x[t]``."""
     x = _tensor(x, "unbind: x")
     before = _before(x, axis, "unbind")
     return tuple(x[(*before, i)] for i in range(x.shape[axis]))
 
 
 def split(x: Any, indices_or_sections: int | Sequence[int], axis: int = 0) -> "tuple[Tensor, ...]":
-    """Parts along an axis, as `numpy.split`: a number of equal parts, or the places to cut at."""
+    """Cut along an axis, as `numpy.split` does: into a number of equal parts, or at the places given."""
     x, cuts = _tensor(x, "split: x"), indices_or_sections
     before = _before(x, axis, "split")
     size = x.shape[axis]
@@ -197,7 +197,7 @@ def split(x: Any, indices_or_sections: int | Sequence[int], axis: int = 0) -> "t
 
 
 def _before(x: "Tensor", axis: int, name: str) -> tuple[slice, ...]:
-    """Return the index that takes all of the axes before ``axis``."""
+    """Index all of the axes before ``axis``."""
     if not -x.ndim <= axis < x.ndim:
         raise ValueError(f"{name}: there is no axis {axis} in a Tensor of shape {x.shape}")
     return (slice(None),) * (axis % x.ndim)

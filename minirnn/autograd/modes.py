@@ -20,7 +20,7 @@ OBSERVER: ContextVar[Any] = ContextVar("minirnn_observer", default=None)
 """Called with every op that runs within `observing`."""
 
 WITHIN: ContextVar[tuple[str, ...]] = ContextVar("minirnn_within", default=())
-"""Where in composites the layer stands that runs now, from the outermost in; kept within `detect_anomaly` only."""
+"""Where in composites the layer stands that runs now, from the outermost in; set within `detect_anomaly` only."""
 
 
 @contextmanager

@@ -97,7 +97,7 @@ def pow_(a: Array, b: Array) -> Array:
     ufunc=np.matmul,
 )
 def matmul(a: Array, b: Array) -> Any:
-    """Matrix product, 1-D to n-D with numpy's rules; ∂/∂a = g·bᵀ, ∂/∂b = aᵀ·g."""
+    """Multiply matrices, 1-D to n-D with numpy's rules; ∂/∂a = g·bᵀ, ∂/∂b = aᵀ·g."""
     try:
         if a.ndim == 2 == b.ndim:
             return a.dot(b)  # half of what matmul's loop set-up costs on small matrices
@@ -140,37 +140,37 @@ def _matmul_b(g: Any, a: Any, b_shape: tuple[int, ...]) -> Any:
 
 @op(x=lambda g, y: g * y, symbol="exp({x})", slopes={"x": "{y}"}, ufunc=np.exp)
 def exp(x: Array) -> Array:
-    """E to the power of each entry; derivative y."""
+    """Raise e to the power of each entry; derivative y."""
     return np.exp(x)
 
 
 @op(x=lambda g, x: g / x, symbol="ln({x})", slopes={"x": "1 / {x}"}, ufunc=np.log)
 def log(x: Array) -> Array:
-    """Natural logarithm of each entry; derivative 1/x."""
+    """Take the natural logarithm of each entry; derivative 1/x."""
     return np.log(x)
 
 
 @op(x=lambda g, y: 0.5 * g / y, symbol="√({x})", slopes={"x": "1 / (2 {y})"}, ufunc=np.sqrt)
 def sqrt(x: Array) -> Array:
-    """Square root of each entry; derivative 1/(2y)."""
+    """Take the square root of each entry; derivative 1/(2y)."""
     return np.sqrt(x)
 
 
 @op(x=lambda g, x: g * np.sign(np.asarray(x)), symbol="|{x}|", slopes={"x": "sign({x})"}, ufunc=np.absolute)
 def abs_(x: Array) -> Array:
-    """Absolute value of each entry; derivative sign(x), 0 at 0."""
+    """Take the absolute value of each entry; derivative sign(x), 0 at 0."""
     return np.abs(x)
 
 
 @op(x=lambda g, y: g * (1.0 - y * y), symbol="tanh({x})", slopes={"x": "(1 - {y}²)"}, ufunc=np.tanh)
 def tanh(x: Array) -> Array:
-    """Hyperbolic tangent of each entry; derivative 1 − y²."""
+    """Take the hyperbolic tangent of each entry; derivative 1 − y²."""
     return np.tanh(x)
 
 
 @op(x=lambda g, y: g * (y * (1.0 - y)), symbol="σ({x})", slopes={"x": "{y} ⊙ (1 - {y})"})
 def sigmoid(x: Array) -> Array:
-    """Logistic function σ(x) = ½(1 + tanh(x/2)) of each entry, which overflows nowhere; derivative y(1 − y).
+    """Apply the logistic function σ(x) = ½(1 + tanh(x/2)), which overflows nowhere, to each entry; derivative y(1 − y).
 
     >>> sigmoid([-1000.0, 0.0, 1000.0]).numpy()
     array([0. , 0.5, 1. ], dtype=float32)
@@ -180,13 +180,13 @@ def sigmoid(x: Array) -> Array:
 
 @op(x=lambda g, y: g * (y > 0), symbol="max(0, {x})", slopes={"x": "[{y} > 0]"})
 def relu(x: Array) -> Array:
-    """Rectifier max(x, 0) of each entry; derivative 1 where x > 0, else 0."""
+    """Rectify each entry, max(x, 0); derivative 1 where x > 0, else 0."""
     return np.maximum(x, 0)
 
 
 @op(x=lambda g: g, symbol="{x}", slopes={"x": "1"}, view=True)
 def identity(x: Array) -> Array:
-    """The input itself; derivative 1."""
+    """Hand the input on; derivative 1."""
     return x
 
 
@@ -208,7 +208,7 @@ def _share(g: Any, wins: Array, ties: Array, shape: tuple[int, ...]) -> Any:
     ufunc=np.maximum,
 )
 def maximum(a: Array, b: Array) -> Array:
-    """Larger of two, entry by entry; the gradient goes to the larger, half to each where they are equal."""
+    """Take the larger of two, entry by entry; the gradient goes to the larger, half to each where they are equal."""
     return np.maximum(a, b)
 
 
@@ -220,7 +220,7 @@ def maximum(a: Array, b: Array) -> Array:
     ufunc=np.minimum,
 )
 def minimum(a: Array, b: Array) -> Array:
-    """Smaller of two, entry by entry; the gradient goes to the smaller, half to each where they are equal."""
+    """Take the smaller of two, entry by entry; the gradient goes to the smaller, half to each where they are equal."""
     return np.minimum(a, b)
 
 
@@ -232,7 +232,7 @@ def minimum(a: Array, b: Array) -> Array:
     slopes={"a": "[{condition}]", "b": "[not {condition}]"},
 )
 def where(condition: Array, a: Array, b: Array) -> Array:
-    """``a`` where the condition holds, else ``b``; each gets the gradient of the places it was taken from."""
+    """Take ``a`` where the condition holds, else ``b``; each gets the gradient of the places it was taken from."""
     return np.where(condition, a, b)
 
 
@@ -244,7 +244,7 @@ def where(condition: Array, a: Array, b: Array) -> Array:
     slopes={"x": "[{low} ≤ {x} ≤ {high}]"},
 )
 def clip(x: Array, *, low: Any = None, high: Any = None) -> Array:
-    """``min(max(x, low), high)`` with constant bounds; derivative 1 within the bounds (ends included), else 0."""
+    """Limit to constant bounds, ``min(max(x, low), high)``; derivative 1 within the bounds (ends included), else 0."""
     return np.clip(x, low, high)
 
 
@@ -265,7 +265,7 @@ def _shared_equally(g: Any, x_shape: tuple[int, ...], axis: Axis, keepdims: bool
 
 @op(x=_shared_equally)
 def mean(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Any:
-    """Mean over all axes, or those given; every entry gets g / count."""
+    """Average over all axes, or those given; every entry gets g / count."""
     return np.mean(x, axis=axis, keepdims=keepdims)
 
 
@@ -276,18 +276,18 @@ def _to_the_extreme(g: Any, x: Any, y: Any, axis: Axis, keepdims: bool) -> Any:
 
 @op(x=_to_the_extreme)
 def max_(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Any:
-    """Largest entry over all axes, or those given; entries that tie for it share g equally."""
+    """Find the largest entry over all axes, or those given; entries that tie for it share g equally."""
     return np.max(x, axis=axis, keepdims=keepdims)
 
 
 @op(x=_to_the_extreme)
 def min_(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Any:
-    """Smallest entry over all axes, or those given; entries that tie for it share g equally."""
+    """Find the smallest entry over all axes, or those given; entries that tie for it share g equally."""
     return np.min(x, axis=axis, keepdims=keepdims)
 
 
 def _shift(x: Any, axis: Axis) -> Array:
-    """Return the largest entry, a constant that keeps exp from overflowing; 0 where it is infinite."""
+    """Find the largest entry, a constant that keeps exp from overflowing; 0 where it is infinite."""
     peak: Array = np.max(np.asarray(x), axis=axis, keepdims=True)
     return np.where(np.isfinite(peak), peak, 0).astype(peak.dtype)
 
@@ -298,7 +298,7 @@ def _shift(x: Any, axis: Axis) -> Array:
     )
 )
 def logsumexp(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Array:
-    """Ln Σ exp(x) over all axes, or those given, without overflow; derivative softmax(x)."""
+    """Compute ln Σ exp(x) over all axes, or those given, without overflow; derivative softmax(x)."""
     shift = _shift(x, axis)
     y: Array = np.log(np.sum(np.exp(x - shift), axis=axis, keepdims=True)) + shift
     return y if keepdims else np.squeeze(y, axis)
@@ -306,14 +306,14 @@ def logsumexp(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Array:
 
 @op(x=lambda g, y, axis: y * (g - (g * y).sum(axis=axis, keepdims=True)))
 def softmax(x: Array, *, axis: int = -1) -> Any:
-    """exp(x) / Σ exp(x) along one axis; derivative y·(g − Σ g·y)."""
+    """Compute exp(x) / Σ exp(x) along one axis; derivative y·(g − Σ g·y)."""
     e = np.exp(x - _shift(x, axis))
     return e / e.sum(axis=axis, keepdims=True)
 
 
 @op(x=lambda g, y, axis: g - np.exp(y) * g.sum(axis=axis, keepdims=True))
 def log_softmax(x: Array, *, axis: int = -1) -> Any:
-    """X − ln Σ exp(x) along one axis; derivative g − softmax(x)·Σ g."""
+    """Compute x − ln Σ exp(x) along one axis; derivative g − softmax(x)·Σ g."""
     z: Array = x - _shift(x, axis)
     return z - np.asarray(np.log(np.sum(np.exp(z), axis=axis, keepdims=True)))
 
@@ -329,12 +329,12 @@ def _softmax_less_one_hot(g: Any, logits: Any, ids: Array) -> Any:
 
 @op(logits=_softmax_less_one_hot)
 def cross_entropy(logits: Array, *, ids: Array) -> Any:
-    """−ln softmax(logits)[id] in nats, (…, C) and ids (…,) → (…,); derivative g·(softmax(logits) − one_hot(id))."""
+    """Compute −ln softmax(logits)[id] in nats, (…, C), (…) → (…); derivative g·(softmax(logits) − one_hot(id))."""
     z = logits - _shift(logits, -1)
     return np.log(np.exp(z).sum(axis=-1)) - np.take_along_axis(z, ids[..., None], axis=-1)[..., 0]
 
 
 @op(logits=lambda g, logits, target: g * (0.5 * (1.0 + np.tanh(0.5 * logits)) - target))
 def binary_cross_entropy(logits: Array, *, target: Array) -> Any:
-    """−t ln σ(x) − (1−t) ln(1−σ(x)) in nats = max(x, 0) − x·t + ln(1 + e^−|x|); derivative g·(σ(x) − t)."""
+    """Compute −t ln σ(x) − (1−t) ln(1−σ(x)) in nats as max(x, 0) − x·t + ln(1 + e^−|x|); derivative g·(σ(x) − t)."""
     return np.maximum(logits, 0) - logits * target + np.log1p(np.exp(-np.abs(logits)))

@@ -53,14 +53,14 @@ def _node_of(op: Op, inputs: Sequence[Any], arrays: Sequence[Any], settings: dic
 
 
 def receiver_of(x: Any) -> Any:
-    """Return where a gradient for ``x`` goes: its node, ``x`` itself if it is a leaf that wants one, else None."""
+    """Find where a gradient for ``x`` goes: its node, ``x`` itself if it is a leaf that wants one, else None."""
     if not isinstance(x, Tensor):
         return None
     return x.node if x.node is not None else x if x._requires_grad else None
 
 
 def guards_of(inputs: Iterable[Any]) -> "tuple[tuple[Tensor, int], ...] | None":
-    """Return the leaves whose memory the inputs show, with the version of their data."""
+    """List the leaves whose memory the inputs show, with the version of their data."""
     guards: tuple[tuple[Tensor, int], ...] = ()
     for x in inputs:
         if (leaf := leaf_behind(x)) is not None:
@@ -69,7 +69,7 @@ def guards_of(inputs: Iterable[Any]) -> "tuple[tuple[Tensor, int], ...] | None":
 
 
 def leaf_behind(x: Any) -> "Tensor | None":
-    """Return the leaf whose memory ``x`` shows: itself, or the one that it is a view of."""
+    """Find the leaf whose memory ``x`` shows: itself, or the one that it is a view of."""
     if not isinstance(x, Tensor):
         return None
     return x if x.node is None and x._base is None else x._base
@@ -101,7 +101,7 @@ def _misfit(op: Op, arrays: Sequence[Any], error: ValueError) -> ValueError:
 
 
 def unary(op: Op, x: Any, **settings: Any) -> "Tensor":
-    """`apply` for one Tensor, or what can become one."""
+    """Do what `apply` does, for one Tensor or what can become one."""
     if not isinstance(x, Tensor):
         x = Tensor(x)
     if MODE.get() != RECORD:
@@ -121,7 +121,7 @@ def unary(op: Op, x: Any, **settings: Any) -> "Tensor":
 
 
 def binary(op: Op, a: Any, b: Any) -> "Tensor":
-    """`apply` for two operands, of which one at least is a Tensor; brings both to one dtype first."""
+    """Do what `apply` does, for two operands, of which one at least is a Tensor; bring both to one dtype first."""
     da = a._data if isinstance(a, Tensor) else a
     db = b._data if isinstance(b, Tensor) else b
     if type(da) is not np.ndarray or type(db) is not np.ndarray or da.dtype is not db.dtype:
@@ -222,7 +222,7 @@ class OutputNode(Node):
 
 
 def edges_with(pairs: Iterable[tuple[Any, Any]]) -> list[Any]:
-    """Return edges for gradients that are known already, given with their receivers."""
+    """Make edges for gradients that are known already, given with their receivers."""
     return [(receiver, lambda _, gi: gi, (gi,)) for receiver, gi in pairs if receiver is not None and gi is not None]
 
 
@@ -272,7 +272,7 @@ def _with_constant(t: "Tensor", c: Any) -> tuple[Any, Any]:
 
 
 def common_dtype(a: np.dtype[Any], b: np.dtype[Any]) -> np.dtype[Any]:
-    """Numpy's promotion, but that integers and bools never widen a float."""
+    """Promote as numpy does, but that integers and bools never widen a float."""
     if (a.kind == "f") == (b.kind == "f"):
         return np.result_type(a, b)
     return a if a.kind == "f" else b

@@ -34,7 +34,7 @@ def spread(g: Any, shape: tuple[int, ...]) -> Any:
 
 
 def axes_of(axis: Axis, ndim: int) -> set[int]:
-    """Return the axes meant by a setting, counted from the front."""
+    """Count the axes meant by a setting from the front."""
     return set(range(ndim)) if axis is None else {a % ndim for a in (axis if isinstance(axis, tuple) else (axis,))}
 
 
@@ -109,7 +109,7 @@ def stack(*xs: Array, axis: int = 0) -> Array:
     return np.stack(xs, axis=axis)
 
 
-# --- indexing, whose gradient is kept small until it has to be dense --------------------------------------------------
+# --- indexing, whose gradient stays small until it has to be dense ----------------------------------------------------
 
 
 class IndexedGradient:
@@ -148,13 +148,13 @@ class IndexedGradient:
 
 @op(x=lambda g, index, x_shape: IndexedGradient(g, index, x_shape), view=True)
 def getitem(x: Array, *, index: Any) -> Any:
-    """``x[index]`` with numpy's indexing; repeated indices add up in the gradient."""
+    """Take ``x[index]``, with numpy's indexing; repeated indices add up in the gradient."""
     return x[index]
 
 
 @op(xs=lambda g, i, indices: g[indices[i]])
 def scatter_add(*xs: Array, indices: list[Any], shape: tuple[int, ...]) -> Array:
-    """Zeros of the shape given with every ``xs[i]`` added at ``indices[i]``: the gradient of indexing, as an op."""
+    """Add every ``xs[i]`` at ``indices[i]`` to zeros of the shape given: the gradient of indexing, as an op."""
     buffer = np.zeros(shape, xs[0].dtype)
     for x, index in zip(xs, indices, strict=True):
         if is_basic(index):
@@ -175,7 +175,7 @@ def is_basic(index: Any) -> bool:
 
 
 def _add_rows(buffer: Array, ids: Array, rows: Array) -> None:
-    """``buffer[ids] += rows`` with repeated ids adding up: rows of one id are summed before they are written."""
+    """Do ``buffer[ids] += rows`` with repeated ids adding up: rows of one id are summed before they are written."""
     ids, rows = ids.ravel().astype(np.intp) % len(buffer), rows.reshape(ids.size, *buffer.shape[1:])
     order = np.argsort(ids, kind="stable")
     ids = ids[order]
