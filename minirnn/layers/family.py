@@ -152,8 +152,7 @@ class LSTMLayer(Layer[LSTMState]):
         self, input_size: int, hidden_size: int, *, forget_bias: float = 1.0, **settings: Unpack[Settings]
     ) -> None:
         start = as_number(forget_bias, f"{self.name}: forget_bias")
-        bias = settings.get("bias", True)
-        if isinstance(bias, bool | np.bool_) and not bias and forget_bias != 1.0:
+        if start != 1.0 and not settings.get("bias", True):
             raise ValueError(
                 f"{self.name}: forget_bias={forget_bias} is where b_h starts, and with bias=False there is none: "
                 "leave one of the two out"
