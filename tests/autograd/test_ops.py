@@ -581,32 +581,6 @@ def test_where_sends_exact_zeros_where_it_did_not_choose_even_if_the_gradient_is
 # --- helpers ----------------------------------------------------------------------------------------------------------
 
 
-def explicit_sum(g, shape):
-    """What broadcasting from ``shape`` to g's shape does to a gradient, by numbering the entries."""
-    numbers = np.broadcast_to(np.arange(int(np.prod(shape))).reshape(shape), g.shape)
-    return np.bincount(numbers.ravel(), g.ravel(), minlength=int(np.prod(shape))).reshape(shape)
-
-
-@quick
-@given(hnp.mutually_broadcastable_shapes(num_shapes=2, max_dims=4, max_side=3, min_side=0), st.integers(0, 99))
-def test_broadcasting_gives_the_explicit_sums(shapes, seed):
-    (a_shape, b_shape), rng = shapes.input_shapes, np.random.default_rng(seed)
-    a = mr.Tensor(rng.normal(size=a_shape), requires_grad=True)
-    b = mr.Tensor(rng.normal(size=b_shape), requires_grad=True)
-    g = rng.normal(size=shapes.result_shape)
-    for f, da, db in (
-        (lambda a, b: a + b, g, g),
-        (lambda a, b: a - b, g, -g),
-        (lambda a, b: a * b, g * b.numpy(), g * a.numpy()),
-    ):
-        a.grad = b.grad = None
-        f(a, b).backward(g)
-        assert a.grad.shape == a_shape
-        assert b.grad.shape == b_shape
-        assert_allclose(a.grad, explicit_sum(np.broadcast_to(da, g.shape), a_shape), rtol=1e-12, atol=1e-13)
-        assert_allclose(b.grad, explicit_sum(np.broadcast_to(db, g.shape), b_shape), rtol=1e-12, atol=1e-13)
-
-
 def test_slices_and_integers_are_told_from_arrays_since_they_can_be_written_in_one_go():
     for _, index in INDICES:
         parts = index if isinstance(index, tuple) else (index,)
