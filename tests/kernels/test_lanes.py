@@ -41,7 +41,7 @@ def several_to_a_row(seed, N, T, share):
 def drawn(seed):
     """Return N and T of any size, and lengths of one of several kinds."""
     rng = np.random.default_rng(seed)
-    N, T = int(rng.integers(1, 201)), int(rng.integers(1, 301))
+    N, T = int(rng.integers(1, 151)), int(rng.integers(1, 101))
     kinds = [
         rng.integers(1, T + 1, N),
         rng.integers(max(1, 9 * T // 10), T + 1, N),
@@ -67,7 +67,7 @@ CASES |= {
         "17 equal": [6] * 17,
         "33 equal": [50] * 33,
         "two lengths": [8] * 8 + [7] * 16,
-        "one long, many short": [300] + [1, 2, 3] * 40,
+        "one long, many short": [150] + [1, 2, 3] * 40,
         "one short, many long": [60] * 40 + [1],
         "powers of two": [2**k for k in range(9)] * 3,
         "rising": list(range(1, 100)),
@@ -239,7 +239,7 @@ def test_the_pieces(options):
 
 @pytest.mark.parametrize("worth", [0, 50, 1e300])
 def test_segments_only_add_cuts(worth):
-    for (name, case), segment in itertools.product(CASES.items(), (1, 2, 7, 50, 1000)):
+    for (name, case), segment in itertools.product(CASES.items(), (1, 7, 1000)):
         with noted((name, segment)):
             plain, plan = (packed(case, worth=worth, **more)[0] for more in ({}, {"segment": segment}))
             T = len(plan.target)
