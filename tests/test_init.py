@@ -18,16 +18,6 @@ def generator(seed=0):
 # --- the initialisers -------------------------------------------------------------------------------------------------
 
 
-def test_numpys_global_state_is_neither_used_nor_moved():
-    np.random.seed(0)  # noqa: NPY002  (to see whether it moves)
-    before = np.random.get_state()  # noqa: NPY002
-    for name in NAMES:
-        init.initialise(name, (4, 4), generator(), np.float32, "w")
-    after = np.random.get_state()  # noqa: NPY002
-    assert before[2:] == after[2:]
-    np.testing.assert_array_equal(before[1], after[1])
-
-
 def test_every_preset_gives_float64_of_its_shape_and_the_same_for_the_same_seed():
     assert list(init.PRESETS) == NAMES
     for name in NAMES:

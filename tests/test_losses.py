@@ -62,12 +62,6 @@ def test_binary_cross_entropy_by_hand():
     np.testing.assert_allclose(gradient, (p - t) / 3, rtol=0, atol=1e-15)
 
 
-def test_binary_cross_entropy_is_cross_entropy_of_two_classes():
-    x, ids = np.linspace(-5, 5, 11), np.arange(11) % 2
-    two = losses.cross_entropy(np.stack([np.zeros_like(x), x], axis=-1), ids)
-    assert losses.binary_cross_entropy(x, ids).item() == pytest.approx(two.item(), rel=1e-14)
-
-
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_extreme_logits_overflow_nowhere(dtype):
     """Right and sure costs nothing, wrong and sure costs 1000 nats; float32 numbers would overflow in exp(1000)."""

@@ -292,14 +292,11 @@ TEXT = "the cat sat on the mat. the rat sat on the cat. " * 5
 CASES = {
     **{f"layer: {name}": (runs, make) for name, make in MODULES.items()},
     **{
-        f"{kind.__name__}, {name}": case
+        f"{kind.__name__} with its model": (trains, partial(in_training, kind))
         for kind in CLASSES
         if issubclass(kind, Optimizer) and kind is not Optimizer
-        for name, case in {
-            "with its model": (trains, partial(in_training, kind)),
-            "alone": (steps, lambda kind=kind: in_training(kind)[1]),
-        }.items()
     },
+    "Adam, alone": (steps, lambda: in_training(mr.optim.Adam)[1]),
     **{
         name: (does, partial(call, make))
         for kind, does in (
