@@ -117,9 +117,8 @@ class ParameterCount:
     def reconciliation(self) -> list[str]:
         """Return a line each on what torch, Keras and ONNX count for the same recurrent layer, and why.
 
-        They all have the weights of W_xh and W_hh, and differ in how many biases they keep. Two biases that are added
-        to each other act as one. Only a GRU with ``reset_after`` has a second bias that acts on its own, because the
-        reset gate multiplies it: the candidate's block, b_hn.
+        They differ in how many biases they have. Two that are added to each other act as one. Only a GRU with
+        ``reset_after`` has a second bias that acts on its own, because the reset gate multiplies it: b_hn.
 
         Sources: torch 2.13, ``torch.nn.RNN``, ``LSTM``, ``GRU`` (b_ih and b_hh); Keras 3, ``SimpleRNN``, ``LSTM``,
         ``GRU`` (bias, which is (2, 3H) in a GRU with reset_after); ONNX operators RNN, LSTM, GRU (B holds Wb and Rb).
@@ -218,10 +217,8 @@ def gru(m: int, n: int, p: int | None = None, *, bias: bool = True, reset_after:
 
     The gates r, z and the candidate n are three blocks, each of an Elman layer's size. With ``reset_after`` the
     candidate is tanh(x_t W_xn + b_n + r ⊙ (h_{t-1} W_hn + b_hn)): r multiplies the recurrent bias b_hn (H,), which
-    therefore cannot be folded into b_n; it is the + H.
-
-    Without it r is applied to h_{t-1} before the product; there is no b_hn then, and no + H. The other arguments are
-    those of `elman`.
+    therefore cannot be folded into b_n; it is the + H. Without it r is applied to h_{t-1} before the product, and there
+    is no b_hn. The other arguments are those of `elman`.
 
     Source: Cho et al. (2014), arXiv:1406.1078: version 1 resets after the product, version 3 before.
 

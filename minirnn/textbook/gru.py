@@ -73,16 +73,12 @@ def unroll_gru(
 
     Without ``reset_after`` the step is `gru_reset_before_step`, and b_hn must be None.
 
-    Source: as `gru_step` and `gru_reset_before_step`.
-
     >>> unroll_gru(np.zeros((3, 1, 2)), [[0.8]], np.zeros((2, 3)), np.zeros((1, 3)), np.zeros(3)).ravel()  # z = 1/2
     array([0.4, 0.2, 0.1])
 
     Parameters
     ----------
-    x : (T, N, D)
-    h_0 : (N, H), the initial state
-    W_xh, W_hh, b_h, b_hn : as in `gru_step`
+    x, h_0 : (T, N, D), and the initial state (N, H); the weights as in `gru_step`
     h_1 … h_T : (T, N, H); the last one is the final state
     """
     if b_hn is not None and not reset_after:

@@ -53,17 +53,13 @@ def unroll_lstm(
 ) -> tuple[Array, Array]:
     """Unroll an LSTM layer through time: h_t, c_t = lstm_step(x_t, h_{t-1}, c_{t-1}, W_xh, W_hh, b_h), t = 1 … T.
 
-    Source: as `lstm_step`.
-
     >>> hs, cs = unroll_lstm(np.zeros((3, 1, 2)), [[0.0]], [[0.8]], np.zeros((2, 4)), np.zeros((1, 4)), np.zeros(4))
     >>> cs.ravel()  # f = σ(0) = 1/2, and g = 0
     array([0.4, 0.2, 0.1])
 
     Parameters
     ----------
-    x : (T, N, D)
-    h_0, c_0 : (N, H), the initial state
-    W_xh, W_hh, b_h : (D, 4H), (H, 4H), (4H,), in blocks i, f, g, o
+    x, h_0, c_0 : (T, N, D), and the initial state, (N, H) each; the weights as in `lstm_step`
     hs, cs : (T, N, H); hs are the outputs, and the final state is hs[-1], cs[-1]
     """
     shapes = "W_hh: H 4H, W_xh: D 4H, b_h: 4H, x: T N D, h_0: N H, c_0: N H"
