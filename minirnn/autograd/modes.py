@@ -3,8 +3,8 @@
 They live in a context variable, so each thread, and each asyncio task, has its own.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -23,7 +23,7 @@ WITHIN: ContextVar[tuple[str, ...]] = ContextVar("minirnn_within", default=())
 """Where in composites the layer stands that runs now, from the outermost in; set within `detect_anomaly` only."""
 
 
-@contextmanager
+@contextlib.contextmanager
 def switched(on: int = 0, off: int = 0) -> Iterator[None]:
     """Within it the modes ``on`` are on, those in ``off`` are off, and the others stay as they were."""
     token = MODE.set((MODE.get() | on) & ~off)
@@ -33,8 +33,7 @@ def switched(on: int = 0, off: int = 0) -> Iterator[None]:
         MODE.reset(token)
 
 
-@contextmanager
-def no_grad() -> Iterator[None]:
+def no_grad() -> "contextlib._GeneratorContextManager[None]":
     """Within it no op is recorded: nothing requires a gradient and nothing is saved for backward.
 
     >>> import minirnn as mr
@@ -44,11 +43,10 @@ def no_grad() -> Iterator[None]:
     >>> y.requires_grad
     False
     """
-    with switched(off=RECORD):
-        yield
+    return switched(off=RECORD)
 
 
-@contextmanager
+@contextlib.contextmanager
 def detect_anomaly() -> Iterator[None]:
     """Within it the first NaN or inf is refused where it appears, going forward and going back.
 
@@ -78,7 +76,7 @@ def detect_anomaly() -> Iterator[None]:
         yield
 
 
-@contextmanager
+@contextlib.contextmanager
 def observing(callback: Callable[[Any, tuple[Any, ...], dict[str, Any], Any], object]) -> Iterator[None]:
     """Within it, ``callback(op, inputs, settings, output)`` is called with every op that has run, recorded or not.
 
