@@ -3,7 +3,7 @@
 from typing import Any
 
 from minirnn.cells.cell import Cell, Phi
-from minirnn.kernels import gru, lstm, simple
+from minirnn.kernels import gated, simple
 
 
 class Elman(Cell):
@@ -36,7 +36,7 @@ class LSTM(Cell):
     state_names = ("h", "c")
     bias_settings = {"f": "forget_bias"}
     known_as = "lstm"
-    kernel = lstm.LSTM()
+    kernel = gated.LSTM()
 
     def equation(self, z: Any, h: Any, c: Any) -> Any:
         """Return H_t and C_t."""
@@ -51,7 +51,7 @@ class GRU(Cell):
     gates = {"r": "sigmoid", "z": "sigmoid", "n": "tanh"}
     apart = True
     known_as = "gru"
-    kernel = gru.GRU()
+    kernel = gated.GRU()
 
     def equation(self, z: Any, x: Any, q: Any, h: Any) -> Any:
         """Return H_t; x is X_t W_xn + b_n, and q is H_{t-1} W_hn + b_hn."""
@@ -66,7 +66,7 @@ class GRUResetBefore(Cell):
     gates = GRU.gates
     apart = staged = True
     known_as = "gru"
-    kernel = gru.GRUResetBefore()
+    kernel = gated.GRUResetBefore()
 
     def stage(self, z: Any, h: Any) -> Any:
         """Return r ⊙ H_{t-1}, by which W_hn is multiplied."""

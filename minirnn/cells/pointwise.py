@@ -56,9 +56,7 @@ class Pass:
     def _run(self, call: Callable[[], Any]) -> Any:
         token = NOTES.set(self.notes)
         try:
-            with switched(
-                on=RECORD, off=ANOMALY
-            ):  # whoever looks for anomalies names them better from what this records
+            with switched(on=RECORD, off=ANOMALY):  # who looks for anomalies names them better from this record
                 return call()
         finally:
             NOTES.reset(token)
@@ -87,9 +85,9 @@ class Pass:
         return total
 
     def gradients(self, output: Tensor, d: Array, fences: Mapping[Any, Any]) -> dict[Any, Array]:
-        """Return what comes back to the inputs, by name, from d of one output; what lies behind a fence is its own.
+        """Send d back from one output; return the gradients of the inputs by name.
 
-        ``fences``: nodes of the tape, and the names under which the gradients of what they make are returned.
+        ``fences``: nodes of the tape where the way ends, with the names under which their gradients are returned.
         """
         keys: dict[Any, Any] = {**{tensor: key for key, tensor in self.inputs.items()}, **fences}
         if any(output is tensor for tensor in self.inputs.values()):
@@ -114,7 +112,7 @@ class Pass:
 
 
 def equation_of(cell: Cell, z: Tensor, *others: Tensor) -> Any:
-    """Return what the equation makes; without one, what `Cell.step` makes, as one node that `step_backward` opens."""
+    """Return the new state by the equation; without one, by `Cell.step` as one node that `step_backward` opens."""
     if has(cell, "equation"):
         return cell.equation(z, *others)
     new, saved = cell.step(z.data.copy(), *(s.data.copy() for s in others))

@@ -193,12 +193,10 @@ class Text:
             if gates:
                 blocks = " ".join(f"Z_{gate}" for gate in gates)
                 self.names[id(term.output)] = blocks if len(gates) == 1 else f"[{blocks}]"
-            return
-        if not self.cell.gates or len(term.inputs) != 1 or term.op.symbol is None or self._is_state(term.output):
-            return
-        for gate, blocks_of in self.blocks.items():
-            if any(term.inputs[0] is block for block in blocks_of) and gate not in (n[1] for n in self.made.notes):
-                self.made.notes.append(("gate", gate, term.output))
+        elif self.cell.gates and len(term.inputs) == 1 and term.op.symbol and not self._is_state(term.output):
+            noted = {name for _, name, _ in self.made.notes}
+            of = [gate for gate, own in self.blocks.items() if any(term.inputs[0] is block for block in own)]
+            self.made.notes += [("gate", gate, term.output) for gate in of if gate not in noted]
 
     def _cut(self, index: Any) -> tuple[str, ...]:
         """Return the gates whose blocks an index cuts out of z (R, G·H)."""
@@ -280,9 +278,7 @@ class Text:
     def _slope(self, term: Term, i: int) -> tuple[int, tuple[str, ...]]:
         """Return the sign and the factor of an op's derivative for its i-th input; no factor for 1."""
         name = term.op.inputs[i] if i < len(term.op.inputs) else ""
-        template = term.op.slopes.get(name)
-        if term.op.name == "getitem":
-            return 1, ()
+        template = "1" if term.op.name == "getitem" else term.op.slopes.get(name)
         if template is None:
             return 1, (f"∂{self.shown(term.output, BINDS['mul'])}/∂{self.shown(term.inputs[i], BINDS['mul'])}",)
         sign = -1 if template.startswith("-") else 1

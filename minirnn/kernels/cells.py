@@ -3,7 +3,7 @@
 The activations φ stand here with their derivatives; then what `kernels.columns` asks of a cell.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -136,28 +136,6 @@ class Pointwise:
     slopes_of_output = False  # whether its derivatives are made of the outputs
 
 
-class Gated(Pointwise):
-    """A cell whose gates are made in place of Z; those with σ stand side by side, their Z halved."""
-
-    layout: Layout
-    others = 1  # how many arrays of H are saved of each step beside the gates
-
-    def make_buffers(self, L: int, H: int, columns: tuple[int, ...], dtype: Any) -> Any:
-        """Return room for L steps: the states beside h before and after each, the gates, and the others."""
-        states = [np.empty((L + 1, H, *columns), dtype) for _ in range(self.extras)]
-        gates = np.empty((L, self.layout.blocks * H, *columns), dtype)
-        return states, gates, *(np.empty((L, H, *columns), dtype) for _ in range(self.others))
-
-    def steps(self, saved: Any, lo: int, hi: int) -> Iterable[tuple[Any, ...]]:
-        """Return what a step forward gets at each: Z, what σ makes of it, every block, the states, and the others."""
-        states, gates, *others = saved
-        plan, z = self.layout, gates[lo:hi]
-        H = z.shape[1] // plan.blocks
-        sigmoids = z[:, plan.start * H : (plan.start + plan.halved) * H]
-        before_and_after = [s[lo + k : hi + k] for s in states for k in (0, 1)]
-        return zip(z, sigmoids, *blocks(z, H), *before_and_after, *(a[lo:hi] for a in others), strict=True)
-
-
 class Half:
     """The cell at one step, forward or back, unless it says otherwise."""
 
@@ -168,11 +146,6 @@ class Half:
     def parts(self, dz: Array) -> Any:
         """Return the views of dZ that `step` writes to."""
         return dz
-
-
-def blocks(a: Array, H: int) -> list[Array]:
-    """Return the blocks of (steps, k·H, …), views."""
-    return [a[:, j : j + H] for j in range(0, a.shape[1], H)]
 
 
 def rows_first(a: Array, N: int) -> Array:

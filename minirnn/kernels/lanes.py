@@ -238,7 +238,7 @@ class Packed:
         return a[end - (L + more) * n : end].reshape(L + more, n, -1)
 
     def spread(self, made: Array, shape: tuple[int, ...], more: int = 0) -> Array:
-        """Return what was made, in the shape (T, N, …); 0 where no sequence is."""
+        """Bring what was made in the order of time, (T, N, …); 0 where no sequence is."""
         where = np.full(shape[0] * shape[1] + 1, len(made) - 1)  # the last is for what idles
         for i, end in enumerate(self.ends[more]):
             target = self._cut(self.lanes.target, i)

@@ -22,7 +22,7 @@ class Elman(Pointwise):
         self.Backward = partial(_ElmanBackward, activation)
 
     def make_buffers(self, L: int, H: int, columns: tuple[int, ...], dtype: Any) -> Any:
-        """Return scratch for one Z; the outputs are all that backward needs."""
+        """Allocate scratch for one Z; the outputs are all that backward needs."""
         return [], np.empty((H, *columns), dtype)
 
     def steps(self, saved: Any, lo: int, hi: int) -> Iterable[tuple[Any, ...]]:
@@ -69,12 +69,12 @@ class Custom(Pointwise):
         self.Backward = partial(_CustomBackward, cell)
 
     def make_buffers(self, L: int, H: int, columns: tuple[int, ...], dtype: Any) -> Any:
-        """Return room for L steps: the states but for H, a Z that is scratch, and whatever the cell saves."""
+        """Allocate for L steps: the states but for H, a Z that is scratch, and a list for whatever the cell saves."""
         states = [np.empty((L + 1, H, *columns), dtype) for _ in range(self.extras)]
         return states, np.empty((self.layout.blocks * H, *columns), dtype), [None] * L
 
     def steps(self, saved: Any, lo: int, hi: int) -> Iterable[tuple[Any, ...]]:
-        """Return what a step forward gets at each, Z first."""
+        """Slice the buffers for each step: Z, the states before it and after it, and where to put what is saved."""
         states, z, objects = saved
         return [(z, [s[k] for s in states], [s[k + 1] for s in states], objects, k) for k in range(lo, hi)]
 
@@ -105,7 +105,7 @@ class _CustomBackward(Half):
         self.extras = [np.empty((H, *columns), dtype) for _ in range(cell.states - 1)]
 
     def slopes(self, saved: Any, lo: int, hi: int, output: Any) -> Any:
-        """Return what the cell saved at the steps ``lo`` … ``hi``."""
+        """Return the cell's own objects of the steps ``lo`` … ``hi``."""
         return saved[2][lo:hi]
 
     def step(self, dh: Any, target: Any, saved: Any) -> None:

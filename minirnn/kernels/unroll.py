@@ -2,8 +2,8 @@
 
 Shapes: T steps, N rows of the mini-batch, D inputs, H hidden neurons, G gates.
 
-The loop over the steps and the products stand in kernels/columns.py, what a cell does between them in kernels/lstm.py,
-gru.py and simple.py. Elman's plain layer has a faster unroll of its own, kernels/elman.py: with one block, what the
+The loop over the steps and the products stand in kernels/columns.py, what a cell does between them in kernels/gated.py
+and simple.py. Elman's plain layer has a faster unroll of its own, kernels/elman.py: with one block, what the
 columns save between the products is less than it costs to turn the arrays, and its derivative needs only its outputs.
 For sequences of unequal length that is kernels/falling.py; all other cells have them in lanes, kernels/lanes.py.
 """

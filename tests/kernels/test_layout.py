@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from minirnn.kernels.cells import ACTIVATIONS
-from minirnn.kernels.gru import GRU, GRUResetBefore
+from minirnn.kernels.gated import GRU, LSTM, GRUResetBefore
 from minirnn.kernels.layout import Matrices, Weights, in_order
-from minirnn.kernels.lstm import LSTM
 from minirnn.kernels.simple import Elman
 
 LAYOUTS = {

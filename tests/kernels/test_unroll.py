@@ -16,9 +16,8 @@ from minirnn.kernels import columns, elman, falling, lanes, scratch, unroll
 from minirnn.kernels.cells import ACTIVATIONS, Activation
 from minirnn.kernels.elman import HoistedBackward, HoistedForward, JoinedBackward, JoinedForward
 from minirnn.kernels.falling import FallingWork
-from minirnn.kernels.gru import GRU, GRUResetBefore
+from minirnn.kernels.gated import GRU, LSTM, GRUResetBefore
 from minirnn.kernels.layout import Weights
-from minirnn.kernels.lstm import LSTM
 from minirnn.kernels.simple import Custom, Elman
 from minirnn.layers import threads
 

@@ -1,16 +1,123 @@
-"""The GRU between the matrix products, on columns: features first, the rows of the mini-batch last::
+"""The LSTM and the GRU between the matrix products, on columns: features first, the rows of the mini-batch last::
 
-r, z = σ(Z_r), σ(Z_z)        n = tanh(X_n + r ⊙ Z_n)             reset after the product
-n = tanh(X_n + (r ⊙ H_{t-1}) W_hn)  reset before it: a stage
+i, f, o = σ(Z_i), σ(Z_f), σ(Z_o)        g = tanh(Z_g)                 LSTM
+C_t = f ⊙ C_{t-1} + i ⊙ g               H_t = o ⊙ tanh(C_t)
+
+r, z = σ(Z_r), σ(Z_z)        n = tanh(X_n + r ⊙ Z_n)                  GRU, reset after the product
+n = tanh(X_n + (r ⊙ H_{t-1}) W_hn)                                    reset before it: a stage
 H_t = (1 − z) ⊙ n + z ⊙ H_{t-1} = n + z ⊙ (H_{t-1} − n)
 """  # noqa: D400
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from minirnn.arguments import Array
-from minirnn.kernels.cells import Gated, Half, Layout, blocks, rows_first, sigmoid_slope, tanh_slope
+from minirnn.kernels.cells import Half, Layout, Pointwise, rows_first, sigmoid_slope, tanh_slope
+
+
+def blocks(a: Array, H: int) -> list[Array]:
+    """Return the blocks of (steps, k·H, …), views."""
+    return [a[:, j : j + H] for j in range(0, a.shape[1], H)]
+
+
+class Gated(Pointwise):
+    """A cell whose gates are made in place of Z; those with σ stand side by side, their Z halved."""
+
+    layout: Layout
+    others = 1  # how many arrays of H are saved of each step beside the gates
+
+    def make_buffers(self, L: int, H: int, columns: tuple[int, ...], dtype: Any) -> Any:
+        """Allocate for L steps: the states beside h before and after each, the gates, and the others."""
+        states = [np.empty((L + 1, H, *columns), dtype) for _ in range(self.extras)]
+        gates = np.empty((L, self.layout.blocks * H, *columns), dtype)
+        return states, gates, *(np.empty((L, H, *columns), dtype) for _ in range(self.others))
+
+    def steps(self, saved: Any, lo: int, hi: int) -> Iterable[tuple[Any, ...]]:
+        """Slice the buffers for each step: Z, the part of it for σ, every block, the states, and the others."""
+        states, gates, *others = saved
+        plan, z = self.layout, gates[lo:hi]
+        H = z.shape[1] // plan.blocks
+        sigmoids = z[:, plan.start * H : (plan.start + plan.halved) * H]
+        before_and_after = [s[lo + k : hi + k] for s in states for k in (0, 1)]
+        return zip(z, sigmoids, *blocks(z, H), *before_and_after, *(a[lo:hi] for a in others), strict=True)
+
+
+class _Forward(Half):
+    sigmoids: int  # how many blocks σ makes
+
+    def __init__(self, H: int, columns: tuple[int, ...], dtype: Any) -> None:
+        self.t = np.empty((H, *columns), dtype)
+        self.half = np.full((self.sigmoids * H, *columns), 0.5, dtype)
+
+
+class LSTM(Gated):
+    """Hochreiter & Schmidhuber 1997, with the forget gate of Gers, Schmidhuber & Cummins 2000. It saves tanh(C_t)."""
+
+    layout = Layout((3, 1, 0, 2), (3, 1, 0, 2), halved=3)  # o, f, i, g: those with σ side by side, i beside g
+    extras = 1  # C
+
+    class Forward(_Forward):
+        """One step, in scratch for (H, N)."""
+
+        sigmoids = 3
+
+        def step(self, h: Any, out: Any, arrays: Any) -> None:
+            """Turn Z into the gates, in place, and write C_t and H_t."""
+            z, sigmoids, o, f, i, g, before, c, tanh_c = arrays
+            t, half = self.t, self.half
+            np.tanh(z, z)  # all four at once: the Z of the σ come halved
+            np.multiply(sigmoids, half, sigmoids)
+            np.add(sigmoids, half, sigmoids)
+            np.multiply(i, g, t)
+            np.multiply(f, before, c)
+            np.add(c, t, c)
+            np.tanh(c, tanh_c)
+            np.multiply(o, tanh_c, out)
+
+    class Backward(Half):
+        """The derivatives of a few steps at once, and one step of the chain."""
+
+        def __init__(self, S: int, H: int, columns: tuple[int, ...], dtype: Any) -> None:
+            self.local = np.empty((S, 4 * H, *columns), dtype)  # ∂H/∂Z_o, and ∂C/∂Z of f, i and g
+            self.into_c = np.empty((S, H, *columns), dtype)  # ∂H/∂C
+            self.t = np.empty((H, *columns), dtype)
+            self.dc = np.empty((H, *columns), dtype)
+            self.extras = [self.dc]
+            self.views = [(*self.parts(J), K) for J, K in zip(self.local, self.into_c, strict=True)]
+
+        def parts(self, dz: Array) -> tuple[Any, ...]:
+            """Return the views of dZ that `step` writes to: that of o, which is made of dH, and the rest, of dC."""
+            H = len(self.t)
+            return dz[:H], dz[H:].reshape(3, *self.t.shape)
+
+        def slopes(self, saved: Any, lo: int, hi: int, output: Any) -> list[Any]:
+            """Make the derivatives of the steps ``lo`` … ``hi``; return what `step` gets at each."""
+            (c,), gates, others = saved
+            z, tanh_c, H = gates[lo:hi], others[lo:hi], c.shape[1]
+            J, K = self.local[: hi - lo], self.into_c[: hi - lo]
+            o, f, i, g = blocks(z, H)
+            Jo, Jf, Ji, Jg = blocks(J, H)
+            sigmoid_slope(z[:, : 3 * H], J[:, : 3 * H])
+            tanh_slope(g, Jg)
+            Jo *= tanh_c
+            Jf *= c[lo:hi]
+            Ji *= g
+            Jg *= i
+            tanh_slope(tanh_c, K)
+            K *= o
+            return list(zip(self.views, f, strict=False))
+
+        def step(self, dh: Any, parts: Any, arrays: Any) -> None:
+            """Write dZ from dH and dC, and dC of the step before."""
+            t, dc = self.t, self.dc
+            (of_o, of_rest, K), forget = arrays
+            np.multiply(dh, K, t)
+            np.add(dc, t, dc)
+            np.multiply(of_o, dh, parts[0])
+            np.multiply(of_rest, dc, parts[1])
+            np.multiply(dc, forget, dc)
 
 
 class GRU(Gated):
@@ -18,12 +125,10 @@ class GRU(Gated):
 
     layout = Layout((2, 0, 1), (0, 1, 2), start=1, halved=2)  # n from x, r, z, n from h
 
-    class Forward(Half):
+    class Forward(_Forward):
         """One step, in scratch for (H, N)."""
 
-        def __init__(self, H: int, columns: tuple[int, ...], dtype: Any) -> None:
-            self.t = np.empty((H, *columns), dtype)
-            self.half = np.full((2 * H, *columns), 0.5, dtype)
+        sigmoids = 2
 
         def step(self, h: Any, out: Any, arrays: Any) -> None:
             """Turn Z into the gates and the candidate, in place, and write H_t."""
