@@ -2,8 +2,8 @@
 
 import argparse
 import math
+import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from functools import partial
 from inspect import signature
@@ -98,17 +98,17 @@ def check_writable(option: str, path: Path | None) -> None:
     """Refuse, before anything is done, a file that could not be written afterwards; ValueError naming the option."""
     if path is None:
         return
-    try:
-        if path.is_dir() or not path.name:
-            raise IsADirectoryError("it is a directory")
-        if path.is_file() or not path.exists():  # not a device, which is written to as it is
-            tempfile.TemporaryFile(dir=path.parent).close()
-    except OSError as error:
-        fault = (error.strerror or str(error)).lower()
+    written = path if path.exists() and not path.is_file() else path.parent  # a device is written to as it is
+    faults = {
+        "it is a directory": path.is_dir() or not path.name,
+        "no such file or directory": not path.parent.is_dir(),
+        "permission denied": not os.access(written, os.W_OK),
+    }
+    if fault := next((text for text, found in faults.items() if found), None):
         raise ValueError(
             f"{option}: expected a file that can be written, got {str(path)!r}: {fault}: try a file in a directory "
             "that exists and may be written to"
-        ) from None
+        )
 
 
 def add_task(
