@@ -55,14 +55,8 @@ class UnequalResultsError(ArithmeticError):
 class Trial:
     """A layer, two inputs (T, N, D) in turn, and the gradient (T, N, H) of its outputs; the same at every call.
 
-    `forward`, `backward` and `update`, in this order, are one step of a training whose loss costs nothing.
-
-    Parameters
-    ----------
-    shape : Shape
-    dtype : "float32" or "float64"
-    cell : a name of `KINDS`
-    settings : those of the layer
+    `forward`, `backward` and `update`, in this order, are one step of a training whose loss costs nothing. ``cell`` is
+    a name of `KINDS`; ``settings`` are those of the layer.
     """
 
     def __init__(self, shape: Shape, dtype: str, cell: str = "elman", **settings: Any) -> None:
@@ -118,10 +112,7 @@ class Trial:
     def check(self, name: str) -> None:
         """Hold outputs and all gradients against the textbook's, on both inputs, over `CHECKED` steps at most.
 
-        Raises
-        ------
-        UnequalResultsError
-            Naming the contestant, what differs and by how much.
+        UnequalResultsError names the contestant, what differs and by how much.
         """
         gradient, states = self.gradient[:CHECKED], self._zeros()
         for whole in self.inputs:

@@ -40,18 +40,9 @@ def take_turns(
 ) -> dict[Name, Times]:
     """Time each contestant, A B C A B C …; what one leaves to the garbage collector is not charged to the next.
 
-    Parameters
-    ----------
-    contestants : name -> a function to be timed
-    turns : how often each runs in a run, at most
-    runs : how many runs
-    warm_up : how often each runs before the first run, untimed and in turns too
-    seconds : when it is time to stop, warm-up included; `FEWEST` turns of each run are taken all the same
-    before : called with the name of the contestant before each of its turns, untimed
-
-    Returns
-    -------
-    dict : name -> seconds, by run and turn
+    Each has at most ``turns`` in each of the ``runs``, after ``warm_up`` turns untimed. After ``seconds``, warm-up
+    included, it is time to stop; `FEWEST` turns of each run are taken all the same. ``before`` is called with the name
+    of a contestant before each of its turns, untimed. Returned are the seconds of each by run and turn.
     """
     end = time.perf_counter() + seconds
     for turn in range(warm_up):

@@ -23,20 +23,10 @@ _EXPECTED = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command ``minirnn`` and return its exit status.
+    """Run the command ``minirnn`` with these arguments, or those of the process; return its exit status.
 
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        The arguments; those of the process if left out.
+    It is 0, 1 (not solved), 2 (an error, printed in one line), 130 (Ctrl-C) or 141 (nobody reads stdout).
 
-    Returns
-    -------
-    int : 0, 1 (not solved), 2 (an error, which has been printed in one line), 130 (Ctrl-C), 141 (nobody reads stdout)
-
-
-    Examples
-    --------
     >>> status = main(["count", "--inputs", "10", "--hidden", "20", "--outputs", "5", "--no-bias"])
     Elman layer, ...
     >>> status

@@ -23,13 +23,7 @@ class Seen(NamedTuple):
 
 
 def draw(tensor: Any, most: int) -> str:
-    """Draw what a Tensor was made by as one SVG document; see `Tensor.to_svg`.
-
-    Raises
-    ------
-    ValueError
-        If there are more than ``most`` boxes.
-    """
+    """Draw what a Tensor was made by as one SVG document; ValueError for more than ``most`` boxes."""
     root = tensor if tensor.node is None else tensor.node.box()
     seen, inputs = _walk(root)
     if len(seen) > most:

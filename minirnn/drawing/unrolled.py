@@ -10,20 +10,11 @@ from itertools import pairwise
 from minirnn.drawing.blocks import Block, Both, Box, Cell, Picture, Tower, Weight, last
 from minirnn.drawing.canvas import SIZE, Canvas, Piece, Point, Text, fitted, maths, parameter, plain, width
 
-CELL, BOX, PILL = 66, 30, 26
-"""Heights."""
-
-RISE = 46
-"""How long the line into a block is; its label stands beside it."""
-
-LANE = 15
-"""How far from a cell a line passes it."""
-
+CELL, BOX, PILL = 66, 30, 26  # heights
+RISE = 46  # how long the line into a block is; its label stands beside it
+LANE = 15  # how far from a cell a line passes it
+SHOWN = 5  # longest sequence whose steps are all drawn
 _SMALL = SIZE - 2
-
-SHOWN = 5
-"""Longest sequence whose steps are all drawn."""
-
 _HALF = 48  # half the width of a cell that is one of many
 _GAP, _END = 78, 56  # between such cells, and how long the arrows at both ends are
 _DOTS = 16  # half the width of the dots that stand for the steps left out

@@ -439,6 +439,8 @@ def test_inspect_a_saved_model(capsys, tmp_path, model):
     assert {name: found[name] for name in report} == report
     assert found["figures"]["updates"] == 12  # of the history
     assert found["model"] == "after 12 updates"
+    nowhere = error(capsys, "inspect", model, "--html", tmp_path / "none" / "x.html")
+    assert nowhere.startswith("--html: expected a file that can be written, got ")
     found = parsed(capsys, "inspect", model, "--steps-in-time", "9", "--batch", "3", "--seed", "5")["figures"]
     assert (found["T"], found["N"]) == (9, 3)
     assert found["loss"] != parsed(capsys, "inspect", model, "--steps-in-time", "9", "--batch", "3")["figures"]["loss"]
