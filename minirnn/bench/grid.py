@@ -10,7 +10,6 @@ from minirnn.bench.floor import Floor
 from minirnn.bench.measure import Times, markdown, ratio, spread
 from minirnn.bench.rows import BOTH_WAYS, Contestant, Row, Settings, time_in_turns
 from minirnn.bench.shapes import Shape, three_digits
-from minirnn.layers.threads import set_num_threads
 
 DEFAULTS = [
     Shape(1, 50, 10, 20),
@@ -35,7 +34,6 @@ def plan(shapes: Sequence[Shape], sweeps: Mapping[str, Sequence[int]]) -> list[l
 def measure(job: Sequence[Shape], settings: Settings) -> list[Row]:
     """Measure the first call of a layer, then its passes and the floor's in turns."""
     (shape,) = job
-    set_num_threads(settings.threads)
     trial = Trial(shape, settings.dtype, settings.cell)
     start = time.perf_counter()
     trial.both_ways()

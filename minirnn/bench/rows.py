@@ -1,7 +1,6 @@
 """A row is what was measured of one contestant at one shape; all that `minirnn bench` shows comes from rows."""
 
 import json
-import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -113,7 +112,8 @@ def load(path: Path) -> tuple[dict[str, str], list[Row]]:
         content = json.loads(path.read_text("utf-8"))
         if content["format"] != FORMAT:
             raise ValueError(f"its format is {content['format']!r}, not {FORMAT!r}")
-        return dict(content["machine"]), [_row(**row) for row in content["rows"]]
+        named = [{name: row[name] for name in Row._fields if name in row} for row in content["rows"]]
+        return dict(content["machine"]), [Row(**{**row, "shape": Shape(**row["shape"])}) for row in named]
     except OSError as error:
         fault = (error.strerror or str(error)).lower()
     except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError):
@@ -124,12 +124,6 @@ def load(path: Path) -> tuple[dict[str, str], list[Row]]:
         f"--compare: expected a file that minirnn bench wrote, got {str(path)!r}: {fault}: try minirnn bench --json "
         "FILE first"
     )
-
-
-def _row(shape: Mapping[str, int], values: Times, quartiles: Any, **names: str) -> Row:
-    if not values or not all(run and all(math.isfinite(value) and value > 0 for value in run) for run in values):
-        raise ValueError("a row of it holds no times or bytes")
-    return Row(**names, shape=Shape(**shape), values=values)
 
 
 # --- now and then -----------------------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from minirnn.bench.cells import Kind, Trial
 from minirnn.bench.measure import markdown
 from minirnn.bench.rows import BOTH_WAYS, Contestant, Row, Settings, time_in_turns
 from minirnn.bench.shapes import Shape, seconds_text, vary
-from minirnn.layers.threads import set_num_threads
 
 DEFAULTS = {
     "T": (Shape(1, 1, 10, 16), (100, 1_000, 10_000, 100_000)),
@@ -31,7 +30,6 @@ def plan(shapes: Sequence[Shape], sweeps: Mapping[str, Sequence[int]]) -> list[l
 
 def measure(job: Sequence[Shape], settings: Settings) -> list[Row]:
     """Measure forward and backward at each shape of a sweep, all in turns."""
-    set_num_threads(settings.threads)
     trials = [Trial(shape, settings.dtype, settings.cell) for shape in job]
     for trial in trials:
         trial.check("the layer")

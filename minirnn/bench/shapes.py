@@ -20,7 +20,7 @@ class Shape(NamedTuple):
         return ",".join(map(str, self))
 
     def flops(self, gates: int = 1) -> int:
-        """Return what forward costs, 2·T·N·G·H·(D + H): the multiplications and additions of its matrix products.
+        """Count forward's operations, 2·T·N·G·H·(D + H): the multiplications and additions of its matrix products.
 
         Backward has twice as many: for each product of forward one for either factor's gradient.
         """

@@ -175,6 +175,7 @@ def _measure(jobs: Jobs, settings: rows.Settings, *, progress: bool) -> list[row
             module, done = SECTIONS[name][0], []
             for job in planned:
                 bar.set_description(f"{name} {job[-1]}")
+                set_num_threads(settings.threads)  # a section may leave another number
                 try:
                     done.append(module.measure(job, settings))
                 except MemoryError as error:

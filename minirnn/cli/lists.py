@@ -93,14 +93,11 @@ def run_tasks(arguments: argparse.Namespace) -> int:
     tasks: list[Any] = [task() if task.needs is None else task for task in TASKS.values()]
     width = max(map(len, TASKS))
     if arguments.json:
-        print(json.dumps([_record(task) for task in tasks], indent=2))
+        records = [{name: getattr(t, name) for name in _FIELDS} | {"defaults": t.defaults._asdict()} for t in tasks]
+        print(json.dumps(records, indent=2))
     else:
         print("\n\n".join(_lines(task, width) for task in tasks))
     return 0
-
-
-def _record(task: Any) -> dict[str, Any]:
-    return {name: getattr(task, name) for name in _FIELDS} | {"defaults": task.defaults._asdict()}
 
 
 def _lines(task: Any, width: int) -> str:

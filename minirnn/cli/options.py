@@ -71,7 +71,7 @@ def _at_least(minimum: float, convert: Callable[[str], float], expected: str, te
 
 
 def whole_number(minimum: int) -> Callable[[str], int]:
-    """Return what reads an option that is a whole number of at least ``minimum``."""
+    """Make a reader of options that are whole numbers of at least ``minimum``."""
     return partial(_at_least, minimum, int, f"a whole number ≥ {minimum}")
 
 
@@ -191,7 +191,7 @@ def init_of(arguments: argparse.Namespace) -> str:
 
 
 def line_on(arguments: argparse.Namespace, model: SequenceModel) -> str:
-    """Return what a model is, in a line."""
+    """Describe a model in a line."""
     layer = model.recurrent
     activation = f", {layer.activation.name}" if isinstance(layer, RecurrentLayer) else ""
     sizes = f"D = {layer.input_size}, H = {layer.output_size}"

@@ -226,21 +226,13 @@ def _task(checkpoint: Checkpoint, arguments: argparse.Namespace) -> Any:
     if vocabulary != task.vocabulary:
         then, now = set(vocabulary), set(task.vocabulary)
         text = "the default text" if arguments.file is None else repr(arguments.file)
-        differing = [f"{_some(a)} {where}" for a, where in ((then - now, "gone"), (now - then, "new")) if a]
+        some = {"gone": sorted(then - now)[:10], "new": sorted(now - then)[:10]}
+        differing = [f"{''.join(characters)!r} {where}" for where, characters in some.items() if characters]
         raise ValueError(
             f"it was trained on a text of {len(then)} different characters, and {text} has {len(now)}: "
             f"{', '.join(differing)}. Say by --file PATH where the text is that it was trained on"
         )
     return task
-
-
-def _some(characters: set[str], most: int = 10) -> str:
-    return repr("".join(sorted(characters)[:most])) + ("…" if len(characters) > most else "")
-
-
-def is_its_text(saved: Saved) -> bool:
-    """Whether a model of text was trained on just the text that its task has now."""
-    return not isinstance(saved.task, TextTask) or mark_of(saved.task) == saved.checkpoint.settings[TEXT]
 
 
 # --- eval -------------------------------------------------------------------------------------------------------------
@@ -263,8 +255,11 @@ def _on_text(saved: Saved, arguments: argparse.Namespace) -> dict[str, Any]:
                 f"{option_of(name)}: expected a task of sequences with it, got text, whose held-out part is read "
                 "whole: leave it out"
             )
-    bits = bits_per_character(saved.model, saved.task)
-    return {"figure": bits, "unigram": saved.task.unigram_bits, "same_text": is_its_text(saved)}
+    return {
+        "figure": bits_per_character(saved.model, saved.task),
+        "unigram": saved.task.unigram_bits,
+        "same_text": mark_of(saved.task) == saved.checkpoint.settings[TEXT],
+    }
 
 
 def _on_sequences(saved: Saved, arguments: argparse.Namespace) -> dict[str, Any]:

@@ -191,13 +191,13 @@ TEXT = "text"
 
 
 def _saved_settings(arguments: argparse.Namespace, task: Task) -> dict[str, Any]:
-    """Return what is saved with the weights, so that minirnn.cli.saved can build task and model again."""
+    """Gather the settings that are saved with the weights: minirnn.cli.saved builds task and model by them."""
     options = {name: value for name, value in vars(arguments).items() if name not in FREE}
     return {"task": task.name, **options, **({TEXT: mark_of(task)} if isinstance(task, TextTask) else {})}
 
 
 def mark_of(task: TextTask) -> dict[str, str]:
-    """Return what a text is known by: its characters, whose places are the model's ids, and a digest of all of it."""
+    """Describe a text by its characters, whose places are the model's ids, and a digest of all of it."""
     text = task.decode(np.concatenate([task.train_ids, task.held_out_ids]))
     return {"vocabulary": task.vocabulary, "sha256": hashlib.sha256(text.encode()).hexdigest()}
 

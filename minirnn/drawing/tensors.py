@@ -82,7 +82,7 @@ def _description(seen: Sequence[Seen], inputs: Sequence[Sequence[int]]) -> str:
 
 
 def _look(thing: Any) -> Seen:
-    """Return what is drawn of a node, of a leaf, or of a constant of which nothing is known but that it is one."""
+    """Describe a node, a leaf, or a constant of which nothing is known but that it is one."""
     if hasattr(thing, "edges"):
         if thing.edges is None:
             return Seen(thing.op.name, "used up by backward()", "constant")
@@ -94,5 +94,5 @@ def _look(thing: Any) -> Seen:
 
 
 def _drawn(read: Any) -> Any:
-    """Return what stands for an input: each unknown constant is one of its own."""
+    """Find the thing that is drawn for an input: each unknown constant is one of its own."""
     return object() if read is None else read.box() if hasattr(read, "edges") else read

@@ -51,7 +51,7 @@ def _description(picture: Picture, T: int) -> str:
 
 
 def _letter(picture: Picture, head: bool = True) -> str:
-    """Return what the output is called: o of a head, y of two directions, h of a layer."""
+    """Name the output: o of a head, y of two directions, h of a layer."""
     return "o" if picture.head is not None and head else "y" if len(last(picture.block)) > 1 else "h"
 
 
