@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from minirnn.bench.cells import KINDS, Kind, Trial
+from minirnn.bench.cells import KINDS, Kind, Shape, Trial, three_digits
 from minirnn.bench.floor import Floor
 from minirnn.bench.measure import Times, markdown, ratio, spread
 from minirnn.bench.rows import BOTH_WAYS, Contestant, Row, Settings, time_in_turns
-from minirnn.bench.shapes import Shape, three_digits
 
 DEFAULTS = [
     Shape(1, 50, 10, 20),

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 
 from minirnn import textbook
-from minirnn.bench.cells import KINDS, Kind, Trial, equal
+from minirnn.bench.cells import KINDS, Kind, Shape, Trial, equal, three_digits
 from minirnn.bench.measure import markdown, ratio
 from minirnn.bench.rows import BOTH_WAYS, Contestant, Row, Settings, time_in_turns
-from minirnn.bench.shapes import Shape, three_digits
 from minirnn.layers.threads import set_num_threads
 
 DEFAULT = Shape(32, 100, 64, 128)

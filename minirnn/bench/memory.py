@@ -7,10 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from minirnn.bench.cells import Kind, Trial
+from minirnn.bench.cells import Kind, Shape, Trial, vary
 from minirnn.bench.measure import markdown
 from minirnn.bench.rows import Row, Settings
-from minirnn.bench.shapes import Shape, vary
 from minirnn.layers.threads import set_num_threads
 
 DEFAULT, LENGTHS = Shape(16, 1, 10, 64), (100, 400, 1_600, 6_400)

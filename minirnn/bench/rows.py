@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from minirnn.bench.cells import KINDS, Kind
+from minirnn.bench.cells import KINDS, Kind, Shape, bytes_text, seconds_text
 from minirnn.bench.measure import Spread, Times, markdown, spread, take_turns, write_json
-from minirnn.bench.shapes import Shape, bytes_text, seconds_text
 from minirnn.layers.threads import set_num_threads
 
 FORMAT = "minirnn bench 1"

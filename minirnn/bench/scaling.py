@@ -5,10 +5,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from minirnn.bench.cells import Kind, Trial
+from minirnn.bench.cells import Kind, Shape, Trial, seconds_text, vary
 from minirnn.bench.measure import markdown
 from minirnn.bench.rows import BOTH_WAYS, Contestant, Row, Settings, time_in_turns
-from minirnn.bench.shapes import Shape, seconds_text, vary
 
 DEFAULTS = {
     "T": (Shape(1, 1, 10, 16), (100, 1_000, 10_000, 100_000)),

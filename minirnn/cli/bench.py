@@ -8,8 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from minirnn.bench import grid, ladder, measure, memory, rows, scaling
-from minirnn.bench.cells import KINDS
-from minirnn.bench.shapes import Shape
+from minirnn.bench.cells import KINDS, Shape
 from minirnn.cli.options import DEFAULT, NO_PROGRESS, Options, add_parser, check_writable, number, size_of_bar
 from minirnn.layers.threads import available_cpus, get_num_threads, set_num_threads
 

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from minirnn import losses
-from minirnn.autograd.tensor import Tensor
 from minirnn.bptt import Report, doctor, trace
 from minirnn.cli.options import (
     COLUMNS,
@@ -30,7 +29,7 @@ from minirnn.cli.saved import SAVED, STEPS, load
 from minirnn.drawing.charts import curve
 from minirnn.layers import SequenceModel
 from minirnn.tasks import TASKS, Task, TextTask
-from minirnn.training.history import History
+from minirnn.training import History
 
 WIDTH, HEIGHT = 64, 10
 """Of the chart, in characters; its axis takes up to twelve more."""
@@ -142,7 +141,7 @@ def _batch(task: Any, N: int, T: int | None, rng: np.random.Generator) -> tuple[
     return x, y, lengths[0] if lengths else None
 
 
-def _loss(y: Any, lengths: Any = None) -> Callable[[Any], Tensor]:
+def _loss(y: Any, lengths: Any = None) -> Callable[[Any], Any]:
     """Return the loss that the task is trained with: of classes where its targets are ids, else of numbers."""
     loss = losses.cross_entropy if np.asarray(y).dtype.kind in "iu" else losses.mse
     return lambda predictions: loss(predictions, y, lengths=lengths)

@@ -15,9 +15,8 @@ import numpy as np
 from minirnn.arguments import one_of
 from minirnn.init import PRESETS
 from minirnn.kernels.cells import ACTIVATIONS
-from minirnn.layers import GRULayer, LSTMLayer, RecurrentLayer, SequenceModel
+from minirnn.layers import Embedding, GRULayer, Linear, LSTMLayer, RecurrentLayer, SequenceModel
 from minirnn.layers.layer import Layer
-from minirnn.layers.plain import Embedding, Linear
 from minirnn.tasks import Task, TextTask
 from minirnn.training.sources import CHUNK
 

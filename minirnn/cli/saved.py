@@ -33,9 +33,8 @@ from minirnn.layers import SequenceModel
 from minirnn.layers.threads import set_num_threads
 from minirnn.storage import read
 from minirnn.tasks import TASKS, TextTask
-from minirnn.training import accuracy, bits_per_character, sample
+from minirnn.training import History, accuracy, bits_per_character, sample
 from minirnn.training.evaluation import predicted
-from minirnn.training.history import History
 from minirnn.training.saving import history_of
 
 SAVED: Options = {

@@ -27,8 +27,7 @@ from minirnn.cli.options import (
 from minirnn.layers import BACKENDS, SequenceModel
 from minirnn.layers.threads import set_num_threads
 from minirnn.tasks import TASKS, Task, TextTask
-from minirnn.training import Checkpointing, bits_per_character, fit, measure, sample, schedules
-from minirnn.training.history import History
+from minirnn.training import Checkpointing, History, bits_per_character, fit, measure, sample, schedules
 from minirnn.training.saving import Position, describe_training
 from minirnn.training.sources import HELD_OUT
 

@@ -3,9 +3,9 @@ import json
 import pytest
 from error_texts import raises
 
-from minirnn.bench import rows, shapes
+from minirnn.bench import cells, rows
+from minirnn.bench.cells import Shape
 from minirnn.bench.rows import Row
-from minirnn.bench.shapes import Shape
 
 SHAPE = Shape(2, 3, 4, 5)
 ROWS = [
@@ -29,15 +29,15 @@ def test_flops_are_those_of_the_products():
     ("write", "written"),
     [
         (
-            shapes.three_digits,
+            cells.three_digits,
             {1.234: "1.23", 9.994: "9.99", 9.996: "10.0", 99.94: "99.9", 99.96: "100", 12345.6: "12,346"},
         ),
         (
-            shapes.bytes_text,
+            cells.bytes_text,
             {0: "0.00 B", 999: "999 B", 1000: "1.00 kB", 999_400: "999 kB", 999_600: "1.00 MB", 3e18: "3,000 PB"},
         ),
         (
-            shapes.seconds_text,
+            cells.seconds_text,
             {1.5e-7: "0.15 µs", 9.994e-4: "999 µs", 9.996e-4: "1.00 ms", 0.1: "100 ms", 0.9996: "1.00 s", 75: "75.0 s"},
         ),
     ],

@@ -8,9 +8,8 @@ from numpy.testing import assert_allclose
 
 from minirnn import textbook
 from minirnn.bench import grid, ladder, memory, rows, scaling
-from minirnn.bench.cells import KINDS, Trial, UnequalResultsError
+from minirnn.bench.cells import KINDS, Shape, Trial, UnequalResultsError
 from minirnn.bench.rows import Row, Settings
-from minirnn.bench.shapes import Shape
 from minirnn.layers import threads
 
 SHAPE = Shape(3, 5, 2, 4)

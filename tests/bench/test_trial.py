@@ -4,8 +4,7 @@ from error_texts import raises
 
 from minirnn import textbook
 from minirnn.bench import cells as trial_module
-from minirnn.bench.cells import KINDS, Trial, UnequalResultsError, equal
-from minirnn.bench.shapes import Shape
+from minirnn.bench.cells import KINDS, Shape, Trial, UnequalResultsError, equal
 from minirnn.layers import RecurrentLayer, RecurrentOutput
 
 SHAPE = Shape(3, 5, 4, 6)
