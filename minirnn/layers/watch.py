@@ -254,7 +254,7 @@ class Whole(Pass):
         self, cell: Cell, x_t: Tensor, state: Sequence[Tensor], mask: Tensor | None, weights: Sequence[Any]
     ) -> None:
         self.cell, self.notes = cell, []
-        noted = copy(cell)
+        noted = copy(cell)  # the same cell, but that what goes into its equation is noted
         vars(noted).update(equation=self._equation, stage=self._stage)
         self.new = list(self._run(lambda: next_state(noted, x_t, state, mask, *weights)))
 
@@ -305,7 +305,7 @@ class Step(Text):
             self.made = Whole(self.cell, x_t, self.state, m, weights)
 
     def faulty(self, value: Any) -> bool:
-        """Whether it is an array of the rows, with an entry that is not finite."""
+        """Whether it is an array (N', ·) with an entry that is not finite."""
         return np.ndim(value) == 2 and len(value) == len(self.state[0]) and not np.isfinite(value).all()
 
     def back(
@@ -325,7 +325,7 @@ class Step(Text):
             if value is not None and self.faulty(g):
                 see(self.gradient_called(value), np.asarray(g), hint)
 
-        with switched(on=RECORD, off=ANOMALY):
+        with switched(on=RECORD, off=ANOMALY):  # one node over the new state, which hands each array its gradient
             (root,) = apply_kernel(self, self.made.new, [np.zeros(())], lambda *_: d, lambda *_: [])
         totals = tape.run(
             root.node, np.ones(()), retain_graph=True, check=lambda g, node: look(made.get(node), g, hint)
