@@ -90,7 +90,7 @@ def test_where_two_symbols_may_follow_each_does_half_the_time(name):
     legal = task.legal(y, lengths)
     two = (legal.sum(axis=-1) == 2) & (np.arange(len(y))[:, None] < lengths)
     assert_near(legal.argmax(axis=-1)[two] == y[two], 1 / 2)
-    strings = strings_of(task.batch(20_000, rng=0))
+    strings = strings_of((None, y, lengths))
     if name == "reber":
         assert_near([s == "BPVVE" for s in strings], 1 / 8)
     else:
@@ -101,7 +101,7 @@ def test_where_two_symbols_may_follow_each_does_half_the_time(name):
 def test_the_baseline_of_reber_by_simulation():
     """The best of all predictors that look at the present symbol: it ranks two contexts' followers for each."""
     task = ReberTask()
-    x, y, lengths = task.batch(4000, rng=0)
+    x, y, lengths = task.batch(1000, rng=0)
     followers = {
         "B": ["TP"],
         "T": ["SX", "TV"],
@@ -116,7 +116,7 @@ def test_the_baseline_of_reber_by_simulation():
         ranks = np.array([[float(symbol in follow) for symbol in SYMBOLS] for follow in choice])
         figures.append(task.figure(ranks[x.argmax(axis=-1)], y, lengths))
     share = min(figures)
-    assert share == pytest.approx(task.baseline, abs=4 * np.sqrt(7 / 64 / 4000))
+    assert share == pytest.approx(task.baseline, abs=4 * np.sqrt(7 / 64 / 1000))
     assert max(figures) == 1
     assert share == 1 - np.mean([s == "BTXSE" for s in strings_of((x, y, lengths))])
 

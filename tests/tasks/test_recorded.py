@@ -3,11 +3,11 @@ import itertools
 
 import numpy as np
 import pytest
-from cases import PACKAGES, built
+from cases import built, scores_of
 from error_texts import raises
 
-from minirnn.tasks import TASKS
-from minirnn.tasks.recorded import package_folder
+from minirnn.tasks import TASKS, DigitsTask, SunspotsTask, VowelsTask
+from minirnn.tasks.recorded import package_folder, pad, read_ts
 
 RECORDED = [name for name, task in TASKS.items() if task.needs is not None]
 
@@ -37,8 +37,8 @@ def test_batches_are_rows_of_the_train_part_and_never_of_the_held_out(name):
 
 
 @pytest.mark.parametrize("name", RECORDED)
-def test_there_is_one_held_out_part_whatever_the_seed(name):
-    task = built(name)
+def test_there_is_one_held_out_part_whatever_the_seed_and_it_cannot_be_overwritten(name):
+    task, again = built(name), built(name)
     size = task.held_out[0].shape[1]
     for a, b in zip(task.evaluation_batch(10_000, seed=0), task.evaluation_batch(10_000, seed=7), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -48,21 +48,11 @@ def test_there_is_one_held_out_part_whatever_the_seed(name):
     np.testing.assert_array_equal(x, task.held_out[0][: len(x), :3])
     if lengths:
         assert len(x) == lengths[0].max()
-
-
-@pytest.mark.parametrize("name", RECORDED)
-def test_the_parts_are_the_same_every_time_and_cannot_be_overwritten(name):
-    task, again = built(name), built(name)
     for part, other in ((task.train, again.train), (task.held_out, again.held_out)):
         for a, b in zip(part, other, strict=True):
             np.testing.assert_array_equal(a, b)
             with pytest.raises(ValueError, match="read-only"):
                 a[0] = 0
-
-
-@pytest.mark.parametrize("name", RECORDED)
-def test_a_batch_may_be_larger_than_the_train_part(name):
-    assert built(name).batch(3000, rng=0)[0].shape[1] == 3000
 
 
 @pytest.mark.parametrize("name", RECORDED)
@@ -86,5 +76,154 @@ def test_the_first_package_that_is_there_is_read_and_not_imported(monkeypatch, t
     assert package_folder(("no_such_package", "second_choice"), "X", "y") == tmp_path / "second_choice"
 
 
-def test_every_package_is_known_to_the_tests():
-    assert {TASKS[name].needs for name in RECORDED} == set(PACKAGES)
+# --- digits -----------------------------------------------------------------------------------------------------------
+
+
+def original_digits():
+    datasets = pytest.importorskip("sklearn.datasets", reason="scikit-learn is not installed: pip install -e '.[data]'")
+    return datasets.load_digits(return_X_y=True)
+
+
+def test_both_parts_together_are_all_the_images_read_row_by_row_or_pixel_by_pixel():
+    images, digits = original_digits()
+    for steps, D in ((8, 8), (64, 1)):
+        task = built("digits", steps=steps)
+        assert task.input_size == D
+        assert task.train[0].shape == (steps, 1438, D)
+        assert task.held_out[0].shape == (steps, 359, D)
+        x = np.concatenate([task.train[0], task.held_out[0]], axis=1).swapaxes(0, 1).reshape(1797, 64)
+        y = np.concatenate([task.train[1], task.held_out[1]])
+        table = np.column_stack([16 * x, y])
+        expected = np.column_stack([images, digits])
+        np.testing.assert_array_equal(table[np.lexsort(table.T)], expected[np.lexsort(expected.T)])
+    first = np.random.default_rng(0).permutation(1797)[0]
+    rows, pixels = built("digits").held_out, built("digits", steps=64).held_out
+    assert rows[1][0] == pixels[1][0] == digits[first]
+    for i in range(8):
+        np.testing.assert_array_equal(rows[0][i, 0], images[first, 8 * i : 8 * i + 8] / 16)
+    np.testing.assert_array_equal(pixels[0][:, 0, 0], images[first] / 16)
+
+
+def test_the_baseline_of_digits():
+    task = built("digits")
+    most_frequent = np.bincount(task.train[1]).argmax()
+    assert most_frequent == 0
+    y = task.held_out[1]
+    assert task.figure(scores_of(np.full(y.shape, most_frequent), 10), y) == pytest.approx(task.baseline)
+    assert DigitsTask.baseline == 331 / 359
+
+
+def test_other_numbers_of_steps_are_refused():
+    with raises(ValueError, "DigitsTask: steps must be 8, a row each, or 64, a pixel each, got 16"):
+        DigitsTask(16)
+    with raises(TypeError, "DigitsTask: steps must be an int ≥ 8, got '8' (str): try 8"):
+        DigitsTask("8")
+
+
+# --- sunspots ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def numbers():
+    """The number of every year."""
+    reason = "statsmodels is not installed: pip install -e '.[data]'"
+    data = pytest.importorskip("statsmodels.datasets", reason=reason).sunspots.load_pandas().data
+    return dict(zip(data["YEAR"].astype(int), data["SUNACTIVITY"], strict=True))
+
+
+@pytest.mark.parametrize("T", [1, 20, 200])
+def test_every_row_is_T_years_and_the_one_after(numbers, T):
+    task = built("sunspots", T=T)
+    for (x, y), years in ((task.train, range(1700 + T, 1921)), (task.held_out, range(1921, 2009))):
+        assert x.shape == (T, len(years), 1)
+        for n, year in enumerate(years):
+            assert y[n, 0] == np.float32(numbers[year] / 100)
+            expected = np.array([numbers[year - T + i] / 100 for i in range(T)], np.float32)
+            np.testing.assert_array_equal(x[:, n, 0], expected)
+
+
+def test_no_year_from_1921_on_is_seen_in_training(numbers):
+    task = built("sunspots")
+    assert max(numbers) == 2008
+    late = {np.float32(numbers[year] / 100) for year in range(1921, 2009)} - {
+        np.float32(numbers[year] / 100) for year in range(1700, 1921)
+    }
+    assert len(late) > 20
+    assert not late & set(task.train[0].ravel())
+    assert not late & set(task.train[1].ravel())
+
+
+def test_the_baseline_of_sunspots_is_that_of_no_change(numbers):
+    task = built("sunspots")
+    errors = [(numbers[year] - numbers[year - 1]) / 100 for year in range(1921, 2009)]
+    assert np.mean(np.square(errors)) == pytest.approx(task.baseline, abs=5e-5)
+    x, y = task.held_out
+    assert task.figure(x[-1], y) == pytest.approx(task.baseline, abs=5e-5)
+
+
+def test_the_goal_is_the_error_of_yules_autoregression(numbers):
+    past = np.array([[numbers[y - 1], numbers[y - 2], 100] for y in range(1702, 1921)]) / 100
+    weights, *_ = np.linalg.lstsq(past, np.array([numbers[y] for y in range(1702, 1921)]) / 100)
+    errors = [numbers[y] / 100 - weights @ [numbers[y - 1] / 100, numbers[y - 2] / 100, 1] for y in range(1921, 2009)]
+    assert np.mean(np.square(errors)) == pytest.approx(SunspotsTask.goal, abs=5e-5)
+    assert "0.0419" in SunspotsTask.rule
+
+
+def test_T_leaves_years_to_train_on():
+    with raises(ValueError, "SunspotsTask: T must be at most 200, got 201: there are 221 years to train on"):
+        SunspotsTask(201)
+    with raises(ValueError, "SunspotsTask: T must be an int ≥ 1, got 0: try 1 or more"):
+        SunspotsTask(0)
+
+
+# --- vowels -----------------------------------------------------------------------------------------------------------
+
+
+FILE = """#a comment with @ and : in it
+@problemName two
+@classLabel true 1 2
+@data
+1.5,2,3:-1,-2,-3:2
+7:8:1
+"""
+
+
+def test_reading_a_file(tmp_path):
+    path = tmp_path / "two.ts"
+    path.write_text(FILE)
+    sequences, classes = read_ts(path)
+    np.testing.assert_array_equal(classes, [1, 0])
+    np.testing.assert_array_equal(sequences[0], [[1.5, -1], [2, -2], [3, -3]])
+    np.testing.assert_array_equal(sequences[1], [[7, 8]])
+    x, y, lengths = pad(np.concatenate(sequences), sequences, classes)
+    assert x.dtype == np.float32
+    np.testing.assert_array_equal(lengths, [3, 1])
+    np.testing.assert_array_equal(x[:, 0], sequences[0])
+    np.testing.assert_array_equal(x[:, 1], [[7, 8], [0, 0], [0, 0]])
+    assert y is classes
+
+
+def test_the_utterances_are_those_that_the_data_describe():
+    task = built("vowels")
+    x, y, lengths = task.train
+    assert x.shape[1:] == (270, 12)
+    assert lengths.min() == 7
+    assert task.held_out[2].max() == 29
+    np.testing.assert_array_equal(np.bincount(y), np.full(9, 30))
+    np.testing.assert_array_equal(np.bincount(task.held_out[1]), [31, 35, 88, 44, 29, 24, 40, 50, 29])
+
+
+def test_channels_are_standardised_by_the_train_part():
+    task = built("vowels")
+    for (x, _, lengths), near in ((task.train, 1e-5), (task.held_out, 0.5)):
+        steps = x[np.arange(len(x))[:, None] < lengths].astype(np.float64)
+        np.testing.assert_allclose(steps.mean(axis=0), np.zeros(12), atol=near)
+        np.testing.assert_allclose(steps.std(axis=0), np.ones(12), atol=near)
+    assert abs(steps.mean(axis=0)).max() > 1e-3  # the held-out part had no say in it
+
+
+def test_the_baseline_of_vowels():
+    task = built("vowels")
+    y = task.held_out[1]
+    figures = [task.figure(scores_of(np.full(y.shape, k), 9), y) for k in range(9)]
+    assert min(figures) == pytest.approx(VowelsTask.baseline)
