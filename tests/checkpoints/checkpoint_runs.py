@@ -87,16 +87,20 @@ def loaded(directory, in_directory):
     return checkpoints[0].position
 
 
-def kill(directory, times, in_directory):
-    """Kill a process that does nothing but save, at random moments, and load after each; print what was seen."""
+def kill(directory, in_directory):
+    """Kill a process that does nothing but save, at random moments, and load after each; print what was seen.
+
+    Until each of the two has been seen five times: a save cut short, and one or more made.
+    """
     random.seed(0)
-    seen, parts, position = 0, 0, 0
+    kills = seen = parts = position = 0
     model = mr.LSTMLayer(D, 64, rng=0)
     fill(model, 0)
     save_checkpoint(directory / "one.npz", model=model, position=0)
     with CheckpointDirectory(directory / "run") as run:
         run.save(0, model=model, position=0, metrics={"loss": 0})
-    for _ in range(times):
+    while min(seen, parts) < 5 and kills < 200:
+        kills += 1
         child = os.fork()
         if not child:
             save_for_ever(directory, position + 1, in_directory)
@@ -111,7 +115,7 @@ def kill(directory, times, in_directory):
         assert now >= position
         seen += now > position
         position = now
-    print(json.dumps({"kills": times, "cut short": parts, "went on": seen, "saves": position}))
+    print(json.dumps({"kills": kills, "cut short": parts, "went on": seen, "saves": position}))
 
 
 def main(task, directory, *more):
@@ -119,7 +123,7 @@ def main(task, directory, *more):
     if task == "resume":
         resume(directory)
     elif task == "kill":
-        kill(directory, 50, more == ("in_directory",))
+        kill(directory, more == ("in_directory",))
     elif task == "hold":
         with CheckpointDirectory(directory):
             print("held", flush=True)

@@ -232,54 +232,40 @@ def test_a_good_seal_is_not_trusted(tmp_path, monkeypatch, members, fault):
     assert [p.name for p in tmp_path.iterdir()] == ["forged.npz"]
 
 
-def test_the_forger_of_these_tests_can_make_a_good_file(tmp_path):
-    path = tmp_path / "forged.npz"
-    path.write_bytes(sealed_zip([("minirnn.json", header()), *ONE]))
-    np.testing.assert_array_equal(mr.Linear(2, 1, bias=False).load(path).weight.data, np.zeros((2, 1)))
+def lie(archive):
+    """Say that a member is smaller than it is."""
+    archive.filelist[1].file_size = 100
 
 
-@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2])
-def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path, compression):
+def nest(archive):
+    """Let each of a hundred members hold those after it too: a small file could ask for any amount of memory."""
+    for member in archive.filelist[1:]:
+        member.file_size = member.compress_size = archive.start_dir - member.header_offset - 100
+
+
+BOMB = [("parameters/weight.npy", bytes(20_000_000))]
+
+
+@pytest.mark.parametrize(
+    ("members", "compression", "change"),
+    [
+        (BOMB, zipfile.ZIP_DEFLATED, lambda archive: None),
+        (BOMB, zipfile.ZIP_BZIP2, lie),
+        ([(f"{i}.npy", array_header("(2, 1)")) for i in range(100)], zipfile.ZIP_STORED, nest),
+    ],
+)
+def test_a_file_that_would_take_more_memory_than_it_is_long_is_refused_before_it_is_unpacked(
+    tmp_path, members, compression, change
+):
     path = tmp_path / "bomb.npz"
-    bomb = npy(np.zeros(10_000_000, np.uint8))
-    path.write_bytes(sealed_zip([("minirnn.json", header()), ("parameters/weight.npy", bomb)], compression))
-    assert path.stat().st_size < 20_000
+    path.write_bytes(sealed_zip([("minirnn.json", header()), *members], compression, change))
+    assert path.stat().st_size < 50_000
     tracemalloc.start()
     with raises(CheckpointError, f"Linear.load: {str(path)!r} claims to hold more than its own size. {TRUST}"):
         mr.Linear(2, 1).load(path)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 1_000_000
-
-
-def test_a_zip_bomb_that_lies_about_its_size_is_refused_too(tmp_path):
-    path = tmp_path / "bomb.npz"
-
-    def lie(archive):
-        archive.filelist[1].file_size = 100
-
-    members = [("minirnn.json", header()), ("parameters/weight.npy", bytes(50_000_000))]
-    path.write_bytes(sealed_zip(members, zipfile.ZIP_BZIP2, lie))
-    tracemalloc.start()
-    with raises(CheckpointError, f"Linear.load: {str(path)!r} claims to hold more than its own size. {TRUST}"):
-        mr.Linear(2, 1).load(path)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 1_000_000
-
-
-def test_members_that_overlap_are_refused(tmp_path):
-    """Each of a hundred would hold those after it too: a small file could ask for any amount of memory."""
-    path = tmp_path / "nested.npz"
-
-    def nest(archive):
-        for member in archive.filelist[1:]:
-            member.file_size = member.compress_size = archive.start_dir - member.header_offset - 100
-
-    members = [("minirnn.json", header()), *((f"{i}.npy", array_header("(2, 1)")) for i in range(100))]
-    path.write_bytes(sealed_zip(members, change=nest))
-    with raises(CheckpointError, f"Linear.load: {str(path)!r} claims to hold more than its own size. {TRUST}"):
-        mr.Linear(2, 1).load(path)
 
 
 def test_a_huge_file_of_nothing_is_not_read(tmp_path):
@@ -301,10 +287,10 @@ def test_a_name_in_a_file_leads_nowhere(tmp_path):
 
 
 def test_what_changed_in_a_file_that_was_sealed_again_is_refused_or_fits(path):
-    """2000 changes, each with a good checksum: an error of the one type, or a run that is whole."""
+    """600 changes, each with a good checksum: an error of the one type, or a run that is whole."""
     data, rng, outcomes = path.read_bytes(), np.random.default_rng(0), {"refused": 0, "restored": 0}
     run = small()
-    for _ in range(2000):
+    for _ in range(600):
         changed = bytearray(data)
         for at in rng.integers(len(data) - storage.SEAL, size=rng.integers(1, 4)):
             changed[at] = rng.choice([rng.integers(256), changed[at] ^ 1, ord("9"), ord("-")])
@@ -321,39 +307,46 @@ def test_what_changed_in_a_file_that_was_sealed_again_is_refused_or_fits(path):
             outcomes["restored"] += 1
         assert np.isfinite(run["optimizer"].lr)
         run["model"](np.ones((3, 2)))
-    assert min(outcomes.values()) > 100, outcomes
+    assert min(outcomes.values()) > 30, outcomes
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda content: content.pop("module"),
-        lambda content: content.pop("optimizer"),
-        lambda content: content.pop("generators"),
-        lambda content: content.pop("extra"),
-        lambda content: content.update(order=None),
-        lambda content: content.update(settings=[]),
-        lambda content: content.update(metrics={"loss": "low"}),
-        lambda content: content.update(optimizer=[]),
-        lambda content: content.update(optimizer={"optimizer": 3}),
-        lambda content: content.update(extra={"array:": "parameters/none"}),
-        lambda content: content.update(extra={"array:": []}),
-        lambda content: content.update(generators={"states": [], "holds": {"model.1.rng": 0}}),
-        lambda content: content["generators"].update(states=[3]),
-        lambda content: content.update(generators=None),
-    ],
-)
-def test_entries_that_are_missing_or_of_another_type_are_refused(path, change):
+def forge(path, change):
+    """Change what a file says, and seal it again."""
     contents = storage.read(path, "test")
     change(contents.content)
     storage.write(path, "checkpoint", contents.content, contents.arrays, "test")
-    with pytest.raises(CheckpointError, match=r"^load_checkpoint: '.*run\.npz' lacks what a checkpoint holds \("):
-        load_checkpoint(path)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
+MISSING = [
+    {"order": None},
+    {"settings": []},
+    {"metrics": {"loss": "low"}},
+    {"optimizer": []},
+    {"optimizer": {"optimizer": 3}},
+    {"extra": {"array:": "parameters/none"}},
+    {"extra": {"array:": []}},
+    {"generators": {"states": [], "holds": {"model.1.rng": 0}}},
+    {"generators": {"states": ["abc"], "holds": {"model.1.rng": 0}}},
+    {"generators": None},
+]
+
+
+def test_entries_that_are_missing_or_of_another_type_are_refused(path):
+    whole = path.read_bytes()
+    changes = [lambda content, entry=entry: content.update(entry) for entry in MISSING]
+    names = ("module", "optimizer", "generators", "extra", "position")
+    changes += [lambda content, name=name: content.pop(name) for name in names]
+    for change in changes:
+        path.write_bytes(whole)
+        forge(path, change)
+        with pytest.raises(CheckpointError, match=r"^load_checkpoint: '.*run\.npz' lacks what a checkpoint holds \("):
+            load_checkpoint(path)
+
+
+def test_contents_that_do_not_fit_change_nothing(path):
+    whole, run = path.read_bytes(), small()
+    before = [p.data for p in run["model"].parameters()], repr(run["optimizer"].state_dict())
+    for change in (
         lambda content: content["generators"]["holds"].clear(),
         lambda content: content["optimizer"].pop("memory"),
         lambda content: content["optimizer"].update(memory={"velocity": [3, 4]}),
@@ -363,18 +356,13 @@ def test_entries_that_are_missing_or_of_another_type_are_refused(path, change):
         lambda content: content["optimizer"]["settings"].update(momentum={}),
         lambda content: content["order"].reverse(),
         lambda content: content["order"].__setitem__(0, {}),
-    ],
-)
-def test_contents_that_do_not_fit_change_nothing(path, change):
-    contents = storage.read(path, "test")
-    change(contents.content)
-    storage.write(path, "checkpoint", contents.content, contents.arrays, "test")
-    run = small()
-    before = [p.data for p in run["model"].parameters()], repr(run["optimizer"].state_dict())
-    with pytest.raises(CheckpointError, match=r"^Checkpoint\.restore: .* nothing was restored"):
-        load_checkpoint(path).restore(**run)
-    assert all(p.data is old for p, old in zip(run["model"].parameters(), before[0], strict=True))
-    assert repr(run["optimizer"].state_dict()) == before[1]
+    ):
+        path.write_bytes(whole)
+        forge(path, change)
+        with pytest.raises(CheckpointError, match=r"^Checkpoint\.restore: .* nothing was restored"):
+            load_checkpoint(path).restore(**run)
+        assert all(p.data is old for p, old in zip(run["model"].parameters(), before[0], strict=True))
+        assert repr(run["optimizer"].state_dict()) == before[1]
 
 
 def test_weights_alone_are_no_checkpoint(tmp_path):
@@ -408,8 +396,10 @@ def intact(path, old):
     return path.read_bytes() == old and [p.name for p in path.parent.iterdir()] == [path.name]
 
 
-@pytest.mark.parametrize("where", ["open", "fsync", "replace"])
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EIO, errno.EDQUOT])
+@pytest.mark.parametrize(
+    ("where", "number"),
+    [("open", errno.EACCES), ("open", errno.EROFS), ("fsync", errno.ENOSPC), ("replace", errno.EIO)],
+)
 def test_a_disk_that_refuses_leaves_the_old_file(path, monkeypatch, where, number):
     old = path.read_bytes()
 
@@ -428,13 +418,12 @@ def test_a_disk_that_refuses_leaves_the_old_file(path, monkeypatch, where, numbe
     assert intact(path, old)
 
 
-@pytest.mark.parametrize("limit", [0, 1000, 4096])
-def test_a_disk_that_is_full_after_some_bytes_leaves_the_old_file(tmp_path, limit):
+def test_a_disk_that_is_full_after_some_bytes_leaves_the_old_file(tmp_path):
     """The system itself refuses, in a process that may write no longer file."""
     path = save_checkpoint(tmp_path / "one.npz", **small())
     old = path.read_bytes()
     done = subprocess.run(
-        [sys.executable, SCRIPT, "save", tmp_path, str(limit)], check=True, capture_output=True, text=True
+        [sys.executable, SCRIPT, "save", tmp_path, "1000"], check=True, capture_output=True, text=True
     )
     assert done.stdout.startswith(
         f"OSError {errno.EFBIG} save_checkpoint: cannot write {str(path)!r}: File too large: "
@@ -495,33 +484,20 @@ def test_ctrl_c_while_it_is_written_leaves_the_old_file(path, monkeypatch):
     assert intact(path, old)
 
 
-def test_a_directory_that_cannot_be_synced_is_no_fault(path, monkeypatch):
-    """Some file systems cannot; the file itself is on the disk."""
-    fsync = os.fsync
-
-    def only_files(descriptor):
-        if is_directory(descriptor):
-            raise OSError(errno.EINVAL, "Invalid argument")
-        fsync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", only_files)
-    save_checkpoint(path, **small(), position=1)
-    assert load_checkpoint(path).position == 1
-
-
 def test_the_file_and_its_directory_reach_the_disk_in_order(path, monkeypatch):
     """The data before the name, and the name too."""
     done, replace = [], os.replace
-    monkeypatch.setattr(
-        os, "fsync", lambda descriptor: done.append("directory" if is_directory(descriptor) else "file")
-    )
+
+    def fsync(descriptor):
+        done.append("directory" if (os.fstat(descriptor).st_mode & 0o170000) == 0o040000 else "file")
+        if done[-1] == "directory":
+            raise OSError(errno.EINVAL, "some file systems cannot; the file itself is on the disk")
+
+    monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(os, "replace", lambda a, b: (done.append("replace"), replace(a, b)))
-    save_checkpoint(path, **small())
+    save_checkpoint(path, **small(), position=1)
     assert done == ["file", "replace", "directory"]
-
-
-def is_directory(descriptor):
-    return (os.fstat(descriptor).st_mode & 0o170000) == 0o040000
+    assert load_checkpoint(path).position == 1
 
 
 def test_a_full_disk_leaves_a_runs_directory_as_it_was(tmp_path, monkeypatch):
@@ -547,12 +523,11 @@ def test_a_full_disk_leaves_a_runs_directory_as_it_was(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("where", ["one_file", "in_directory"])
 def test_after_a_kill_at_any_moment_the_old_or_the_new_file_loads(tmp_path, where):
-    """50 kills of a process that does nothing but save; many of them fall into a save, which the file beside shows."""
+    """Kills of a process that does nothing but save; many of them fall into a save, which the file beside shows."""
     done = subprocess.run([sys.executable, SCRIPT, "kill", tmp_path, where], check=True, capture_output=True, text=True)
     seen = json.loads(done.stdout)
-    assert seen["kills"] == 50
-    assert seen["cut short"] > 5, seen
-    assert seen["went on"] > 5, seen
+    assert min(seen["cut short"], seen["went on"]) >= 5, seen
+    assert seen["kills"] < 200, seen
 
 
 def test_what_a_killed_run_left_behind_is_removed(tmp_path):
@@ -665,15 +640,11 @@ def test_lock_refuses_a_second_run(tmp_path, kind_of_lock):
         second.save(3, **small())
 
 
-def hold(tmp_path):
-    child = subprocess.Popen([sys.executable, SCRIPT, "hold", tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert child.stdout.readline() == b"held\n"
-    return child
-
-
-@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
 def test_lock_of_another_process_is_respected_until_it_ends_in_any_way(tmp_path, end):
-    with hold(tmp_path) as child:
+    command = [sys.executable, SCRIPT, "hold", tmp_path]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout.readline() == b"held\n"
         with (
             pytest.raises(DirectoryLockedError, match=f"is in use by process {child.pid} on "),
             CheckpointDirectory(tmp_path),
