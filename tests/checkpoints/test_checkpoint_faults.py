@@ -460,30 +460,6 @@ def test_a_read_only_directory_leaves_the_old_file(tmp_path, monkeypatch):
     assert intact(path, old)
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [("none/run.npz", FileNotFoundError), ("file/run.npz", NotADirectoryError), ("", IsADirectoryError)],
-)
-def test_a_path_that_cannot_be_written(tmp_path, name, kind):
-    (tmp_path / "file").write_text("mine")
-    with pytest.raises(kind, match=r"^Linear\.save: cannot write '.*': .*: the file that was there"):
-        mr.Linear(2, 1).save(tmp_path / name)
-    assert [p.name for p in tmp_path.iterdir()] == ["file"]
-
-
-def test_ctrl_c_while_it_is_written_leaves_the_old_file(path, monkeypatch):
-    old = path.read_bytes()
-
-    def interrupt(descriptor):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, "fsync", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        save_checkpoint(path, **small(), position=1)
-    monkeypatch.undo()
-    assert intact(path, old)
-
-
 def test_the_file_and_its_directory_reach_the_disk_in_order(path, monkeypatch):
     """The data before the name, and the name too."""
     done, replace = [], os.replace
@@ -711,14 +687,3 @@ def test_lock_leaves_no_descriptor_open(tmp_path, kind_of_lock):
         with held:
             assert len(os.listdir("/proc/self/fd")) <= before
     assert len(os.listdir("/proc/self/fd")) < before or kind_of_lock != "flock"
-
-
-def test_lock_of_nobody_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(directory_module, "fcntl", None)
-    (tmp_path / ".lock-pid").write_text("")
-    with (
-        pytest.raises(DirectoryLockedError, match="is in use by another process: wait for it") as error,
-        CheckpointDirectory(tmp_path),
-    ):
-        pass
-    assert error.value.pid is error.value.host is None

@@ -46,18 +46,6 @@ def test_resume_in_a_new_process_gives_the_same_bits(tmp_path):
         assert (tmp_path / f"{name}-resumed.npz").read_bytes() == expected, name
 
 
-def test_resume_in_float64_and_within_the_process(tmp_path):
-    run = runs.build(dtype=np.float64)
-    runs.train(run, 3)
-    save_checkpoint(tmp_path / "run.npz", **run)
-    runs.train(run, 3)
-    after = bits(run)
-    load_checkpoint(tmp_path / "run.npz").restore(**run)
-    assert bits(run) != after
-    runs.train(run, 3)
-    assert bits(run) == after
-
-
 # --- what is in a file ------------------------------------------------------------------------------------------------
 
 

@@ -8,7 +8,6 @@ import pytest
 from error_texts import raises
 
 import minirnn as mr
-from minirnn.arguments import describe
 from minirnn.tasks import AddingTask, EchoTask, TextTask
 from minirnn.training import Checkpointing, accuracy, fit
 
@@ -123,63 +122,6 @@ def test_a_metric_that_fails_leaves_the_model_as_it_was():
     with pytest.raises(ZeroDivisionError):
         run(ECHO, ECHO, model, rng=0, metrics={"bad": lambda p, y: 1 / 0})
     assert all(np.array_equal(a, p.data) for a, p in zip(before, model.parameters(), strict=True))
-
-
-# --- what is refused --------------------------------------------------------------------------------------------------
-
-MUST_BE = "fit: task_or_batches must be a task of minirnn.tasks, or an iterable of "
-BATCHES = ADDING.batches(4, 0)
-LOSSES = "mr.losses.cross_entropy for class ids or mr.losses.mse for numbers"
-
-
-@pytest.mark.parametrize(
-    ("given", "settings", "message"),
-    [
-        (AddingTask, {}, f"{MUST_BE}batches, got the class AddingTask: build it, try AddingTask()"),
-        (TextTask, {}, f"{MUST_BE}batches, got the class TextTask: build it, try TextTask()"),
-        ("adding", {}, f"{MUST_BE}batches, got the name 'adding': build it, try mr.tasks.TASKS['adding']()"),
-        ("ading", {}, f"{MUST_BE}batches, got 'ading' (str): try mr.tasks.AddingTask()"),
-        (
-            3,
-            {"loss": mr.losses.mse},
-            f"{MUST_BE}(x, y), (x, y, lengths) or (x, y, is_start), got 3 (int): try task.batches(N, rng)",
-        ),
-        (BATCHES, {}, f"fit: loss must be given with batches, got none: pass {LOSSES}, or the task itself"),
-        (
-            ADDING,
-            {"loss": "mse"},
-            f"fit: loss must be a callable (predictions, y) -> Tensor, got 'mse' (str): try {LOSSES}",
-        ),
-        *(
-            (
-                BATCHES,
-                {"loss": mr.losses.mse, name: 16},
-                f"fit: {name} belongs to a task, got it with batches, which have been drawn by others: leave it out, "
-                "or pass the task itself",
-            )
-            for name in ("batch", "rng")
-        ),
-        (ADDING, {"batch": 2.0}, "fit: batch must be an int ≥ 1, got 2.0 (float): try 2"),
-        (
-            ADDING,
-            {"metrics": [accuracy]},
-            f'fit: metrics must be a dict of callables, got {describe([accuracy])}: try {{"accuracy": accuracy}}',
-        ),
-    ],
-)  # fmt: skip
-def test_what_cannot_be(given, settings, message):
-    model = model_for(ADDING)
-    before = [p.data.copy() for p in model.parameters()]
-    with raises(TypeError, message):
-        run(given, ADDING, model, **settings)
-    assert all(np.array_equal(a, p.data) for a, p in zip(before, model.parameters(), strict=True))
-
-
-def test_the_seed_and_the_batch_are_checked_before_anything_is_done():
-    with raises(ValueError, "fit: batch must be an int ≥ 1, got 0: try 1 or more"):
-        run(ADDING, ADDING, batch=0)
-    with raises(ValueError, "rng must be a numpy.random.Generator, an int ≥ 0 (a seed) or None, got -1: try rng=1"):
-        run(ADDING, ADDING, rng=-1)
 
 
 # --- a state that cannot be carried -----------------------------------------------------------------------------------

@@ -5,10 +5,8 @@ import math
 
 import numpy as np
 import pytest
-from error_texts import raises
 
 import minirnn as mr
-from minirnn.arguments import describe
 from minirnn.tasks import AddingTask, EchoTask, TextTask
 from minirnn.training import (
     Checkpointing,
@@ -164,58 +162,6 @@ def test_until_solved_without_held_out_data_goes_on():
     assert run(ECHO, model_for(ECHO), rng=1, stop=until_solved(ECHO)).updates == 7
 
 
-@pytest.mark.parametrize(
-    ("task", "got"),
-    [
-        (EchoTask, "the class EchoTask: build it, try EchoTask()"),
-        ("echo", "the name 'echo': build it, try mr.tasks.TASKS['echo']()"),
-        (0.1, "0.1 (float): try mr.tasks.AddingTask()"),
-    ],
-)
-def test_until_solved_of_no_task(task, got):
-    with raises(TypeError, f"until_solved: task must be a task of minirnn.tasks, got {got}"):
-        until_solved(task)
-
-
-# --- what is refused --------------------------------------------------------------------------------------------------
-
-MUST_BE = "fit: held_out must be a batch (x, y), a list of batches, or True with a task, got "
-TRUE = "try held_out=True with the task as the second argument"
-READ_ONCE = ADDING.batches(4, 0)
-
-
-@pytest.mark.parametrize(
-    ("of_task", "held_out", "kind", "message"),
-    [
-        (False, True, TypeError, f"{MUST_BE}True (bool): {TRUE}"),
-        (True, ADDING, TypeError, f"{MUST_BE}{describe(ADDING)}: {TRUE}"),
-        (True, 3, TypeError, f"{MUST_BE}3 (int): try held_out=(x, y)"),
-        (True, [], TypeError, f"{MUST_BE}[] (list): try held_out=(x, y)"),
-        (True, iter([1]), TypeError, None),
-        (
-            True,
-            [np.ones(3)],
-            TypeError,
-            "fit: held_out must be a list of (x, y), (x, y, lengths) or (x, y, is_start), got a ndarray",
-        ),
-    ],
-)
-def test_held_out_data_that_are_none(of_task, held_out, kind, message):
-    model = model_for(ADDING)
-    before = [p.data.copy() for p in model.parameters()]
-    if message is None:
-        message = f"{MUST_BE}{describe(held_out)}: it can be read once only, try list(…)"
-    settings = {} if of_task else {"loss": mr.losses.mse}
-    with raises(kind, message):
-        run(ADDING if of_task else READ_ONCE, model, held_out=held_out, **settings)
-    assert all(np.array_equal(a, p.data) for a, p in zip(before, model.parameters(), strict=True))
-
-
 @pytest.mark.parametrize("held_out", [None, False])
 def test_without_held_out_data_nothing_is_measured(held_out):
     assert run(ADDING, model_for(ADDING), rng=1, held_out=held_out).evaluations == {}
-
-
-def test_the_interval_is_checked():
-    with raises(ValueError, "fit: evaluate_every must be an int ≥ 1, got 0: try 1 or more"):
-        run(ADDING, model_for(ADDING), held_out=True, evaluate_every=0)

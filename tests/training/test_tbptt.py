@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from bptt_cases import KINDS, D, H, N, make, worst
-from error_texts import raises
 
 import minirnn as mr
 from minirnn.training import fit
@@ -140,67 +139,3 @@ def test_what_no_window_reaches_any_more_is_let_go():
             piece.keep(piece.predict()[1])
         assert sum(len(segment.x) for segment in reader.saved) <= 4
     assert reader.at == 80
-
-
-LAYER = mr.RecurrentLayer(D, H, rng=0)
-X, Y = np.ones((6, N, D)), np.ones((6, N, H))
-
-
-@pytest.mark.parametrize(
-    ("settings", "kind", "message"),
-    [
-        ({"tbptt": 3}, TypeError, "fit: tbptt must be a pair (k1, k2) of steps, got 3 (int): try (20, 40)"),
-        ({"tbptt": (3,)}, TypeError, "fit: tbptt must be a pair (k1, k2) of steps, got (3,) (tuple): try (20, 40)"),
-        ({"tbptt": (0, 3)}, ValueError, "fit: tbptt: k1 must be an int ≥ 1, got 0: try 1 or more"),
-        ({"tbptt": (3, 2.5)}, TypeError, "fit: tbptt: k2 must be an int ≥ 1, got 2.5 (float): try 1"),
-        (
-            {"tbptt": (4, 4), "carry_state": True},
-            ValueError,
-            "fit: tbptt=(4, 4) with carry_state needs batches of a multiple of k1 steps, got T=6: try k1=2",
-        ),
-        (
-            {"batches": [(X, Y, [6, 3, 2, 1])]},
-            ValueError,
-            "fit: tbptt takes rows of one length, got a batch with lengths: its chunks would end in the padding; leave "
-            "tbptt out, or sort the rows into batches of one length",
-        ),
-        (
-            {"batches": [(X, np.ones((N, H)))]},
-            ValueError,
-            "fit: tbptt needs x and y with a target at every step, (T, N, …), got y of shape (4, 5)",
-        ),
-        (
-            {"model": mr.Linear(3, 5)},
-            TypeError,
-            "fit: tbptt needs a recurrent model, got Linear",
-        ),
-        (
-            {"model": mr.GRULayer(D, H, reverse=True)},
-            ValueError,
-            "fit: tbptt needs a layer that goes forward in time, got GRULayer that goes back: its state comes from "
-            "steps that have not been read",
-        ),
-        (
-            {"model": mr.Bidirectional(mr.GRULayer(D, H), mr.GRULayer(D, H, reverse=True))},
-            ValueError,
-            "fit: tbptt needs a layer that goes forward in time, got Bidirectional that goes back: its state comes "
-            "from steps that have not been read",
-        ),
-        (
-            {"model": mr.GRULayer(D, H, batch_first=True)},
-            ValueError,
-            "fit: tbptt needs time first, (T, N, …), got batch_first=True: make the layer without it",
-        ),
-        (
-            {"model": mr.SequenceModel(LAYER, mr.Linear(H, 1), readout="last")},
-            ValueError,
-            'fit: tbptt needs a target at every step, got readout="last": make the model with readout="all"',
-        ),
-    ],
-)
-def test_what_cannot_be(settings, kind, message):
-    model = settings.pop("model", LAYER)
-    options = {"tbptt": (2, 3), "batches": [(X, Y)]} | settings
-    optimizer = mr.optim.SGD(model.parameters(), 0.1)
-    with raises(kind, message):
-        fit(model, options.pop("batches"), loss=squares, optimizer=optimizer, max_updates=3, progress=False, **options)

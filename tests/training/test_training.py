@@ -9,7 +9,7 @@ import pytest
 import minirnn as mr
 from minirnn import losses, optim
 from minirnn.tasks import AddingTask, TextTask
-from minirnn.training import NonFiniteError, bits_per_character, detached, evaluate, every, fit, sample
+from minirnn.training import NonFiniteError, bits_per_character, evaluate, every, fit, sample
 
 TASK = AddingTask(T=6)
 
@@ -71,11 +71,6 @@ def test_fit_makes_the_updates_of_a_loop_written_out():
         np.testing.assert_allclose(p.data, q.data, rtol=1e-5, atol=1e-6)
 
 
-def test_fit_learns():
-    history = train(max_updates=400)
-    assert history.recent(50) < 0.3 * history.running(50)[49]
-
-
 @pytest.mark.parametrize("backend", ["fused", "graph"])
 def test_fit_is_the_same_bit_for_bit(backend):
     first, second = (train(adding_model(backend=backend), max_updates=15, clip_norm=0.5) for _ in range(2))
@@ -107,22 +102,13 @@ def test_fit_carries_the_state_detached_until_a_start():
     first, second, third, fourth = model.received
     assert first is None
     assert third is None
+    afresh = Spy()
+    train(afresh, pairs(3, True, False, False))
+    assert afresh.received == [None, None, None]
     for received, returned in ((second, model.returned[0]), (fourth, model.returned[2])):
         assert received.data is returned.data
         assert returned.requires_grad
         assert not received.requires_grad
-
-
-def test_fit_carries_the_state_on_when_batches_say_nothing_of_starts():
-    model = Spy()
-    train(model, pairs(3), carry_state=True)
-    assert [state is None for state in model.received] == [True, False, False]
-
-
-def test_fit_starts_every_batch_afresh_unless_told_to_carry():
-    model = Spy()
-    train(model, pairs(3, True, False, False))
-    assert model.received == [None, None, None]
 
 
 def test_fit_detaches_states_of_several_parts():
@@ -134,11 +120,6 @@ def test_fit_detaches_states_of_several_parts():
     assert not c.requires_grad
     assert nothing is None
     np.testing.assert_array_equal(c.data, 2 * h.data)
-
-
-def test_detached_keeps_what_is_no_tensor():
-    assert detached(None) is None
-    assert detached([None, "x"]) == (None, "x")
 
 
 def test_fit_is_truncated_bptt_over_contiguous_streams():
@@ -285,50 +266,6 @@ def test_fit_says_so_when_the_fault_does_not_come_back():
     assert model.w.grad is None
 
 
-# --- fit: arguments ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("settings", "kind", "message"),
-    [
-        ({"max_updates": 0}, ValueError, "fit: max_updates must be an int ≥ 1, got 0"),
-        ({"max_updates": 2.5}, TypeError, "fit: max_updates must be an int ≥ 1, got 2.5"),
-        ({"clip_norm": 0.0}, ValueError, "fit: clip_norm must be a positive number or inf, got 0.0"),
-        ({"clip_norm": math.nan}, ValueError, "fit: clip_norm must be a positive number or inf, got nan"),
-        ({"clip_norm": "1"}, TypeError, "fit: clip_norm must be a positive number or inf, got '1'"),
-        ({"clip_norm": True}, TypeError, "fit: clip_norm must be a positive number or inf, got True"),
-        ({"carry_state": 1}, TypeError, "fit: carry_state must be True or False, got 1 (int)"),
-        ({"progress": "yes"}, TypeError, "fit: progress must be True or False, got 'yes' (str)"),
-        ({"callbacks": print}, TypeError, "fit: callbacks must be a list of callables, got <built-in function print>"),
-        ({"callbacks": [3]}, TypeError, "fit: callbacks must be a list of callables, got [3] (list): try [print]"),
-        (
-            {"batches": [np.ones(2)]},
-            TypeError,
-            "fit: task_or_batches must be a task of minirnn.tasks, or an iterable of (x, y), (x, y, lengths) or "
-            "(x, y, is_start), got a nd",
-        ),
-        (
-            {"batches": [(1,)]},
-            TypeError,
-            "fit: task_or_batches must be a task of minirnn.tasks, or an iterable of (x, y), (x, y, lengths) or "
-            "(x, y, is_start), got a tuple of 1",
-        ),
-        (
-            {"batches": [(1, 2, np.ones(4))]},
-            TypeError,
-            "fit: the third item of a batch must be lengths, an integer for each row, or is_start, True or False, got "
-            "an array of shape (4,) and dtype float64",
-        ),
-        ({"batches": []}, ValueError, "fit: batches gave nothing: is it a generator that was used up before?"),
-    ],
-)
-def test_fit_refuses(settings, kind, message):
-    model = Spy()
-    with pytest.raises(kind, match="^" + re.escape(message)):
-        train(model, **settings)
-    assert model.w.data.tolist() == [1.0]
-
-
 def test_a_state_that_there_is_not_cannot_be_carried():
     model = mr.Linear(2, 1, rng=0)
     with pytest.raises(ValueError, match=r"^fit: carry_state=True needs a model with a state, got Linear$"):
@@ -338,17 +275,6 @@ def test_a_state_that_there_is_not_cannot_be_carried():
 
 
 # --- the bar ----------------------------------------------------------------------------------------------------------
-
-
-def test_the_bar_shows_loss_gradient_norm_and_updates_per_second(capsys):
-    history = train(progress=True)
-    out, err = capsys.readouterr()
-    last = err.replace("\n", "").split("\r")[-1]
-    assert out == ""
-    assert err.endswith("\n")
-    assert "5/5" in last
-    assert "updates/s" in last
-    assert f"loss {history.recent():.4f}, grad norm {history.grad_norm[-1]:.3g}" in last
 
 
 @pytest.mark.parametrize(
@@ -505,6 +431,19 @@ def test_sample_draws_from_the_softmax_at_its_temperature():
         np.testing.assert_allclose(np.bincount(written) / written.size, expected, atol=0.03)
 
 
+def test_sample_refuses(text):
+    for settings, kind, message in (
+        ({"length": 0}, ValueError, "sample: length must be an int ≥ 1, got 0"),
+        ({"temperature": 0.0}, ValueError, "sample: temperature must be a positive number, got 0.0: try 1.0"),
+        ({"temperature": "1"}, TypeError, "sample: temperature must be a positive number, got '1' (str): try 1.0"),
+        ({"prompt": "Q"}, ValueError, "TextTask.encode: text must consist of the"),
+        ({"rng": -1}, ValueError, "rng must be a numpy.random.Generator"),
+        ({"model": adding_model()}, TypeError, "sample: model must be a SequenceModel with an embedding, got Seq"),
+    ):
+        with pytest.raises(kind, match="^" + re.escape(message)):
+            sample(**{"model": text_model(text), "task": text, "length": 3, **settings})
+
+
 def test_sample_starts_after_a_newline_or_the_first_character(text):
     model = text_model(text)
     assert sample(model, text, 20, rng=1) == sample(model, text, 20, rng=1, prompt="\n")
@@ -512,29 +451,6 @@ def test_sample_starts_after_a_newline_or_the_first_character(text):
     task = TextTask("xyz" * 10)
     model = text_model(task)
     assert sample(model, task, 20, rng=1) == sample(model, task, 20, rng=1, prompt="x")
-
-
-@pytest.mark.parametrize(
-    ("settings", "kind", "message"),
-    [
-        ({"length": 0}, ValueError, "sample: length must be an int ≥ 1, got 0"),
-        ({"temperature": 0.0}, ValueError, "sample: temperature must be a positive number, got 0.0: try 1.0"),
-        ({"temperature": math.nan}, ValueError, "sample: temperature must be a positive number, got nan: try 1.0"),
-        ({"temperature": "1"}, TypeError, "sample: temperature must be a positive number, got '1' (str): try 1.0"),
-        ({"prompt": "Q"}, ValueError, "TextTask.encode: text must consist of the"),
-        ({"rng": -1}, ValueError, "rng must be a numpy.random.Generator"),
-    ],
-)
-def test_sample_refuses(text, settings, kind, message):
-    with pytest.raises(kind, match="^" + re.escape(message)):
-        sample(text_model(text), text, **{"length": 3, **settings})
-
-
-def test_sample_refuses_a_model_that_reads_no_ids(text):
-    with pytest.raises(
-        TypeError, match=r"^sample: model must be a SequenceModel with an embedding, got SequenceModel$"
-    ):
-        sample(adding_model(), text, 3)
 
 
 def test_history_of_a_run_has_an_entry_for_each_update():
