@@ -43,7 +43,6 @@ RESET = np.zeros((T, N), bool)
 RESET[[2, 4, 5, 0], [0, 2, 2, 3]] = True
 WAYS = [{}, {"reverse": True}, {"batch_first": True}, {"reverse": True, "batch_first": True}]
 backends = pytest.mark.parametrize("backend", BACKENDS)
-makers = pytest.mark.parametrize("name", MAKERS)
 ENDS = [None, [7, 2, 5, 4]]
 
 
@@ -55,55 +54,69 @@ def pairs(**settings):
     )
 
 
-def blank(name, **options):
-    """A layer whose parameters are all zero."""
+def blank(name, parameters=None, **options):
+    """A layer whose parameters are all zero but for some entries: {name: {index into (rows, G, H): value}}."""
     make = MAKERS[name] if isinstance(name, str) else functools.partial(mr.RecurrentLayer, activation=name)
     layer = make(D, H, rng=0, **options)
     for p in layer.parameters():
         p.data = np.zeros(p.shape)
+    plant(layer, parameters or {})
     return layer
 
 
-def called(layer, x, state=None, **options):
+def plant(layer, parameters):
+    for name, entries in parameters.items():
+        p = getattr(layer, name)
+        blocks = (-1, H) if name == "b_hn" else (-1, layer.gates, H) if p.ndim == 2 else (layer.gates, H)
+        p.data = planted(p.data.reshape(blocks).shape, entries).reshape(p.shape)
+
+
+def planted(shape, entries):
+    """Zeros but for some entries."""
+    array = np.zeros(shape)
+    for index, value in entries.items():
+        array[index] = value
+    return array
+
+
+def called(layer, x=None, state=None, **options):
     """Call a layer within detect_anomaly on an x that is (T, N, D)."""
-    x = turned(x, layer)
+    x = np.zeros((T, N, D)) if x is None else x
     with mr.detect_anomaly():
-        return layer(x, state, **options)
+        return layer(turned(x, layer), state, **options)
 
 
 def backward(layer, d, x=None, **options):
-    """Send a gradient of the outputs, (T, N, H), back within detect_anomaly."""
+    """Send a gradient of the outputs, (T, N, H), or entries of one, back within detect_anomaly."""
+    d = planted((T, N, H), d) if isinstance(d, dict) else d
     with mr.detect_anomaly():
-        outputs = called(layer, np.zeros((T, N, D)) if x is None else x, **options).outputs
-        outputs.backward(turned(d, layer))
+        called(layer, x, **options).outputs.backward(turned(d, layer))
 
 
-def fault(layer, place, term, entry, value="inf"):
-    return f"detect_anomaly: {layer.name}({D}, {H}): {place}: {term} holds {value} at {entry} ("
+def named(layer, way, place, term, entry, call, *args, value="inf", **options):
+    """The text of the error that a call raises, which names the layer, the place and the term."""
+    place = f"step t={place}, row n={n}" if isinstance(place, int) else place
+    with mr.detect_anomaly(), pytest.raises(mr.AnomalyError) as caught:
+        call(*args, **options)
+    start = f"detect_anomaly: {layer.name}({D}, {H}): {way} {'at ' * place.startswith('step t')}{place}: {term}"
+    assert str(caught.value).startswith(f"{start} holds {value} at {entry} ("), str(caught.value)
+    return str(caught.value)
 
 
 def text_of(call, *args, **options):
-    with pytest.raises(mr.AnomalyError) as caught:
+    with mr.detect_anomaly(), pytest.raises(mr.AnomalyError) as caught:
         call(*args, **options)
     return str(caught.value)
 
 
-def check(text, start):
-    """The text begins so."""
-    assert text.startswith(start), text
-
-
-def driven(layer, only=slice(2)):
+def driven(layer):
     """Make units 0 and 1 go to their largest value where feature 1 of x is 100."""
-    G = layer.gates
-    W = np.zeros((D, G, H))
-    W[1, :, only] = 1
+    W = np.zeros((D, layer.gates, H))
+    W[1, :, :2] = 1
     if layer.name == "GRULayer":
         W[1, 1] *= -1  # z = 0: all of n
-    layer.W_xh.data = W.reshape(D, G * H)
-    x = np.zeros((T, N, D))
-    x[t, n, 1] = 100
-    return x
+    layer.W_xh.data = W.reshape(D, -1)
+    return planted((T, N, D), {(t, n, 1): 100})
 
 
 def letter(layer, gate):
@@ -116,15 +129,9 @@ def letter(layer, gate):
 @pairs(name=MAKERS, backend=BACKENDS, way=WAYS, lengths=ENDS)
 def test_the_product_with_x_is_named(name, backend, way, lengths):
     layer = blank(name, backend=backend, **way)
-    gate = layer.gates - 1
-    W = np.zeros((D, layer.gates, H))
-    W[1, gate, 4] = HUGE
-    layer.W_xh.data = W.reshape(D, -1)
-    x = np.zeros((T, N, D))
-    x[t, n] = [3, 4, 12]
-    start = fault(layer, f"forward at step t={t}, row n={n}", f"X_t W_x{letter(layer, gate)}", [n, 4])
-    text = text_of(called, layer, x, lengths=lengths)
-    check(text, start)
+    plant(layer, {"W_xh": {(1, layer.gates - 1, 4): HUGE}})
+    x, term = planted((T, N, D), {(t, n): [3, 4, 12]}), f"X_t W_x{letter(layer, layer.gates - 1)}"
+    text = named(layer, "forward", t, term, [n, 4], called, layer, x, lengths=lengths)
     assert text.endswith(": look at the sizes of x and W_xh")
     assert "(1 of " in text
     with np.errstate(all="ignore"):  # tanh and σ make a finite number of an inf, which leaves no trace
@@ -134,75 +141,47 @@ def test_the_product_with_x_is_named(name, backend, way, lengths):
 @pairs(name=MAKERS, backend=BACKENDS, way=WAYS)
 def test_the_product_with_the_state_is_named_at_the_step_after_it_grew(name, backend, way):
     layer = blank(name, backend=backend, **way)
-    x = driven(layer)
-    with mr.no_grad():
-        outputs = called(layer, x).outputs.numpy()
-    h = (outputs.swapaxes(0, 1) if layer.batch_first else outputs)[t, n]
-    assert h[0] > 0.7
-    gate = min(1, layer.gates - 1)
-    W = np.zeros((H, layer.gates, H))
-    W[:2, gate, 3] = HUGE
-    layer.W_hh.data = W.reshape(H, -1)
-    after = t - 1 if layer.reverse else t + 1
-    start = fault(layer, f"forward at step t={after}, row n={n}", f"H_{{t-1}} W_h{letter(layer, gate)}", [n, 3])
-    check(text_of(called, layer, x), start)
+    x, gate, after = driven(layer), min(1, layer.gates - 1), t - 1 if layer.reverse else t + 1
+    plant(layer, {"W_hh": {(range(2), gate, 3): HUGE}})
+    named(layer, "forward", after, f"H_{{t-1}} W_h{letter(layer, gate)}", [n, 3], called, layer, x)
 
 
-@pytest.mark.parametrize("name", ["tanh", "lstm", "own"])
-@backends
+@pairs(name=["tanh", "lstm", "own"], backend=BACKENDS)
 def test_the_sums_are_named(name, backend):
     layer = blank(name, backend=backend)
     x, q = driven(layer), letter(layer, 0)
-    products, place = f"X_t W_x{q} + H_{{t-1}} W_h{q}", f"forward at step t={t}, row n={n}"
+    products = f"X_t W_x{q} + H_{{t-1}} W_h{q}"
     layer.W_xh.data *= HUGE / 100
     layer.b_h.data = np.full(layer.b_h.shape, 1e38)
-    check(text_of(called, layer, x), fault(layer, place, f"{products} + b_{q}", [n, 0]))
-    layer.b_h.data = np.zeros(layer.b_h.shape)
-    x = driven(layer)
-    W_hh, W_xh = np.zeros(layer.W_hh.shape), layer.W_xh.data.copy()
-    W_hh[:2, 0], W_xh[0, 0], x[t + 1, n, 0] = 1.5e38, 1.4e38, 2
-    layer.W_hh.data, layer.W_xh.data = W_hh, W_xh
-    place = f"forward at step t={t + 1}, row n={n}"
-    check(text_of(called, layer, x), fault(layer, place, products, [n, 0]))
+    named(layer, "forward", t, f"{products} + b_{q}", [n, 0], called, layer, x)
+    x, W_xh = driven(layer), layer.W_xh.data.copy()
+    plant(layer, {"b_h": {}, "W_hh": {(range(2), 0, 0): 1.5e38}})
+    W_xh[0, 0], x[t + 1, n, 0] = 1.4e38, 2
+    layer.W_xh.data = W_xh
+    named(layer, "forward", t + 1, products, [n, 0], called, layer, x)
 
 
 @backends
 def test_the_terms_of_a_gru_are_named(backend):
-    layer, place = blank("gru", backend=backend), f"forward at step t={t}, row n={n}"
-    x, W_xh, W_hh = driven(layer), np.zeros((D, 3, H)), np.zeros((H, 3, H))
-    W_xh[1, 2, 1] = HUGE / 100
-    layer.W_xh.data = W_xh.reshape(D, -1)
-    layer.b_h.data = np.full(3 * H, 1e38)
-    check(text_of(called, layer, x), fault(layer, place, "X_t W_xn + b_n", [n, 1]))
-    layer.b_h.data = np.zeros(3 * H)
-    layer.b_hn.data = np.full(H, 2e38)  # of which r lets half through
-    term = "X_t W_xn + b_n + r ⊙ (H_{t-1} W_hn + b_hn)"
-    check(text_of(called, layer, x), fault(layer, place, term, [n, 1]))
-    driven(layer)
-    layer.b_hn.data = np.where(np.arange(H) == 4, 2e38, 0)
-    W_hh[:2, 2, 4] = 1.5e38
-    layer.W_hh.data = W_hh.reshape(H, -1)
-    after = place.replace(f"t={t}", f"t={t + 1}")
-    check(text_of(called, layer, x), fault(layer, after, "H_{t-1} W_hn + b_hn", [n, 4]))
-
-
-@backends
-def test_the_product_of_a_gru_that_resets_before_it_is_named(backend):
-    layer, W_hh = blank("gru before", backend=backend), np.zeros((H, 3, H))
+    layer = blank("gru", backend=backend)
     x = driven(layer)
-    W_hh[:2, 2, 4], W_hh[:, 0] = HUGE, 100  # r = 1
-    layer.W_hh.data = W_hh.reshape(H, -1)
-    start = fault(layer, f"forward at step t={t + 1}, row n={n}", "(r ⊙ H_{t-1}) W_hn", [n, 4])
-    check(text_of(called, layer, x), start)
+    plant(layer, {"W_xh": {(1, 2, 1): HUGE / 100}, "b_h": {...: 1e38}})
+    named(layer, "forward", t, "X_t W_xn + b_n", [n, 1], called, layer, x)
+    plant(layer, {"b_h": {}, "b_hn": {...: 2e38}})  # of which r lets half through
+    named(layer, "forward", t, "X_t W_xn + b_n + r ⊙ (H_{t-1} W_hn + b_hn)", [n, 1], called, layer, x)
+    driven(layer)
+    plant(layer, {"b_hn": {(0, 4): 2e38}, "W_hh": {(range(2), 2, 4): 1.5e38}})
+    named(layer, "forward", t + 1, "H_{t-1} W_hn + b_hn", [n, 4], called, layer, x)
+    layer = blank("gru before", {"W_hh": {(range(2), 2, 4): HUGE, (range(H), 0): 100}}, backend=backend)  # r = 1
+    named(layer, "forward", t + 1, "(r ⊙ H_{t-1}) W_hn", [n, 4], called, layer, driven(layer))
 
 
 @backends
 def test_the_memory_of_an_lstm_may_be_as_large_as_its_dtype_goes(backend):
     """A step adds i ⊙ g, at most 1, which a number that large does not feel."""
-    layer = blank("lstm", backend=backend)
-    layer.b_h.data = np.full(4 * H, 100)  # every gate is open, and g = 1
+    layer = blank("lstm", {"b_h": {...: 100}}, backend=backend)  # every gate is open, and g = 1
     c = np.full((N, H), np.finfo(np.float32).max)
-    assert_array_equal(called(layer, np.zeros((T, N, D)), (np.zeros((N, H)), c)).final_state.c.numpy(), c)
+    assert_array_equal(called(layer, state=(np.zeros((N, H)), c)).final_state.c.numpy(), c)
 
 
 def boom(z):
@@ -216,20 +195,12 @@ def steep(y):
 
 
 @pairs(backend=BACKENDS, way=WAYS)
-def test_an_activation_of_one_s_own_is_named(backend, way):
+def test_an_activation_of_one_s_own_and_its_derivative_are_named(backend, way):
     layer = blank((boom, lambda y: y * 0 + 1), backend=backend, **way)
-    start = fault(layer, f"forward at step t={t}, row n={n}", "H_t = φ(Z_t)", [n, 0], "nan")
-    text = text_of(called, layer, driven(layer))
-    check(text, start)
+    text = named(layer, "forward", t, "H_t = φ(Z_t)", [n, 0], called, layer, driven(layer), value="nan")
     assert text.endswith(": Z_t is finite: look at φ")
-
-
-@pairs(backend=BACKENDS, way=WAYS)
-def test_the_derivative_of_an_activation_of_one_s_own_is_named(backend, way):
-    layer = blank((lambda z: z + 0, steep), backend=backend, **way)
-    start = fault(layer, f"backward at step t={t}, row n={n}", "dL/dZ_t = dL/dH_t ⊙ φ′(H_t)", [n, 0])
-    text = text_of(backward, layer, np.ones((T, N, H)), driven(layer))
-    check(text, start)
+    layer, term = blank((lambda z: z + 0, steep), backend=backend, **way), "dL/dZ_t = dL/dH_t ⊙ φ′(H_t)"
+    text = named(layer, "backward", t, term, [n, 0], backward, layer, {...: 1}, driven(layer))
     assert text.endswith(": look at φ′, and at the size of the gradient that enters")
 
 
@@ -259,29 +230,19 @@ class Wrong(mr.Cell):
 
 
 @backends
-def test_the_term_of_a_cell_of_one_s_own_is_named(backend):
-    layer = mr.RecurrentLayer(D, H, cell=Wrong(back=False), bias=False, backend=backend, rng=0)
-    layer.W_hh.data = np.zeros(layer.W_hh.shape)
-    x = driven(layer)
-    text = text_of(called, layer, x)
-    place = f"forward at step t={t}, row n={n}"
-    check(text, fault(layer, place, "ln(a constant)", [n, 0], "-inf"))
-    assert text.endswith(": look at Wrong.equation")
-
-
-@backends
-def test_the_gradient_of_a_term_of_a_cell_of_one_s_own_is_named(backend):
-    layer = mr.RecurrentLayer(D, H, cell=Wrong(back=True), bias=False, backend=backend, rng=0)
-    layer.W_hh.data = np.zeros(layer.W_hh.shape)
-    x = driven(layer)
-    W = layer.W_xh.data.copy()
-    W[:, H:] = 0
-    layer.W_xh.data = W
-    place, d = f"backward at step t={t}, row n={n}", np.ones((T, N, H))
-    text = text_of(backward, layer, d, x)
-    term = "dL/d(Z_z1 + a constant) = 0.5 dL/dH_t ⊙ 1 / (2 √(Z_z1 + a constant))"
-    check(text, fault(layer, place, term, [n, 0]))
-    assert text.endswith(": look at Wrong.equation")
+def test_a_term_of_a_cell_of_one_s_own_and_its_gradient_are_named(backend):
+    for back in (False, True):
+        layer = mr.RecurrentLayer(D, H, cell=Wrong(back), bias=False, backend=backend, rng=0)
+        x = driven(layer)
+        plant(layer, {"W_hh": {}, "W_xh": {(1, gate, range(2)): 1 for gate in range(1 if back else 2)}})
+        if back:
+            term = "dL/d(Z_z1 + a constant) = 0.5 dL/dH_t ⊙ 1 / (2 √(Z_z1 + a constant))"
+            text = named(layer, "backward", t, term, [n, 0], backward, layer, {...: 1}, x)
+        else:
+            text = named(layer, "forward", t, "ln(a constant)", [n, 0], called, layer, x, value="-inf")
+            step = text_of(layer.step, x[t])  # goes through the equation whatever the backend
+            assert f"forward in step(), row n={n}: ln(a constant) holds -inf" in step
+        assert text.endswith(": look at Wrong.equation")
 
 
 class Blind(mr.Cell):
@@ -301,65 +262,45 @@ class Blind(mr.Cell):
 def test_a_cell_without_an_equation_is_looked_at_from_outside():
     for back in (False, True):
         layer = mr.RecurrentLayer(D, H, cell=Blind(back), bias=False, rng=0)
-        layer.W_hh.data = np.zeros(layer.W_hh.shape)
-        x, d = driven(layer), np.ones((T, N, H))
-        place = f"{'backward' if back else 'forward'} at step t={t}, row n={n}"
-        text = text_of(backward, layer, d, x) if back else text_of(called, layer, x)
-        term, value = ("dL/dZ_t", "inf") if back else ("Blind: new state 0", "nan")
-        check(text, fault(layer, place, term, [n, 0], value))
+        plant(layer, {"W_hh": {}})
+        if back:
+            named(layer, "backward", t, "dL/dZ_t", [n, 0], backward, layer, {...: 1}, driven(layer))
+        else:
+            named(layer, "forward", t, "Blind: new state 0", [n, 0], called, layer, driven(layer), value="nan")
 
 
 @backends
 def test_the_mask_of_recurrent_dropout_is_a_term(backend):
-    layer = mr.RecurrentLayer(
-        D, H, activation="identity", recurrent_dropout=0.5, dtype=np.float32, backend=backend, rng=0
-    )
-    layer.W_hh.data = np.eye(H) * 0.5
-    h0 = np.zeros((N, H))
-    h0[n] = 3e38
-    text = text_of(called, layer, np.zeros((T, N, D)), h0)
+    layer = mr.RecurrentLayer(D, H, activation="identity", recurrent_dropout=0.5, backend=backend, rng=0)
+    plant(layer, {"W_hh": {(range(H), 0, range(H)): 0.5}})
+    text = text_of(called, layer, state=planted((N, H), {n: 3e38}))
     assert text.startswith(f"detect_anomaly: RecurrentLayer(3, 5): forward at step t=0, row n={n}: H_{{t-1}} ⊙ m holds")
 
 
 @pairs(name=MAKERS, backend=BACKENDS, way=WAYS)
 def test_a_row_of_several_sequences_is_named_as_it_is_in_the_mini_batch(name, backend, way):
-    layer, reset, x = blank(name, backend=backend, **way), RESET, np.zeros((T, N, D))
-    layer.W_xh.data = np.full(layer.W_xh.shape, HUGE)
-    x[t, n] = [3, 4, 12]
-    reset = reset.T if layer.batch_first else reset
-    text = text_of(called, layer, x, reset=reset)
+    layer = blank(name, {"W_xh": {...: HUGE}}, backend=backend, **way)
+    reset = turned(RESET, layer)
+    text = text_of(called, layer, planted((T, N, D), {(t, n): [3, 4, 12]}), reset=reset)
     assert text.startswith(f"detect_anomaly: {layer.name}(3, 5): forward at step t={t}, row n={n}: X_t W_x"), text
-    d = np.zeros((T, N, H))
-    d[t, n, 1] = np.inf
-    start = fault(layer, f"backward at step t={t}, row n={n}", "the upstream gradient of outputs", [n, 1])
-    layer.W_xh.data = np.zeros(layer.W_xh.shape)
-    assert text_of(backward, layer, d, reset=reset).startswith(start)
-    final, d = flat(called(layer, x, reset=reset).final_state)[0], np.zeros((N, H))
-    d[n, 1] = np.nan
-    with mr.detect_anomaly():
-        text = text_of(final.backward, d)
-    assert (
-        f"backward at step t={0 if layer.reverse else T - 1}, row n={n}: the upstream gradient of final_state" in text
-    )
+    plant(layer, {"W_xh": {}})
+    upstream = "the upstream gradient of outputs"
+    named(layer, "backward", t, upstream, [n, 1], backward, layer, {(t, n, 1): np.inf}, reset=reset)
+    final, last = flat(called(layer, reset=reset).final_state)[0], 0 if layer.reverse else T - 1
+    text = text_of(final.backward, planted((N, H), {(n, 1): np.nan}))
+    assert f"backward at step t={last}, row n={n}: the upstream gradient of final_state" in text
 
 
-@makers
-@backends
+@pairs(name=MAKERS, backend=BACKENDS)
 def test_nothing_passes_a_reset_so_nothing_is_at_fault(name, backend):
-    layer = blank(name, backend=backend)
-    x, reset, d = driven(layer), np.zeros((T, N), bool), np.zeros((T, N, H))
-    layer.W_hh.data = np.full(layer.W_hh.shape, HUGE)
-    reset[t + 1, n] = True
-    called(layer, x, reset=reset)
+    layer = blank(name, {"W_hh": {...: HUGE}}, backend=backend)
+    x = driven(layer)
+    called(layer, x, reset=planted((T, N), {(t + 1, n): 1}) > 0)
     assert f"step t={t + 1}, row n={n}: H_{{t-1}} W_h" in text_of(called, layer, x)
-    layer = blank(name, backend=backend)
-    layer.W_hh.data = np.full(layer.W_hh.shape, 1e5)
-    d[t, n] = 1e37
-    reset = np.zeros((T, N), bool)
-    reset[t, n] = True
     if name == "gru before":
         return  # there the product with W_hn is part of the step itself, for r
-    backward(layer, d, reset=reset)
+    layer, d = blank(name, {"W_hh": {...: 1e5}}, backend=backend), {(t, n): 1e37}
+    backward(layer, d, reset=planted((T, N), {(t, n): 1}) > 0)
     assert f"step t={t}, row n={n}: dL/dH_{{t-1}} = dL/dZ_t W_hhᵀ" in text_of(backward, layer, d)
 
 
@@ -369,12 +310,9 @@ def test_nothing_passes_a_reset_so_nothing_is_at_fault(name, backend):
 @pairs(name=MAKERS, backend=BACKENDS, way=WAYS, lengths=ENDS, bad=[np.nan, -np.inf])
 def test_the_upstream_gradient_is_named_at_the_latest_step(name, backend, way, lengths, bad):
     layer = blank(name, backend=backend, **way)
-    d = np.full((T, N, H), 2.0)
-    d[[t, t - 1], n, 1] = bad
-    first = t - 1 if layer.reverse else t
-    start = fault(layer, f"backward at step t={first}, row n={n}", "the upstream gradient of outputs", [n, 1], bad)
-    text = text_of(backward, layer, d, lengths=lengths)
-    check(text, start)
+    d, first = {...: 2.0, (range(t - 1, t + 1), n, 1): bad}, t - 1 if layer.reverse else t
+    call = {"value": bad, "lengths": lengths}
+    text = named(layer, "backward", first, "the upstream gradient of outputs", [n, 1], backward, layer, d, **call)
     assert text.endswith(": look at the loss, and at what lies between it and this layer")
     assert all(p.grad is None for p in layer.parameters())
 
@@ -382,204 +320,140 @@ def test_the_upstream_gradient_is_named_at_the_latest_step(name, backend, way, l
 @pairs(name=MAKERS, backend=BACKENDS, way=WAYS, lengths=ENDS)
 def test_the_upstream_gradient_of_the_final_state_is_named_at_the_last_step_of_its_row(name, backend, way, lengths):
     layer = blank(name, backend=backend, **way)
-    final = flat(called(layer, np.zeros((T, N, D)), lengths=lengths).final_state)[-1]
-    d = np.zeros((N, H))
-    d[n, 4] = np.inf
+    final = flat(called(layer, lengths=lengths).final_state)[-1]
     last = 0 if layer.reverse else lengths[n] - 1 if lengths else T - 1
-    which = "final_state[1]" if name == "lstm" else "final_state"
-    start = fault(layer, f"backward at step t={last}, row n={n}", f"the upstream gradient of {which}", [n, 4])
-    with mr.detect_anomaly():
-        check(text_of(final.backward, d), start)
+    which = "the upstream gradient of final_state" + "[1]" * (name == "lstm")
+    named(layer, "backward", last, which, [n, 4], final.backward, planted((N, H), {(n, 4): np.inf}))
 
 
 @pairs(name=MAKERS, backend=BACKENDS, way=WAYS, lengths=ENDS)
 def test_the_product_with_w_hh_on_the_way_back_is_named(name, backend, way, lengths):
-    layer = blank(name, backend=backend, **way)
-    W = np.zeros(layer.W_hh.shape)
-    W[1] = 1e3
-    layer.W_hh.data = W
-    d = np.zeros((T, N, H))
-    d[t, n] = 1e37
+    layer = blank(name, {"W_hh": {1: 1e3}}, backend=backend, **way)
     past = " + dL/dH_t ⊙ z" * (name == "gru")
     term = "dL/d(r ⊙ H_{t-1}) = dL/dZ_n W_hnᵀ" if name == "gru before" else f"dL/dH_{{t-1}} = dL/dZ_t W_hhᵀ{past}"
-    start = fault(layer, f"backward at step t={t}, row n={n}", term, [n, 1])
-    text = text_of(backward, layer, d, lengths=lengths)
-    check(text, start)
+    text = named(layer, "backward", t, term, [n, 1], backward, layer, {(t, n): 1e37}, lengths=lengths)
     assert "message_clip=" in text
 
 
 @pairs(backend=BACKENDS, way=WAYS)
 def test_what_goes_back_before_the_first_step_is_no_fault_unless_it_is_asked_for(backend, way):
-    layer = blank("tanh", backend=backend, **way)
-    layer.W_hh.data = np.full((H, H), 1e3)
-    first = T - 1 if layer.reverse else 0
-    d = np.zeros((T, N, H))
-    d[first, n] = 1e37
-    backward(layer, d)
+    layer = blank("tanh", {"W_hh": {...: 1e3}}, backend=backend, **way)
+    first, term = T - 1 if layer.reverse else 0, "dL/dH_{t-1} = dL/dZ_t W_hhᵀ"
+    backward(layer, {(first, n): 1e37})
     layer.zero_grad()
     h0 = leaf(np.zeros((N, H), np.float32))
-    start = fault(layer, f"backward at step t={first}, row n={n}", "dL/dH_{t-1} = dL/dZ_t W_hhᵀ", [n, 0])
-    assert text_of(backward, layer, d, state=h0).startswith(start)
+    named(layer, "backward", first, term, [n, 0], backward, layer, {(first, n): 1e37}, state=h0)
 
 
 @backends
 def test_the_sum_of_what_enters_and_what_is_carried_is_named(backend):
-    layer = blank("tanh", backend=backend)
-    layer.W_hh.data = np.eye(H)
-    d = np.zeros((T, N, H))
-    d[t : t + 2, n, 1] = HUGE
-    start = fault(layer, f"backward at step t={t}, row n={n}", "dL/dH_t = upstream + carried gradient", [n, 1])
-    check(text_of(backward, layer, d), start)
-    clipped = blank("tanh", backend=backend, message_clip=1.0)
-    clipped.W_hh.data = np.eye(H)
-    backward(clipped, d)
+    unit, d = {(range(H), 0, range(H)): 1}, {(range(t, t + 2), n, 1): HUGE}
+    layer, term = blank("tanh", {"W_hh": unit}, backend=backend), "dL/dH_t = upstream + carried gradient"
+    named(layer, "backward", t, term, [n, 1], backward, layer, d)
+    backward(blank("tanh", {"W_hh": unit}, backend=backend, message_clip=1.0), d)
 
 
-@makers
-@backends
+@pairs(name=MAKERS, backend=BACKENDS)
 def test_the_gradients_of_the_parameters_are_named(name, backend):
     layer = blank(name, backend=backend)
     column = 1 if layer.gates == 1 else 2 * H + 1  # g of an LSTM, n of a GRU
-    x, d = np.zeros((T, N, D)), np.zeros((T, N, H))
-    x[t, n, 2], d[t, n, 1] = 1e4, 1e37
-    place = f"backward at step t={t}"
-    start = fault(layer, place, "the share of this step in dL/dW_xh", [2, column])
-    text = text_of(backward, layer, d, x)
-    assert text.startswith(start)
+    x, term = planted((T, N, D), {(t, n, 2): 1e4}), "the share of this step in dL/dW_xh"
+    text = named(layer, "backward", f"step t={t}", term, [2, column], backward, layer, {(t, n, 1): 1e37}, x)
     assert f" of {D * layer.gates * H} entries not finite)" in text
-    d = np.zeros((T, N, H))
-    d[:, :, 1] = 3e37
-    start = fault(layer, "backward at step t=", "X", []).split("X")[0].removesuffix(": ")
-    text = text_of(backward, layer, d)
-    assert text.startswith(start)
+    text = text_of(backward, layer, {(..., 1): 3e37})
+    assert text.startswith(f"detect_anomaly: {layer.name}({D}, {H}): backward at step t=")
     assert "(1 of " in text
     assert "dL/db_h" in text
 
 
 @backends
 def test_the_gradient_of_x_is_looked_at_if_it_is_asked_for(backend):
-    layer = blank("tanh", backend=backend)
-    layer.W_xh.data = np.full((D, H), 1e3)
-    d = np.zeros((T, N, H))
-    d[t, n] = 1e37
+    layer, d = blank("tanh", {"W_xh": {...: 1e3}}, backend=backend), {(t, n): 1e37}
     backward(layer, d)
-    start = fault(layer, f"backward at step t={t}, row n={n}", "dL/dX_t = dL/dZ_t W_xhᵀ", [n, 0])
-    with mr.detect_anomaly():
-        outputs = layer(leaf(np.zeros((T, N, D), np.float32))).outputs
-        assert text_of(outputs.backward, d).startswith(start)
+    x = leaf(np.zeros((T, N, D), np.float32))
+    named(
+        layer,
+        "backward",
+        t,
+        "dL/dX_t = dL/dZ_t W_xhᵀ",
+        [n, 0],
+        lambda: layer(x).outputs.backward(planted((T, N, H), d)),
+    )
 
 
 @backends
 def test_a_gate_is_gone_back_through_op_by_op_whatever_the_backend(backend):
     """Where σ′ is 0 the kernel has 0 · C_{t-1} at once, and is finite; dL/df, an op of the equation, is inf."""
-    layer = blank("lstm", backend=backend)
-    layer.b_h.data = np.where(np.arange(4 * H) // H == 1, 100, 0)  # f = 1, σ′ = 0
-    state, d = (np.zeros((N, H)), np.full((N, H), 1e30)), np.zeros((N, H))
-    d[n, 1] = 1e10
+    layer = blank("lstm", {"b_h": {1: 100}}, backend=backend)  # f = 1, σ′ = 0
+    x, state, d = np.zeros((T, N, D)), (np.zeros((N, H)), np.full((N, H), 1e30)), planted((N, H), {(n, 1): 1e10})
     with np.errstate(all="ignore"):
-        called_plainly = layer(np.zeros((T, N, D)), state)
-        called_plainly.final_state.c.backward(d)
+        layer(x, state).final_state.c.backward(d)
         assert np.isfinite(layer.b_h.grad).all() == (backend == "fused")
     layer.zero_grad()
-    with mr.detect_anomaly():
-        text = text_of(layer(np.zeros((T, N, D)), state).final_state.c.backward, d)
-    check(text, fault(layer, f"backward at step t={T - 1}, row n={n}", "dL/df = dL/dC_t ⊙ C_{t-1}", [n, 1]))
+    final = called(layer, x, state).final_state
+    named(layer, "backward", T - 1, "dL/df = dL/dC_t ⊙ C_{t-1}", [n, 1], final.c.backward, d)
     assert layer.b_h.grad is None
 
 
 @pytest.mark.parametrize("name", ["gru", "gru before"])
 def test_the_gates_of_a_gru_are_gone_back_through_in_the_order_of_the_graph(name):
-    layer = blank(name, backend="graph")
-    h0, d = np.zeros((N, H)), np.zeros((T, N, H))
-    h0[n, 1], d[0, n, 1] = 1e10, 1e30
-    place = f"backward at step t=0, row n={n}"
-    text = text_of(backward, layer, d, state=h0)
-    check(text, fault(layer, place, "dL/dz = dL/dH_t ⊙ (H_{t-1} − n)", [n, 1]))
-    h0[n] = [1e10, 0, 0, 0, 0]
-    W = np.zeros((H, 3, H))
-    W[1, 2] = 1e10  # dL/d(r ⊙ H_{t-1}) of unit 1
-    layer.W_hh.data = W.reshape(H, -1)
+    layer, h0, d = blank(name, backend="graph"), planted((N, H), {(n, 1): 1e10}), {(0, n, 1): 1e30}
+    named(layer, "backward", 0, "dL/dz = dL/dH_t ⊙ (H_{t-1} − n)", [n, 1], backward, layer, d, state=h0)
+    plant(layer, {"W_hh": {(1, 2): 1e10}, "b_h": {0: -100}})  # dL/d(r ⊙ H_{t-1}) of unit 1; r = 0
     if name == "gru":
-        h0[n] = 0
-        layer.b_hn.data, layer.b_h.data = np.full(H, 1e10), np.where(np.arange(3 * H) < H, -100, 0)  # r = 0
-        text, term = text_of(backward, layer, d, state=h0), "dL/dr = dL/dZ_n ⊙ (H_{t-1} W_hn + b_hn)"
-        check(text, fault(layer, place, term, [n, 1]))
+        plant(layer, {"b_hn": {...: 1e10}})
+        term, h0 = "dL/dr = dL/dZ_n ⊙ (H_{t-1} W_hn + b_hn)", np.zeros((N, H))
     else:
-        d[0, n, 1], d[0, n, 2], h0[n] = 0, 1e25, [0, 1e5, 0, 0, 0]
-        layer.b_h.data = np.where(np.arange(3 * H) < H, -100, 0)
-        text, term = text_of(backward, layer, d, state=h0), "dL/dr = dL/d(r ⊙ H_{t-1}) ⊙ H_{t-1}"
-        check(text, fault(layer, place, term, [n, 1]))
+        term, h0, d = "dL/dr = dL/d(r ⊙ H_{t-1}) ⊙ H_{t-1}", planted((N, H), {(n, 1): 1e5}), {(0, n, 2): 1e25}
+    named(layer, "backward", 0, term, [n, 1], backward, layer, d, state=h0)
 
 
 @backends
 def test_grad_and_a_hook_are_looked_at_too(backend):
     layer = blank("tanh", backend=backend)
-    with mr.detect_anomaly():
-        outputs = layer(np.zeros((T, N, D))).outputs
-        outputs.register_hook(lambda g: g * np.inf)
-        start = fault(layer, f"backward at step t={T - 1}, row n=0", "the upstream gradient of outputs", [0, 0])
-        assert text_of(mr.grad, outputs.sum(), layer.W_hh).startswith(start)
+    outputs = called(layer).outputs
+    outputs.register_hook(lambda g: g * np.inf)
+    place = f"step t={T - 1}, row n=0"
+    named(layer, "backward", place, "the upstream gradient of outputs", [0, 0], mr.grad, outputs.sum(), layer.W_hh)
 
 
 # --- step() -----------------------------------------------------------------------------------------------------------
 
 
-@makers
-@backends
+@pairs(name=MAKERS, backend=BACKENDS)
 def test_step_names_the_term_too(name, backend):
-    layer = blank(name, backend=backend)
+    layer, place = blank(name, backend=backend), f"in step(), row n={n}"
     x = driven(layer)[t]
     with mr.detect_anomaly():
         state = layer.step(x)
-        assert_array_equal(flat(state)[0].numpy(), flat(layer.step(x))[0].numpy())
-        d = np.zeros((N, H))
-        d[n, 1] = np.nan
-        start = fault(layer, f"backward in step(), row n={n}", "the upstream gradient of final_state", [n, 1], "nan")
-        start = start.replace("final_state", "final_state[0]") if name == "lstm" else start
-        assert text_of(flat(state)[0].backward, d).startswith(start)
-        layer.W_hh.data = np.full(layer.W_hh.shape, HUGE)
-        q = letter(layer, 0)
-        start = fault(layer, f"forward in step(), row n={n}", f"H_{{t-1}} W_h{q}", [n, 0])
-        assert text_of(layer.step, x * 0, state).startswith(start)
-
-
-def test_step_goes_through_the_equation_of_a_cell_whatever_the_backend():
-    layer = mr.RecurrentLayer(D, H, cell=Wrong(back=False), rng=0)
-    layer.W_hh.data = np.zeros(layer.W_hh.shape)
-    x = driven(layer)
-    with mr.detect_anomaly():
-        assert f"forward in step(), row n={n}: ln(a constant) holds -inf" in text_of(layer.step, x[t])
+    assert_array_equal(flat(state)[0].numpy(), flat(layer.step(x))[0].numpy())
+    upstream, d = "the upstream gradient of final_state" + "[0]" * (name == "lstm"), planted((N, H), {(n, 1): np.nan})
+    named(layer, "backward", place, upstream, [n, 1], flat(state)[0].backward, d, value="nan")
+    plant(layer, {"W_hh": {...: HUGE}})
+    named(layer, "forward", place, f"H_{{t-1}} W_h{letter(layer, 0)}", [n, 0], layer.step, x * 0, state)
 
 
 # --- what comes in ----------------------------------------------------------------------------------------------------
 
 
-@makers
-@backends
+@pairs(name=MAKERS, backend=BACKENDS)
 def test_parameters_are_checked_before_anything_is_computed(name, backend):
     layer = blank(name, backend=backend, learn_initial_state=True)
+    state = [np.zeros((N, H)) for _ in layer.state_names]
     for parameter, p in layer.named_parameters():
-        index = (1,) * p.ndim
-        kept = p.data.copy()
-        p.data = np.where(np.arange(p.size).reshape(p.shape) == np.ravel_multi_index(index, p.shape), np.nan, 0)
+        index, before = (1,) * p.ndim, p.data
+        p.data = planted(p.shape, {index: np.nan})
         start = f"detect_anomaly: {layer.name}(3, 5): {parameter} holds nan at {list(index)} (1 of {p.size} entries "
-        assert text_of(called, layer, np.zeros((T, N, D))).startswith(start)
-        with mr.detect_anomaly():
-            assert text_of(layer.step, np.zeros((N, D))).startswith(start)
+        for given in (None, state if len(state) > 1 else state[0]):
+            assert text_of(called, layer, state=given).startswith(start)
+            assert text_of(layer.step, np.zeros((N, D)), given).startswith(start)
         assert "row n=0: x holds inf" in text_of(called, layer, np.full((T, N, D), np.inf)), "inputs come first"
-        state = tuple(np.zeros((N, H)) for _ in layer.state_names)
-        state = state if len(state) > 1 else state[0]
-        assert text_of(called, layer, np.zeros((T, N, D)), state).startswith(start)
-        with mr.detect_anomaly():
-            assert text_of(layer.step, np.zeros((N, D)), state).startswith(start)
-        p.data = kept
+        p.data = before
 
 
 @backends
 def test_numbers_too_large_for_the_layer_s_dtype_are_named(backend):
-    layer = blank("tanh", backend=backend)
-    x = np.zeros((T, N, D))
-    x[t, n, 1] = 1e300
+    layer, x = blank("tanh", backend=backend), planted((T, N, D), {(t, n, 1): 1e300})
     message = (
         f"detect_anomaly: RecurrentLayer(3, 5): x, cast to float32, holds inf at [{t}, {n}, 1] (1 of 84 entries not "
         "finite): they are too large for float32: scale the data, or make the layer with dtype=numpy.float64"
@@ -600,21 +474,17 @@ def test_the_layer_is_named_by_where_it_stands(backend):
     model = mr.SequenceModel(mr.Stacked([first, both]), mr.Linear(2 * H, 2, rng=0))
     x = np.ones((T, N, D))
     with mr.detect_anomaly():
-        loss = (model(x)[0] ** 2).sum()
-        loss.backward()
+        (model(x)[0] ** 2).sum().backward()
         for p in both.backward_layer.parameters():
             p.data = np.zeros(p.shape)
-        both.backward_layer.W_hh.data = np.repeat([0.0, 1e3, 0.0, 0.0, 0.0], 3 * H).reshape(H, 3 * H)
+        plant(both.backward_layer, {"W_hh": {1: 1e3}})
         predictions = model(x)[0]
-        text = text_of(predictions.backward, np.full(predictions.shape, 1e37))
-        named = (
-            "GRULayer(10, 5) in backward_layer of Bidirectional in layers[1] of Stacked: backward at step t=0, row n=0"
-        )
-        assert text.startswith(f"detect_anomaly: {named}: dL/dH_{{t-1}} = dL/dZ_t W_hhᵀ + dL/dH_t ⊙ z holds "), text
-        first.forward_layer.W_xh.data = np.full(first.forward_layer.W_xh.shape, HUGE)
-        text = text_of(model, x)
-        named = "GRULayer(3, 5) in forward_layer of Bidirectional in layers[0] of Stacked: forward at step t=0, row n=0"
-        assert text.startswith(f"detect_anomaly: {named}: X_t W_xr holds inf"), text
+    text, at = text_of(predictions.backward, np.full(predictions.shape, 1e37)), "at step t=0, row n=0"
+    place = f"GRULayer(10, 5) in backward_layer of Bidirectional in layers[1] of Stacked: backward {at}"
+    assert text.startswith(f"detect_anomaly: {place}: dL/dH_{{t-1}} = dL/dZ_t W_hhᵀ + dL/dH_t ⊙ z holds "), text
+    plant(first.forward_layer, {"W_xh": {...: HUGE}})
+    place = f"GRULayer(3, 5) in forward_layer of Bidirectional in layers[0] of Stacked: forward {at}"
+    assert text_of(model, x).startswith(f"detect_anomaly: {place}: X_t W_xr holds inf")
 
 
 def test_where_a_layer_stands_is_forgotten_when_the_composite_is_left():
@@ -702,9 +572,7 @@ def test_what_is_looked_at_are_the_numbers_of_the_backend(name, backend, options
 def test_what_needs_no_gradient_gets_none_and_is_not_looked_at():
     layer = blank("tanh")
     layer.W_xh.requires_grad = False
-    x, d = np.zeros((T, N, D)), np.zeros((T, N, H))
-    x[t, n, 2], d[t, n, 1] = 1e4, 1e37
-    backward(layer, d, x)
+    backward(layer, {(t, n, 1): 1e37}, planted((T, N, D), {(t, n, 2): 1e4}))
     assert layer.W_xh.grad is None
     assert np.isfinite(layer.W_hh.grad).all()
 
@@ -725,8 +593,7 @@ def test_second_derivatives_within_the_mode_are_the_same(backend):
 
 def test_outside_the_mode_and_in_other_threads_nothing_is_looked_at(monkeypatch):
     monkeypatch.setattr(layer_module, "Watch", None)
-    layer, found = blank("tanh"), []
-    layer.W_hh.data = np.full((H, H), HUGE)
+    layer, found = blank("tanh", {"W_hh": {...: HUGE}}), []
 
     def elsewhere():
         with np.errstate(all="ignore"):
