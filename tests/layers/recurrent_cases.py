@@ -161,7 +161,8 @@ class Problem:
         self.kind, self.make = kind, EVERY.get(kind, kind)
         self.T, self.N, self.D, self.H = SHAPES.get(shape, shape)
         self.settings = {"dtype": dtype} | settings
-        self.rng = np.random.default_rng(zlib.crc32(f"{kind if kind in EVERY else 'another'} {shape}".encode()))
+        name = kind if kind in EVERY else getattr(kind, "__name__", "another")
+        self.rng = np.random.default_rng(zlib.crc32(f"{name} {shape}".encode()))
         layer = self.make(self.D, self.H, **self.settings | {"learn_initial_state": True, "bias": True, "rng": 0})
         with mr.no_grad():
             final_state = layer(turned(self.draw(self.T, self.N, self.D), layer)).final_state

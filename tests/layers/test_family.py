@@ -80,8 +80,9 @@ def check_against_the_textbook(kind, dtype=np.float64, shape="D≠H≠N≠T", **
             assert len(found) == 2 + 2 * len(problem.u) + len(layer.parameters())
 
 
-@grid({"kind": BUILT_IN, "shape": SHAPES} | PLAIN)
+@grid({"kind": BUILT_IN, "shape": SHAPES, "dtype": [np.float64, np.float32]} | PLAIN)
 def test_fused_is_graph_is_textbook(point):
+    """In float32 the problem itself is rounded to it, so that only the arithmetic differs."""
     check_against_the_textbook(**point)
 
 
@@ -91,12 +92,6 @@ def test_fused_is_graph_is_textbook_everywhere(kind):
     for shape, *values in itertools.product(SHAPES, *PLAIN.values()):
         for dtype in (np.float64, np.float32) if shape == "D≠H≠N≠T" else (np.float64,):
             check_against_the_textbook(kind, dtype, shape, **dict(zip(PLAIN, values, strict=True)))
-
-
-@grid({"kind": BUILT_IN, "reverse": [False, True]})
-def test_float32_is_the_same_to_its_own_precision(point):
-    """The problem itself is rounded to float32, so only the arithmetic differs."""
-    check_against_the_textbook(dtype=np.float32, **point)
 
 
 def check_fused_against_graph(point):
@@ -126,11 +121,12 @@ def test_fused_is_graph_in_all_settings(kind, reverse):
             check_fused_against_graph(point)
 
 
-@grid({"kind": KINDS | {"own": None}, "shape": ["T=1", "N=1", "all 1", (20, 17, 2, 4)], "message_clip": [None, 0.3]})
+@grid({"kind": EVERY, "shape": ["T=1", "N=1", "all 1", (20, 17, 2, 4)], "message_clip": [None, 0.3],
+       "remat": [False, True, 1, 2, 99], "reverse": [False, True]})  # fmt: skip
 def test_the_same_in_other_shapes_and_when_the_loss_sees_only_a_part(point):
     """Without a gradient from outside, what comes from later steps alone is clipped and goes back."""
     problem, options, _ = taken_apart(point)
-    fused, graph = (problem.layer(backend, **options) for backend in BACKENDS)
+    fused, graph = problem.layer(**options), problem.layer("graph", **options | {"remat": False})
     for weights in problem.losses().values():
         assert_equal(problem.run(fused, weights=weights), problem.run(graph, weights=weights), zeros=True)
 
@@ -146,16 +142,6 @@ def test_the_backends_are_two_ways_indeed(kind, kernel, monkeypatch):
     graph(problem.x).outputs.sum().backward()
     with pytest.raises(TypeError, match="'NoneType' object is not callable"):
         fused(problem.x)
-
-
-@pytest.mark.parametrize("remat", [True, 1, 2, 99])
-@kinds
-def test_segments_of_any_length_give_the_same(kind, remat):
-    for reverse in (False, True):
-        problem = Problem(kind, (9, 3, 2, 4), reverse=reverse)
-        for weights in problem.losses().values():
-            plain, found = (problem.run(problem.layer(remat=r), weights=weights) for r in (False, remat))
-            assert_equal(found, plain, 1e-13)
 
 
 # --- numerical derivatives --------------------------------------------------------------------------------------------
@@ -255,6 +241,9 @@ def test_second_order_in_every_setting(point):
         directions = [np.cos(10 * t.data) for t in inputs]
         found.append(hessian_vector(problem, layer, inputs, f, directions))
         assert all(t.grad is None for t in inputs)
+        loss = curved(problem, layer, f())
+        for a, b in zip(mr.grad(loss, inputs, create_graph=True), mr.grad(loss, inputs), strict=True):
+            assert relative_error(a.numpy(), b.numpy()) <= 1e-12
         numerical = differences_of_gradients(problem, layer, inputs, f, directions)
         for name, a, b in zip(names, found[-1], numerical, strict=True):
             np.testing.assert_allclose(a, b, rtol=0, atol=1e-7 * np.abs(b).max(), err_msg=f"{backend}: {name}")
@@ -287,29 +276,6 @@ def test_second_order_when_not_everybody_asks(asked):
         assert relative_error(a, b) <= 1e-12
 
 
-def test_third_order_is_the_same_in_both_backends():
-    problem, found = Problem("sigmoid", batch_first=True), []
-    for backend in BACKENDS:
-        layer = problem.layer(backend)
-        inputs, names, f = problem.inputs(layer)
-        g = mr.grad(curved(problem, layer, f()), layer.W_hh, create_graph=True)
-        gg = mr.grad((g[0] ** 2).sum(), inputs[0], create_graph=True)
-        found.append([t.numpy() for t in mr.grad((gg[0] ** 2).sum(), inputs)])
-    for name, a, b in zip(names, *found, strict=True):
-        assert relative_error(a, b) <= 1e-12, name
-
-
-@backends
-@kinds
-def test_create_graph_gives_the_first_order_too(kind, backend):
-    problem = Problem(kind)
-    layer = problem.layer(backend)
-    inputs, names, f = problem.inputs(layer)
-    loss = curved(problem, layer, f())
-    for name, a, b in zip(names, mr.grad(loss, inputs, create_graph=True), mr.grad(loss, inputs), strict=True):
-        assert relative_error(a.numpy(), b.numpy()) <= 1e-12, name
-
-
 # --- where a state starts, where it ends, and what is handed on -------------------------------------------------------
 
 
@@ -318,8 +284,10 @@ def test_a_state_of_zeros_is_none_and_the_final_state_a_copy_of_the_last(point):
     problem, options, _ = taken_apart(point)
     layer = problem.layer(**options)
     x, zeros, given = turned(problem.x, layer), each(np.zeros_like, problem.state), each(leaf, problem.state)
-    for one, two in zip(flat(layer(x)), flat(layer(x, zeros)), strict=True):
-        np.testing.assert_array_equal(one.numpy(), two.numpy())
+    step = problem.x[0]
+    for one, two in ((layer(x), layer(x, zeros)), (layer.step(step), layer.step(step, zeros))):
+        for a, b in zip(flat(one), flat(two), strict=True):
+            np.testing.assert_array_equal(a.numpy(), b.numpy())
     outputs, final_state = layer(x, given)
     assert type(final_state) is {"lstm": mr.LSTMState, "two states": tuple}.get(problem.kind, mr.Tensor)
     h = layer.last_output(final_state)
@@ -349,14 +317,6 @@ def test_steps_are_the_layer(point):
     found |= {f"final {i}": s.numpy() for i, s in enumerate(flat(state))}
     found |= {} if first is None else {f"initial {i}": s.grad for i, s in enumerate(flat(first))}
     assert_equal(found | {p.name: p.grad for p in layer.parameters()}, whole)
-
-
-@kinds
-def test_a_step_without_a_state_starts_from_zeros(kind):
-    problem = Problem(kind)
-    layer, zeros = problem.layer(), each(np.zeros_like, problem.state)
-    for a, b in zip(flat(layer.step(problem.x[0])), flat(layer.step(problem.x[0], zeros)), strict=True):
-        np.testing.assert_array_equal(a.numpy(), b.numpy())
 
 
 @grid({"kind": KINDS, "backend": BACKENDS, "cut": [1, 2, 4], "reverse": [False, True], "bias": [True, False]})

@@ -34,6 +34,7 @@ class Peer(Problem):
             layers = [EVERY[kind](D, H, reverse=reverse, **options) for kind, reverse in self.ways]
             return mr.Bidirectional(*layers) if len(layers) > 1 else layers[0]
 
+        make.__name__ = f"{kind} {direction} {bias} {ragged} {mixed}"  # for the seed
         T, N, _, _ = SHAPES[shape]
         self.lengths = np.random.default_rng(1).integers(1, T + 1, N) if ragged else None
         super().__init__(make, shape, dtype=dtype, scale=0.5, bias=bias)
@@ -291,13 +292,6 @@ def test_gates_in_another_order_are_caught(kind, onnxruntime, monkeypatch):
     problem = Peer(np.float32, kind, "bidirectional", ragged=True)
     monkeypatch.setitem(ORDER, kind, tuple(range(len(ORDER[kind]))))
     assert relative_error(problem.run("fused")["outputs"], run_onnx(problem)["outputs"]) > 1e-2
-
-
-def test_the_two_places_of_the_reset_gate_are_two_cells(onnxruntime):
-    after, before = (Peer(np.float32, kind, bias=False) for kind in ("gru", "gru before"))
-    before.x, before.state, before.parameters = after.x, after.state, after.parameters
-    assert relative_error(run_onnx(before)["outputs"], run_onnx(after)["outputs"]) > 1e-2
-    assert relative_error(before.run("fused")["outputs"], run_onnx(before)["outputs"]) <= 1e-5
 
 
 # --- counting ---------------------------------------------------------------------------------------------------------

@@ -49,16 +49,12 @@ def split_always(monkeypatch):
 # --- the number ------------------------------------------------------------------------------------------------------
 
 
-def test_at_the_start_it_is_the_cpus_that_the_process_may_use():
+def test_at_the_start_it_is_the_cpus_that_the_process_may_use_or_that_there_are(monkeypatch):
     assert mr.get_num_threads() == threads.available_cpus() == len(os.sched_getaffinity(0))
-
-
-def test_without_affinity_it_is_the_cpus_that_there_are(monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity")
-    monkeypatch.setattr(os, "cpu_count", lambda: 6)
-    assert mr.get_num_threads() == 6
-    monkeypatch.setattr(os, "cpu_count", lambda: None)
-    assert mr.get_num_threads() == 1
+    for there, expected in ((6, 6), (None, 1)):
+        monkeypatch.setattr(os, "cpu_count", lambda there=there: there)
+        assert mr.get_num_threads() == expected
 
 
 def test_what_is_set_is_what_is_got_and_blas_is_told(blas):
@@ -90,11 +86,8 @@ def test_a_number_that_is_none_is_refused_and_changes_nothing(n, kind, message, 
 
 def test_the_number_is_process_wide():
     mr.set_num_threads(5)
-    seen = []
-    thread = threading.Thread(target=lambda: seen.append(mr.get_num_threads()))
-    thread.start()
-    thread.join()
-    assert seen == [5]
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        assert pool.submit(mr.get_num_threads).result() == 5
 
 
 # --- BLAS ------------------------------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ from error_texts import raises
 from recurrent_cases import flat
 
 import minirnn as mr
-from minirnn import textbook
 from minirnn.layers import GRULayer, LSTMLayer, RecurrentLayer
 from minirnn.layers.composites import Bidirectional, Stacked
 
@@ -97,19 +96,6 @@ def test_every_gradient_with_lengths_by_central_differences(make, readout):
     loss().backward()
     reached = x.grad.any(axis=2)
     np.testing.assert_array_equal(reached, np.arange(T)[:, None] < LENGTHS)
-
-
-@every_kind
-@layouts
-def test_resets_are_passed_on(make, batch_first):
-    model = model_of(make, batch_first=batch_first)
-    reset = np.zeros((T, N), bool)
-    reset[2] = True
-    whole = turned(model(inputs(batch_first), reset=turned(reset, batch_first)).predictions.numpy(), batch_first)
-    time = inputs()
-    for part in (slice(None, 2), slice(2, None)):
-        alone = turned(model(turned(time[part], batch_first)).predictions.numpy(), batch_first)
-        np.testing.assert_allclose(whole[part], alone, rtol=0, atol=1e-13)
 
 
 def test_a_stack_is_trained_with_its_state_carried():
@@ -240,11 +226,3 @@ def test_a_model_takes_and_returns_a_state():
     np.testing.assert_allclose(state.numpy(), final_state.numpy(), rtol=0, atol=1e-14)
     assert isinstance(model(x), mr.SequenceOutput)
     assert isinstance(model.recurrent(x), mr.RecurrentOutput)
-
-
-def test_the_head_is_the_textbooks():
-    model = exam(dtype=np.float64)
-    x = np.random.default_rng(0).standard_normal((6, 2, 10))
-    outputs, _ = model.recurrent(x)
-    expected = textbook.head(outputs.numpy(), model.head.weight.data, np.zeros(5))
-    np.testing.assert_allclose(model(x).predictions.numpy(), expected, rtol=0, atol=1e-14)

@@ -263,29 +263,6 @@ def mask_to_come(rng, p):
     return (copy.deepcopy(rng).random((N, H)) >= p) / (1 - p)
 
 
-@backends
-@pytest.mark.parametrize("p", [0.5, 0.75])
-def test_one_mask_a_sequence_the_same_at_every_step(p, backend):
-    """With W_hh = 1, W_xh = 0 and φ(z) = z a step multiplies the state by the mask: after k steps it is the mask^k.
-
-    What is dropped at the first step is 0 for good; what is kept has grown by 1 / (1 − p) at each; rows differ.
-    """
-    for reverse in (False, True):
-        layer = mr.RecurrentLayer(D, 40, activation="identity", backend=backend, reverse=reverse, recurrent_dropout=p,
-                                  input_initializer="zeros", recurrent_initializer="identity", rng=0)  # fmt: skip
-        outputs, final_state = layer(np.ones((T, 30, D)), np.ones((30, 40)))
-        outputs = outputs.numpy()[::-1] if reverse else outputs.numpy()
-        mask = outputs[0]
-        assert set(np.unique(mask)) == {0.0, 1 / (1 - p)}
-        for k in range(T):
-            np.testing.assert_array_equal(outputs[k], mask ** (k + 1))
-        np.testing.assert_array_equal(final_state.numpy(), mask**T)
-        assert abs((mask == 0).mean() - p) < 4 * np.sqrt(p * (1 - p) / mask.size)
-        assert len(np.unique(mask, axis=0)) == 30
-        again = layer(np.ones((T, 30, D)), np.ones((30, 40))).outputs.numpy()
-        assert not np.array_equal(again[-1 if reverse else 0], mask)
-
-
 def by_hand(layer, x, state, mask):
     """Unroll with the textbook's steps, ``mask`` on the h of every product and on nothing else."""
     weights = [layer.W_xh.data, layer.W_hh.data, layer.b_h.data]
