@@ -21,42 +21,56 @@ from minirnn.autograd.record import alike, apply, binary, common_dtype, unary, w
 if TYPE_CHECKING:
     from minirnn.autograd.tensor import Tensor
 
-# --- those that have no settings: made of the op, with its docstring -------------------------------------------------
-
-
-def _of_one(op: Op) -> "Callable[[Any], Tensor]":
-    def function(x: Any) -> "Tensor":
-        return unary(op, x)
-
-    _name(op, function)
-    return function
-
-
-def _of_two(op: Op) -> "Callable[[Any, Any], Tensor]":
-    def function(a: Any, b: Any) -> "Tensor":
-        return binary(op, *_pair(a, b, op.name))
-
-    _name(op, function)
-    return function
-
-
-def _name(op: Op, function: Any) -> None:
-    function.__name__ = function.__qualname__ = op.name
-    function.__doc__ = op.forward.__doc__
-
-
-abs = _of_one(ops.abs_)
-exp = _of_one(ops.exp)
-log = _of_one(ops.log)
-relu = _of_one(ops.relu)
-sigmoid = _of_one(ops.sigmoid)
-sqrt = _of_one(ops.sqrt)
-tanh = _of_one(ops.tanh)
-matmul = _of_two(ops.matmul)
-maximum = _of_two(ops.maximum)
-minimum = _of_two(ops.minimum)
-
 # --- entry by entry --------------------------------------------------------------------------------------------------
+
+
+def abs(x: Any) -> "Tensor":
+    """Take the absolute value of each entry."""
+    return unary(ops.abs_, x)
+
+
+def exp(x: Any) -> "Tensor":
+    """Raise e to the power of each entry."""
+    return unary(ops.exp, x)
+
+
+def log(x: Any) -> "Tensor":
+    """Take the natural logarithm of each entry."""
+    return unary(ops.log, x)
+
+
+def sqrt(x: Any) -> "Tensor":
+    """Take the square root of each entry."""
+    return unary(ops.sqrt, x)
+
+
+def tanh(x: Any) -> "Tensor":
+    """Take the hyperbolic tangent of each entry."""
+    return unary(ops.tanh, x)
+
+
+def relu(x: Any) -> "Tensor":
+    """Rectify each entry: max(x, 0)."""
+    return unary(ops.relu, x)
+
+
+def sigmoid(x: Any) -> "Tensor":
+    """Apply the logistic function σ(x) = ½(1 + tanh(x/2)), which overflows nowhere, to each entry.
+
+    >>> sigmoid([-1000.0, 0.0, 1000.0]).numpy()
+    array([0. , 0.5, 1. ], dtype=float32)
+    """
+    return unary(ops.sigmoid, x)
+
+
+def maximum(a: Any, b: Any) -> "Tensor":
+    """Take the larger of two, entry by entry; equal ones share the gradient."""
+    return binary(ops.maximum, *_pair(a, b, "maximum"))
+
+
+def minimum(a: Any, b: Any) -> "Tensor":
+    """Take the smaller of two, entry by entry; equal ones share the gradient."""
+    return binary(ops.minimum, *_pair(a, b, "minimum"))
 
 
 def where(condition: Any, a: Any, b: Any) -> "Tensor":
@@ -91,7 +105,12 @@ def astype(x: Any, dtype: Any) -> "Tensor":
     return unary(ops.astype, t, dtype=dtype)
 
 
-# --- reductions ------------------------------------------------------------------------------------------------------
+# --- the matrix product, and reductions ------------------------------------------------------------------------------
+
+
+def matmul(a: Any, b: Any) -> "Tensor":
+    """Multiply matrices, 1-D to n-D with numpy's rules."""
+    return binary(ops.matmul, *_pair(a, b, "matmul"))
 
 
 def sum(x: Any, axis: Axis = None, keepdims: bool = False) -> "Tensor":

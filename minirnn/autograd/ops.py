@@ -170,11 +170,7 @@ def tanh(x: Array) -> Array:
 
 @op(x=lambda g, y: g * (y * (1.0 - y)), symbol="σ({x})", slopes={"x": "{y} ⊙ (1 - {y})"})
 def sigmoid(x: Array) -> Array:
-    """Apply the logistic function σ(x) = ½(1 + tanh(x/2)), which overflows nowhere, to each entry; derivative y(1 − y).
-
-    >>> sigmoid([-1000.0, 0.0, 1000.0]).numpy()
-    array([0. , 0.5, 1. ], dtype=float32)
-    """
+    """Apply the logistic function ½(1 + tanh(x/2)), which overflows nowhere, to each entry; derivative y(1 − y)."""
     return 0.5 * (1.0 + np.tanh(0.5 * x))
 
 

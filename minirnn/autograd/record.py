@@ -1,6 +1,7 @@
 """Recording: an op is run on the arrays, and what goes back through it later is put on the tape.
 
-`apply` is the idea; `unary` and `binary`, at the end, are the same without the loops.
+`apply` is the idea, and `apply_kernel` the same for a whole layer. `unary` and `binary`, at the end, are `apply`
+without its loops, 1.1 to 1.4 times as fast: who reads may leave them out.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -95,59 +96,6 @@ def wrap(data: Any, node: Node | None = None, shown: Any = None) -> "Tensor":
 
 def _misfit(op: Op, arrays: Sequence[Any], error: ValueError) -> ValueError:
     return ValueError(f"{op.name}: inputs of shapes {', '.join(str(np.shape(a)) for a in arrays)} do not fit: {error}")
-
-
-# --- the same for one and for two inputs, since most ops of a long graph come this way -------------------------------
-
-
-def unary(op: Op, x: Any, **settings: Any) -> "Tensor":
-    """Do what `apply` does, for one Tensor or what can become one."""
-    if not isinstance(x, Tensor):
-        x = Tensor(x)
-    if MODE.get() != RECORD:
-        return apply(op, x, **settings)
-    data = x._data
-    try:
-        y = op.forward(data, **settings)
-    except ValueError as error:
-        raise _misfit(op, (data,), error) from None
-    receiver: Any = x.node or (x if x._requires_grad else None)
-    node = None
-    if receiver is not None:
-        rule = op.rules[0]
-        edges = ((receiver, rule.vjp, rule.save(y, data, **settings)),)
-        node = Node(op, edges, guards_of((x,)) if rule.reads else None)
-    return wrap(y, node, x if op.view else None)
-
-
-def binary(op: Op, a: Any, b: Any) -> "Tensor":
-    """Do what `apply` does, for two operands, of which one at least is a Tensor; bring both to one dtype first."""
-    da = a._data if isinstance(a, Tensor) else a
-    db = b._data if isinstance(b, Tensor) else b
-    if type(da) is not np.ndarray or type(db) is not np.ndarray or da.dtype is not db.dtype:
-        a, b = alike(a, b)
-        if a is NotImplemented:
-            return NotImplemented  # type: ignore[no-any-return]
-        da = a._data if isinstance(a, Tensor) else a
-        db = b._data if isinstance(b, Tensor) else b
-    if MODE.get() != RECORD:
-        return apply(op, a, b)
-    try:
-        y = op.forward(da, db)
-    except ValueError as error:
-        raise _misfit(op, (da, db), error) from None
-    a_rule, b_rule = op.rules
-    a_edge = b_edge = None
-    read: tuple[int, ...] = ()
-    if (receiver := receiver_of(a)) is not None:
-        a_edge = (receiver, a_rule.vjp, a_rule.save(y, da, db))
-        read = a_rule.reads
-    if (receiver := receiver_of(b)) is not None:
-        b_edge = (receiver, b_rule.vjp, b_rule.save(y, da, db))
-        read += b_rule.reads
-    elif a_edge is None:
-        return wrap(y)
-    return wrap(y, Node(op, (a_edge, b_edge), guards_of([(a, b)[j] for j in read]) if read else None))
 
 
 # --- a whole kernel as one node: several inputs, several outputs, one backward function on plain arrays ------------
@@ -276,3 +224,56 @@ def common_dtype(a: np.dtype[Any], b: np.dtype[Any]) -> np.dtype[Any]:
     if (a.kind == "f") == (b.kind == "f"):
         return np.result_type(a, b)
     return a if a.kind == "f" else b
+
+
+# --- the same for one and for two inputs, since most ops of a long graph come this way -------------------------------
+
+
+def unary(op: Op, x: Any, **settings: Any) -> "Tensor":
+    """Do what `apply` does, for one Tensor or what can become one."""
+    if not isinstance(x, Tensor):
+        x = Tensor(x)
+    if MODE.get() != RECORD:
+        return apply(op, x, **settings)
+    data = x._data
+    try:
+        y = op.forward(data, **settings)
+    except ValueError as error:
+        raise _misfit(op, (data,), error) from None
+    receiver: Any = x.node or (x if x._requires_grad else None)
+    node = None
+    if receiver is not None:
+        rule = op.rules[0]
+        edges = ((receiver, rule.vjp, rule.save(y, data, **settings)),)
+        node = Node(op, edges, guards_of((x,)) if rule.reads else None)
+    return wrap(y, node, x if op.view else None)
+
+
+def binary(op: Op, a: Any, b: Any) -> "Tensor":
+    """Do what `apply` does, for two operands, of which one at least is a Tensor; bring both to one dtype first."""
+    da = a._data if isinstance(a, Tensor) else a
+    db = b._data if isinstance(b, Tensor) else b
+    if type(da) is not np.ndarray or type(db) is not np.ndarray or da.dtype is not db.dtype:
+        a, b = alike(a, b)
+        if a is NotImplemented:
+            return NotImplemented  # type: ignore[no-any-return]
+        da = a._data if isinstance(a, Tensor) else a
+        db = b._data if isinstance(b, Tensor) else b
+    if MODE.get() != RECORD:
+        return apply(op, a, b)
+    try:
+        y = op.forward(da, db)
+    except ValueError as error:
+        raise _misfit(op, (da, db), error) from None
+    a_rule, b_rule = op.rules
+    a_edge = b_edge = None
+    read: tuple[int, ...] = ()
+    if (receiver := receiver_of(a)) is not None:
+        a_edge = (receiver, a_rule.vjp, a_rule.save(y, da, db))
+        read = a_rule.reads
+    if (receiver := receiver_of(b)) is not None:
+        b_edge = (receiver, b_rule.vjp, b_rule.save(y, da, db))
+        read += b_rule.reads
+    elif a_edge is None:
+        return wrap(y)
+    return wrap(y, Node(op, (a_edge, b_edge), guards_of([(a, b)[j] for j in read]) if read else None))
