@@ -82,32 +82,16 @@ def test_only_floats_can_require_a_gradient():
 
 OPERATORS = [operator.add, operator.sub, operator.mul, operator.truediv, operator.pow]
 OPERANDS = {
-    "int": 2,
-    "float": 2.5,
-    "bool": True,
-    "np.float64": np.float64(2.5),
-    "np.float32": np.float32(2.5),
-    "np.int64": np.int64(2),
-    "np.bool_": np.True_,
-    "np.sqrt(H)": np.sqrt(20),
-    "0-d float64": np.array(2.5),
-    "0-d float32": np.array(2.5, np.float32),
-    "0-d int": np.array(2),
-    "0-d Tensor float64": mr.Tensor(np.array(2.5)),
-    "0-d Tensor float32": mr.Tensor(2.5),
-    "0-d Tensor int": mr.Tensor(np.array(2)),
-    "list": [1.5, 2.5, 3.5],
-    "tuple of ints": (1, 2, 3),
-    "int array": np.array([1, 2, 3]),
-    "uint8 array": np.array([1, 2, 3], np.uint8),
-    "bool mask": np.array([True, False, True]),
-    "int Tensor": mr.Tensor(np.array([1, 2, 3])),
-    "float32 array": np.array([1.5, 2.5, 3.5], np.float32),
-    "float32 Tensor": mr.Tensor([1.5, 2.5, 3.5]),
-    "float64 array": np.array([1.5, 2.5, 3.5]),
-    "float64 Tensor": mr.Tensor(np.array([1.5, 2.5, 3.5])),
+    "int": 2, "float": 2.5, "bool": True, "np.float64": np.float64(2.5), "np.float32": np.float32(2.5),
+    "np.int64": np.int64(2), "np.bool_": np.True_, "np.sqrt(H)": np.sqrt(20), "0-d float64": np.array(2.5),
+    "0-d float32": np.array(2.5, np.float32), "0-d int": np.array(2), "0-d Tensor float64": mr.Tensor(np.array(2.5)),
+    "0-d Tensor float32": mr.Tensor(2.5), "0-d Tensor int": mr.Tensor(np.array(2)), "list": [1.5, 2.5, 3.5],
+    "tuple of ints": (1, 2, 3), "int array": np.array([1, 2, 3]), "uint8 array": np.array([1, 2, 3], np.uint8),
+    "bool mask": np.array([True, False, True]), "int Tensor": mr.Tensor(np.array([1, 2, 3])),
+    "float32 array": np.array([1.5, 2.5, 3.5], np.float32), "float32 Tensor": mr.Tensor([1.5, 2.5, 3.5]),
+    "float64 array": np.array([1.5, 2.5, 3.5]), "float64 Tensor": mr.Tensor(np.array([1.5, 2.5, 3.5])),
     "float64 (2, 1)": np.array([[1.5], [2.5]]),
-}
+}  # fmt: skip
 WIDENING = ("float64 array", "float64 Tensor", "float64 (2, 1)")
 
 
