@@ -10,7 +10,7 @@ from minirnn.autograd.tensor import Tensor
 from minirnn.cells import GRU, LSTM, Cell, Elman, GRUResetBefore
 from minirnn.cells.cell import ActivationName, as_cell, resolve
 from minirnn.layers.layer import Layer
-from minirnn.layers.settings import Settings
+from minirnn.layers.settings import Settings, spell_out
 
 _LSTM, _GRU, _GRU_BEFORE = LSTM(), GRU(), GRUResetBefore()
 
@@ -146,8 +146,6 @@ class LSTMLayer(Layer[LSTMState]):
     ((7, 2, 5), (2, 5), (2, 5), 180)
     """  # noqa: D400
 
-    gates, state_names = LSTM.blocks, LSTM.state_names
-
     def __init__(
         self, input_size: int, hidden_size: int, *, forget_bias: float = 1.0, **settings: Unpack[Settings]
     ) -> None:
@@ -204,8 +202,6 @@ class GRULayer(Layer[Tensor]):
     ((7, 2, 5), (2, 5), 140)
     """  # noqa: D400
 
-    gates = GRU.blocks
-
     def __init__(
         self, input_size: int, hidden_size: int, *, reset_after: bool = True, **settings: Unpack[Settings]
     ) -> None:
@@ -214,3 +210,7 @@ class GRULayer(Layer[Tensor]):
 
     def _own_repr(self) -> list[str]:
         return ["reset_after=False"] * (not self.reset_after)
+
+
+for _layer in RecurrentLayer, LSTMLayer, GRULayer:
+    spell_out(_layer)

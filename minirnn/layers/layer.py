@@ -19,7 +19,7 @@ from minirnn.layers import threads
 from minirnn.layers.door import Door, Sequences
 from minirnn.layers.module import Parameter
 from minirnn.layers.recurrence import RecurrentOutput, State
-from minirnn.layers.settings import SETTINGS, Settings, filled, segment_length, spelled_out
+from minirnn.layers.settings import SETTINGS, Settings, filled, segment_length
 
 
 def _same(x: Array, *, largest: float) -> Array:
@@ -65,18 +65,11 @@ class Layer(Door[State]):
         What the arrays of a state are called; the first is the output.
     """
 
-    gates: int = 1
-    state_names: tuple[str, ...] = ("h",)
     reverse: bool
     backend: str
     recurrent_dropout: float
     message_clip: float | None
     remat: bool | int
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if "__init__" in vars(cls):
-            spelled_out(cls)
 
     def __init__(self, input_size: int, hidden_size: int, cell: Cell, given: Settings) -> None:
         super().__init__()

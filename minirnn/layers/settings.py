@@ -166,7 +166,7 @@ class _Words(str):
     __repr__ = str.__str__
 
 
-def spelled_out(make: type) -> None:
+def spell_out(make: type) -> None:
     """Write the shared settings into the docstring of a layer and the signature of its ``__init__``.
 
     In the docstring they take the place of the line ``**settings``.
