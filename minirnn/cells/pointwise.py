@@ -41,10 +41,8 @@ class Pass:
 
     def __init__(self, cell: Cell, z: Array, state: Sequence[Array], x: Array | None = None) -> None:
         self.cell, self.notes, self.new = cell, [], []  # type: tuple[Cell, list[Any], list[Tensor]]
-        self.inputs: dict[Any, Tensor] = {"z": Tensor(z, requires_grad=True)}
-        self.inputs |= {s: Tensor(a, requires_grad=True) for s, a in enumerate(state)}
-        if x is not None:
-            self.inputs["x"] = Tensor(x, requires_grad=True)
+        given: dict[Any, Array | None] = {"z": z, **dict(enumerate(state)), "x": x}
+        self.inputs = {key: Tensor(a, requires_grad=True) for key, a in given.items() if a is not None}
         self.staged: Tensor | None = None
         if cell.staged:
             self.staged = self._run(lambda: cell.stage(self.inputs["z"], *self._state))
@@ -63,10 +61,9 @@ class Pass:
 
     def finish(self, q: Array | None = None) -> "Pass":
         """Run the equation; q (R, H) for a cell whose sides come apart."""
-        sides = []
         if q is not None:
             self.inputs["q"] = Tensor(q, requires_grad=True)
-            sides = [self.inputs["x"], self.inputs["q"]]
+        sides = [self.inputs[key] for key in ("x", "q") if key in self.inputs]
         made = self._run(lambda: equation_of(self.cell, self.inputs["z"], *sides, *self._state))
         self.new = checked(made, self.cell, self._state)
         return self

@@ -151,15 +151,11 @@ class Text:
         """Give names to inputs, blocks, gates, terms and the new state."""
         made, style, given = self.made, self.style, self.made.inputs
         self.made_by = {id(term.output): term for term in self.terms}
-        self.blocks: dict[str, list[Tensor]] = defaultdict(list)
-        self.names[id(given["z"])] = f"Z{style.z}" if len(self.gates) == 1 else "Z"
-        if len(self.gates) == 1:
-            self.blocks[self.gates[0]].append(given["z"])
-        for key, side in zip(("x", "q"), style.sides, strict=True):
-            if key in given:
-                self.names[id(given[key])] = side.replace("·", self.gates[-1])
-        for s, letter in enumerate(self.letters):
-            self.names[id(given[s])] = style.state(letter, style.before)
+        one, sides = len(self.gates) == 1, zip(("x", "q"), style.sides, strict=True)
+        self.blocks: dict[str, list[Tensor]] = {gate: [given["z"]] if one else [] for gate in self.gates}
+        self.names[id(given["z"])] = f"Z{style.z}" if one else "Z"
+        self.names |= {id(given[key]): side.replace("·", self.gates[-1]) for key, side in sides if key in given}
+        self.names |= {id(given[s]): style.state(letter, style.before) for s, letter in enumerate(self.letters)}
         for term in self.terms:
             self._name_block(term)
         self.kinds: dict[int, tuple[str, str]] = {}
