@@ -61,9 +61,9 @@ def resolve(activation: Any, dtype: np.dtype[Any], name: str) -> Phi:
     probe = np.linspace(-1, 1, 6, dtype=dtype).reshape(2, 3)
     for label, result in (("φ", y := phi(probe.copy())), ("φ′", prime(y))):
         if not isinstance(result, np.ndarray) or result.shape != probe.shape or result.dtype != dtype:
-            got = f"{getattr(result, 'shape', type(result).__name__)} {getattr(result, 'dtype', '')}".strip()
             raise ValueError(
-                f"{name}: {label} must map an array to one of its shape and dtype, (2, 3) {dtype}, got {got}"
+                f"{name}: {label} must map an array to one of its shape and dtype, (2, 3) {dtype}, got "
+                f"{describe(result)}"
             )
     kernel = Activation(getattr(phi, "__name__", "custom"), phi, prime)
     return Phi(kernel.name, kernel, OwnOp(phi, prime))

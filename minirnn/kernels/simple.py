@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from minirnn.arguments import Array
+from minirnn.arguments import Array, describe
 from minirnn.kernels.cells import Activation, Half, Layout, Pointwise
 
 
@@ -139,8 +139,7 @@ def _checked(arrays: Any, count: int, shape: tuple[int, ...], dtype: Any, what: 
     checked = as_tuple(arrays, count, what)
     for a in checked:
         if getattr(a, "shape", None) != shape or a.dtype != dtype:
-            got = f"{getattr(a, 'shape', type(a).__name__)} {getattr(a, 'dtype', '')}".strip()
             raise ValueError(
-                f"{what} must have shape {shape} and dtype {dtype}, got {got}: a cell works entry by entry"
+                f"{what} must have shape {shape} and dtype {dtype}, got {describe(a)}: a cell works entry by entry"
             )
     return checked

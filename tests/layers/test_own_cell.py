@@ -234,6 +234,7 @@ def returning(step=None, step_backward=None):
 
 COMMA = "try a comma, as in (h,)"
 ENTRIES = "a cell works entry by entry"
+OF = "an array of shape"
 NEW = "Mine.step: new state must be a tuple of 1, got"
 NEW_SHAPE = "Mine.step: new state must have shape ({N}, 4) and dtype float32, got"
 PAIR = "Mine.step: (new state, saved) must be a tuple of 2, got"
@@ -251,11 +252,23 @@ D_SHAPE = "Mine.step_backward: d_state must have shape ({N}, 4) and dtype float3
         (lambda z: (z, z), TypeError, f"{NEW} ndarray: {COMMA}"),
         (lambda z: ((z, z), z), TypeError, f"{NEW} 2 of them: {COMMA}"),
         (lambda z: ((), z), TypeError, f"{NEW} 0 of them: {COMMA}"),
-        (lambda z: ((z[:, :2],), z), ValueError, f"{NEW_SHAPE} ({{N}}, 2) float32: {ENTRIES}"),
-        (lambda z: ((z.sum(axis=1),), z), ValueError, f"{NEW_SHAPE} ({{N}},) float32: {ENTRIES}"),
-        (lambda z: ((z.astype(float),), z), ValueError, f"{NEW_SHAPE} ({{N}}, 4) float64: {ENTRIES}"),
-        (lambda z: ((1.0,), z), ValueError, f"{NEW_SHAPE} float: {ENTRIES}"),
-        (lambda z: ((None,), z), ValueError, f"{NEW_SHAPE} NoneType: {ENTRIES}"),
+        (
+            lambda z: ((z[:, :2],), z),
+            ValueError,
+            f"{NEW_SHAPE} {OF} ({{N}}, 2) and dtype float32: {ENTRIES}",
+        ),
+        (
+            lambda z: ((z.sum(axis=1),), z),
+            ValueError,
+            f"{NEW_SHAPE} {OF} ({{N}},) and dtype float32: {ENTRIES}",
+        ),
+        (
+            lambda z: ((z.astype(float),), z),
+            ValueError,
+            f"{NEW_SHAPE} {OF} ({{N}}, 4) and dtype float64: {ENTRIES}",
+        ),
+        (lambda z: ((1.0,), z), ValueError, f"{NEW_SHAPE} 1.0 (float): {ENTRIES}"),
+        (lambda z: ((None,), z), ValueError, f"{NEW_SHAPE} None (NoneType): {ENTRIES}"),
     ],
 )
 def test_what_step_must_return(step, kind, message):
@@ -278,10 +291,14 @@ def test_what_step_must_return(step, kind, message):
         ),
         (lambda d: (d, d), TypeError, f"{D_STATE} ndarray: {COMMA}"),
         (lambda d: (d, (d, d)), TypeError, f"{D_STATE} 2 of them: {COMMA}"),
-        (lambda d: (d[:, :3], (d,)), ValueError, f"{DZ} ({{N}}, 3) float32: {ENTRIES}"),
-        (lambda d: (d.astype(float), (d,)), ValueError, f"{DZ} ({{N}}, 4) float64: {ENTRIES}"),
-        (lambda d: (d, (d.T,)), ValueError, f"{D_SHAPE} (4, {{N}}) float32: {ENTRIES}"),
-        (lambda d: (d, (0,)), ValueError, f"{D_SHAPE} int: {ENTRIES}"),
+        (lambda d: (d[:, :3], (d,)), ValueError, f"{DZ} {OF} ({{N}}, 3) and dtype float32: {ENTRIES}"),
+        (
+            lambda d: (d.astype(float), (d,)),
+            ValueError,
+            f"{DZ} {OF} ({{N}}, 4) and dtype float64: {ENTRIES}",
+        ),
+        (lambda d: (d, (d.T,)), ValueError, f"{D_SHAPE} {OF} (4, {{N}}) and dtype float32: {ENTRIES}"),
+        (lambda d: (d, (0,)), ValueError, f"{D_SHAPE} 0 (int): {ENTRIES}"),
     ],
 )
 def test_what_step_backward_must_return(step_backward, kind, message):
