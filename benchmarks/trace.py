@@ -86,7 +86,7 @@ def ready(cell: str, shape: Shape) -> dict[str, Run]:
         BACKWARD: lambda i: recorded[i].backward(retain_graph=True),
         TRACE: lambda i: mr.bptt.trace(layer, xs[i], last).gradients,  # which are made when they are asked for
         GRAPH: lambda i: last(graph(xs[i]).outputs).backward(),
-        CREDIT: lambda i: mr.bptt.Credit(everywhere[i]._unrolled, everywhere[i]._run.entering, reverse=False),
+        CREDIT: lambda i: mr.bptt.Credit(everywhere[i].unrolled, everywhere[i].entering, reverse=False),
         DOCTOR: lambda i: mr.bptt.doctor(traces[i]),
     }
 

@@ -3,6 +3,8 @@
 from typing import NamedTuple
 
 import numpy as np
+import pytest
+from pairwise import pairwise
 from recurrent_cases import UGRNN, Named
 
 import minirnn as mr
@@ -112,10 +114,13 @@ def identities(case):
     for k in steps:
         column = {name: a[k] for name, a in trace.by_step.items()}
         yield "Σ_s contribution(s, k) = by_step[k]", differences(added(share[s, k] for s in steps), column)
+        yield "used_at(k) = by_step[k]", differences(credit.used_at(k), column)
     for s in steps:
         row = added(share[s, k] for k in steps)
         yield "Σ_k contribution(s, k) = entered_at(s)", differences(credit.entered_at(s), row)
     yield "Σ_s,k contribution(s, k) = the layer's gradients", differences(added(share.values()), true)
+    early = [share[s, k][name] for s, k in share if order(k) > order(s) for name in scale]
+    yield "contribution(s, k) = 0 where k is after s", [(max(map(np.max, map(np.abs, early))), 1.0)]
     norms = np.array([[np.linalg.norm(share[s, k]["W_hh"]) for k in steps] for s in steps])
     yield "norms[s, k] = ‖contribution(s, k)‖", [(np.abs(credit.norms - norms).max(), norms.max())]
     for k1, k2 in [(1, 1), (1, 3), (3, 3), (2, 5), (4, 2), (9, 2), (1, trace.T), (5, 100)]:
@@ -130,19 +135,11 @@ def identities(case):
     yield "jacobian(t, m) jacobian(m, k) = jacobian(t, k)", [(np.abs(chain - trace.jacobian(last, first)).max(), 1.0)]
 
 
-def show():
-    """Print each identity with how often it was held and its worst relative error."""
-    found = {}
-    ways = [{}, {"bias": False}, {"reverse": True}, {"learn_initial_state": True}, {"batch_first": True}]
-    cases = [(kind, lengths, way) for kind in KINDS for lengths in LENGTHS.values() for way in ways]
-    for seed, (kind, lengths, way) in enumerate(cases):
-        for identity, pairs in identities(make(kind, lengths=lengths, seed=seed, **way)):
-            errors = found.setdefault(identity, [])
-            errors += [difference / max(scale, 1e-300) for difference, scale in pairs]
-    print(f"{len(cases)} cases: {', '.join(KINDS)}; whole and ragged; plain, no bias, reverse, learned, batch_first")
-    for identity, errors in found.items():
-        print(f"{max(errors):9.1e}  {len(errors):6,} comparisons  {identity}")
-
-
-if __name__ == "__main__":
-    show()
+def covering(kinds=tuple(KINDS), ways=tuple(WAYS), **more):
+    """Parametrize a test by cases that bring every two of a kind, a way and lengths together, and of what else."""
+    points = pairwise({"kind": kinds, "way": ways, "lengths": LENGTHS, **more})
+    cases = [
+        (p.pop("kind"), WAYS[p.pop("way")] | {"lengths": LENGTHS[p.pop("lengths")]} | p) for p in map(dict, points)
+    ]
+    ids = ["-".join(map(str, point.values())) for point in points]
+    return pytest.mark.parametrize(("kind", "settings"), cases, ids=ids)

@@ -325,10 +325,10 @@ def test_the_tests_that_a_module_names_are_there():
 
 
 LOOKS = [
-    ["steps"],
     ["unrolled"],
-    ["credit", "run"],
-    ["flow", "gradients"],
+    ["run"],
+    ["credit"],
+    ["flow"],
     ["regulariser", "plots", "places", "measures"],
     ["equations", "findings"],
     ["explaining", "advice", "training_record"],

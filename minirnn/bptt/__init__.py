@@ -3,10 +3,9 @@
 `trace` runs a layer and keeps what flows at every step; the rest is made of that. Start with examples/09.
 """
 
-from minirnn.bptt.credit import Credit
+from minirnn.bptt.credit import Credit, rtrl, truncated_gradient
 from minirnn.bptt.diagnosis import Report, doctor
 from minirnn.bptt.explaining import Explanation, explain, explanation
-from minirnn.bptt.gradients import rtrl, truncated_gradient
 from minirnn.bptt.plots import plot_credit, plot_gradient_norms, plot_saturation, plot_singular_values
 from minirnn.bptt.regulariser import Omega, omega
 from minirnn.bptt.tracing import Trace, trace

@@ -1,4 +1,4 @@
-"""`Credit`: which gradient that entered at step s reached the weights at step k.
+"""The gradient taken apart: what entered at step s and reached the weights at step k; and cut off in time, or forward.
 
 Back-propagation is linear in what enters at the outputs. So the gradient of a parameter is a sum over pairs (s, k):
 what entered at the output of step s, went back through the steps between, and reached the weights through their use at
@@ -7,15 +7,15 @@ step k ≤ s.
 
 import functools
 import itertools
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
 import numpy as np
 
-from minirnn.arguments import Array, as_index
-from minirnn.bptt.steps import Back
-from minirnn.bptt.unrolled import Unrolled, fits
+from minirnn.arguments import Array, as_index, as_size
+from minirnn.bptt.run import Loss, run_of, unclipped
+from minirnn.bptt.unrolled import Back, Unrolled, fits
+from minirnn.layers.module import Module
 
 
 class Credit:
@@ -32,7 +32,7 @@ class Credit:
         self._unrolled, self._entering, self._reverse = unrolled, entering, reverse
         self.T = T = unrolled.T
         self._sources = np.flatnonzero(entering.reshape(T, -1).any(axis=1))
-        one = unrolled.N * (3 * len(unrolled.states) * unrolled.H + 2 * unrolled.steps.pre.shape[2])
+        one = unrolled.N * (3 * len(unrolled.states) * unrolled.H + 2 * unrolled.pre.shape[2])
         size = 8 * T * T + len(self._sources) * one * entering.itemsize
         fits(size, f"credit: the matrix of T={T} steps", "take a shorter sequence, or a loss of fewer outputs")
         self.norms = self._measured()
@@ -44,10 +44,8 @@ class Credit:
         u, sources = self._unrolled, self._sources
         norms = np.zeros((self.T, self.T))
         d_state = u.zeros(len(sources))
-        for k in range(self.T - 1, -1, -1):
+        for k in range(sources.max(initial=-1), -1, -1):
             first = np.searchsorted(sources, k)  # from here on they have entered
-            if first == len(sources):
-                continue
             if sources[first] == k:
                 d_state[0][first] += self._entering[k]
             back = u.back(k, [d[first:] for d in d_state])
@@ -63,7 +61,7 @@ class Credit:
         An initial state that was learned gets its share through the first step of each row.
         """
         s, k = self._step(s, "s"), self._step(k, "k")
-        ((_, back),) = deque(self._going_back(range(s, s + 1), max(s, k), k), maxlen=1)
+        *_, (_, back) = self._going_back(range(s, s + 1), max(s, k), k)
         return self._unrolled.shares(back, k)
 
     def entered_at(self, s: int) -> dict[str, Array]:
@@ -75,7 +73,7 @@ class Credit:
     def used_at(self, k: int) -> dict[str, Array]:
         """Return the sum of column k: all that reaches the parameters at step k, by parameter name."""
         k = self._step(k, "k")
-        ((_, back),) = deque(self._going_back(range(self.T), self.T - 1, k), maxlen=1)
+        *_, (_, back) = self._going_back(range(self.T), self.T - 1, k)
         return self._unrolled.shares(back, k)
 
     def _going_back(self, sources: range, last: int, first: int) -> Iterator[tuple[int, Back]]:
@@ -126,7 +124,7 @@ def lags(unrolled: Unrolled, entering: Array, k1: int) -> Iterator[dict[str, Arr
         at = ends - i
         inside = (at >= starts)[:, None, None]  # what entered before the chunk is not its own
         back = unrolled.back(at, [d_state[0] + np.where(inside, entering[at], 0), *d_state[1:]])
-        yield unrolled.total(back, at)
+        yield unrolled.shares(back, at, total=True)
         d_state = back.before
 
 
@@ -149,3 +147,84 @@ def angle(a: Array, b: Array) -> float:
 def flat(gradients: Mapping[str, Array]) -> Array:
     """Return the gradients of all parameters as one vector, in float64."""
     return np.concatenate([g.ravel() for g in gradients.values()]).astype(np.float64)
+
+
+# --- the gradient in two other ways than by full BPTT -----------------------------------------------------------------
+
+
+def truncated_gradient(
+    model: Module, x: Any, loss: Loss, k1: int, k2: int, initial_state: Any = None, lengths: Any = None
+) -> dict[str, Array]:
+    """Return the gradient of truncated back-propagation through time, TBPTT(k1, k2), at parameters that stand still.
+
+    After every k1 steps the gradients that entered in those k1 steps are sent back over the last k2 steps. So what
+    entered at step s and reaches the weights at step k counts when e(s) − k < k2, with e(s) the last step of s's chunk
+    of k1 (the last chunk may be shorter). With k2 ≥ T it is full BPTT; with k2 < k1 some of what entered is dropped.
+
+    In reverse chunks are counted from the last step. Williams & Peng 1990 call it BPTT(k2; k1). It equals the sum of
+    `Credit.contribution` over those pairs to 1e-10; all chunks go back together, in min(k2, T) steps. ValueError for a
+    layer with message_clip; the other arguments and errors are those of `trace`.
+
+    >>> import minirnn as mr
+    >>> layer, x = mr.RecurrentLayer(1, 4, dtype=np.float64, rng=0), np.ones((9, 2, 1))
+    >>> loss = lambda outputs: (outputs**2).sum()
+    >>> full = mr.bptt.trace(layer, x, loss).gradients["W_hh"]
+    >>> cut = mr.bptt.truncated_gradient(layer, x, loss, k1=3, k2=5)["W_hh"]
+    >>> bool(np.allclose(cut, full)), cut.shape
+    (False, (4, 4))
+    """
+    k1, k2 = as_size(k1, "truncated_gradient: k1"), as_size(k2, "truncated_gradient: k2")
+    run = run_of(model, x, loss, initial_state, lengths, "truncated_gradient")
+    unclipped(run.layer, "truncated_gradient")
+    return functools.reduce(added, itertools.islice(lags(run.unrolled, run.entering, k1), k2))
+
+
+def rtrl(model: Module, x: Any, loss: Loss, initial_state: Any = None, lengths: Any = None) -> dict[str, Array]:
+    """Return the gradient by real-time recurrent learning: forward in time, without going back.
+
+    The influence of every parameter θ on the state is carried along with the state::
+
+        P_t = ∂state_t/∂θ = J_t P_{t-1} + ∂state_t/∂θ with state_{t-1} held,      dL/dθ = Σ_t (dL/dh_t local) P_t
+
+    with J_t the Jacobian of step t. The loss is a function of all outputs here, so they are computed first, and its
+    gradient at each; nothing else of later steps is used. Equal to BPTT to 1e-10. Source: Williams & Zipser 1989.
+
+    N·S·H·|θ| numbers are carried, whatever T (|θ| parameters, S arrays of a state: 2 for an LSTM; MemoryError where
+    they would not fit), and each step multiplies N·(S·H)²·|θ| of them: for H = 100 and D = 2, 10,300 parameters, 10⁶
+    numbers and 10⁸ multiplications for each row and step, where BPTT makes 2·10⁴ of each. ValueError for a layer with
+    message_clip; arguments and other errors are those of `trace`.
+
+    >>> import minirnn as mr
+    >>> layer, x = mr.LSTMLayer(1, 4, dtype=np.float64, rng=0), np.ones((9, 2, 1))
+    >>> loss = lambda outputs: (outputs**2).sum()
+    >>> forward, backward = mr.bptt.rtrl(layer, x, loss), mr.bptt.trace(layer, x, loss).gradients
+    >>> all(np.allclose(forward[name], backward[name]) for name in backward)
+    True
+    """
+    run = run_of(model, x, loss, initial_state, lengths, "rtrl")
+    unclipped(run.layer, "rtrl")
+    u, size = run.unrolled, run.unrolled.H * len(run.unrolled.states)
+    parameters = run.layer.W_xh.size + run.layer.W_hh.size + 4 * u.pre.shape[2]
+    hint = "take fewer neurons or rows; trace gives the same gradients"
+    fits(2 * u.N * size * parameters * u.x.itemsize, "rtrl: the influences of the parameters on the state", hint)
+    influence = {name: np.zeros((u.N, size, *getattr(run.layer, name).shape), u.x.dtype) for name in u.names}
+    for i, name in enumerate(u.learned):
+        influence[name][:, i * u.H : (i + 1) * u.H] = np.eye(u.H)
+    total = {name: np.zeros(p.shape[2:], p.dtype) for name, p in influence.items()}
+    basis = u.basis()
+    for k in range(u.T):
+        back = u.back(k, basis)
+        jacobian, direct = np.concatenate(back.before, axis=-1).swapaxes(0, 1), _direct(u, back, k)
+        for name, p in influence.items():
+            new = (jacobian @ p.reshape(u.N, size, -1)).reshape(p.shape)
+            influence[name] = new + direct[name] if name in direct else new
+            total[name] += np.tensordot(run.entering[k], influence[name][:, : u.H], axes=2)
+    return total
+
+
+def _direct(u: Unrolled, back: Back, k: int) -> dict[str, Array]:
+    """Return ∂state/∂θ of step k with the state before it held, (N, S·H, …), from the step's derivatives."""
+    dz, dz_h = back.dz.swapaxes(0, 1)[:, :, None], back.dz_h.swapaxes(0, 1)[:, :, None]
+    W_hh = [fed[:, None, :, None] * dz_h[..., columns] for columns, fed in u.fed(k)]
+    found = {"W_xh": u.x[k][:, None, :, None] * dz, "W_hh": np.concatenate(W_hh, axis=-1)}
+    return found | {"b_h": dz[:, :, 0], "b_hn": dz_h[:, :, 0, -u.H :]}

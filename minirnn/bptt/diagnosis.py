@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minirnn.arguments import describe
-from minirnn.bptt.advice import advise
-from minirnn.bptt.findings import Finding, find, say
-from minirnn.bptt.flow import Flow
+from minirnn.bptt.advice import ADVICE
+from minirnn.bptt.findings import FINDINGS, Finding, said
+from minirnn.bptt.flow import flow_of
 from minirnn.bptt.measures import EXPLODED, Figures, measure
-from minirnn.bptt.run import Loss, run_of
-from minirnn.bptt.training_record import Record, advise_training, find_in_training, measure_training
+from minirnn.bptt.run import Loss
+from minirnn.bptt.training_record import IN_TRAINING, Record, advise_training, measure_training
 
 VANISHED = 0.25
 """Vanishing: less of the gradient is carried on than this, two half-lives within one sequence."""
@@ -139,31 +139,14 @@ def doctor(
     """
     if history is not None and not isinstance(history, Record):
         raise TypeError(f"doctor: history must be a History, got {describe(history)}: pass what fit returned")
-    figures = measure(_traced(model_or_trace, x=x, loss=loss, initial_state=initial_state, lengths=lengths))
-    figures |= {} if history is None else measure_training(history)
-    verdict = judge(figures)
-    findings, advice = [*find(figures)], [*advise(verdict, figures)]
-    if history is not None:
-        findings += find_in_training(figures)
-        advice += advise_training(figures)
-    return Report(verdict, figures, [say(s, figures) for s in findings], [say(s, figures) for s in advice])
-
-
-def _traced(model_or_trace: Any, **given: Any) -> Flow:
-    if isinstance(model_or_trace, Flow):
-        for name, value in given.items():
-            if value is not None:
-                raise TypeError(
-                    f"doctor: {name} belongs to a model, got it with a Trace, which has its own: leave it out"
-                )
-        return model_or_trace
-    for name in ("x", "loss"):
-        if given[name] is None:
-            what = describe(model_or_trace) if isinstance(model_or_trace, np.ndarray) else type(model_or_trace).__name__
-            hint = "pass doctor(model, x, loss), or a Trace alone"
-            raise TypeError(f"doctor: {name} must be given with a model, got None with {what}: {hint}")
     with np.errstate(all="ignore"):  # what overflows is told in the report
-        return Flow(run_of(model_or_trace, **given, caller="doctor"))
+        figures = measure(flow_of(model_or_trace, x, loss, initial_state, lengths, "doctor"))
+    verdict = judge(figures)
+    findings, advice = FINDINGS, ADVICE[verdict]
+    if history is not None:
+        figures |= measure_training(history)
+        findings, advice = (*findings, *IN_TRAINING), (*advice, advise_training)
+    return Report(verdict, figures, [*said(findings, figures)], [*said(advice, figures)])
 
 
 def judge(figures: Figures) -> str:

@@ -1,16 +1,17 @@
 """`explain`: the equations of one step, forward and backward, with symbols, shapes and numbers, as text."""
 
+import itertools
 import textwrap
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from minirnn.arguments import Array, as_index, describe
+from minirnn.arguments import as_index
 from minirnn.bptt.equations import equations_of
-from minirnn.bptt.flow import Flow
-from minirnn.bptt.places import BACKWARD, FORWARD, Equation, Place, number
-from minirnn.bptt.run import Loss, run_of
+from minirnn.bptt.flow import Flow, flow_of
+from minirnn.bptt.places import BACKWARD, FORWARD, Equation, number
+from minirnn.bptt.run import Loss
 from minirnn.layers.module import Module
 
 SMALL = 8
@@ -84,27 +85,11 @@ def explanation(
     lengths: Any = None,
 ) -> "Explanation":
     """Return what `explain` writes down, as objects: ``.head`` and ``.equations``; parameters as there."""
-    note = ""
-    if isinstance(model, Flow):
-        given = {"x": x, "loss": loss, "initial_state": initial_state, "lengths": lengths}
-        extra = [name for name, value in given.items() if value is not None]
-        if extra:
-            raise TypeError(
-                f"explain: {extra[0]} is known to a Trace already, got {describe(given[extra[0]])}: try "
-                "explain(trace, t=…, row=…)"
-            )
-        found = model
-    else:
-        if x is None:
-            raise TypeError("explain: x must be an array (T, N, D), got None: pass what the layer is to read")
-        if loss is None:
-            note = "No loss was given: L is the sum of all outputs."
-        found = Flow(run_of(model, x, _sum if loss is None else loss, initial_state, lengths, "explain"))
-    if t is None:
-        raise TypeError("explain: t must be a step, got None: try t=0")
-    found._step_of(t, "t")
+    alone = loss is None and not isinstance(model, Flow)
+    found = flow_of(model, x, _sum if alone else loss, initial_state, lengths, "explain")
     row = as_index(row, "explain: row", "a row", range(found.N), f"there are N={found.N}")
-    return _explanation(found, int(t), row, note)
+    note = "No loss was given: L is the sum of all outputs." if alone else ""
+    return _explanation(found, found.step(t, "t"), row, note)
 
 
 def _sum(outputs: Any) -> Any:
@@ -136,35 +121,37 @@ class Explanation:
         """Return all of it as lines of at most 100 columns."""
         lines = list(self.head)
         for part in (FORWARD, BACKWARD):
-            for i, equation in enumerate(e for e in self.equations if e.part == part):
-                lines += ["", part.upper()] if i == 0 else []
-                lines += ["", *self.lines(equation)]
+            equations = [["", *self.lines(e)] for e in self.equations if e.part == part]
+            lines += ["", part.upper(), *itertools.chain(*equations)] if equations else []
         return "\n".join(lines)
 
     def lines(self, equation: Equation) -> list[str]:
         """Return one equation: its symbols, and a line or more for each of its terms."""
         parts = [part for entry in equation.entries for part in entry.parts()]
+        cells = [np.atleast_2d(part.values if self.numbers else np.linalg.norm(part.values)) for part in parts]
+        texts = [[[number(v) for v in row] for row in rows] for rows in cells]
         labels = max((len(part.name) for part in parts), default=0)
         shapes = max((len(part.shape) for part in parts), default=0)
-        cells = [_cells(part.values) if self.numbers else [[number(np.linalg.norm(part.values))]] for part in parts]
-        width = max((len(cell) for rows in cells for row in rows for cell in row), default=0)
-        columns = max((len(row) for rows in cells for row in rows), default=0)
+        width = max((len(text) for rows in texts for row in rows for text in row), default=0)
         norm = "" if self.numbers else "  ‖·‖ ="
-        indent = 2 + labels + 2 + shapes + len(norm)
+        indent, columns = 2 + labels + 2 + shapes + len(norm), max((rows.shape[1] for rows in cells), default=0)
         found = [
-            line
-            for symbols in equation.symbols
-            for line in textwrap.wrap(symbols, WIDTH, subsequent_indent="↳ ", break_long_words=False)
-        ] + textwrap.wrap(equation.words, WIDTH)
-        for part, rows in zip(parts, cells, strict=True):
+            *(
+                line
+                for s in equation.symbols
+                for line in textwrap.wrap(s, WIDTH, subsequent_indent="↳ ", break_long_words=False)
+            ),
+            *textwrap.wrap(equation.words, WIDTH),
+        ]
+        below = indent + columns * (width + 2) > WIDTH  # no room beside the names
+        gap = " " if 4 + columns * (width + 2) > WIDTH else "  "
+        for part, rows in zip(parts, texts, strict=True):
+            numbers = [gap.join(f"{text:>{width}}" for text in row) for row in rows]
             label = f"  {part.name:<{labels}}  {part.shape:<{shapes}}{norm}"
-            if indent + columns * (width + 2) > WIDTH:
-                gap = " " if 4 + columns * (width + 2) > WIDTH else "  "
-                numbers = ["    " + gap.join(f"{cell:>{width}}" for cell in row) for row in rows]
-                found += [label.rstrip(), *numbers]
+            if below:
+                found += [label.rstrip(), *(f"    {line}" for line in numbers)]
             else:
-                numbers = ["".join(f"  {cell:>{width}}" for cell in row) for row in rows]
-                found += [label + numbers[0], *(" " * indent + line for line in numbers[1:])]
+                found += [f"{label}  {numbers[0]}", *(f"{'':{indent}}  {line}" for line in numbers[1:])]
         return found
 
 
@@ -175,27 +162,19 @@ def _explanation(found: Flow, t: int, row: int, note: str) -> Explanation:
     if found.layer.reverse:
         head.append("Processed from the last step to the first: t+1 comes before t.")
     if not found.valid[t, row]:
-        length = int(found.valid[:, row].sum())
-        head.append(
-            f"Step {t} is padding: row {row} has length {length}. Its state stays as it is; no gradient enters."
-        )
+        length = f"row {row} has length {found.valid[:, row].sum()}"
+        head.append(f"Step {t} is padding: {length}. Its state stays as it is; no gradient enters.")
         return Explanation(head, [], small)
-    head += _gates(found) if len(found.gates) > 1 else []
+    G = len(found.gates)
+    if G > 1:
+        blocks, width = " ".join(f"Z_{gate}" for gate in found.gates), f"{G}H={G * found.H}"
+        head += [
+            f"Gates lie side by side: Z_t = [{blocks}] (N={found.N}, {width}),",
+            f"and so in W_xh (D={D}, {width}) and W_hh (H={found.H}, {width}).",
+        ]
     head.append(
         f"Numbers are those of row {row}, rounded to 4 significant digits. ⊙ multiplies entry by entry."
         if small
         else f"D or H is above {SMALL}: ‖·‖ is the norm of row {row}, or of a matrix. ⊙ multiplies entry by entry."
     )
-    return Explanation(head, equations_of(Place(found, t, row)), small)
-
-
-def _gates(found: Flow) -> list[str]:
-    """Say what lies side by side in a layer with gates."""
-    G, H = len(found.gates), found.H
-    blocks, width = " ".join(f"Z_{gate}" for gate in found.gates), f"{G}H={G * H}"
-    shapes = f"W_xh (D={found.x.shape[2]}, {width}) and W_hh (H={H}, {width})"
-    return [f"Gates lie side by side: Z_t = [{blocks}] (N={found.N}, {width}),", f"and so in {shapes}."]
-
-
-def _cells(values: Array) -> list[list[str]]:
-    return [[number(v) for v in row] for row in np.atleast_2d(values)]
+    return Explanation(head, equations_of(found, t, row), small)

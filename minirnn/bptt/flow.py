@@ -6,11 +6,10 @@ from typing import Any, cast
 
 import numpy as np
 
-from minirnn.arguments import Array, as_index, as_size
+from minirnn.arguments import Array, as_index, as_size, describe
 from minirnn.bptt.credit import Credit, angles, lags
-from minirnn.bptt.run import Run, inside, unclipped
-from minirnn.bptt.steps import Back
-from minirnn.bptt.unrolled import fits
+from minirnn.bptt.run import Loss, Run, inside, run_of, turned, unclipped
+from minirnn.bptt.unrolled import Back, fits
 from minirnn.kernels.layout import clipped
 
 FLAT = 0.05
@@ -49,25 +48,25 @@ class Flow:
     dL_dz_h : (T, N, G·H)
         That of the recurrent product; equal to dL_dz but for a GRU.
     dL_dinitial_state : list of (N, H)
+    unrolled, entering, back, arriving
+        What all of it is made of, in the order of processing k: the run, what enters at the outputs (T, N, H), the
+        `Back` of all steps, and the gradient of each array of the state before step k at k, (T + 1, N, H).
     """
 
     def __init__(self, run: Run) -> None:
-        self._run, self._unrolled = run, run.unrolled
-        self.layer, self.loss, self.valid = run.layer, run.loss, run.valid
-        self.T, self.N, self.H = run.unrolled.T, run.unrolled.N, run.unrolled.H
-        backs, arriving, total = self._go_back()
-        self._back, self._arriving, self._total = Back(*backs, [a[:-1] for a in arriving]), arriving, total
-        self.x = self._in_time(run.unrolled.x)
-        self.hs = self._shown(run.unrolled.states[0][1:])
-        self.pre_activations = self._shown(run.unrolled.steps.pre)
-        self.dL_dh, self.dL_dh_local = self._shown(total), self._in_time(run.entering)
-        self.dL_dh_carried = self._shown(arriving[0][1:])
-        self.dL_dz, self.dL_dz_h = self._in_time(backs[0]), self._in_time(backs[1])
-        self.dL_dinitial_state = [a[0] for a in arriving]
+        self.layer, self.unrolled, self.loss, self.entering, self.valid = run
+        u, self.turn = run.unrolled, turned(run.layer)
+        self.T, self.N, self.H = u.T, u.N, u.H
+        self.back, self.arriving, self._total = self._go_back()
+        self.x, self.hs = self.in_time(u.x), self.shown(u.states[0][1:])
+        self.pre_activations = self.shown(u.pre)
+        self.dL_dh, self.dL_dh_local = self.shown(self._total), self.in_time(run.entering)
+        self.dL_dh_carried = self.shown(self.arriving[0][1:])
+        self.dL_dz, self.dL_dz_h = self.in_time(self.back.dz), self.in_time(self.back.dz_h)
+        self.dL_dinitial_state = [a[0] for a in self.arriving]
         if "c" in run.layer.state_names[1:]:
             c = run.layer.state_names.index("c")
-            self.cs = self._shown(run.unrolled.states[c][1:])
-            self.dL_dc = self._shown(self.totals[c])
+            self.cs, self.dL_dc = self.shown(u.states[c][1:]), self.shown(self.totals[c])
 
     def __repr__(self) -> str:
         return f"<Trace of {type(self.layer).__name__}: T={self.T}, N={self.N}, H={self.H}, loss {self.total_loss:.4g}>"
@@ -75,45 +74,33 @@ class Flow:
     @cached_property
     def totals(self) -> Sequence[Array]:
         """∂L/∂ each array of the state after all steps, (T, N, H), in the order of processing."""
-        return self._unrolled.steps.totals(slice(None), [self._total, *(a[1:] for a in self._arriving[1:])])
+        return self.unrolled.totals(slice(None), [self._total, *(a[1:] for a in self.arriving[1:])])
 
-    # --- the way back ------------------------------------------------------------------------------------------------
-
-    def _go_back(self) -> tuple[tuple[Array, Array], list[Array], Array]:
-        """Go back through all steps; return (dz, dz_h), the states' gradients before each step, and the total of h."""
-        u, entering, clip = self._unrolled, self._run.entering, self.layer.message_clip
-        arriving = [np.empty_like(s) for s in u.states]
-        for a in arriving:
-            a[-1] = 0
-        others = arriving[1:]
-        total, dz = np.empty_like(entering), np.empty_like(u.steps.pre)
-        dz_h = dz
+    def _go_back(self) -> tuple[Back, list[Array], Array]:
+        """Go back through all steps; return what goes through each, what arrives before it, and the total of h."""
+        u, clip = self.unrolled, self.layer.message_clip
+        arriving = [np.zeros_like(s) for s in u.states]
+        total, dz = np.empty_like(self.entering), np.empty_like(u.pre)
+        dz_h = np.empty_like(dz) if u.cell.apart else dz
         for k in range(u.T - 1, -1, -1):
-            d_h = np.add(entering[k], arriving[0][k + 1], out=total[k])
+            d_h = np.add(self.entering[k], arriving[0][k + 1], out=total[k])
             if clip is not None:
-                d_h[...] = np.where(u.inside(k), clipped(d_h, clip, 1), d_h)
-            found = u.back(k, [d_h, *[a[k + 1] for a in others]])
-            dz[k] = found.dz
-            if found.dz_h is not found.dz:
-                dz_h = np.empty_like(dz) if dz_h is dz else dz_h
-                dz_h[k] = found.dz_h
+                d_h[...] = np.where(u.valid[k, :, None], clipped(d_h, clip, 1), d_h)
+            found = u.back(k, [d_h, *(a[k + 1] for a in arriving[1:])])
+            dz[k], dz_h[k] = found.dz, found.dz_h
             for a, d in zip(arriving, found.before, strict=True):
                 a[k] = d
-        return (dz, dz_h), arriving, total
+        return Back(dz, dz_h, [a[:-1] for a in arriving]), arriving, total
 
-    @property
-    def _turn(self) -> slice:
-        return slice(None, None, -1) if self.layer.reverse else slice(None)
+    def in_time(self, a: Array) -> Array:
+        """Return an array over the steps in time order, or the other way round."""
+        return a[self.turn]
 
-    def _in_time(self, a: Array) -> Array:
-        """Return an array over the steps in time order."""
-        return a[self._turn]
-
-    def _shown(self, a: Array) -> Array:
+    def shown(self, a: Array) -> Array:
         """Return an array over the steps in time order, with 0 in the padding."""
-        return inside(self.valid, self._in_time(a))
+        return inside(self.valid, self.in_time(a))
 
-    def _order(self, t: int) -> int:
+    def order(self, t: Any) -> Any:
         """Return the number of step t in the order of processing, or the other way round."""
         return self.T - 1 - t if self.layer.reverse else t
 
@@ -122,53 +109,39 @@ class Flow:
     @cached_property
     def gradients(self) -> dict[str, Array]:
         """The gradients of the layer's parameters, by name: what `Tensor.backward` gives."""
-        return self._unrolled.total(self._back)
+        return self.unrolled.shares(self.back, total=True)
 
     @property
     def total_loss(self) -> float:
         """The loss, summed over the steps if there was one value for each."""
         return float(self.loss.sum())
 
+    def share(self, t: int) -> dict[str, Array]:
+        """Return what step t adds to the gradient of every parameter, by name."""
+        k, back = self.order(t), self.back
+        return self.unrolled.shares(Back(back.dz[k], back.dz_h[k], [b[k] for b in back.before]), k)
+
     @cached_property
     def by_step(self) -> dict[str, Array]:
         """What each step adds to the gradient of every parameter, by name: (T, …) with the shape of the parameter.
 
-        Raises
-        ------
-        MemoryError
-            Where that would take more than 1 GiB; `norms_by_step` needs next to nothing.
+        MemoryError where that would take more than 1 GiB; `norms_by_step` needs next to nothing.
         """
         D, width = self.x.shape[2], self.dL_dz.shape[2]
         size = self.T * (D + self.H + 2) * width * self.dL_dz.itemsize
         fits(size, f"trace: the gradients of each of T={self.T} steps", "their norms are in norms_by_step")
-        return {name: self._in_time(a) for name, a in self._unrolled.shares(self._back).items()}
-
-    @property
-    def dW_xh_by_step(self) -> Array:
-        """X_tᵀ dL/dz_t: what step t adds to the gradient of W_xh, (T, D, G·H)."""
-        return self.by_step["W_xh"]
+        return {name: self.in_time(a) for name, a in self.unrolled.shares(self.back).items()}
 
     @property
     def dW_hh_by_step(self) -> Array:
         """H_{t-1}ᵀ dL/dz_t: what step t adds to the gradient of W_hh, (T, H, G·H)."""
         return self.by_step["W_hh"]
 
-    @property
-    def db_h_by_step(self) -> Array:
-        """The sum over the rows of dL/dz_t: what step t adds to the gradient of b_h, (T, G·H)."""
-        if "b_h" not in self.by_step:
-            raise ValueError("trace: db_h_by_step: the layer has no bias: make it with bias=True")
-        return self.by_step["b_h"]
-
     @cached_property
     def norms_by_step(self) -> dict[str, Array]:
         """The Frobenius norm of what each step adds to the gradient of every parameter, by name: (T,)."""
-        u = self._unrolled
-        norms = np.empty((self.T, len(self.gradients)))
-        for k in range(self.T):
-            at = Back(self._back.dz[k], self._back.dz_h[k], [b[k] for b in self._back.before])
-            norms[self._order(k)] = [np.linalg.norm(a) for a in u.shares(at, k).values()]
-        return {name: norms[:, i] for i, name in enumerate(self.gradients)}
+        norms = [{name: float(np.linalg.norm(a)) for name, a in self.share(t).items()} for t in range(self.T)]
+        return {name: np.array([of[name] for of in norms]) for name in self.gradients}
 
     @property
     def gradient_norms(self) -> Array:
@@ -180,23 +153,20 @@ class Flow:
     @property
     def gates(self) -> tuple[str, ...]:
         """What the G blocks of pre-activations are called."""
-        return self._unrolled.steps.gates
+        return self.unrolled.gates
 
     @property
     def slopes(self) -> Array:
         """φ′ at every pre-activation, (T, N, G·H); 0 in the padding.
 
-        Raises
-        ------
-        ValueError
-            For a cell of one's own, whose activations nobody knows.
+        ValueError for a cell of one's own, whose activations nobody knows.
         """
-        if any(phi is None for phi in self._unrolled.steps.activations):
+        if None in self.unrolled.activations:
             raise ValueError(
                 "trace: slopes are not known for a cell of your own: its pre_activations are there; or name its "
                 'activations, as in gates = {"f": "sigmoid"}'
             )
-        return self._shown(self._unrolled.steps.slopes)
+        return self.shown(self.unrolled.slopes)
 
     @property
     def saturation(self) -> Array:
@@ -204,9 +174,8 @@ class Flow:
 
         For tanh that is |h| ≥ 0.975; for ReLU it is the units that are off.
         """
-        slopes, steps = self.slopes, self._unrolled.steps
-        gates = slopes.reshape(self.T, self.N, len(steps.gates), self.H)
-        largest = [gates[:, :, j].max() if bound is None else bound for j, bound in enumerate(steps.bounds)]
+        gates = self.slopes.reshape(self.T, self.N, len(self.gates), self.H)
+        largest = [gates[:, :, j].max() if bound is None else bound for j, bound in enumerate(self.unrolled.bounds)]
         flat = (gates <= FLAT * np.array(largest)[:, None]) & self.valid[..., None, None]
         return cast(Array, flat.sum(axis=(1, 3)) / np.maximum(self.valid.sum(axis=1) * self.H, 1)[:, None])
 
@@ -225,11 +194,11 @@ class Flow:
         (N, S·H, S·H) : entry (i, j) of a row is ∂ state_t[i] / ∂ state_k[j]. The state of an LSTM is [h c], S = 2. A
             row's padding changes nothing.
         """
-        last, first = self._step_of(t, "t", -1), self._step_of(k, "k", -1)
+        last, first = self.order(self.step(t, "t", -1)), self.order(self.step(k, "k", -1))
         if first > last:
             order = "≥" if self.layer.reverse else "≤"
             raise ValueError(f"trace.jacobian: k must be {order} t={t}, got {k}: did you swap the two?")
-        u, size = self._unrolled, len(self._unrolled.states) * self.H
+        u, size = self.unrolled, len(self.unrolled.states) * self.H
         fits(size * size * self.N * 8, "trace.jacobian: the Jacobians", "trace a few rows of x alone")
         d_state = u.basis()
         for step in range(last, first, -1):
@@ -249,7 +218,7 @@ class Flow:
     @cached_property
     def _credit(self) -> Credit:
         unclipped(self.layer, "trace.credit")
-        return Credit(self._unrolled, self._run.entering, self.layer.reverse)
+        return Credit(self.unrolled, self.entering, self.layer.reverse)
 
     def truncation_angles(self, k1: int = 1) -> Array:
         """Return the angle between the gradient of TBPTT(k1, k2) and the true one, in degrees, for k2 = 1 … T: (T,).
@@ -257,10 +226,25 @@ class Flow:
         Over all parameters of the layer together; NaN where one of the two is zero. See `truncated_gradient`.
         """
         unclipped(self.layer, "trace.truncation_angles")
-        parts = lags(self._unrolled, self._run.entering, as_size(k1, "trace.truncation_angles: k1"))
+        parts = lags(self.unrolled, self.entering, as_size(k1, "trace.truncation_angles: k1"))
         return angles(parts, self.gradients, self.T)
 
-    def _step_of(self, t: Any, argument: str, least: int = 0) -> int:
-        """Check a step in time; return it in the order of processing, −1 for the initial state."""
-        lo, hi = (0, self.T - 1 - least) if self.layer.reverse else (least, self.T - 1)
-        return self._order(as_index(t, f"trace: {argument}", "a step", range(lo, hi + 1), f"there are T={self.T}"))
+    def step(self, t: Any, argument: str, least: int = 0) -> int:
+        """Check a step in time; ``least`` −1 lets the initial state pass, which is T in reverse."""
+        steps = range(self.T - least) if self.layer.reverse else range(least, self.T)
+        return as_index(t, f"trace: {argument}", "a step", steps, f"there are T={self.T}")
+
+
+def flow_of(model: Any, x: Any, loss: Loss | None, initial_state: Any, lengths: Any, caller: str) -> Flow:
+    """Run a model, or return a Trace as it is, with which nothing else may be given."""
+    given = {"x": x, "loss": loss, "initial_state": initial_state, "lengths": lengths}
+    if isinstance(model, Flow):
+        for name, value in given.items():
+            if value is not None:
+                known = f"{name} is known to a Trace already, got {describe(value)}"
+                raise TypeError(f"{caller}: {known}: leave it out, or pass the model")
+        return model
+    for name in ("x", "loss"):
+        if given[name] is None:
+            raise TypeError(f"{caller}: {name} must be given with a model, got None: pass it, or a Trace alone")
+    return Flow(run_of(model, **given, caller=caller))

@@ -102,24 +102,19 @@ def omega(model: Module, x: Any, loss: Loss, initial_state: Any = None, lengths:
             "is defined for that one alone"
         )
     trace = Flow(run_of(model, x, loss, initial_state, lengths, "omega"))
-    steps, turn = trace._unrolled.steps, trace._turn
+    u, turn = trace.unrolled, trace.turn
     d_h = trace.dL_dh[turn][1:]  # in the order of processing up to the last lines
-    there = _pairs(trace.valid[turn], trace._unrolled.first) & (d_h != 0).any(-1)  # NaN is not zero: it shows
+    there = u.valid[1:] & (np.arange(1, u.T)[:, None] > u.first) & (d_h != 0).any(-1)  # NaN is not zero: it shows
     with np.errstate(invalid="ignore", over="ignore"):
         unit, _ = _units(d_h)
-        delta = unit * steps.slopes[1:]
-        v, r = _units(steps.through(delta))
+        delta = unit * u.slopes[1:]
+        v, r = _units(u.through(delta))
         ratios = np.where(there, r, np.nan)
         excess = np.where(there, r - 1, 0)
         by_step = np.square(excess).sum(axis=1) / trace.N
         d_v = (2 / trace.N * excess).astype(v.dtype)[..., None] * v
-        W_hh = rows(steps.feed(d_v)).T @ rows(delta)
+        W_hh = rows(u.feed(d_v)).T @ rows(delta)
     return Omega(float(by_step.sum()), by_step[turn], ratios[turn], {"W_hh": W_hh})
-
-
-def _pairs(valid: Array, first: Array) -> Array:
-    """Return where both of two steps in a row are no padding, (T − 1, N), in the order of processing."""
-    return valid[1:] & (np.arange(1, len(valid))[:, None] > first)
 
 
 def _units(a: Array) -> tuple[Array, Array]:

@@ -19,40 +19,39 @@ Loss = Callable[[Any], Tensor]
 
 
 class Run(NamedTuple):
-    """A layer laid open, and the gradients that enter at its outputs.
-
-    Attributes
-    ----------
-    layer : Layer
-    unrolled : Unrolled
-    loss : (), or (T,)
-    entering : (T, N, H), in the order of processing
-    valid : (T, N) of bool, in time order
-    """
+    """A layer laid open, and the gradients that enter at its outputs."""
 
     layer: Layer
     unrolled: Unrolled
-    loss: Array
-    entering: Array
-    valid: Array
+    loss: Array  # (), or (T,)
+    entering: Array  # (T, N, H), in the order of processing
+    valid: Array  # (T, N) of bool, in time order
 
 
 def run_of(model: Any, x: Any, loss: Loss, initial_state: Any, lengths: Any, caller: str) -> Run:
     """Run a layer, and find the gradients that enter at its outputs; ``caller`` is named in errors."""
     layer = layer_of(model, caller)
-    check_loss(loss, caller)
+    if not callable(loss):
+        raise TypeError(f"{caller}: loss must be a callable (outputs) -> Tensor, got {describe(loss)}")
     if isinstance(model, SequenceModel):
         x = model.embed(x, lengths)
     given, state, sequences, mask = layer.arrange(x, initial_state, lengths)
-    T, N, _ = given.shape
-    valid = np.ones((T, N), bool) if sequences is None else sequences.valid()
-    turn = slice(None, None, -1) if layer.reverse else slice(None)
-    read = inside(valid, given.data)[turn].copy()
-    arrays = [s.data for s in state]
+    valid = np.ones(given.shape[:2], bool) if sequences is None else sequences.valid()
+    turn = turned(layer)
+    read, arrays = inside(valid, given.data)[turn].copy(), [s.data for s in state]
     unrolled = Unrolled(layer, read, arrays, valid[turn], mask, initial_state is None)
-    outputs = inside(valid, unrolled.states[0][1:][turn])
-    value, entering = _entering(model, layer, outputs, valid, loss, caller)
-    return Run(layer, unrolled, value, inside(valid, entering)[turn], valid)
+    outputs = Tensor(inside(valid, unrolled.states[0][1:][turn]), requires_grad=True)
+    with switched(on=RECORD):  # what is asked for is recorded, within no_grad too
+        value = _loss_of(model, layer, outputs, valid, loss, caller)
+    entering = np.zeros_like(outputs.data)
+    if value.requires_grad:
+        entering = grad(value, outputs, gradient=np.ones_like(value.data))[0].numpy()
+    return Run(layer, unrolled, value.numpy().copy(), inside(valid, entering)[turn], valid)
+
+
+def turned(layer: Layer) -> slice:
+    """Return the slice from time order to the order of processing, and back."""
+    return slice(None, None, -1) if layer.reverse else slice(None)
 
 
 def inside(valid: Array, a: Array) -> Array:
@@ -60,24 +59,17 @@ def inside(valid: Array, a: Array) -> Array:
     return a if valid.all() else np.where(valid[..., None], a, 0)
 
 
-def check_loss(loss: Any, caller: str) -> None:
-    """Refuse a loss that cannot be called."""
-    if not callable(loss):
-        raise TypeError(f"{caller}: loss must be a callable (outputs) -> Tensor, got {describe(loss)}")
-
-
 def layer_of(model: Any, caller: str) -> Layer:
     """Return the one layer to look into."""
     layer = model.recurrent if isinstance(model, SequenceModel) else model
     if isinstance(layer, Layer):
         return layer
-    kind = type(layer).__name__
-    expected = f"{caller}: model must be a recurrent layer or a SequenceModel of one, got"
+    got = describe(model)
     if isinstance(layer, Recurrence):
-        raise TypeError(f"{expected} {kind}, which has several: look into one of them, with the sequence it reads")
-    if isinstance(layer, Module):
-        raise TypeError(f"{expected} {kind}, which has no recurrence: nothing goes back through time in it")
-    raise TypeError(f"{expected} {describe(model)}")
+        got = f"{type(layer).__name__}, which has several: look into one of them, with the sequence it reads"
+    elif isinstance(layer, Module):
+        got = f"{type(layer).__name__}, which has no recurrence: nothing goes back through time in it"
+    raise TypeError(f"{caller}: model must be a recurrent layer or a SequenceModel of one, got {got}")
 
 
 def unclipped(layer: Layer, caller: str) -> None:
@@ -89,20 +81,7 @@ def unclipped(layer: Layer, caller: str) -> None:
         )
 
 
-def _entering(
-    model: Module, layer: Layer, outputs: Array, valid: Array, loss: Loss, caller: str
-) -> tuple[Array, Array]:
-    """Return the loss and its gradient at the outputs, (T, N, H) in time order."""
-    leaf = Tensor(outputs, requires_grad=True)
-    with switched(on=RECORD):  # what is asked for is recorded, within no_grad too
-        value = loss_of(model, layer, leaf, valid, loss, caller)
-    if not value.requires_grad:
-        return value.numpy().copy(), np.zeros_like(outputs)
-    (entering,) = grad(value, leaf, gradient=np.ones_like(value.data))
-    return value.numpy().copy(), entering.numpy()
-
-
-def loss_of(model: Module, layer: Layer, outputs: Tensor, valid: Array, loss: Loss, caller: str) -> Tensor:
+def _loss_of(model: Any, layer: Layer, outputs: Tensor, valid: Array, loss: Loss, caller: str) -> Tensor:
     """Return the loss of the outputs (T, N, H) in time order, () or (T,), by way of the model's head if it has one."""
     T, N, _ = outputs.shape
     seen = outputs.swapaxes(0, 1) if layer.batch_first else outputs

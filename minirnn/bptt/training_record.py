@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from minirnn.arguments import Array
-from minirnn.bptt.findings import PAPER
+from minirnn.bptt.findings import PAPER, Sentences
 from minirnn.bptt.measures import CLIP_RANGE, Figures
 
 _ENOUGH = 20  # updates: with fewer a tenth of them is one or none, and says nothing of a drift
@@ -39,50 +39,48 @@ def measure_training(history: Record) -> Figures:
     tenth = max(1, len(norms) // 10)
     for name, values in (("loss", history.loss), ("gradient_norm", norms)):
         found |= {f"{name}_first": float(np.median(values[:tenth])), f"{name}_last": float(np.median(values[-tenth:]))}
-    first, last = found["gradient_norm_first"], found["gradient_norm_last"]
     mean, median, largest = float(norms.mean()), float(np.median(norms)), float(norms.max())
     found |= {"gradient_norm_mean": mean, "gradient_norm_median": median}
     found |= {"gradient_norm_largest": largest, "largest_at": int(norms.argmax()) + 1}
-    found |= {"gradient_norm_drift": last / first} if first else {}
-    found |= {"spike": largest / median} if median else {}
+    ratios = {
+        "gradient_norm_drift": (found["gradient_norm_last"], found["gradient_norm_first"]),
+        "spike": (largest, median),
+    }
     if clip is not None:
         above = norms > clip
         found |= {"clipped_share": float(above.mean()), "clipped_share_last": float(above[-tenth:].mean())}
-        found |= {"clip_ratio": clip / mean} if mean else {}
-    return found
+        ratios["clip_ratio"] = clip, mean
+    return found | {name: a / b for name, (a, b) in ratios.items() if b}
 
 
 # --- what there is to say, and what to try ----------------------------------------------------------------------------
 
 
-def find_in_training(f: Figures) -> Iterator[str]:
-    """Yield what there is to say about the figures of `measure_training`."""
+def _nothing(f: Figures) -> Iterator[str]:
     if not f["updates"]:
         yield "The history has {updates:updates}, so that it says nothing of the training."
-        return
-    drift = ", {gradient_norm_drift} times as much" if "gradient_norm_drift" in f else ""
-    yield f"""In the training of {{updates:updates}} the norm of all gradients was {{gradient_norm_mean}} on average:
-        {{gradient_norm_first}} in the first tenth and {{gradient_norm_last}} in the last (medians){drift}, while the
-        loss went {_LOSSES}."""
-    if "spike" in f:
-        yield """The largest norm, {gradient_norm_largest} at update {largest_at:,}, is {spike} times the median of
-            {gradient_norm_median}."""
-    if "clip_norm" not in f:
+    elif "clip_norm" not in f:
         yield "Nothing was clipped in {updates:updates}: there was no clip_norm."
-        return
-    text = "clip_norm = {clip_norm} clipped {clipped_share:percent} of the updates"
-    text += ", {clipped_share_last:percent} of the last tenth" if f["clipped_share"] else ": it did nothing"
-    if "clip_ratio" in f:
-        low, high = CLIP_RANGE
-        text += f". It is {{clip_ratio}} times the average norm; the rule is {low:g} to {high:g} times ({PAPER})"
-    yield f"{text}."
+
+
+IN_TRAINING: Sentences = (
+    f"""In the training of {{updates:updates}} the norm of all gradients was {{gradient_norm_mean}} on average:
+    {{gradient_norm_first}} in the first tenth and {{gradient_norm_last}} in the last (medians)⟦,
+    {{gradient_norm_drift}} times as much⟧, while the loss went {_LOSSES}.""",
+    """The largest norm, {gradient_norm_largest} at update {largest_at:,}, is {spike} times the median of
+    {gradient_norm_median}.""",
+    _nothing,
+    f"""clip_norm = {{clip_norm}} clipped {{clipped_share:percent}} of the updates, {{clipped_share_last:percent}} of
+    the last tenth⟦. It is {{clip_ratio}} times the average norm; the rule is {CLIP_RANGE[0]:g} to
+    {CLIP_RANGE[1]:g} times ({PAPER})⟧.""",
+)
+"""What there is to say about the figures of `measure_training`."""
 
 
 def advise_training(f: Figures) -> Iterator[str]:
     """Yield what follows from the figures of `measure_training`, the most pressing first."""
     if f["updates"] >= _ENOUGH:
-        yield from _about_drift(f)
-        yield from _about_clipping(f)
+        yield from (*_about_drift(f), *_about_clipping(f))
 
 
 def _about_drift(f: Figures) -> Iterator[str]:

@@ -1,58 +1,31 @@
-"""The credit matrix: what enters at s and is used at k; rows, columns and the whole add up to the true gradients."""
-
-import itertools
+"""The credit matrix adds up to the true gradients; truncated BPTT is its masked sum; RTRL gives the same forward."""
 
 import numpy as np
 import pytest
-from bptt_cases import KINDS, LENGTHS, T, make, worst
+from bptt_cases import T, covering, identities, make, worst
 from error_texts import raises
 
 import minirnn as mr
+from minirnn.bptt.credit import angle
 
-WAYS = [{}, {"reverse": True}, {"learn_initial_state": True, "per_step": True}, {"bias": False}]
 WIDE = {"sizes": (7, 6, 3, 2), "learn_initial_state": True, "reverse": True, "lengths": [3, 7, 1, 6, 2, 2]}
-CASES = [
-    pytest.param(kind, {"lengths": lengths, **way}, id=f"{kind}-{name}-{'-'.join(way)}")
-    for kind in KINDS
-    for name, lengths in LENGTHS.items()
-    for way in WAYS
-]
-CASES += [
-    pytest.param("gru", WIDE, id="N > H"),
-    pytest.param("lstm", {"sizes": (7, 1, 3, 5)}, id="N = 1"),
-    pytest.param("elman", {"batch_first": True}, id="batch_first"),
-]
 
 
-def added(dicts):
-    dicts = list(dicts)
-    return {name: sum(d[name] for d in dicts) for name in dicts[0]}
+def hold(case):
+    """Hold a case against all that must be true of it."""
+    for identity, pairs in identities(case):
+        for difference, scale in pairs:
+            assert difference < 1e-12 * scale, identity
 
 
-@pytest.mark.parametrize(("kind", "settings"), CASES)
-def test_rows_columns_and_the_whole_add_up_to_the_true_gradients(kind, settings):
-    case = make(kind, **settings)
-    trace, true = case.trace(), case.true_gradients()
-    credit = trace.credit()
-    pairs = list(itertools.product(range(T), range(T)))
-    share = {pair: credit.contribution(*pair) for pair in pairs}
-    scale = max(np.abs(g).max() for g in true.values())
+@covering(per_step=[False, True])
+def test_credit_truncation_and_the_way_forward_add_up_to_the_true_gradients(kind, settings):
+    hold(make(kind, **settings))
 
-    def difference(a, b):
-        assert list(a) == list(b)
-        return max(np.abs(a[name] - b[name]).max() for name in b) / scale
 
-    assert worst(added(share.values()), true) < 1e-12
-    for t in range(T):
-        column, row = added(share[s, t] for s in range(T)), added(share[t, k] for k in range(T))
-        assert difference(column, {name: steps[t] for name, steps in trace.by_step.items()}) < 1e-12
-        assert difference(credit.used_at(t), column) < 1e-12
-        assert difference(credit.entered_at(t), row) < 1e-12
-    assert worst(added(credit.entered_at(s) for s in range(T)), true) < 1e-12
-    norms = np.array([np.linalg.norm(share[pair]["W_hh"]) for pair in pairs]).reshape(T, T)
-    assert np.abs(credit.norms - norms).max() < 1e-12 * norms.max()
-    assert not np.triu(credit.norms.T if settings.get("reverse") else credit.norms, 1).any()
-    assert np.count_nonzero(credit.norms) > T
+def test_they_add_up_with_more_rows_than_neurons_and_with_one():
+    hold(make("gru", **WIDE))
+    hold(make("lstm", sizes=(7, 1, 3, 5)))
 
 
 def test_one_entry_is_the_gradient_with_everything_else_held():
@@ -120,3 +93,98 @@ def test_clipped_messages_give_no_credit():
         "layer, or make one without",
     ):
         make("elman", message_clip=0.5).trace().credit()
+
+
+# --- truncation -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("k1", [1, 2, 6])
+def test_it_is_what_the_loop_does_that_everybody_writes(k1):
+    """k1 = k2 and whole chunks: cut the sequence, carry the detached state, add the gradients up."""
+    case = make("lstm", sizes=(6, 4, 3, 5))
+    targets = np.random.default_rng(5).normal(size=case.x.shape[:2])
+    state = case.state
+    for lo in range(0, 6, k1):
+        outputs, state = case.layer(case.x[lo : lo + k1], state)
+        ((outputs.sum(axis=2) - targets[lo : lo + k1]) ** 2).sum().backward()
+        state = mr.training.detached(state)
+
+    def loss(outputs):
+        return ((outputs.sum(axis=2) - targets) ** 2).sum()
+
+    found = mr.bptt.truncated_gradient(case.layer, case.x, loss, k1, k1, case.state)
+    assert worst(found, {name: p.grad for name, p in case.layer.named_parameters()}) < 1e-12
+
+
+@pytest.mark.parametrize(("kind", "reverse", "k1"), [("elman", False, 1), ("gru", True, 3), ("own", True, 1)])
+def test_the_angles_are_those_of_the_truncated_gradients(kind, reverse, k1):
+    case = make(kind, reverse=reverse)
+    true = np.concatenate([g.ravel() for g in case.true_gradients().values()])
+    angles = case.trace().truncation_angles(k1)
+    assert angles.shape == (T,)
+    for k2 in range(1, T + 1):
+        found = mr.bptt.truncated_gradient(case.layer, case.x, case.loss, k1, k2, case.state)
+        vector = np.concatenate([g.ravel() for g in found.values()])
+        cosine = vector @ true / np.linalg.norm(vector) / np.linalg.norm(true)
+        assert abs(np.cos(np.radians(angles[k2 - 1])) - cosine) < 1e-12
+    assert angles[-1] < 1e-10
+    assert angles[0] > 1
+
+
+def test_angles_small_and_large():
+    assert angle(np.array([1.0, 0.0]), np.array([3.0, 3e-12])) == pytest.approx(np.degrees(1e-12), rel=1e-3)
+    assert angle(np.array([1.0, 0.0]), np.array([0.0, 2.0])) == pytest.approx(90)
+    assert angle(np.array([1.0, 0.0]), np.array([-4.0, 0.0])) == 180
+    assert np.isnan(angle(np.zeros(2), np.ones(2)))
+
+
+@pytest.mark.parametrize(
+    ("k1", "k2", "kind", "message"),
+    [
+        (0, 3, ValueError, "truncated_gradient: k1 must be an int ≥ 1, got 0: try 1 or more"),
+        (2, -1, ValueError, "truncated_gradient: k2 must be an int ≥ 1, got -1: try 1 or more"),
+        (2.0, 1, TypeError, "truncated_gradient: k1 must be an int ≥ 1, got 2.0 (float): try 2"),
+    ],
+)
+def test_lengths_of_chunks_that_are_none(k1, k2, kind, message):
+    case = make("elman")
+    with raises(kind, message):
+        mr.bptt.truncated_gradient(case.layer, case.x, case.loss, k1, k2)
+
+
+def test_errors_name_the_function_that_was_called():
+    case = make("elman", message_clip=0.5)
+    tail = "the layer has message_clip=0.5, with which gradients do not add up: set it to None on the layer, or make"
+    with raises(ValueError, f"truncated_gradient: {tail} one without"):
+        mr.bptt.truncated_gradient(case.layer, case.x, case.loss, 1, 1)
+    with raises(ValueError, f"rtrl: {tail} one without"):
+        mr.bptt.rtrl(case.layer, case.x, case.loss)
+    with raises(ValueError, f"trace.truncation_angles: {tail} one without"):
+        case.trace().truncation_angles()
+    with raises(TypeError, "truncated_gradient: loss must be a callable (outputs) -> Tensor, got 3 (int)"):
+        mr.bptt.truncated_gradient(case.layer, case.x, 3, 1, 1)
+
+
+# --- forward in time --------------------------------------------------------------------------------------------------
+
+
+def test_it_goes_forward_only(monkeypatch):
+    """It makes each step's Jacobian once, in the order of the steps, and never goes back over two."""
+    from minirnn.bptt.unrolled import Unrolled
+
+    case, seen = make("lstm"), []
+    back = Unrolled.back
+    monkeypatch.setattr(Unrolled, "back", lambda self, k, d: seen.append(k) or back(self, k, d))
+    mr.bptt.rtrl(case.layer, case.x, case.loss, case.state)
+    assert seen == list(range(7))
+
+
+def test_influences_that_would_not_fit_are_refused_with_the_bytes():
+    layer = mr.RecurrentLayer(2, 1000, rng=0)
+    x = np.ones((2, 1, 2), np.float32)
+    with raises(
+        MemoryError,
+        "rtrl: the influences of the parameters on the state would take 8,048,000,000 bytes, more than 1,073,741,824: "
+        "take fewer neurons or rows; trace gives the same gradients",
+    ):
+        mr.bptt.rtrl(layer, x, lambda outputs: outputs.sum())

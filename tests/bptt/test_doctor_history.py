@@ -163,7 +163,7 @@ def test_a_threshold_that_is_a_learning_rate(traced):
 
 def test_a_threshold_that_does_nothing(traced):
     findings, advice = added(traced, CASES["never clipped"])
-    assert findings[-1].startswith("clip_norm = 50 clipped 0 % of the updates: it did nothing. It is ")
+    assert findings[-1].startswith("clip_norm = 50 clipped 0 % of the updates, 0 % of the last tenth. It is ")
     assert advice == [
         f"Lower clip_norm, or leave it out: at 50 it did nothing, the largest norm was {max(NORMS):.3g}. The rule is "
         f"0.5 to 10 times the average norm, here between {0.5 * NORMS.mean():.3g} and {10 * NORMS.mean():.3g} (Pascanu "

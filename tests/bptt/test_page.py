@@ -72,7 +72,7 @@ def test_the_numbers_that_travel_are_the_traces(kind, way, lengths, tmp_path):
     assert units.keys() == fields.keys()
     for name, field in fields.items():
         assert np.array_equal(unpacked(units[name]), field), name
-    states = trace._unrolled.states
+    states = trace.unrolled.states
     assert all(
         np.array_equal(unpacked(a), s[0]) for a, s in zip(data["units"]["initial"], states[:2], strict=len(states) < 3)
     )
@@ -114,7 +114,7 @@ def test_what_is_carried_in_c_is_the_total_but_for_what_h_shows_of_it(way, lengt
     trace = make("lstm", lengths=lengths, **WAYS[way]).trace()
     o = 1 / (1 + np.exp(-trace.pre_activations[..., 3 * H :]))
     shown = trace.dL_dh * o * (1 - np.tanh(trace.cs) ** 2)
-    carried = trace._shown(trace._arriving[1][1:])
+    carried = trace.shown(trace.arriving[1][1:])
     assert np.abs(trace.dL_dc - shown - carried).max() < 1e-14
     assert np.abs(carried).max() > 1e-3
 

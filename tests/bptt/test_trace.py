@@ -2,29 +2,19 @@
 
 import numpy as np
 import pytest
-from bptt_cases import KINDS, LENGTHS, WAYS, D, H, N, T, make, worst
+from bptt_cases import KINDS, LENGTHS, D, H, N, T, covering, make, worst
 from error_texts import raises
+from pairwise import pairwise
 
 import minirnn as mr
 from minirnn.kernels.layout import clipped
 
-every_kind = pytest.mark.parametrize("kind", KINDS)
-every_way = pytest.mark.parametrize("way", WAYS)
-ragged_or_not = pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
-
-
-def case_of(kind, way, lengths, **more):
-    return make(kind, lengths=lengths, **WAYS[way], **more)
-
-
 # --- the layer's own numbers -----------------------------------------------------------------------------------------
 
 
-@every_kind
-@every_way
-@ragged_or_not
-def test_the_states_are_the_layers_and_the_sums_over_time_its_gradients(kind, way, lengths):
-    case = case_of(kind, way, lengths)
+@covering()
+def test_the_states_are_the_layers_the_sums_over_time_its_gradients_and_the_total_has_two_parts(kind, settings):
+    case = make(kind, **settings)
     trace, true = case.trace(), case.true_gradients()
     assert np.abs(trace.hs - case.time_major(case.outputs().data)).max() < 1e-12
     assert worst(trace.gradients, true) < 1e-12
@@ -33,18 +23,9 @@ def test_the_states_are_the_layers_and_the_sums_over_time_its_gradients(kind, wa
         assert steps.shape == (T, *true[name].shape)
         norms = np.linalg.norm(steps.reshape(T, -1), axis=1)
         assert np.abs(trace.norms_by_step[name] - norms).max() < 1e-12 * norms.max()
-    assert trace.dW_xh_by_step is trace.by_step["W_xh"]
+        assert np.abs(trace.share(2)[name] - steps[2]).max() < 1e-12 * norms.max()
     assert trace.dW_hh_by_step is trace.by_step["W_hh"]
-    if "b_h" in true:
-        assert trace.db_h_by_step is trace.by_step["b_h"]
 
-
-@every_kind
-@every_way
-@ragged_or_not
-def test_local_and_carried_are_the_two_parts_of_the_total(kind, way, lengths):
-    case = case_of(kind, way, lengths)
-    trace = case.trace()
     assert np.array_equal(trace.dL_dh, trace.dL_dh_local + trace.dL_dh_carried)
     leaf = mr.Tensor(case.time_major(trace.hs), requires_grad=True)
     (local,) = mr.grad(case.loss(leaf), leaf)
@@ -74,8 +55,7 @@ def test_the_total_is_what_retain_grad_sees_on_every_state_of_the_graph(kind):
         assert np.abs(trace.dL_dc - [c.grad for _, c in states]).max() < 1e-12
 
 
-@pytest.mark.parametrize("kind", ["elman", "relu", "lstm", "gru", "gru-before"])
-@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize(("kind", "reverse"), [("elman", True), ("lstm", False), ("gru", True), ("gru-before", False)])
 def test_dL_dz_is_the_gradient_of_what_is_added_before_the_activations(kind, reverse):
     """A leaf e_t added to X_t W_xh + b_h gets dL/dz_t: an x of D + G·H features with the identity under W_xh."""
     case = make(kind, reverse=reverse)
@@ -101,10 +81,9 @@ def test_both_sides_of_a_gru_differ_only_where_r_stands_between_them():
         assert np.array_equal(trace.dL_dz, trace.dL_dz_h)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@ragged_or_not
-def test_the_initial_states_gradient(kind, lengths):
-    case = make(kind, lengths=lengths)
+@covering(ways=["plain"])
+def test_the_initial_states_gradient(kind, settings):
+    case, lengths = make(kind, **settings), settings["lengths"]
     given = [mr.Tensor(s, requires_grad=True) for s in (case.state if isinstance(case.state, list) else [case.state])]
     outputs, _ = case.layer(case.x, given if len(given) > 1 else given[0], lengths)
     true = mr.grad(case.loss(outputs), given)
@@ -112,11 +91,9 @@ def test_the_initial_states_gradient(kind, lengths):
         assert np.abs(found - g.data).max() < 1e-12
 
 
-@every_kind
-@ragged_or_not
-@pytest.mark.parametrize("reverse", [False, True])
-def test_clipped_messages_are_clipped_at_every_step(kind, lengths, reverse):
-    case = make(kind, lengths=lengths, message_clip=0.3, reverse=reverse)
+@covering(ways=["plain", "reverse"])
+def test_clipped_messages_are_clipped_at_every_step(kind, settings):
+    case = make(kind, message_clip=0.3, **settings)
     trace = case.trace()
     assert worst(trace.gradients, case.true_gradients()) < 1e-12
     parts = trace.dL_dh_local + trace.dL_dh_carried
@@ -124,7 +101,7 @@ def test_clipped_messages_are_clipped_at_every_step(kind, lengths, reverse):
     assert np.abs(trace.dL_dh - clipped(parts, 0.3, 2)).max() < 1e-15
 
 
-@every_kind
+@pytest.mark.parametrize("kind", KINDS)
 def test_one_mask_of_recurrent_dropout_is_drawn_as_the_layer_draws_it(kind):
     case, same = (make(kind, recurrent_dropout=0.5) for _ in range(2))
     trace, true = case.trace(), same.true_gradients()
@@ -141,11 +118,12 @@ def test_one_value_for_each_step_counts_as_its_sum():
     assert worst(each.gradients, one.gradients) < 1e-14
 
 
-@pytest.mark.parametrize("readout", ["all", "last"])
-@pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("batch_first", [False, True])
-@ragged_or_not
-def test_a_sequence_model_is_traced_through_its_head_and_its_embedding(readout, reverse, batch_first, lengths):
+MODELS = pairwise({"readout": ["all", "last"], "reverse": [False, True], "batch_first": [False, True], "of": LENGTHS})
+
+
+@pytest.mark.parametrize(("readout", "reverse", "batch_first", "of"), [tuple(m.values()) for m in MODELS])
+def test_a_sequence_model_is_traced_through_its_head_and_its_embedding(readout, reverse, batch_first, of):
+    lengths = LENGTHS[of]
     rng = np.random.default_rng(3)
     layer = mr.GRULayer(D, H, dtype=np.float64, reverse=reverse, batch_first=batch_first, rng=1)
     head, embedding = mr.Linear(H, 2, dtype=np.float64, rng=2), mr.Embedding(6, D, dtype=np.float64, rng=3)
@@ -242,11 +220,9 @@ def numerical_jacobian(case, t, k, lengths):
     return np.stack(columns, axis=-1)
 
 
-@every_kind
-@ragged_or_not
-@pytest.mark.parametrize("reverse", [False, True])
-def test_jacobians_are_numerical_ones_and_chain(kind, lengths, reverse):
-    case = make(kind, lengths=lengths, reverse=reverse)
+@covering(ways=["plain", "reverse"])
+def test_jacobians_are_numerical_ones_and_chain(kind, settings):
+    case, lengths, reverse = make(kind, **settings), settings["lengths"], "reverse" in settings
     trace = case.trace()
     t, m, k, start = (1, 3, 4, T) if reverse else (5, 3, 2, -1)
     for first in (k, start, m):
@@ -399,8 +375,6 @@ def test_what_would_not_fit_is_refused_with_the_bytes(monkeypatch):
 
 
 def test_what_a_layer_has_not():
-    with raises(ValueError, "trace: db_h_by_step: the layer has no bias: make it with bias=True"):
-        make("gru", bias=False).trace().db_h_by_step  # noqa: B018
     message = (
         "trace: slopes are not known for a cell of your own: its pre_activations are there; or name its activations, "
         'as in gates = {"f": "sigmoid"}'
@@ -426,8 +400,10 @@ def test_a_cell_with_an_equation_alone():
 # --- extremes --------------------------------------------------------------------------------------------------------
 
 
-@every_kind
-@pytest.mark.parametrize("sizes", [(1, 4, 3, 5), (7, 1, 3, 5), (1, 1, 1, 1)])
+@pytest.mark.parametrize(
+    ("kind", "sizes"),
+    [("relu", (1, 4, 3, 5)), ("lstm", (7, 1, 3, 5)), *[(kind, (1, 1, 1, 1)) for kind in KINDS]],
+)
 def test_one_step_one_row_one_neuron(kind, sizes):
     case = make(kind, sizes=sizes)
     trace = case.trace()

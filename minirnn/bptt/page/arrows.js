@@ -3,10 +3,8 @@
 const [ARROW_LO, ARROW_HI] = arrowRange();
 
 function arrowRange() {
-  const norms = [];
   const kinds = [NORMS.local, NORMS.carried, NORMS.carried_c].filter(Boolean);
-  for (let t = 0; t < T; t++) for (let r = 0; r < ROWS.length; r++) norms.push(...kinds.map((norm) => norm(t, r)));
-  return decades(norms);
+  return decades(kinds.flatMap((norm) => steps.flatMap((t) => ROWS.map((_, r) => norm(t, r)))));
 }
 
 /** Return how thick the arrow of a norm is: logarithmic, 2 … 13 px; none for zero. */
@@ -22,13 +20,8 @@ function arrow(g, x0, y0, x1, y1, width, colour) {
   g.save();
   g.translate(x0, y0);
   g.rotate(Math.atan2(y1 - y0, x1 - x0));
-  g.fillStyle = colour;
-  g.beginPath();
-  g.rect(0, -width / 2, length - head + 0.5, width);
-  g.moveTo(length - head, -half);
-  g.lineTo(length, 0);
-  g.lineTo(length - head, half);
-  g.fill();
+  const neck = length - head, w = width / 2;
+  polygon(g, [[0, -w], [neck, -w], [neck, -half], [length, 0], [neck, half], [neck, w], [0, w]], colour);
   g.restore();
 }
 
@@ -113,32 +106,12 @@ function drawFlow(g, u) {
 
 /** Draw the way of one credit: from the loss at s back to the weights at step k. */
 function drawPath(g) {
-  const { s, k } = state.path, y = middleOf("h");
-  g.strokeStyle = INK.path;
-  g.globalAlpha = 0.32;
-  g.lineWidth = 26;
+  const { s, k } = state.path, y = middleOf("h"), { loss, share } = geometry.y;
   g.lineJoin = g.lineCap = "round";
-  g.beginPath();
-  g.moveTo(xOf(s), geometry.y.loss);
-  g.lineTo(xOf(s), y);
-  g.lineTo(xOf(k), y);
-  g.lineTo(xOf(k), geometry.y.share - 16);
-  g.stroke();
-  g.globalAlpha = 1;
+  polyline(g, [[xOf(s), loss], [xOf(s), y], [xOf(k), y], [xOf(k), share - 16]], INK.path, 26, 0.32);
 }
 
-/** Write a text that stays legible on whatever is under it. */
-function label(g, text, x, y, colour, align) {
-  g.textAlign = align;
-  g.textBaseline = "middle";
-  g.font = `600 ${FONT}`;
-  g.lineWidth = 4;
-  g.lineJoin = "round";
-  g.strokeStyle = INK.card;
-  g.strokeText(text, x, y);
-  g.fillStyle = colour;
-  g.fillText(text, x, y);
-}
+const label = (g, text, x, y, colour, align) => write(g, text, x, y, { colour, align, font: `600 ${FONT}`, halo: true });
 
 function drawNumbers(g) {
   const t = now(), { row } = state, G = geometry, x = xOf(t);

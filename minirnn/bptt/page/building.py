@@ -2,6 +2,7 @@
 
 import html
 import json
+import re
 from importlib import resources
 from typing import Any
 
@@ -9,7 +10,7 @@ from minirnn.bptt.flow import Flow
 from minirnn.bptt.page.numbers import STEPS, collect
 
 SCRIPTS = (
-    "format.js", "data.js", "colours.js", "state.js", "network.js", "arrows.js", "bucket.js", "credit.js",
+    "format.js", "data.js", "colours.js", "state.js", "network.js", "arrows.js", "pictures.js", "credit.js",
     "charts.js", "equation.js", "controls.js", "main.js",
 )  # fmt: skip
 """In the order in which they need one another."""
@@ -19,13 +20,7 @@ HEIGHT = 900
 
 
 def page_of(trace: Flow, title: str | None, caller: str) -> str:
-    """Return the page of a trace, a whole HTML document.
-
-    Raises
-    ------
-    ValueError
-        For more than `STEPS` steps.
-    """
+    """Return the page of a trace, a whole HTML document; ValueError for more than `STEPS` steps."""
     if trace.T > STEPS:
         raise ValueError(f"{caller}: {_too_long(trace)}")
     title = f"{type(trace.layer).__name__}, T={trace.T}" if title is None else str(title)
@@ -36,12 +31,7 @@ def page_of(trace: Flow, title: str | None, caller: str) -> str:
         "script": f'(() => {{\n"use strict";\n{script}\n}})();',
         "data": _json(collect(trace, title)),
     }
-    first, *rest = _read("page.html").split("{{")
-    pieces = [first]
-    for piece in rest:  # one pass, so that braces in the parts stay what they are
-        name, after = piece.split("}}", 1)
-        pieces += [parts[name], after]
-    return "".join(pieces)
+    return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], _read("page.html"))  # braces in the parts stay
 
 
 def frame_of(trace: Flow) -> str:

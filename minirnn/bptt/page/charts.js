@@ -89,7 +89,6 @@ function onPlace(svg, chosen) {
   });
 }
 
-const steps = Array.from({ length: T }, (_, t) => t);
 const padded = () => steps.filter((t) => !valid(t, state.row));
 
 // --- norms by step

@@ -48,19 +48,47 @@ function fit(canvas, height) {
   return context;
 }
 
+/** Write a text; with a halo it stays legible on whatever is under it. */
+function write(g, text, x, y, { colour = INK.muted, align = "center", font = FONT, halo = false } = {}) {
+  g.fillStyle = colour;
+  g.textAlign = align;
+  g.textBaseline = "middle";
+  g.font = font;
+  if (halo) {
+    g.lineJoin = "round";
+    g.lineWidth = 4;
+    g.strokeStyle = INK.card;
+    g.strokeText(text, x, y);
+  }
+  g.fillText(text, x, y);
+}
+
+/** Draw a line through points. */
+function polyline(g, points, colour, width, alpha = 1) {
+  g.strokeStyle = colour;
+  g.lineWidth = width;
+  g.globalAlpha = alpha;
+  g.beginPath();
+  for (const [x, y] of points) g.lineTo(x, y);
+  g.stroke();
+  g.globalAlpha = 1;
+}
+
+/** Fill a polygon. */
+function polygon(g, points, colour) {
+  g.fillStyle = colour;
+  g.beginPath();
+  for (const [x, y] of points) g.lineTo(x, y);
+  g.closePath();
+  g.fill();
+}
+
 /** Hatch a rectangle: what is not there. */
 function hatch(g, x, y, w, h, colour) {
   g.save();
   g.beginPath();
   g.rect(x, y, w, h);
   g.clip();
-  g.strokeStyle = colour;
-  g.lineWidth = 1;
-  g.beginPath();
-  for (let d = -h; d < w; d += 6) {
-    g.moveTo(x + d, y + h);
-    g.lineTo(x + d + h, y);
-  }
-  g.stroke();
+  for (let d = -h; d < w; d += 6) polyline(g, [[x + d, y + h], [x + d + h, y]], colour, 1);
   g.restore();
 }

@@ -12,21 +12,15 @@ function creditRange() {
 }
 
 function creditLevels() {
-  const found = new Uint8Array(T * T);
-  for (let s = 0; s < T; s++)
-    for (let k = 0; k < T; k++) {
-      const value = credit(s, k);
-      if (value === 0) continue;
-      found[s * T + k] = Number.isFinite(value) ? 1 + Math.round(253 * logPart(value, CREDIT_LO, CREDIT_HI)) : 255;
-    }
-  return found;
+  const levelOf = (v) => (Number.isFinite(v) ? 1 + Math.round(253 * logPart(v, CREDIT_LO, CREDIT_HI)) : 255);
+  const values = steps.flatMap((s) => steps.map((k) => credit(s, k)));
+  return Uint8Array.from(values, (v) => (v === 0 ? 0 : levelOf(v)));
 }
 
 /** Return the rows to show: all of them, or those with a loss, if they are so few that they would be thin lines. */
 function creditRows() {
-  const all = Array.from({ length: T }, (_, s) => s);
-  const some = all.filter((s) => LEVELS_OF_CREDIT.subarray(s * T, (s + 1) * T).some((v) => v > 0));
-  return some.length && some.length <= T / 8 ? some : all;
+  const some = steps.filter((s) => LEVELS_OF_CREDIT.subarray(s * T, (s + 1) * T).some((v) => v > 0));
+  return some.length && some.length <= T / 8 ? some : steps;
 }
 
 /** Paint the matrix, one pixel for each pair; what truncation cuts off is grey. */
@@ -77,21 +71,8 @@ function drawCredit() {
 
 /** Draw the border between what is kept and what is cut: |s − k| = k2. */
 function drawCut(g, { cell, tall }) {
-  if (state.k2 >= T) return;
-  g.strokeStyle = INK.ink;
-  g.lineWidth = 1.5;
-  g.beginPath();
-  let open = false;
-  SHOWN_ROWS.forEach((s, i) => {
-    const k = reverse ? s + state.k2 : s - state.k2 + 1;
-    if (k > 0 && k < T) {
-      if (open) g.lineTo(k * cell, i * tall);
-      else g.moveTo(k * cell, i * tall);
-      g.lineTo(k * cell, (i + 1) * tall);
-    }
-    open = k > 0 && k < T;
-  });
-  g.stroke();
+  const border = SHOWN_ROWS.map((s, i) => [reverse ? s + state.k2 : s - state.k2 + 1, i]).filter(([k]) => k > 0 && k < T);
+  polyline(g, border.flatMap(([k, i]) => [[k * cell, i * tall], [k * cell, (i + 1) * tall]]), INK.ink, 1.5);
 }
 
 /** Outline what is chosen, with its way: along the row s from the diagonal back to k. */
@@ -103,45 +84,25 @@ function drawChosen(g, { cell, tall, foot }) {
     g.strokeRect(k * cell - (w - cell) / 2, i * tall - (h - tall) / 2, w, h);
   };
   const t = (now() + 0.5) * cell;
-  g.strokeStyle = INK.muted;
-  g.globalAlpha = 0.6;
-  g.lineWidth = 1;
-  g.beginPath();
-  g.moveTo(t, 0);
-  g.lineTo(t, foot);
-  g.stroke();
-  g.globalAlpha = 1;
+  polyline(g, [[t, 0], [t, foot]], INK.muted, 1, 0.6);
   if (state.path) {
     const { s, k } = state.path, y = (SHOWN_ROWS.indexOf(s) + 0.5) * tall;
-    g.strokeStyle = INK.path;
-    g.lineWidth = Math.max(1.5, Math.min(4, cell / 3));
-    g.beginPath();
-    g.moveTo((s + 0.5) * cell, y);
-    g.lineTo((k + 0.5) * cell, y);
-    g.stroke();
+    polyline(g, [[(s + 0.5) * cell, y], [(k + 0.5) * cell, y]], INK.path, Math.max(1.5, Math.min(4, cell / 3)));
     outline(state.path, INK.path, 3);
   }
   if (state.cursor) outline(state.cursor, INK.ink, 2);
 }
 
 function drawAxes(g, { cell, tall, side, foot }) {
-  g.fillStyle = INK.muted;
-  g.font = FONT;
-  g.textBaseline = "middle";
-  for (const t of ticksOf(T, side / 44)) {
-    g.textAlign = "center";
-    g.fillText(String(t), (t + 0.5) * cell, foot + 11);
-  }
-  const rows = SHOWN_ROWS.length;
-  g.textAlign = "right";
-  for (const i of ticksOf(rows, Math.max(1, foot / 30))) g.fillText(String(SHOWN_ROWS[i]), -6, (i + 0.5) * tall);
-  g.textAlign = "center";
-  g.fillText("k, where it reaches the weights", side / 2, foot + 29);
-  if (foot < 130) return g.fillText("s", -38, foot / 2);
+  for (const t of ticksOf(T, side / 44)) write(g, String(t), (t + 0.5) * cell, foot + 11);
+  for (const i of ticksOf(SHOWN_ROWS.length, Math.max(1, foot / 30)))
+    write(g, String(SHOWN_ROWS[i]), -6, (i + 0.5) * tall, { align: "right" });
+  write(g, "k, where it reaches the weights", side / 2, foot + 29);
+  if (foot < 130) return write(g, "s", -38, foot / 2);
   g.save();
   g.translate(-38, foot / 2);
   g.rotate(-Math.PI / 2);
-  g.fillText("s, where it enters", 0, 0);
+  write(g, "s, where it enters", 0, 0);
   g.restore();
 }
 

@@ -56,6 +56,7 @@ const order = (t) => (reverse ? T - 1 - t : t); // and back: it is its own inver
 const before = (t) => (reverse ? t + 1 : t - 1); // the step whose state step t reads
 const after = (t) => (reverse ? t - 1 : t + 1);
 const isStep = (t) => t >= 0 && t < T;
+const steps = Array.from({ length: T }, (_, t) => t);
 
 /** Return the state that step t reads: 0 for h, 1 for c. Before a row begins it is the initial state. */
 function stateBefore(t, row, which = 0) {

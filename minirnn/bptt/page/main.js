@@ -55,7 +55,7 @@ readColours();
 showAbout();
 when(["row"], showRow);
 setUpControls(); // first: the network's label is its sentence
-setUpBucket();
+setUpPictures();
 setUpNetwork();
 setUpCredit();
 setUpCharts();

@@ -6,7 +6,7 @@ const FONT = '12px system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue
 const ITALIC = 'italic 14px "STIX Two Text", Cambria, Georgia, serif';
 const [SHARE_LO, SHARE_HI] = decades(SHARES.W_hh);
 const LARGEST = largestOf(); // of h, c and x, for their colours: one scale for all steps
-const hasLoss = Uint8Array.from({ length: T }, (_, t) => ROWS.some((_, r) => NORMS.local(t, r) !== 0) ? 1 : 0);
+const hasLoss = steps.map((t) => ROWS.some((_, r) => NORMS.local(t, r) !== 0));
 let geometry = null;
 let camera = null;
 let kept = keptOf(T);
@@ -21,15 +21,8 @@ function decades(norms) {
 }
 
 function largestOf() {
-  const found = {};
-  for (const name of [...CELLS, "x"]) {
-    let largest = 0;
-    for (let t = 0; t < T; t++)
-      for (let r = 0; r < ROWS.length; r++)
-        for (const v of UNITS[name](t, r)) if (Number.isFinite(v)) largest = Math.max(largest, Math.abs(v));
-    found[name] = largest;
-  }
-  return found;
+  const ofAll = (name) => largest(steps.map((t) => largest(ROWS.map((_, r) => largest(UNITS[name](t, r))))));
+  return Object.fromEntries([...CELLS, "x"].map((name) => [name, ofAll(name)]));
 }
 
 /** Return where a number lies between two others on a logarithmic scale, 0 … 1. */
@@ -37,19 +30,19 @@ function logPart(value, lo, hi) {
   return hi > lo ? Math.max(0, Math.min(1, Math.log(value / lo) / Math.log(hi / lo))) : 1;
 }
 
-/** Place n cells in a grid at most `height` high and 64 px wide. */
-function gridOf(n, height) {
-  const columns = n <= 12 ? 1 : Math.ceil(n / 16);
+/** Place n cells in columns, in a grid at most `height` high and 64 px wide; a cell is 3 px wide, or up to `most`. */
+function gridOf(n, columns, most, height = Infinity) {
   const rows = Math.ceil(n / columns);
-  const size = Math.max(3, Math.floor(Math.min(18, height / rows, 64 / columns)));
+  const size = Math.max(3, Math.floor(Math.min(most, height / rows, 64 / columns)));
   return { columns, rows, size, width: columns * size, height: rows * size, n };
 }
 
 /** Place everything; y downwards, in CSS pixels. */
 function place() {
   const width = byId("network-box").clientWidth;
-  const grid = gridOf(SHOWN, CELLS.length > 1 ? 104 : 136);
-  const inputs = inputGrid();
+  const grid = gridOf(SHOWN, SHOWN <= 12 ? 1 : Math.ceil(SHOWN / 16), 18, CELLS.length > 1 ? 104 : 136);
+  const columns = SHOWN_INPUTS <= 6 ? SHOWN_INPUTS : Math.min(16, Math.ceil(Math.sqrt(SHOWN_INPUTS * 2)));
+  const inputs = gridOf(SHOWN_INPUTS, columns, 13);
   const gutter = width < 480 ? 38 : 48;
   const wide = Math.max(grid.width, inputs.width, 20);
   const even = (width - gutter) / (T + 1); // all columns side by side, if they are not too narrow
@@ -60,14 +53,6 @@ function place() {
   y.t = y.x + inputs.height + 16;
   y.share = y.t + 62; // the foot of the bars
   return { width, height: y.share + 8, grid, inputs, gutter, pitch, y, total: (T + 1) * pitch };
-}
-
-function inputGrid() {
-  const n = SHOWN_INPUTS;
-  const columns = n <= 6 ? n : Math.min(16, Math.ceil(Math.sqrt(n * 2)));
-  const size = Math.max(3, Math.floor(Math.min(13, 64 / columns)));
-  const rows = Math.ceil(n / columns);
-  return { columns, rows, size, width: columns * size, height: rows * size, n };
 }
 
 /** Return the middle of step t's column; the initial state has one too, at −1, or T in reverse. */
@@ -86,10 +71,7 @@ function cameraTarget() {
 function inSight() {
   const G = geometry, shift = reverse ? 0 : -1;
   const first = Math.floor(camera / G.pitch) + shift, last = Math.ceil((camera + G.width) / G.pitch) + shift;
-  const ends = reverse ? [0, T] : [-1, T - 1];
-  const found = [];
-  for (let t = Math.max(ends[0], first); t <= Math.min(ends[1], last); t++) found.push(t);
-  return found;
+  return Array.from({ length: T + 1 }, (_, i) => i + shift).filter((t) => first <= t && t <= last);
 }
 
 // --- frames
@@ -109,7 +91,6 @@ function frame(time) {
   if (started === null) started = time;
   const u = STILL ? 1 : Math.min(1, (time - started) / Math.min(450, pace()));
   drawNetwork(u);
-  drawBucket(isBackward() ? Math.max(0, 2 * u - 1) : 1);
   if (!near || u < 1) animate();
 }
 
@@ -117,7 +98,6 @@ function drawNetwork(u) {
   const canvas = byId("network"), G = geometry;
   const g = fit(canvas, G.height);
   g.clearRect(0, 0, G.width, G.height);
-  g.font = FONT;
   g.save();
   g.beginPath();
   g.rect(G.gutter, 0, G.width - G.gutter, G.height);
@@ -138,20 +118,14 @@ function drawNetwork(u) {
 
 function drawLanes(g) {
   const G = geometry, y = G.y;
-  g.textAlign = "left";
-  g.textBaseline = "middle";
-  g.fillStyle = INK.muted;
-  g.font = FONT;
-  g.fillText("loss", 0, y.loss);
-  g.fillText("step", 0, y.t);
-  g.fillStyle = isBackward() ? INK.share : INK.muted;
-  g.fillText("share", 0, y.share - 6);
+  write(g, "loss", 0, y.loss, { align: "left" });
+  write(g, "step", 0, y.t, { align: "left" });
+  write(g, "share", 0, y.share - 6, { align: "left", colour: isBackward() ? INK.share : INK.muted });
+  const italic = { align: "left", colour: INK.ink, font: ITALIC };
+  for (const name of CELLS) write(g, `${name}ₜ`, 0, middleOf(name), italic);
+  write(g, "xₜ", 0, y.x + G.inputs.height / 2, italic);
   g.fillStyle = INK.line;
   g.fillRect(G.gutter, y.share, G.width - G.gutter, 1);
-  g.font = ITALIC;
-  g.fillStyle = INK.ink;
-  for (const name of CELLS) g.fillText(`${name}ₜ`, 0, y[name] + G.grid.height / 2);
-  g.fillText("xₜ", 0, y.x + G.inputs.height / 2);
 }
 
 /** Let what goes on beyond the ends of the drawing fade out. */
@@ -179,11 +153,7 @@ function drawColumn(g, t, u) {
   const G = geometry, x = xOf(t), { row } = state;
   if (!isStep(t)) return drawInitial(g, x);
   const current = t === now();
-  g.textAlign = "center";
-  g.textBaseline = "middle";
-  g.fillStyle = current ? INK.ink : INK.muted;
-  g.font = current ? `600 ${FONT}` : FONT;
-  g.fillText(String(t), x, G.y.t);
+  write(g, String(t), x, G.y.t, current ? { colour: INK.ink, font: `600 ${FONT}` } : {});
   if (!valid(t, row)) return drawPadding(g, x);
   for (const [i, name] of CELLS.entries()) {
     const going = passed(t);
@@ -228,35 +198,19 @@ function drawInitial(g, x) {
   const G = geometry;
   for (const [i, name] of CELLS.entries())
     drawCells(g, G.grid, INITIAL[i](state.row), x, G.y[name], LARGEST[name], isBackward() ? 0.3 : 1, false);
-  g.textAlign = "center";
-  g.textBaseline = "middle";
-  g.fillStyle = INK.muted;
-  g.font = FONT;
-  g.fillText("initial", x, G.y.t);
+  write(g, "initial", x, G.y.t);
 }
 
 function drawPadding(g, x) {
   const G = geometry, wide = Math.max(G.grid.width, G.inputs.width);
-  const foot = G.y.x + G.inputs.height;
-  hatch(g, x - wide / 2, G.y.h, wide, foot - G.y.h, INK.cut);
-  g.fillStyle = INK.muted;
-  g.font = FONT;
-  g.fillText("padding", x, G.y.h - 12);
+  hatch(g, x - wide / 2, G.y.h, wide, G.y.x + G.inputs.height - G.y.h, INK.cut);
+  write(g, "padding", x, G.y.h - 12);
 }
 
 function drawLoss(g, x, t) {
-  const lit = isBackward() || order(t) <= orderNow(), y = geometry.y.loss, r = 8;
-  g.beginPath();
-  g.moveTo(x, y - r);
-  g.lineTo(x + r, y);
-  g.lineTo(x, y + r);
-  g.lineTo(x - r, y);
-  g.closePath();
-  g.fillStyle = lit ? INK.local : INK.card;
-  g.strokeStyle = lit ? INK.local : INK.cut;
-  g.lineWidth = 1.5;
-  g.fill();
-  g.stroke();
+  const y = geometry.y.loss, r = 8, diamond = [[x, y - r], [x + r, y], [x, y + r], [x - r, y], [x, y - r], [x + r, y]];
+  polygon(g, diamond, reached(t) ? INK.local : INK.card);
+  polyline(g, diamond, reached(t) ? INK.local : INK.cut, 1.5);
 }
 
 function drawShare(g, x, t) {

@@ -6,6 +6,7 @@ W_hh travels as its norm and a small picture. The page says what was left out.
 """
 
 import base64
+import itertools
 import re
 from typing import Any, cast
 
@@ -16,8 +17,6 @@ from minirnn.bptt.credit import angle, flat, lags
 from minirnn.bptt.diagnosis import doctor
 from minirnn.bptt.equations import equations_of
 from minirnn.bptt.flow import Flow
-from minirnn.bptt.places import Entry, Place
-from minirnn.bptt.steps import Back
 
 STEPS = 500
 """The most steps that a page shows."""
@@ -67,16 +66,14 @@ def collect(trace: Flow, title: str) -> dict[str, Any]:
 
 
 def _about(trace: Flow, title: str, rows: list[int]) -> dict[str, Any]:
-    layer, T, D, steps = trace.layer, trace.T, trace.x.shape[2], trace._unrolled.steps
     return {
         "title": title,
-        "layer": repr(layer),
-        "gates": list(steps.gates),
-        "states": list(layer.state_names),
-        "reverse": bool(layer.reverse),
-        "T": T,
+        "layer": repr(trace.layer),
+        "gates": list(trace.gates),
+        "reverse": bool(trace.layer.reverse),
+        "T": trace.T,
         "N": trace.N,
-        "D": D,
+        "D": trace.x.shape[2],
         "H": trace.H,
         "rows": rows,
         "total_loss": exact(trace.total_loss),
@@ -86,11 +83,6 @@ def _about(trace: Flow, title: str, rows: list[int]) -> dict[str, Any]:
 # --- states and their gradients, row by row ---------------------------------------------------------------------------
 
 
-def _states(trace: Flow) -> list[Array]:
-    """Return h, and c of an LSTM or the second state of one's own cell: (T, N, H) each, in time order."""
-    return [trace._shown(s[1:]) for s in trace._unrolled.states[:2]]
-
-
 def _rows(trace: Flow) -> int:
     """Return how many rows travel."""
     size = trace.T * (min(trace.x.shape[2], UNITS) + 6 * min(trace.H, UNITS))
@@ -98,33 +90,35 @@ def _rows(trace: Flow) -> int:
 
 
 def _units(trace: Flow, rows: list[int]) -> dict[str, Any]:
-    """Return the values of single units, (T, rows, units) each."""
-    values = {"x": trace.x, "h": trace.hs, "dh": trace.dL_dh, "local": trace.dL_dh_local}
-    values["carried"] = trace.dL_dh_carried
-    states = _states(trace)
-    if len(states) > 1:
-        values["c"] = states[1]
-    if hasattr(trace, "dL_dc"):
-        values["dc"] = trace.dL_dc
+    """Return the values of single units, (T, rows, units) each; c is the second state of a cell of one's own too."""
+    states = trace.unrolled.states[:2]
+    values = {
+        "x": trace.x,
+        "h": trace.hs,
+        "dh": trace.dL_dh,
+        "local": trace.dL_dh_local,
+        "carried": trace.dL_dh_carried,
+    }
+    values |= {"c": trace.shown(states[1][1:])} if len(states) > 1 else {}
+    values |= {"dc": trace.dL_dc} if hasattr(trace, "dL_dc") else {}
     travel = {name: a[:, rows, :UNITS] for name, a in values.items()}
     pack = exact if 8 * sum(a.size for a in travel.values()) <= EXACT else rounded
-    first = [s[0][rows, :UNITS] for s in trace._unrolled.states[:2]]
     return {
         "rounded": pack is rounded,
-        "valid": flags(trace.valid[:, rows]),
-        "initial": [exact(s) for s in first],
+        "valid": _packed(trace.valid[:, rows], "u1"),
+        "initial": [exact(s[0][rows, :UNITS]) for s in states],
         **{name: pack(a) for name, a in travel.items()},
     }
 
 
 def _state_norms(trace: Flow, rows: list[int]) -> dict[str, Any]:
     """Return norms over the units, of each row that travels and of all rows together."""
-    gradients = {"dh": trace.dL_dh, "local": trace.dL_dh_local, "carried": trace.dL_dh_carried, "dz": trace.dL_dz}
-    if len(trace._arriving) > 1:
-        gradients["carried_c"] = trace._shown(trace._arriving[1][1:])
-    by_row = {name: exact(_norm(a[:, rows], (2,))) for name, a in (gradients | {"h": trace.hs}).items()}
-    together = {"dh": exact(trace.gradient_norms), "local": exact(_norm(trace.dL_dh_local, (1, 2)))}
-    return {"by_row": by_row, "together": together}
+    values = {"dh": trace.dL_dh, "local": trace.dL_dh_local, "carried": trace.dL_dh_carried, "dz": trace.dL_dz}
+    values |= {"h": trace.hs} | ({"carried_c": trace.shown(trace.arriving[1][1:])} if len(trace.arriving) > 1 else {})
+    return {
+        "by_row": {name: exact(_norm(a[:, rows], (2,))) for name, a in values.items()},
+        "together": {"dh": exact(trace.gradient_norms), "local": exact(_norm(trace.dL_dh_local, (1, 2)))},
+    }
 
 
 def _norm(a: Array, axes: tuple[int, ...] | None) -> Array:
@@ -136,22 +130,19 @@ def _norm(a: Array, axes: tuple[int, ...] | None) -> Array:
 
 def _weights(trace: Flow) -> dict[str, Any]:
     """Return what each step adds to the gradient of W_hh: norms, a small picture, and the norm of the sum so far."""
-    u, gates = trace._unrolled, len(trace._unrolled.steps.gates)
     total = np.zeros(trace.gradients["W_hh"].shape)
-    so_far, pictures = np.empty(trace.T), []
-    for k in range(trace.T - 1, -1, -1):
-        b = trace._back
-        share = u.shares(Back(b.dz[k], b.dz_h[k], [a[k] for a in b.before]), k)["W_hh"]
+    so_far, pictures = [], []
+    for t in trace.in_time(np.arange(trace.T))[::-1]:
+        share = trace.share(int(t))["W_hh"]
         total += share
-        so_far[k] = np.linalg.norm(total)
-        pictures.append(np.concatenate([_picture(block) for block in np.split(share, gates, axis=1)]))
-    in_order = np.array(pictures)[::-1]
+        so_far.append(np.linalg.norm(total))
+        pictures.append(np.concatenate([_picture(block) for block in np.split(share, len(trace.gates), axis=1)]))
     return {
         "by_step": {name: exact(norms) for name, norms in trace.norms_by_step.items()},
         "total": {name: exact(np.linalg.norm(g)) for name, g in trace.gradients.items()},
-        "so_far": exact(trace._in_time(so_far)),
+        "so_far": exact(trace.in_time(np.array(so_far[::-1]))),
         "side": min(PIXELS, trace.H),
-        "pictures": rounded(trace._in_time(in_order)),
+        "pictures": rounded(trace.in_time(np.array(pictures[::-1]))),
     }
 
 
@@ -171,12 +162,9 @@ def _credit(trace: Flow) -> dict[str, Any]:
     except (MemoryError, ValueError) as error:
         return {"missing": str(error)}
     processed = norms[::-1, ::-1] if trace.layer.reverse else norms
-    goal, sums = flat(trace.gradients), np.zeros(sum(g.size for g in trace.gradients.values()))
-    angles, left = [], []
-    for part in lags(trace._unrolled, trace._run.entering, 1):
-        sums += flat(part)
-        angles.append(angle(sums, goal))
-        left.append(np.linalg.norm(sums))
+    goal = flat(trace.gradients)
+    sums = itertools.accumulate(map(flat, lags(trace.unrolled, trace.entering, 1)))
+    angles, left = zip(*((angle(total, goal), np.linalg.norm(total)) for total in sums), strict=True)
     return {
         "norms": exact(processed[np.tril_indices(trace.T)]),  # in the order of processing, row by row
         "angles": exact(angles),
@@ -190,7 +178,7 @@ def _credit(trace: Flow) -> dict[str, Any]:
 
 def _singular(trace: Flow, rows: list[int]) -> dict[str, Any]:
     """Return the singular values of ∂state_t/∂state_{t-1}, (steps, rows, values), of evenly spread steps or all."""
-    size = trace.H * len(trace._unrolled.states)
+    size = trace.H * len(trace.unrolled.states)
     cost = size * size * (trace.N * trace.pre_activations.shape[2] + 30 * len(rows) * size)
     every = max(1, int(np.ceil(trace.T * cost / MULTIPLICATIONS)))
     before = 1 if trace.layer.reverse else -1
@@ -227,27 +215,22 @@ def _equation(trace: Flow, rows: list[int]) -> dict[str, Any]:
     arrays: dict[str, Any] = {}
     few = max(trace.H, trace.x.shape[2]) <= SMALL
     found: dict[str, Any] = {"numbers": few, "arrays": arrays, "forward": [], "backward": []}
-    place = Place(trace, np.arange(trace.T), np.array(rows))
-    for equation in equations_of(place):
-        entries = [_entry(part, arrays, few, place) for entry in equation.entries for part in entry.parts()]
-        lines = [_styled(line, place) for line in equation.symbols]
-        found[equation.part].append({"lines": lines, "entries": entries})
-    if None not in trace._unrolled.steps.activations:
+    for equation in equations_of(trace, np.arange(trace.T), np.array(rows)):
+        parts = {_styled(p.name, trace): p for entry in equation.entries for p in entry.parts()}
+        for name in parts.keys() - arrays.keys():
+            values = parts[name].values
+            arrays[name] = exact(values if few else _norm(values, (2,) if values.ndim > 2 else None))
+        entries = [[name, p.shape] for name, p in parts.items()]
+        found[equation.part].append({"lines": [_styled(line, trace) for line in equation.symbols], "entries": entries})
+    if None not in trace.unrolled.activations:
         found["saturation"] = exact(trace.saturation)
     return found
 
 
-def _entry(part: Entry, arrays: dict[str, Any], few: bool, place: Place) -> list[str]:
-    """Return a term's name, under which its numbers travel, and its shape."""
-    name = _styled(part.name, place)
-    if name not in arrays:
-        arrays[name] = exact(part.values if few else _norm(part.values, (2,) if part.values.ndim > 2 else None))
-    return [name, part.shape]
-
-
-def _styled(text: str, place: Place) -> str:
+def _styled(text: str, trace: Flow) -> str:
     """Return a text of `minirnn.bptt.explain` as the page has it: small letters, and the steps by their numbers."""
-    text = text.replace(f"_{{{place.before}}}", BEFORE).replace(f"_{{{place.after}}}", AFTER)
+    before, after = ("t+1", "t-1") if trace.layer.reverse else ("t-1", "t+1")
+    text = text.replace(f"_{{{before}}}", BEFORE).replace(f"_{{{after}}}", AFTER)
     text = re.sub(r"_t(?![a-z0-9])", NOW, text)
     text = re.sub(r"(?<![A-Za-z_])(dL/d)?([XHCZQ]|S\d+)(?=[_⟦])", lambda m: (m[1] or "") + m[2].lower(), text)
     for name, shown in WEIGHTS.items():
@@ -262,11 +245,6 @@ NOT_FINITE = -128
 def exact(a: Any) -> dict[str, Any]:
     """Return an array as little-endian float64: what the page shows are the trace's digits."""
     return _packed(np.asarray(a, "<f8"), "f8")
-
-
-def flags(a: Any) -> dict[str, Any]:
-    """Return an array of bool, one byte each."""
-    return _packed(np.asarray(a, "u1"), "u1")
 
 
 def rounded(a: Array) -> dict[str, Any]:
