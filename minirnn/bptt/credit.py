@@ -7,7 +7,7 @@ step k ≤ s.
 
 import functools
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -128,10 +128,13 @@ def lags(unrolled: Unrolled, entering: Array, k1: int) -> Iterator[dict[str, Arr
         d_state = back.before
 
 
-def angles(parts: Iterable[Mapping[str, Array]], true: Mapping[str, Array], T: int) -> Array:
-    """Return the angle in degrees between the true gradient and the sum of the first k2 parts, k2 = 1 … T."""
+def truncations(
+    unrolled: Unrolled, entering: Array, k1: int, true: Mapping[str, Array]
+) -> Iterator[tuple[float, float]]:
+    """Yield for k2 = 1 … T the angle between TBPTT(k1, k2) and the true gradient, in degrees, and its norm."""
     goal = flat(true)
-    return np.fromiter((angle(total, goal) for total in itertools.accumulate(map(flat, parts))), float, T)
+    for total in itertools.accumulate(map(flat, lags(unrolled, entering, k1))):
+        yield angle(total, goal), float(np.linalg.norm(total))
 
 
 def angle(a: Array, b: Array) -> float:

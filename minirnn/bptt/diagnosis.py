@@ -34,9 +34,6 @@ VERDICTS = {
 }
 """Every verdict, and what it means. Where several would fit, the first of them is given."""
 
-_WIDTH = 80  # columns of a report
-_WRITERS = ("h", "g", "n")  # the gates that write into the state
-
 
 class Report(NamedTuple):
     """What `doctor` found, as sentences: what was measured, and what to try; ``str(report)`` is for a terminal.
@@ -157,7 +154,7 @@ def judge(figures: Figures) -> str:
         "dead": figures.get("off", 0.0) >= OFF,
         "no gradient": not figures["enters"],
         "exploding": carried > EXPLODED,
-        "saturated": max(saturation.get(gate, 0.0) for gate in _WRITERS) >= SATURATED,
+        "saturated": max(saturation.get(gate, 0.0) for gate in ("h", "g", "n")) >= SATURATED,
         "vanishing": carried < VANISHED,
         "too short": "carried" not in figures,
         "healthy": True,
@@ -166,7 +163,7 @@ def judge(figures: Figures) -> str:
 
 
 def _items(findings: list[Finding]) -> list[str]:
-    return [textwrap.fill(f.text, _WIDTH, initial_indent="- ", subsequent_indent="  ") for f in findings]
+    return [textwrap.fill(f.text, 80, initial_indent="- ", subsequent_indent="  ") for f in findings]
 
 
 def _plain(value: Any) -> Any:

@@ -35,7 +35,7 @@ class _Reader(Place):
     def __init__(self, trace: Flow, t: Any, row: Any) -> None:
         super().__init__(trace, t, row)
         self.cell, self.J = self.u.cell, self.u.joint
-        self.b = " + b_·" * len(self.bias())
+        self.b = " + b_·" * bool(self.bias())
         self.now, self.next = self._read(0), self._read(1)
         self.local, made = linearise(self.now.made), self.now.made
         self.staged = "" if made.staged is None else self.now.shown(made.staged).replace(self.H_before, self.fed)
@@ -59,7 +59,7 @@ class _Reader(Place):
         q = here(self.u.recurrent)
         return Text(self.cell, z, state, here(self.u.x_side), lambda staged: q, style)
 
-    def read(self, name: str, values: Any) -> Entry:
+    def read(self, name: str, values: Any) -> list[Entry]:
         """Return an entry (N, H) of values (R, H), those of the rows that were read."""
         return self.entry(name, "NH", np.asarray(values).reshape(*self.lead, -1))
 
@@ -74,15 +74,15 @@ class _Reader(Place):
         sides = f" + {self.fed} W_h·{self.b}" if self.cell.staged else f"{self.b} + Q_·"
         lines = tuple(f"Z_· = X_t W_x·{sides}".replace("·", g) for g in joint)
         if self.cell.staged:
-            return [Equation(FORWARD, lines, self.start, (*self.input(), *self.recurrent(), *self.bias(), z))]
+            return [Equation(FORWARD, lines, self.start, (*self.input(), *self.recurrent(), *self.bias(), *z))]
         q = self.u.feed(self.u.before[0]) @ W_hh
         biases, of_n = [], ""
         if b_hn is not None:
-            biases, of_n = [self.entry("b_hn", "H", b_hn)], f" + [{'0 ' * len(joint)}b_hn]"
+            biases, of_n = self.entry("b_hn", "H", b_hn), f" + [{'0 ' * len(joint)}b_hn]"
             q[..., self.J :] += b_hn
-        made_of = (*self.recurrent(), *biases, self.entry("Q_t", "NZ", self.rows(q)))
+        made_of = (*self.recurrent(), *biases, *self.entry("Q_t", "NZ", self.rows(q)))
         product = Equation(FORWARD, (f"Q_t = {self.fed} W_hh{of_n}",), self.start, made_of)
-        return [product, Equation(FORWARD, lines, "", (*self.input(), *self.bias(), z))]
+        return [product, Equation(FORWARD, lines, "", (*self.input(), *self.bias(), *z))]
 
     def forward(self) -> list[Equation]:
         """Return the equation's gates, terms and new state; gates that stand together in one line."""
@@ -94,17 +94,13 @@ class _Reader(Place):
 
     def _equation(self, together: Sequence[Written]) -> Equation:
         line = ",  ".join(f"{w.name} = {self._formula(w)}" for w in together)
-        entries = [self.read(name, value) for w in together for name, value in w.parts]
+        entries = [entry for w in together for name, value in w.parts for entry in self.read(name, value)]
         if together[0].kind == "pre" and self.cell.staged:
-            entries.append(self.entry(self.staged, "NH", self.rows(self.u.staged)))
+            entries += self.entry(self.staged, "NH", self.rows(self.u.staged))
         states = dict(zip(self.now.letters, self.u.states, strict=True))  # as the layer has them
-        made = [
-            self.entry(w.name, "NH", self.rows(states[w.called][1:]))
-            if w.kind == "state"
-            else self.read(w.name, w.value)
-            for w in together
-        ]
-        return Equation(FORWARD, (line,), "", (*entries, *made))
+        for w in together:
+            entries += self.read(w.name, self.rows(states[w.called][1:]) if w.kind == "state" else w.value)
+        return Equation(FORWARD, (line,), "", tuple(entries))
 
     def _formula(self, w: Written) -> str:
         if self._phi is None or w.kind != "state":
@@ -124,7 +120,7 @@ class _Reader(Place):
         """Return the gradients of the new state, the pre-activations, the parameters, and what goes on."""
         formula = self._to_first(self.next, f"_{{{self.after}}}")
         of_z = self.dz(1, self.cell.apart and not self.cell.staged)
-        total = self.total(formula, [of_z, *self.mask(), *self._numbers(formula)])
+        total = self.total(formula, [*of_z, *self.mask(), *self._numbers(formula)])
         totals = {0: self.rows(self.trace.totals[0]).reshape(-1, self.trace.H)}
         states = [self._of_state(s, totals) for s in self.local.order if s]
         into = f"{self.fed}ᵀ dL/d{'Q' if self.cell.apart else 'Z'}_t"
@@ -153,25 +149,26 @@ class _Reader(Place):
         called = {f"dL/d{s}_{{{self.after}}}": self.rows(d, 1) for s, d in totals}
         named = {self.next.names.get(id(term.output), ""): term.output.data for term in self.next.terms}
         called |= {name: value for name, value in named.items() if self.after in name}
-        return [self.read(n, v) for n, v in called.items() if re.search(rf"(?<!\w){re.escape(n)}(?!\w)", formula)]
+        there = {n: v for n, v in called.items() if re.search(rf"(?<!\w){re.escape(n)}(?!\w)", formula)}
+        return [entry for name, value in there.items() for entry in self.read(name, value)]
 
     def _of_state(self, s: int, totals: dict[int, Array]) -> Equation:
         """dL/dC_t: what comes from the new state in this step, and from the step after."""
         letter, carried = self.letters[s], self.carried(s)
         within, paths = self.now.paths(self.now.made.new[s]), self.next.paths(self.next.made.inputs[s])
         formulas: dict[str, str] = {}
-        entries, total = [], carried.reshape(-1, self.trace.H)
+        entries, total = list[Entry](), carried.reshape(-1, self.trace.H)
         for edge in self.local.to["new", s]:
             source, share = f"{self.letters[edge.source]}_t", totals[edge.source] * edge.slope
             formulas[f"from {source}"] = combined([path for path in within if path.source == f"dL/d{source}"])
-            entries.append(self.read(f"from {source}", share))
+            entries += self.read(f"from {source}", share)
             total = total + share
         totals[s] = total
         only = {path.source for path in paths} == {f"dL/d{letter}_{{{self.after}}}"}
         after = f"from {letter}_{{{self.after}}}" if only else f"from step {self.after}"
         formulas[after] = combined(paths)
         entries += [] if self.last else self._numbers(formulas[after])
-        entries += [self.read(after, carried), self.read(f"dL/d{letter}_t", total)]
+        entries += [*self.read(after, carried), *self.read(f"dL/d{letter}_t", total)]
         lines = [f"dL/d{letter}_t = {' + '.join(formulas)}", *(f"{name} = {f}" for name, f in formulas.items())]
         words = f"Row {self.n} has no step {self.after}: nothing comes from there." if self.last else ""
         return Equation(BACKWARD, tuple(lines), words, tuple(entries))
@@ -183,19 +180,19 @@ class _Reader(Place):
             slope = text.paths(text.made.inputs["z"])[0].factors if self._phi.steepest is not None else ("φ′(H_t)",)
             shown = re.sub(r"^\((.*)\)$", r"\1", slope[0]) if slope and slope[0].startswith("(") else (*slope, "1")[0]
             entry = self.entry("φ′", "NH", self.rows(self.u.slopes))
-            return [Equation(BACKWARD, ("dL/dZ_t = dL/dH_t ⊙ φ′", f"φ′ = {shown}"), "", (entry, self.dz()))]
+            return [Equation(BACKWARD, ("dL/dZ_t = dL/dH_t ⊙ φ′", f"φ′ = {shown}"), "", (*entry, *self.dz()))]
         pre = {name: [tensor] for kind, name, tensor in text.made.notes if kind == "pre"}
         formulas = {g: text.gradient(text.blocks[g] or pre.get(g, [])) for g in reversed(self.u.gates)}
         lines = tuple(f"dL/dZ_{g if self.gates else 't'} = {formula}" for g, formula in formulas.items())
-        entries = []
+        entries = list[Entry]()
         if self.cell.staged:
             through = self.rows(self.trace.back.dz_h[..., self.J :]) @ self.u.weights.W_hh[:, self.J :].T
-            entries = [self.entry(f"dL/dZ_{last} W_h{last}ᵀ", "NH", through)]
-        found = [Equation(BACKWARD, lines, "", (*entries, self.dz()))]
+            entries = self.entry(f"dL/dZ_{last} W_h{last}ᵀ", "NH", through)
+        found = [Equation(BACKWARD, lines, "", (*entries, *self.dz()))]
         if self.cell.apart and not self.cell.staged:
             joint = "  ".join(f"dL/dZ_{g}" for g in self.gates[:-1])
             line = f"dL/dQ_t = [{joint}  {text.gradient([text.made.inputs['q']])}]"
-            found.append(Equation(BACKWARD, (line,), "", (self.dz(0, True),)))
+            found.append(Equation(BACKWARD, (line,), "", tuple(self.dz(0, True))))
         return found
 
 
@@ -204,16 +201,16 @@ def _opaque(p: Place) -> list[Equation]:
     cell = type(p.u.cell).__name__
     back = f"{cell}.step_backward"
     before, after = ([f"{s}_{at}" for s in p.letters] for at in (f"{{{p.before}}}", "t"))
-    others = [p.entry(name, "NH", p.rows(a)) for name, a in zip(before[1:], p.u.before[1:], strict=True)]
-    states = [p.entry(name, "NH", p.rows(a[1:])) for name, a in zip(after, p.u.states, strict=True)]
+    values = [*zip(before[1:], p.u.before[1:], strict=True), *zip(after, (s[1:] for s in p.u.states), strict=True)]
+    states = [entry for name, a in values for entry in p.entry(name, "NH", p.rows(a))]
     step = f"{', '.join(after)} = {cell}.step(Z_t, {', '.join(before)})"
     carried = f"{p.masked(f'dL/dZ_{{{p.after}}} W_hhᵀ')} + what {back} gives to H_t there"
     gives = f"what {back} gives to it"
     return [
         p.pre_activation(),
-        Equation(FORWARD, (step,), "", (*others, *states)),
-        p.total(carried, [p.dz(1), *p.mask()]),
-        Equation(BACKWARD, (f"dL/dZ_t = what {back} makes of dL/dH_t",), "", (p.dz(),)),
+        Equation(FORWARD, (step,), "", tuple(states)),
+        p.total(carried, [*p.dz(1), *p.mask()]),
+        Equation(BACKWARD, (f"dL/dZ_t = what {back} makes of dL/dH_t",), "", tuple(p.dz())),
         *p.shares(f"{p.fed}ᵀ dL/dZ_t"),
         p.onward([f"{p.masked('dL/dZ_t W_hhᵀ')} + {gives}", *[gives] * (len(p.letters) - 1)]),
     ]

@@ -127,7 +127,7 @@ class Explanation:
 
     def lines(self, equation: Equation) -> list[str]:
         """Return one equation: its symbols, and a line or more for each of its terms."""
-        parts = [part for entry in equation.entries for part in entry.parts()]
+        parts = equation.entries
         cells = [np.atleast_2d(part.values if self.numbers else np.linalg.norm(part.values)) for part in parts]
         texts = [[[number(v) for v in row] for row in rows] for rows in cells]
         labels = max((len(part.name) for part in parts), default=0)

@@ -7,7 +7,7 @@ from typing import Any, cast
 import numpy as np
 
 from minirnn.arguments import Array, as_index, as_size, describe
-from minirnn.bptt.credit import Credit, angles, lags
+from minirnn.bptt.credit import Credit, truncations
 from minirnn.bptt.run import Loss, Run, inside, run_of, turned, unclipped
 from minirnn.bptt.unrolled import Back, fits
 from minirnn.kernels.layout import clipped
@@ -25,8 +25,10 @@ class Flow:
     Attributes
     ----------
     layer : the layer
-    loss : array () or (T,)
-        What the loss function returned.
+    loss, total_loss : array () or (T,), and float
+        What the loss function returned, and its sum.
+    gates : tuple of str
+        What the G blocks of pre-activations are called.
     x : (T, N, D)
         What was read; 0 in the padding.
     valid : (T, N) of bool
@@ -56,7 +58,8 @@ class Flow:
     def __init__(self, run: Run) -> None:
         self.layer, self.unrolled, self.loss, self.entering, self.valid = run
         u, self.turn = run.unrolled, turned(run.layer)
-        self.T, self.N, self.H = u.T, u.N, u.H
+        self.T, self.N, self.H, self.gates = u.T, u.N, u.H, u.gates
+        self.total_loss = float(run.loss.sum())
         self.back, self.arriving, self._total = self._go_back()
         self.x, self.hs = self.in_time(u.x), self.shown(u.states[0][1:])
         self.pre_activations = self.shown(u.pre)
@@ -111,11 +114,6 @@ class Flow:
         """The gradients of the layer's parameters, by name: what `Tensor.backward` gives."""
         return self.unrolled.shares(self.back, total=True)
 
-    @property
-    def total_loss(self) -> float:
-        """The loss, summed over the steps if there was one value for each."""
-        return float(self.loss.sum())
-
     def share(self, t: int) -> dict[str, Array]:
         """Return what step t adds to the gradient of every parameter, by name."""
         k, back = self.order(t), self.back
@@ -149,11 +147,6 @@ class Flow:
         return cast(Array, np.sqrt(np.square(self.dL_dh, dtype=np.float64).sum(axis=(1, 2))))
 
     # --- the activations ---------------------------------------------------------------------------------------------
-
-    @property
-    def gates(self) -> tuple[str, ...]:
-        """What the G blocks of pre-activations are called."""
-        return self.unrolled.gates
 
     @property
     def slopes(self) -> Array:
@@ -226,8 +219,8 @@ class Flow:
         Over all parameters of the layer together; NaN where one of the two is zero. See `truncated_gradient`.
         """
         unclipped(self.layer, "trace.truncation_angles")
-        parts = lags(self.unrolled, self.entering, as_size(k1, "trace.truncation_angles: k1"))
-        return angles(parts, self.gradients, self.T)
+        k1 = as_size(k1, "trace.truncation_angles: k1")
+        return np.array([angle for angle, _ in truncations(self.unrolled, self.entering, k1, self.gradients)])
 
     def step(self, t: Any, argument: str, least: int = 0) -> int:
         """Check a step in time; ``least`` −1 lets the initial state pass, which is T in reverse."""

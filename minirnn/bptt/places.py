@@ -1,6 +1,5 @@
 """Steps and rows of a trace whose equations are written: their numbers, and what the steps around them are called."""
 
-import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
@@ -22,22 +21,11 @@ class Entry(NamedTuple):
         Of the whole of it, in letters and numbers: ``(N=2, H=4)``.
     values : array
         For what has N rows those of the one row, or (K, R, ·) for several steps and rows; else all of it.
-    blocks : tuple of str
-        The gates, where the last axis holds a block for each; empty where it does not. ``name`` then has a · for them.
     """
 
     name: str
     shape: str
     values: Array
-    blocks: tuple[str, ...] = ()
-
-    def parts(self) -> list["Entry"]:
-        """Return it gate by gate: Z_· as Z_i, Z_f and so on."""
-        if not self.blocks:
-            return [self]
-        parts = np.split(self.values, len(self.blocks), axis=-1)
-        shape = re.sub(r"\d+H=\d+", f"H={parts[0].shape[-1]}", self.shape)
-        return [Entry(self.name.replace("·", g), shape, part) for g, part in zip(self.blocks, parts, strict=True)]
 
 
 class Equation(NamedTuple):
@@ -90,9 +78,8 @@ class Place:
         self.before, self.after = ("t+1", "t-1") if trace.layer.reverse else ("t-1", "t+1")
         self.gates = trace.gates if len(trace.gates) > 1 else ()
         self.letters = [name.upper() for name in trace.layer.state_names]
-        G, H = len(trace.gates), trace.H
-        self.sizes = {"N": f"N={trace.N}", "D": f"D={trace.x.shape[2]}", "H": f"H={H}"}
-        self.sizes["Z"] = f"{G}H={G * H}" if G > 1 else self.sizes["H"]
+        H = f"H={trace.H}"
+        self.sizes = {"N": f"N={trace.N}", "D": f"D={trace.x.shape[2]}", "H": H, "Z": H}  # of Z one gate's block
         self.first = not self.lead and self.k == self.u.first[row]
         self.last = not self.lead and (self.k + 1 == trace.T or not self.u.valid[self.k + 1, row])
         self.H_before = f"H_{{{self.before}}}"
@@ -116,42 +103,44 @@ class Place:
 
     # --- entries -----------------------------------------------------------------------------------------------------
 
-    def entry(self, name: str, letters: str, values: Any, gates: Sequence[str] = ()) -> Entry:
-        """Return an entry of this shape; in letters Z is for G·H. ``gates``: those whose blocks these are, if not all.
+    def entry(self, name: str, letters: str, values: Any, gates: Sequence[str] = ()) -> list[Entry]:
+        """Return an entry of this shape, in letters; where the last is Z, for G·H, one for each gate's block.
 
-        Where there are several gates · stands for one of them in its name: X_t W_x· for X_t W_xh.
+        X_t W_xi, X_t W_xf and so on for X_t W_xh. ``gates``: those whose blocks these are, if not all.
         """
-        blocks = tuple(gates or self.gates) if letters[-1] == "Z" else ()
-        if blocks:
-            whole = next((w for w in ("W_xh", "W_hh", "b_h", "Z_t", "Q_t") if name.endswith(w)), "")
-            name = f"{name.removesuffix(whole)}{whole[:-1]}·" if whole else f"{name}, ·"
-        shape = ", ".join(self.sizes[letter] for letter in letters) + "," * (len(letters) == 1)
-        return Entry(name, f"({shape})", np.asarray(values), blocks)
+        whole = next((w for w in ("W_xh", "W_hh", "b_h", "Z_t", "Q_t") if name.endswith(w)), "")
+        stem = name.removesuffix(whole) + whole[:-1] if whole else f"{name}, "
+        shape = f"({', '.join(self.sizes[letter] for letter in letters)}{',' * (len(letters) == 1)})"
+        if letters[-1] != "Z" or not self.gates:
+            return [Entry(name, shape, np.asarray(values))]
+        blocks = np.split(values, len(gates or self.gates), axis=-1)
+        return [Entry(stem + g, shape, block) for g, block in zip(gates or self.gates, blocks, strict=True)]
 
     def input(self) -> list[Entry]:
         """Return X_t and W_xh."""
         x, W_xh = self.timed(self.trace.x), self.u.weights.W_xh
-        return [self.entry("X_t", "ND", x), self.entry("W_xh", "DZ", W_xh), self.entry("X_t W_xh", "NZ", x @ W_xh)]
+        made = self.entry("X_t W_xh", "NZ", x @ W_xh)
+        return [*self.entry("X_t", "ND", x), *self.entry("W_xh", "DZ", W_xh), *made]
 
     def recurrent(self) -> list[Entry]:
         """Return H_{t-1}, by what it is multiplied, and W_hh."""
-        entries = [self.entry(self.H_before, "NH", self.rows(self.u.before[0]))]
+        entries = self.entry(self.H_before, "NH", self.rows(self.u.before[0]))
         if self.u.mask is not None:
             fed = self.rows(self.u.feed(self.u.before[0]))
-            entries += [*self.mask(), self.entry(self.fed.strip("()"), "NH", fed)]
-        return [*entries, self.entry("W_hh", "HZ", self.u.weights.W_hh)]
+            entries += [*self.mask(), *self.entry(self.fed.strip("()"), "NH", fed)]
+        return entries + self.entry("W_hh", "HZ", self.u.weights.W_hh)
 
     def bias(self) -> list[Entry]:
         """Return b_h, if there is one."""
-        return [] if self.u.weights.b_h is None else [self.entry("b_h", "Z", self.u.weights.b_h)]
+        return [] if self.u.weights.b_h is None else self.entry("b_h", "Z", self.u.weights.b_h)
 
     def mask(self) -> list[Entry]:
         """Return m, if there is one."""
         if self.u.mask is None:
             return []
-        return [self.entry("m", "NH", np.broadcast_to(self.u.mask[self.n], (*self.lead, self.trace.H)))]
+        return self.entry("m", "NH", np.broadcast_to(self.u.mask[self.n], (*self.lead, self.trace.H)))
 
-    def dz(self, step: int = 0, on_h: bool = False) -> Entry:
+    def dz(self, step: int = 0, on_h: bool = False) -> list[Entry]:
         """Return dL/dZ_t, or that of the recurrent product, here or at the step after."""
         found = self.trace.back.dz_h if on_h else self.trace.back.dz
         at = f"{{{self.after}}}" if step else "t"
@@ -166,11 +155,11 @@ class Place:
 
     def pre_activation(self) -> Equation:
         """Z_t = X_t W_xh + H_{t-1} W_hh + b_h."""
-        line = f"Z_t = X_t W_xh + {self.fed} W_hh" + " + b_h" * len(self.bias())
+        line = f"Z_t = X_t W_xh + {self.fed} W_hh" + " + b_h" * bool(self.bias())
         product = self.rows(self.u.feed(self.u.before[0])) @ self.u.weights.W_hh
-        entries = [*self.input(), *self.recurrent(), self.entry(f"{self.fed} W_hh", "NZ", product), *self.bias()]
+        entries = [*self.input(), *self.recurrent(), *self.entry(f"{self.fed} W_hh", "NZ", product), *self.bias()]
         z = self.entry("Z_t", "NZ", self.timed(self.trace.pre_activations))
-        return Equation(FORWARD, (line,), self.start, (*entries, z))
+        return Equation(FORWARD, (line,), self.start, (*entries, *z))
 
     def total(self, carried: str, made_of: Sequence[Entry]) -> Equation:
         """dL/dH_t = local + carried; ``made_of`` are the numbers of the step after, shown if there is one."""
@@ -180,8 +169,8 @@ class Place:
             words.append(f"Where its norm is above message_clip={clip:g}, it is scaled to that.")
             both = "clipped(local + carried)"
         parts = {"carried": trace.dL_dh_carried, "dL/dH_t": trace.dL_dh}
-        entries = [self.entry("local", "NH", self.timed(trace.dL_dh_local)), *([] if self.last else made_of)]
-        entries += [self.entry(name, "NH", self.timed(a)) for name, a in parts.items()]
+        entries = self.entry("local", "NH", self.timed(trace.dL_dh_local)) + ([] if self.last else [*made_of])
+        entries += [entry for name, a in parts.items() for entry in self.entry(name, "NH", self.timed(a))]
         lines = (f"dL/dH_t = {both}", "local = dL/dH_t as an output alone", f"carried = {carried}")
         return Equation(BACKWARD, lines, " ".join(words), tuple(entries))
 
@@ -202,10 +191,10 @@ class Place:
         for line, values, name in zip(lines, of_row, ("W_xh", "W_hh"), strict=True):
             words = f"Step t adds to it, of {several}, ‖·‖ = {number(np.linalg.norm(added[name]))}."
             entry = self.entry("of this row", "DZ" if name == "W_xh" else "HZ", values)
-            found.append(Equation(BACKWARD, (line,), words, (entry,)))
+            found.append(Equation(BACKWARD, (line,), words, tuple(entry)))
         biases = {"b_h": ("Z", "db_h += Σ_rows dL/dZ_t"), "b_hn": ("H", "db_hn += Σ_rows dL/dQ_n")}
         return found + [
-            Equation(BACKWARD, (line,), "", (self.entry("of all rows", letter, added[name]),))
+            Equation(BACKWARD, (line,), "", tuple(self.entry("of all rows", letter, added[name])))
             for name, (letter, line) in biases.items()
             if name in added
         ]
@@ -215,5 +204,6 @@ class Place:
         given = [f"to {letter}_{{{self.before}}}" for letter in self.letters]
         lines = tuple(f"{name}: {formula}" for name, formula in zip(given, made_of, strict=True))
         before = zip(given, self.trace.back.before, strict=True)
+        entries = tuple(entry for name, d in before for entry in self.entry(name, "NH", self.rows(d)))
         words = "The initial state gets this." if self.first else f"Step {self.before} gets this, as “carried” there."
-        return Equation(BACKWARD, lines, words, tuple(self.entry(name, "NH", self.rows(d)) for name, d in before))
+        return Equation(BACKWARD, lines, words, entries)

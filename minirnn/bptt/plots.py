@@ -19,12 +19,11 @@ def plot_gradient_norms(trace: Flow, ax: Any = None) -> Any:
     Steps whose norm is 0 are left out: a logarithmic axis has no place for them.
     """
     ax = axes_for("plot_gradient_norms", ax)
-    parts = (
+    for label, gradient, colour, style in (
         ("total", trace.dL_dh, _TOTAL, "o-"),
         ("local", trace.dL_dh_local, _LOCAL, "s:"),
         ("carried", trace.dL_dh_carried, _CARRIED, "^--"),
-    )
-    for label, gradient, colour, style in parts:
+    ):
         norms = _positive(np.sqrt(np.square(gradient).sum(axis=(1, 2))))
         ax.plot(range(trace.T), norms, style, color=colour, markersize=3, label=label)
     ax.set(title=f"{type(trace.layer).__name__}: gradient norm", xlabel="step t", ylabel="‖dL/dh_t‖", yscale="log")

@@ -6,7 +6,7 @@ from typing import Any
 
 from minirnn.bptt.explaining import explain
 from minirnn.bptt.flow import Flow
-from minirnn.bptt.page import frame_of, page_of
+from minirnn.bptt.page.building import frame_of, page_of
 from minirnn.bptt.run import Loss, run_of
 from minirnn.layers.module import Module
 from minirnn.storage import write_whole

@@ -3,7 +3,3 @@
 `collect` takes the numbers out of a trace, and `page_of` puts them into the page. The page itself is in
 page.html, page.css and the scripts beside them, each of one subject.
 """
-
-from minirnn.bptt.page.building import frame_of, page_of
-
-__all__ = ["frame_of", "page_of"]

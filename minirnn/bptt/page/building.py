@@ -4,7 +4,6 @@ import html
 import json
 import re
 from importlib import resources
-from typing import Any
 
 from minirnn.bptt.flow import Flow
 from minirnn.bptt.page.numbers import STEPS, collect
@@ -24,12 +23,13 @@ def page_of(trace: Flow, title: str | None, caller: str) -> str:
     if trace.T > STEPS:
         raise ValueError(f"{caller}: {_too_long(trace)}")
     title = f"{type(trace.layer).__name__}, T={trace.T}" if title is None else str(title)
+    data = json.dumps(collect(trace, title), allow_nan=False, separators=(",", ":"))  # strict: no NaN
     script = "\n".join(f"// --- {name}\n{_read(name)}" for name in SCRIPTS)
     parts = {
         "title": html.escape(title),
         "style": _read("page.css"),
         "script": f'(() => {{\n"use strict";\n{script}\n}})();',
-        "data": _json(collect(trace, title)),
+        "data": data.replace("<", "\\u003c"),  # in a script element nothing may end it
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], _read("page.html"))  # braces in the parts stay
 
@@ -46,11 +46,6 @@ def frame_of(trace: Flow) -> str:
 
 def _too_long(trace: Flow) -> str:
     return f"the page shows at most {STEPS} steps, got T={trace.T}: trace a shorter piece of the sequence"
-
-
-def _json(data: Any) -> str:
-    """Return strict JSON that can stand in a script element: no NaN, and no < that could end it."""
-    return json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _read(name: str) -> str:

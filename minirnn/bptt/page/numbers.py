@@ -6,14 +6,13 @@ W_hh travels as its norm and a small picture. The page says what was left out.
 """
 
 import base64
-import itertools
 import re
 from typing import Any, cast
 
 import numpy as np
 
 from minirnn.arguments import Array
-from minirnn.bptt.credit import angle, flat, lags
+from minirnn.bptt.credit import flat, truncations
 from minirnn.bptt.diagnosis import doctor
 from minirnn.bptt.equations import equations_of
 from minirnn.bptt.flow import Flow
@@ -162,14 +161,12 @@ def _credit(trace: Flow) -> dict[str, Any]:
     except (MemoryError, ValueError) as error:
         return {"missing": str(error)}
     processed = norms[::-1, ::-1] if trace.layer.reverse else norms
-    goal = flat(trace.gradients)
-    sums = itertools.accumulate(map(flat, lags(trace.unrolled, trace.entering, 1)))
-    angles, left = zip(*((angle(total, goal), np.linalg.norm(total)) for total in sums), strict=True)
+    angles, left = zip(*truncations(trace.unrolled, trace.entering, 1, trace.gradients), strict=True)
     return {
         "norms": exact(processed[np.tril_indices(trace.T)]),  # in the order of processing, row by row
         "angles": exact(angles),
         "left": exact(left),
-        "whole": exact(np.linalg.norm(goal)),
+        "whole": exact(np.linalg.norm(flat(trace.gradients))),
     }
 
 
@@ -216,7 +213,7 @@ def _equation(trace: Flow, rows: list[int]) -> dict[str, Any]:
     few = max(trace.H, trace.x.shape[2]) <= SMALL
     found: dict[str, Any] = {"numbers": few, "arrays": arrays, "forward": [], "backward": []}
     for equation in equations_of(trace, np.arange(trace.T), np.array(rows)):
-        parts = {_styled(p.name, trace): p for entry in equation.entries for p in entry.parts()}
+        parts = {_styled(p.name, trace): p for p in equation.entries}
         for name in parts.keys() - arrays.keys():
             values = parts[name].values
             arrays[name] = exact(values if few else _norm(values, (2,) if values.ndim > 2 else None))
