@@ -108,12 +108,6 @@ def test_one_step_is_too_short(loss):
     assert report.findings[0].text == "The gradient goes back 0 steps: with T = 1 it enters at the first there is."
 
 
-def test_a_loss_of_the_first_step_alone_goes_back_nowhere():
-    report = doctor(elman(), inputs(), lambda outputs: (outputs[0] ** 2).sum())
-    assert report.verdict == "too short"
-    assert report.figures["enters_at"] == 0
-
-
 FIGURES = {"enters": 1, "carried": 0.5}
 
 
@@ -159,12 +153,6 @@ def test_decay_of_a_known_factor(loss):
     assert figures["enters"] == (1 if loss is last else T)
 
 
-def test_growth_of_a_known_factor():
-    figures = doctor(linear(4 * rotation()), inputs(), last).figures
-    assert figures["doubling_time"] == pytest.approx(0.5, rel=1e-12)
-    assert {"half_life", "reach"}.isdisjoint(figures)
-
-
 def test_neither_decay_nor_growth():
     report = doctor(linear(rotation(), dtype=np.float32), inputs(), every)
     assert report.figures["rate"] == 1.0
@@ -201,13 +189,6 @@ def test_the_state_of_an_lstm_counts_as_a_whole():
     assert figures["kept"] == pytest.approx(f, rel=1e-12)
 
 
-def test_what_a_gru_keeps():
-    layer = mr.GRULayer(D, H, dtype=np.float64, recurrent_initializer="zeros", input_initializer="zeros", rng=0)
-    figures = doctor(shifted(layer, "b_h", [0.4] * 3 * H), inputs(), last).figures
-    assert figures["kept"] == pytest.approx(1 / (1 + math.exp(-0.4)), rel=1e-12)
-    assert figures["rate"] == pytest.approx(figures["kept"], rel=1e-12)
-
-
 @pytest.mark.parametrize("reverse", [False, True])
 def test_rows_of_unequal_length(reverse):
     """Each row counts over its own steps: the figures are those of the rows put together one by one."""
@@ -220,6 +201,7 @@ def test_rows_of_unequal_length(reverse):
 
     traced = trace(layer, x, loss, lengths=lengths)
     enters_at, growth = survival(traced)
+    assert np.exp(growth).max() <= doctor(traced).figures["step_bound"] * (1 + 1e-12)
     assert enters_at == (0 if reverse else None)
     assert len(growth) == 16
     norms = np.zeros((17, N))
@@ -258,11 +240,6 @@ def test_steps_that_no_gradient_goes_to_are_no_underflow():
     report = doctor(elman(), inputs(), lambda outputs: (outputs[7] ** 2).sum())
     assert (report.figures["enters_at"], report.figures["steps_back"], report.figures["underflows"]) == (7, 7, 0)
     assert any(f.text.endswith("exactly 0 at 9 of 17 steps.") for f in report.findings)
-
-
-def test_a_small_float32_gradient_has_a_norm():
-    traced = trace(elman(dtype=np.float32), inputs(), lambda outputs: (1e-30 * outputs[-1]).sum())
-    assert traced.gradient_norms[-1] == pytest.approx(1e-30 * math.sqrt(N * H), rel=1e-6)
 
 
 def test_a_path_that_is_cut():
@@ -308,13 +285,6 @@ def test_the_bound_takes_the_slope_and_the_mask_into_account():
     assert figures["step_bound"] == pytest.approx(0.25, rel=1e-6)
     own = elman((lambda z: 0.5 * z, lambda h: 0 * h + 0.5))
     assert doctor(own, x, last).figures["largest_slope"] == 0.5
-
-
-@pytest.mark.parametrize("radius", [0.2, 0.4, 1.5])
-def test_no_step_is_above_the_bound(radius):
-    traced = trace(elman(radius=radius), inputs(), every)
-    bound = doctor(traced).figures["step_bound"]
-    assert np.exp(survival(traced)[1]).max() <= bound * (1 + 1e-12)
 
 
 @pytest.mark.parametrize(("layer", "gates"), [(mr.LSTMLayer, "ifgo"), (mr.GRULayer, "rzn")])
@@ -452,12 +422,6 @@ def test_states_that_overflow():
     assert "spectral radius is 1e+30" in str(report).replace("\n  ", " ")
 
 
-def test_in_reverse_the_first_one_is_the_latest():
-    x = inputs()
-    x[[3, 11], 0, 0] = np.nan
-    assert doctor(elman(reverse=True), x, every).figures["not_finite"]["step"] == 11
-
-
 def test_a_gradient_that_overflows_on_its_way_back():
     layer = linear(1000 * np.eye(H), dtype=np.float32)
     report = doctor(layer, np.zeros((40, N, D)), lambda outputs: outputs[-1].sum())
@@ -489,13 +453,10 @@ REPORTS = {name: (make, inputs(), every) for name, (make, _) in ILL.items()} | {
 }
 
 
-@pytest.fixture(params=REPORTS)
-def report(request):
-    make, x, loss = REPORTS[request.param]
-    return doctor(make(), x, loss)
-
-
-def test_every_sentence_is_backed_by_figures_of_the_report(report):
+@pytest.mark.parametrize("name", REPORTS)
+def test_every_sentence_is_backed_by_figures_and_the_report_can_be_read_and_stored(name):
+    make, x, loss = REPORTS[name]
+    report = doctor(make(), x, loss)
     assert isinstance(report, Report)
     assert report.findings
     assert report.advice
@@ -507,21 +468,14 @@ def test_every_sentence_is_backed_by_figures_of_the_report(report):
         assert finding.text.endswith("."), finding
         assert finding.text.count("(") == finding.text.count(")"), finding
         assert not re.search(r"\bnan\b|None|  |np\.", finding.text), finding
-
-
-def test_the_text_fits_a_terminal(report):
     lines = str(report).splitlines()
     assert lines[0] == f"verdict: {report.verdict} ({VERDICTS[report.verdict]})"
     assert max(map(len, lines)) <= 80
     assert "what to try" in lines
     assert repr(report) == f"<Report: {report.verdict}, {len(report.figures)} figures>"
-
-
-def test_json_is_strict(report):
     read = json.loads(report.to_json(), parse_constant=pytest.fail)
     assert read == report.to_dict()
     assert list(read) == ["verdict", "meaning", "figures", "findings", "advice"]
-    assert read["figures"].keys() == report.figures.keys()
     assert [f["text"] for f in read["findings"]] == [f.text for f in report.findings]
 
 

@@ -198,7 +198,7 @@ def test_recurrent_dropout_goes_into_the_product():
         for d, J in zip(seen.dL_dh[k + 1], seen.jacobian(k + 1, k), strict=True)
     ]
     assert found.value == pytest.approx(sum(expected) / N, rel=1e-12)
-    steps, derivative = seen._unrolled.steps, np.empty((H, H))
+    steps, derivative = seen.unrolled, np.empty((H, H))
     delta = seen.dL_dh[1:] * SLOPES["tanh"](seen.hs[1:])
     for at in np.ndindex(H, H):
         W = layer.W_hh.data.astype(complex)
