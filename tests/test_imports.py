@@ -331,7 +331,7 @@ LOOKS = [
     ["flow"],
     ["regulariser", "plots", "places", "measures"],
     ["equations", "findings"],
-    ["explaining", "advice", "training_record"],
+    ["explaining", "training_record"],
     ["diagnosis"],
     ["page"],
     ["tracing"],

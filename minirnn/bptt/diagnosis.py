@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minirnn.arguments import describe
-from minirnn.bptt.advice import ADVICE
-from minirnn.bptt.findings import FINDINGS, Finding, said
+from minirnn.bptt.findings import ADVICE, FINDINGS, Finding, said
 from minirnn.bptt.flow import flow_of
 from minirnn.bptt.measures import EXPLODED, Figures, measure
 from minirnn.bptt.run import Loss

@@ -72,7 +72,7 @@ def explain(
     φ′ = 1 - H_t²
       φ′       (N=1, H=2)  0.5267  0.7660
     """
-    return explanation(model, x, t, loss, row, initial_state, lengths).text()
+    return str(explanation(model, x, t, loss, row, initial_state, lengths))
 
 
 def explanation(
@@ -115,9 +115,6 @@ class Explanation:
     numbers: bool
 
     def __str__(self) -> str:
-        return self.text()
-
-    def text(self) -> str:
         """Return all of it as lines of at most 100 columns."""
         lines = list(self.head)
         for part in (FORWARD, BACKWARD):

@@ -1,6 +1,5 @@
 """`Flow`: one run of a layer and the way back through it, with every gradient at every step kept."""
 
-from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, cast
 
@@ -50,9 +49,10 @@ class Flow:
     dL_dz_h : (T, N, G·H)
         That of the recurrent product; equal to dL_dz but for a GRU.
     dL_dinitial_state : list of (N, H)
-    unrolled, entering, back, arriving
+    unrolled, entering, back, arriving, totals
         What all of it is made of, in the order of processing k: the run, what enters at the outputs (T, N, H), the
-        `Back` of all steps, and the gradient of each array of the state before step k at k, (T + 1, N, H).
+        `Back` of all steps; of each array of the state the gradient before step k at k, (T + 1, N, H), and the total
+        one after it, (T, N, H).
     """
 
     def __init__(self, run: Run) -> None:
@@ -60,10 +60,11 @@ class Flow:
         u, self.turn = run.unrolled, turned(run.layer)
         self.T, self.N, self.H, self.gates = u.T, u.N, u.H, u.gates
         self.total_loss = float(run.loss.sum())
-        self.back, self.arriving, self._total = self._go_back()
+        self.back, self.arriving, total = self._go_back()
+        self.totals = u.totals(slice(None), [total, *(a[1:] for a in self.arriving[1:])])
         self.x, self.hs = self.in_time(u.x), self.shown(u.states[0][1:])
         self.pre_activations = self.shown(u.pre)
-        self.dL_dh, self.dL_dh_local = self.shown(self._total), self.in_time(run.entering)
+        self.dL_dh, self.dL_dh_local = self.shown(total), self.in_time(run.entering)
         self.dL_dh_carried = self.shown(self.arriving[0][1:])
         self.dL_dz, self.dL_dz_h = self.in_time(self.back.dz), self.in_time(self.back.dz_h)
         self.dL_dinitial_state = [a[0] for a in self.arriving]
@@ -73,11 +74,6 @@ class Flow:
 
     def __repr__(self) -> str:
         return f"<Trace of {type(self.layer).__name__}: T={self.T}, N={self.N}, H={self.H}, loss {self.total_loss:.4g}>"
-
-    @cached_property
-    def totals(self) -> Sequence[Array]:
-        """∂L/∂ each array of the state after all steps, (T, N, H), in the order of processing."""
-        return self.unrolled.totals(slice(None), [self._total, *(a[1:] for a in self.arriving[1:])])
 
     def _go_back(self) -> tuple[Back, list[Array], Array]:
         """Go back through all steps; return what goes through each, what arrives before it, and the total of h."""

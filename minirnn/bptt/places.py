@@ -83,6 +83,7 @@ class Place:
         self.first = not self.lead and self.k == self.u.first[row]
         self.last = not self.lead and (self.k + 1 == trace.T or not self.u.valid[self.k + 1, row])
         self.H_before = f"H_{{{self.before}}}"
+        self.start = f"{self.H_before} is the initial state: this is the first step processed." if self.first else ""
         self.fed = self.H_before if self.u.mask is None else f"(m ⊙ {self.H_before})"
 
     # --- numbers -----------------------------------------------------------------------------------------------------
@@ -147,11 +148,6 @@ class Place:
         return self.entry(f"dL/d{'Q' if on_h else 'Z'}_{at}", "NZ", self.rows(found, step))
 
     # --- equations that all layers have ------------------------------------------------------------------------------
-
-    @property
-    def start(self) -> str:
-        """What is said where the step is a row's first."""
-        return f"{self.H_before} is the initial state: this is the first step processed." if self.first else ""
 
     def pre_activation(self) -> Equation:
         """Z_t = X_t W_xh + H_{t-1} W_hh + b_h."""

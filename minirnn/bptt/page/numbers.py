@@ -53,7 +53,18 @@ def collect(trace: Flow, title: str) -> dict[str, Any]:
     with np.errstate(all="ignore"):  # NaN and inf are shown as what they are
         rows = list(range(_rows(trace)))
         return {
-            "about": _about(trace, title, rows),
+            "about": {
+                "title": title,
+                "layer": repr(trace.layer),
+                "gates": list(trace.gates),
+                "reverse": bool(trace.layer.reverse),
+                "T": trace.T,
+                "N": trace.N,
+                "D": trace.x.shape[2],
+                "H": trace.H,
+                "rows": rows,
+                "total_loss": exact(trace.total_loss),
+            },
             "units": _units(trace, rows),
             "state_norms": _state_norms(trace, rows),
             "weights": _weights(trace),
@@ -62,21 +73,6 @@ def collect(trace: Flow, title: str) -> dict[str, Any]:
             "equation": _equation(trace, rows),
             "doctor": doctor(trace).to_dict(),
         }
-
-
-def _about(trace: Flow, title: str, rows: list[int]) -> dict[str, Any]:
-    return {
-        "title": title,
-        "layer": repr(trace.layer),
-        "gates": list(trace.gates),
-        "reverse": bool(trace.layer.reverse),
-        "T": trace.T,
-        "N": trace.N,
-        "D": trace.x.shape[2],
-        "H": trace.H,
-        "rows": rows,
-        "total_loss": exact(trace.total_loss),
-    }
 
 
 # --- states and their gradients, row by row ---------------------------------------------------------------------------
@@ -182,18 +178,18 @@ def _singular(trace: Flow, rows: list[int]) -> dict[str, Any]:
     steps = list(range(0, trace.T, every))
     try:
         jacobians = (trace.jacobian(t, t + before)[rows] for t in steps)
-        values = np.array([[_values(J) for J in of_rows] for of_rows in jacobians])
+        values = np.array(
+            [
+                [np.linalg.svd(J, compute_uv=False) if np.isfinite(J).all() else np.full(size, np.nan) for J in of_rows]
+                for of_rows in jacobians
+            ]
+        )
     except MemoryError as error:
         return {"missing": str(error)}
     few = size <= FEW
     names = [str(i + 1) for i in range(size)] if few else [f"{q:.0%}" for q in QUANTILES]
     shown = values if few else np.moveaxis(np.quantile(values, QUANTILES, axis=-1), 0, -1)
     return {"every": every, "steps": steps, "few": few, "size": size, "names": names, "values": exact(shown)}
-
-
-def _values(J: Array) -> Array:
-    """Return the singular values of a matrix, the largest first; NaN if it has NaN or inf."""
-    return np.linalg.svd(J, compute_uv=False) if np.isfinite(J).all() else np.full(len(J), np.nan)
 
 
 # --- the equations with their numbers ---------------------------------------------------------------------------------
