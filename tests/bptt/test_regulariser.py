@@ -87,7 +87,7 @@ def test_value_and_immediate_derivative_are_the_definition(activation, reverse, 
     with np.errstate(invalid="ignore"):
         ratios = np.linalg.norm(d @ before, axis=(2, 3)) / np.linalg.norm(d, axis=(2, 3))
     there = ~np.isnan(found.ratios)
-    assert there.sum() == sum((lengths or [T] * N)) - N
+    assert there.sum() == sum(lengths or [T] * N) - N
     np.testing.assert_allclose(found.ratios[there], ratios[there], rtol=1e-12)
     error = np.abs(found.gradients["W_hh"] - derivative).max() / np.abs(derivative).max()
     assert error < 1e-12
