@@ -23,8 +23,8 @@ FRACTION = "a number in [0, 1)", "try 0.9"
 class Optimizer:
     """What optimisers share: the list of Parameters and the loop over those that have a gradient.
 
-    One of your own defines ``_change``. Its attributes are its state: the arguments of its constructor, under the same
-    names, its settings; lists with an array for each Parameter its memory; anything else counts.
+    One of your own defines ``_change``. Its attributes are its state: those named as the arguments of its constructor
+    are its settings, lists with an array for each Parameter its memory, and all others its counts.
     """
 
     def __init__(self, params: Iterable[Tensor], lr: float) -> None:
