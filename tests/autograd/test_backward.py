@@ -64,17 +64,11 @@ def test_fan_out_every_use_of_a_value_adds_its_gradient():
 
 def test_one_value_as_several_inputs_of_one_op():
     for f, expected in (
-        (lambda x: x + x, 2.0),
-        (lambda x: x - x, 0.0),
-        (lambda x: x * x, 6.0),
-        (lambda x: x / x, 0.0),
-        (lambda x: x**x, 27 * (np.log(3) + 1)),
-        (lambda x: mr.maximum(x, x), 1.0),
-        (lambda x: mr.where([True, False], x, x), 1.0),
-        (lambda x: mr.stack([x, x, x]).sum(axis=0), 3.0),
-        (lambda x: mr.concatenate([x, x * 2, x])[:2], 1.0),
-        (lambda x: x[[0, 0, 1]] * 1.0, [2.0, 1.0]),
-    ):
+        (lambda x: x + x, 2.0), (lambda x: x - x, 0.0), (lambda x: x * x, 6.0), (lambda x: x / x, 0.0),
+        (lambda x: x**x, 27 * (np.log(3) + 1)), (lambda x: mr.maximum(x, x), 1.0),
+        (lambda x: mr.where([True, False], x, x), 1.0), (lambda x: mr.stack([x, x, x]).sum(axis=0), 3.0),
+        (lambda x: mr.concatenate([x, x * 2, x])[:2], 1.0), (lambda x: x[[0, 0, 1]] * 1.0, [2.0, 1.0]),
+    ):  # fmt: skip
         x = leaf([3.0, 3.0])
         f(x).sum().backward()
         assert_allclose(x.grad, np.broadcast_to(expected, 2), rtol=1e-14)

@@ -642,14 +642,10 @@ def test_repeated_rows_add_up_whatever_integers_index_them(rows, ids, dtype, neg
 
 UNFIT = [
     (lambda t: t + np.ones(4), r"add: inputs of shapes \(2, 3\), \(4,\) do not fit: .*broadcast"),
-    (lambda t: np.ones((3, 3)) * t, r"mul: inputs of shapes \(3, 3\), \(2, 3\) do not fit"),
     (lambda t: t @ t, r"matmul: inputs of shapes \(2, 3\), \(2, 3\) do not fit: .*aligned"),
-    (lambda t: t @ np.ones((2, 4, 3)), r"matmul: inputs of shapes \(2, 3\), \(2, 4, 3\) do not fit"),
     (lambda t: np.ones((5, 2, 4)) @ t, r"matmul: inputs of shapes \(5, 2, 4\), \(2, 3\) do not fit"),
     (lambda t: t @ 2, r"matmul: inputs of shapes \(2, 3\), \(\) do not fit: a number has no .*use \* instead of @"),
     (lambda t: 2.5 @ t, r"matmul: inputs of shapes \(\), \(2, 3\) do not fit: a number has no axis"),
-    (lambda t: np.array(2.5) @ t, r"matmul: .* do not fit"),
-    (lambda t: mr.Tensor(2.0) @ t, r"matmul: inputs of shapes \(\), \(2, 3\) do not fit"),
     (lambda t: t.reshape(4, 2), r"reshape: inputs of shapes \(2, 3\) do not fit: cannot reshape"),
     (lambda t: t.sum(axis=2), r"sum: inputs of shapes \(2, 3\) do not fit: axis 2 is out of bounds"),
     (lambda t: t.squeeze(0), r"squeeze: inputs of shapes \(2, 3\) do not fit"),
