@@ -100,22 +100,16 @@ def test_encode_lists_the_unknown_characters():
         task.encode(["a"])
 
 
-@pytest.mark.parametrize(
-    ("ids", "kind", "message"),
-    [
+def test_decode_refuses_what_are_no_ids():
+    no_ids = "ids must be integers 0 … 9, got"
+    for ids, kind, message in (
         ([[0, 1]], ValueError, "ids must have shape (T,), got (1, 2): try ids[:, n], one stream"),
-        (
-            [0.5],
-            TypeError,
-            "ids must be integers 0 … 9, got an array of shape (1,) and dtype float64: try ids.astype(int)",
-        ),
-        ([0, -1], IndexError, "ids must be integers 0 … 9, got -1 at [1]"),
-        ([0, 99], IndexError, "ids must be integers 0 … 9, got 99 at [1]"),
-    ],
-)
-def test_decode_refuses_what_are_no_ids(ids, kind, message):
-    with raises(kind, "TextTask.decode: " + message):
-        TextTask("0123456789" * 2).decode(ids)
+        ([0.5], TypeError, f"{no_ids} an array of shape (1,) and dtype float64: try ids.astype(int)"),
+        ([0, -1], IndexError, f"{no_ids} -1 at [1]"),
+        ([0, 99], IndexError, f"{no_ids} 99 at [1]"),
+    ):
+        with raises(kind, f"TextTask.decode: {message}"):
+            TextTask("0123456789" * 2).decode(ids)
 
 
 # --- baselines --------------------------------------------------------------------------------------------------------
@@ -314,41 +308,22 @@ def test_files_that_are_no_text(tmp_path, content, message):
         TextTask(path=file)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "kind", "message"),
-    [
+def test_bad_arguments_are_refused():
+    held_out = "held_out must be a number in (0, 1), got"
+    short = (
+        "text must give at least 2 characters to train on and 2 held out, got 6 and 1 with held_out=0.1: try a longer"
+    )
+    for arguments, kind, message in (
         ({"text": b"abc"}, TypeError, "text must be a str, got bytes: for a file try path="),
         ({"text": TINY, "path": "x"}, ValueError, "text and path must not both be given: try one of them"),
         ({"path": 3}, TypeError, "path must be a str or a Path, got 3 (int): for a text itself try text="),
-        (
-            {"text": TINY, "held_out": 1.0},
-            ValueError,
-            "held_out must be a number in (0, 1), got 1.0: try 0.1",
-        ),
-        (
-            {"text": TINY, "held_out": math.nan},
-            ValueError,
-            "held_out must be a number in (0, 1), got nan: try 0.1",
-        ),
-        (
-            {"text": TINY, "held_out": "0.1"},
-            TypeError,
-            "held_out must be a number in (0, 1), got '0.1' (str): try 0.1",
-        ),
-        (
-            {"text": "abcdefg"},
-            ValueError,
-            "text must give at least 2 characters to train on and 2 held out, got 6 and 1 with held_out=0.1: try a "
-            "longer text",
-        ),
-    ],
-)
-def test_bad_arguments_are_refused(arguments, kind, message):
-    with raises(kind, "TextTask: " + message):
-        TextTask(**arguments)
-
-
-# --- the registry -----------------------------------------------------------------------------------------------------
+        ({"text": TINY, "held_out": 1.0}, ValueError, f"{held_out} 1.0: try 0.1"),
+        ({"text": TINY, "held_out": math.nan}, ValueError, f"{held_out} nan: try 0.1"),
+        ({"text": TINY, "held_out": "0.1"}, TypeError, f"{held_out} '0.1' (str): try 0.1"),
+        ({"text": "abcdefg"}, ValueError, f"{short} text"),
+    ):
+        with raises(kind, f"TextTask: {message}"):
+            TextTask(**arguments)
 
 
 # --- the figure -------------------------------------------------------------------------------------------------------

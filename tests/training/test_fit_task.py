@@ -1,7 +1,8 @@
-"""`fit` of a task itself: its batches, its loss, and what is refused."""
+"""`fit` of a task itself: its batches, loss and accuracy, held-out data by the way, and the stops that look there."""
 
 import itertools
 import json
+import math
 
 import numpy as np
 import pytest
@@ -9,24 +10,33 @@ from error_texts import raises
 
 import minirnn as mr
 from minirnn.tasks import AddingTask, EchoTask, TextTask
-from minirnn.training import Checkpointing, accuracy, fit
+from minirnn.training import (
+    Checkpointing,
+    accuracy,
+    bits_per_character,
+    early_stopping,
+    evaluate,
+    fit,
+    measure,
+    until_solved,
+)
 
 ADDING, ECHO = AddingTask(T=6), EchoTask(T=7, delay=2)
 TEXT = TextTask("the cat sat on the mat.\n" * 90)
 
 
-def model_for(task, cell=mr.RecurrentLayer, H=5):
+def model_for(task, cell=mr.LSTMLayer, H=6, **settings):
     rng, V = np.random.default_rng(0), task.output_size
     if task.inputs == "ids":
         return mr.SequenceModel(cell(4, H, rng=rng), mr.Linear(H, V, rng=rng), embedding=mr.Embedding(V, 4, rng=rng))
-    layer = cell(task.input_size, H, rng=rng)
+    layer = cell(task.input_size, H, rng=rng, **settings)
     return mr.SequenceModel(layer, mr.Linear(layer.output_size, V, rng=rng), readout=task.readout)
 
 
-def run(task_or_batches, task, model=None, updates=4, **settings):
+def run(task_or_batches, task, model=None, updates=7, lr=0.01, **settings):
     model = model or model_for(task)
-    adam = mr.optim.Adam(model.parameters(), 0.01)
-    settings = {"optimizer": adam, "max_updates": updates, "progress": False, **settings}
+    adam = mr.optim.Adam(model.parameters(), lr)
+    settings = {"optimizer": adam, "max_updates": updates, "progress": False, "evaluate_every": 3, **settings}
     return fit(model, task_or_batches, **settings)
 
 
@@ -41,19 +51,6 @@ def test_a_task_is_trained_on_its_own_batches_with_its_own_loss(task, loss):
     assert usual.loss.tolist() == run(task.batches(task.defaults.batch, 5), task, loss=loss).loss.tolist()
 
 
-def test_another_loss_may_be_given():
-    def halved(predictions, y):
-        return mr.losses.mse(predictions, y) * 0.5
-
-    assert run(ADDING, ADDING, rng=1, updates=1, loss=halved).loss[0] == run(ADDING, ADDING, rng=1).loss[0] / 2
-
-
-def test_rows_of_unequal_length():
-    task = mr.tasks.TASKS["adding-ragged"](T=9)
-    by_hand = run(task.batches(3, 5), task, loss=mr.losses.mse)
-    assert run(task, task, batch=3, rng=5).loss.tolist() == by_hand.loss.tolist()
-
-
 def test_the_state_is_carried_through_a_text_unless_told_otherwise():
     cross_entropy = mr.losses.cross_entropy
     carried, afresh = (run(TEXT.streams(3, 20, 5), TEXT, loss=cross_entropy, carry_state=c) for c in (True, False))
@@ -66,23 +63,14 @@ def test_the_state_is_carried_through_a_text_unless_told_otherwise():
 def test_a_text_is_read_afresh_by_a_model_that_goes_back():
     embedding = mr.Embedding(TEXT.output_size, 3, rng=0)
     model = mr.SequenceModel(both(3, 2, 0), mr.Linear(4, TEXT.output_size, rng=0), embedding=embedding)
-    assert run(TEXT, TEXT, model, batch=3, rng=5).updates == 4
+    assert run(TEXT, TEXT, model, batch=3, rng=5).updates == 7
     with pytest.raises(ValueError, match="carry_state=True needs a model that goes forward in time"):
         run(TEXT, TEXT, model, batch=3, rng=5, carry_state=True)
 
 
 def test_a_text_model_without_a_state():
     model = mr.Sequential(mr.Embedding(TEXT.output_size, TEXT.output_size, rng=0))
-    assert run(TEXT, TEXT, model, batch=3, rng=5).updates == 4
-
-
-def test_a_task_is_resumed_to_the_same_bits(tmp_path):
-    def trained(updates, **settings):
-        return run(ECHO, ECHO, batch=3, rng=5, updates=updates, **settings)
-
-    trained(5, checkpoint=tmp_path)
-    resumed = trained(9, checkpoint=Checkpointing(tmp_path, resume=True))
-    assert json.dumps(resumed.loss.tolist()) == json.dumps(trained(9).loss.tolist())
+    assert run(TEXT, TEXT, model, batch=3, rng=5).updates == 7
 
 
 # --- accuracy ---------------------------------------------------------------------------------------------------------
@@ -110,10 +98,6 @@ def test_the_accuracy_knows_of_lengths():
 @pytest.mark.parametrize("settings", [{"metrics": {}}, {"loss": lambda p, y: mr.losses.cross_entropy(p, y)}])
 def test_the_accuracy_is_left_out(settings):
     assert run(ECHO, ECHO, rng=0, **settings).metrics == {}
-
-
-def test_a_regression_has_no_accuracy():
-    assert run(ADDING, ADDING, rng=0).metrics == {}
 
 
 def test_a_metric_that_fails_leaves_the_model_as_it_was():
@@ -152,7 +136,7 @@ def test_the_state_of_a_layer_that_goes_back_is_not_carried(cell, name):
     batches = list(itertools.islice(ECHO.batches(2, 0), 2))
     with raises(ValueError, f"evaluate: {text}"):
         mr.training.evaluate(model, batches, loss=mr.losses.cross_entropy, carry_state=True)
-    assert run(ECHO, ECHO, model).updates == 4
+    assert run(ECHO, ECHO, model).updates == 7
 
 
 def test_a_module_of_ones_own_is_looked_into():
@@ -168,3 +152,118 @@ def test_a_module_of_ones_own_is_looked_into():
         run(ECHO, ECHO, Own(), carry_state=True)
     with pytest.raises(ValueError, match="got Bidirectional that goes back"):
         run(ECHO, ECHO, both(3, 2, 0), carry_state=True)
+
+
+# --- held-out data ----------------------------------------------------------------------------------------------------
+
+
+def made(history, name):
+    return [e.update for e in history.evaluations[name]], [e.value for e in history.evaluations[name]]
+
+
+@pytest.mark.parametrize("task", [ADDING, ECHO])
+def test_a_tasks_own_batch_is_measured_every_so_often_and_at_the_end(task):
+    seen = []
+    model = model_for(task)
+    loss = mr.losses.mse if task is ADDING else mr.losses.cross_entropy
+
+    def by_hand(history):
+        seen.append((evaluate(model, [task.evaluation_batch()], loss=loss), measure(model, task)))
+
+    history = run(task, task, model, rng=1, batch=4, held_out=True, callbacks=[by_hand])
+    assert set(history.evaluations) == {"held-out loss", "held-out"}
+    assert made(history, "held-out loss") == ([3, 6, 7], [seen[i][0] for i in (2, 5, 6)])
+    assert made(history, "held-out") == ([3, 6, 7], [seen[i][1] for i in (2, 5, 6)])
+    assert history.loss.tolist() == run(task, task, rng=1, batch=4).loss.tolist()
+
+
+def test_the_last_update_is_not_measured_twice():
+    assert made(run(ADDING, ADDING, updates=6, rng=1, held_out=True), "held-out")[0] == [3, 6]
+
+
+def test_a_batch_or_a_list_of_batches():
+    one, two = ADDING.batch(5, rng=9), ADDING.batch(3, rng=8)
+    for given, batches in ((one, [one]), ([one, two], [one, two]), ((one, two), [one, two]), ([one], [one])):
+        model = model_for(ADDING)
+        history = run(ADDING.batches(4, 1), ADDING, model, loss=mr.losses.mse, held_out=given)
+        assert list(history.evaluations) == ["held-out loss"]
+        assert history.evaluations["held-out loss"][-1].value == evaluate(model, batches, loss=mr.losses.mse)
+    model = model_for(ADDING)
+    history = run(ADDING, ADDING, model, rng=1, held_out=[one, two])
+    together = tuple(
+        np.concatenate(parts, axis=axis) for parts, axis in zip(zip(one, two, strict=True), (1, 0), strict=True)
+    )
+    assert history.evaluations["held-out"][-1].value == pytest.approx(measure(model, ADDING, together), rel=1e-6)
+
+
+def test_rows_of_unequal_length():
+    task = mr.tasks.TASKS["adding-ragged"](T=9)
+    model = model_for(task)
+    batch = task.batch(5, rng=9)
+    history = run(task, task, model, rng=1, held_out=batch)
+    assert history.evaluations["held-out"][-1].value == measure(model, task, batch)
+    assert history.evaluations["held-out loss"][-1].value == evaluate(model, [batch], loss=mr.losses.mse)
+
+
+def test_the_held_out_part_of_a_text():
+    model = model_for(TEXT)
+    history = run(TEXT, TEXT, model, rng=1, batch=3, held_out=True)
+    bits = bits_per_character(model, TEXT)
+    assert history.evaluations["held-out"][-1].value == pytest.approx(bits, rel=1e-6)
+    assert history.evaluations["held-out loss"][-1].value == pytest.approx(bits * math.log(2), rel=1e-6)
+
+
+def test_it_is_measured_in_evaluation_mode_before_the_callbacks():
+    model = model_for(ECHO, recurrent_dropout=0.5)
+    counts = []
+    history = run(ECHO, ECHO, model, rng=1, held_out=True, callbacks=[lambda h: counts.append(len(h.evaluations))])
+    assert counts == [0, 0, 2, 2, 2, 2, 2]
+    assert history.evaluations["held-out"][-1].value == measure(model, ECHO)
+    assert model.training
+
+
+def test_a_model_whose_predictions_overflow_is_reported_and_not_warned_of():
+    x, y = ADDING.batch(4, rng=0)
+    with np.errstate(over="raise"):
+        history = run([(x, y)], ADDING, updates=1, loss=mr.losses.mse, held_out=(x, np.full_like(y, 3e38)))
+    assert history.evaluations["held-out loss"] == [(1, math.inf)]
+
+
+# --- resuming ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_was_stopped_has_the_evaluations_of_one_that_was_not(tmp_path):
+    def trained(updates, **checkpoint):
+        history = run(
+            ECHO, ECHO, model_for(ECHO, recurrent_dropout=0.3), updates, rng=1, batch=4, held_out=True, clip_norm=0.5,
+            stop=early_stopping("held-out loss", patience=90), **checkpoint,
+        )  # fmt: skip
+        return json.dumps([history.evaluations, history.loss.tolist(), history.metrics["accuracy"].tolist()])
+
+    stopped = trained(5, checkpoint=Checkpointing(tmp_path, every=2))
+    assert trained(5, checkpoint=Checkpointing(tmp_path, every=2, resume=True)) == stopped == trained(5)
+    assert trained(11, checkpoint=Checkpointing(tmp_path, every=2, resume=True)) == trained(11)
+
+
+# --- stops ------------------------------------------------------------------------------------------------------------
+
+
+def test_early_stopping_counts_evaluations_and_not_updates():
+    x, y = ADDING.batch(4, rng=0)
+    model = model_for(ADDING)
+    stop = early_stopping("held-out loss", patience=2)
+    history = run([(x, y)] * 60, ADDING, model, 60, loss=mr.losses.mse, held_out=(x, -y), stop=stop, lr=0.05)
+    updates, values = made(history, "held-out loss")
+    best = int(np.argmin(values))
+    assert values[best + 1 :] == sorted(values[best + 1 :])
+    assert len(values) == best + 3
+    assert history.updates == updates[-1] == 3 * len(values) < 60
+
+
+def test_until_solved():
+    model = model_for(ECHO, H=24)
+    history = run(ECHO, ECHO, model, 4000, rng=1, batch=16, held_out=True, evaluate_every=50, stop=until_solved(ECHO))
+    updates, figures = made(history, "held-out")
+    assert [ECHO.solved(f) for f in figures] == [False] * (len(figures) - 1) + [True]
+    assert history.updates == updates[-1] < 4000
+    assert len(figures) > 1

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from error_texts import raises
-from training_runs import WAYS, batches, model_of, seen, train
+from training_runs import WAYS, seen, train
 
 import minirnn as mr
 from minirnn.checkpoints import CheckpointDirectory, DirectoryLockedError
@@ -112,113 +112,78 @@ def test_a_run_that_stop_has_ended_stays_as_it_is(tmp_path):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+GOOD, BAD = ((np.full((5, 2, 2), fill), np.ones((5, 2), int)) for fill in (1.0, np.nan))
+
+
+def classifier(path, updates, resume=True, data=(GOOD,) * 9, every=1000, metric="loss", **settings):
+    rng = np.random.default_rng(0)
+    model = mr.SequenceModel(mr.RecurrentLayer(2, 3, rng=rng), mr.Linear(3, 4, rng=rng))
+    return fit(
+        model, data, loss=mr.losses.cross_entropy, progress=False, optimizer=mr.optim.SGD(model.parameters(), 0.1),
+        max_updates=updates, checkpoint=Checkpointing(path, every, resume, metric=metric, settings={"hidden": 3}),
+        **settings,
+    )  # fmt: skip
+
+
 def test_what_stop_notes_is_in_the_checkpoint_of_the_same_update(tmp_path):
-    def run(updates, path):
-        layer = mr.RecurrentLayer(2, 3, rng=0)
+    def stop(history):
+        if history.updates % 2 == 0:
+            history.record("asked", history.loss[-1])
+        return False
 
-        def stop(history):
-            if history.updates % 2 == 0:
-                history.record("asked", history.loss[-1])
-            return False
-
-        return fit(
-            layer, [(np.ones((4, 2, 2)), np.zeros((4, 2, 3)))] * 9, loss=mr.losses.mse, max_updates=updates,
-            optimizer=mr.optim.SGD(layer.parameters(), 0.1), progress=False, stop=stop,
-            checkpoint=Checkpointing(path, every=2, resume=True),
-        )  # fmt: skip
-
-    whole = run(8, tmp_path / "whole")
+    whole = classifier(tmp_path / "whole", 8, every=2, stop=stop)
     for updates in (3, 4, 8):
-        parted = run(updates, tmp_path / "parted")
+        parted = classifier(tmp_path / "parted", updates, every=2, stop=stop)
     assert parted.evaluations == whole.evaluations
     assert [e.update for e in whole.evaluations["asked"]] == [2, 4, 6, 8]
 
 
 def test_the_best_is_one_of_the_updates_at_which_it_was_measured(tmp_path):
-    layer = mr.RecurrentLayer(2, 3, rng=0)
     figures = iter([5.0, 1.0, 3.0])
-    fit(
-        layer, [(np.ones((4, 2, 2)), np.zeros((4, 2, 3)))] * 9, loss=mr.losses.mse, max_updates=9, progress=False,
-        optimizer=mr.optim.SGD(layer.parameters(), 0.1),
-        callbacks=[mr.training.every(3, lambda history: history.record("held-out", next(figures)))],
-        checkpoint=Checkpointing(tmp_path, every=1, metric="held-out", settings={"hidden": 3}),
-    )  # fmt: skip
+    note = mr.training.every(3, lambda history: history.record("held-out", next(figures)))
+    classifier(tmp_path, 9, every=1, metric="held-out", callbacks=[note])
     directory = CheckpointDirectory(tmp_path)
     assert len(directory.best().extra["history"]["loss"]) == 6
     assert directory.best().metrics["held-out"] == 1.0
     assert directory.latest().settings == {"hidden": 3}
-    (last, *_) = reversed(directory.paths())
-    assert last == 9
+    assert list(directory.paths()) == [7, 8, 9]
     assert directory.latest().metrics["held-out"] == 3.0
     assert "held-out" not in mr.checkpoints.load_checkpoint(tmp_path / "checkpoint-00000008.npz").metrics
 
 
 def test_a_loss_that_is_not_finite_names_the_last_good_checkpoint(tmp_path):
-    layer = mr.RecurrentLayer(2, 3, rng=0)
-    good, bad = (np.ones((4, 2, 2)), np.zeros((4, 2, 3))), (np.full((4, 2, 2), np.nan), np.zeros((4, 2, 3)))
-    options = {"loss": mr.losses.mse, "max_updates": 9, "progress": False}
-    sgd = mr.optim.SGD(layer.parameters(), 0.1)
     with pytest.raises(NonFiniteError) as caught:
-        fit(layer, [good] * 5 + [bad], optimizer=sgd, checkpoint=Checkpointing(tmp_path, every=2), **options)
+        classifier(tmp_path, 9, every=2, data=[GOOD] * 5 + [BAD])
     path = tmp_path / "checkpoint-00000004.npz"
     assert str(caught.value).startswith("fit: update 6 was not made: the loss is nan. ")
     assert "x holds nan" in str(caught.value)
     assert str(caught.value).endswith(f". The last good checkpoint is {str(path)!r}")
     assert caught.value.history.updates == 5
     assert path.exists()
-    with pytest.raises(NonFiniteError, match=rf"There is no checkpoint in '{tmp_path / 'new'}' yet$"):
-        fit(layer, [bad], optimizer=sgd, checkpoint=Checkpointing(tmp_path / "new"), **options)
+    with pytest.raises(NonFiniteError, match=rf"There is no checkpoint in '{tmp_path / 'new'}.*' yet$"):
+        classifier(tmp_path / "new", 9, data=[BAD])
 
 
-def test_a_directory_that_is_in_use_is_refused(tmp_path):
-    with CheckpointDirectory(tmp_path), pytest.raises(DirectoryLockedError, match="is in use by process"):
-        train("whole", 3, tmp_path)
-
-
-def test_a_run_is_not_written_over(tmp_path):
-    train("whole", 5, tmp_path)
-    with raises(
-        ValueError,
-        f"fit: checkpoint: {str(tmp_path)!r} has checkpoints of a run that made 5 updates: pass resume=True to go on "
-        "with it, or choose an empty directory",
-    ):
-        train("whole", 9, tmp_path)
-
-
-def test_fewer_batches_than_have_been_trained_on(tmp_path):
-    train("whole", 5, tmp_path)
-    model, shared = model_of()
-    few = [next(batches("whole", shared)) for _ in range(3)]
+def test_what_is_another_run_is_refused_and_stays_as_it_is(tmp_path):
+    with CheckpointDirectory(tmp_path / "locked"), pytest.raises(DirectoryLockedError, match="is in use by process"):
+        train("whole", 3, tmp_path / "locked")
+    classifier(tmp_path, 5)
+    told = (
+        "has checkpoints of a run that made 5 updates: pass resume=True to go on with it, or choose an empty directory"
+    )
+    with raises(ValueError, f"fit: checkpoint: {str(tmp_path)!r} {told}"):
+        classifier(tmp_path, 9, resume=False)
     with raises(ValueError, "fit: batches gave 3, and 5 have been trained on already: resume with the same"):
-        fit(
-            model, few, loss=mr.losses.cross_entropy, optimizer=mr.optim.Adam(model.parameters()), max_updates=9,
-            checkpoint=Checkpointing(tmp_path, resume=True),
-        )  # fmt: skip
-
-
-def test_a_model_that_was_built_otherwise_is_refused_and_stays_as_it_is(tmp_path):
-    train("whole", 5, tmp_path)
+        classifier(tmp_path, 9, data=[GOOD] * 3)
     layer = mr.RecurrentLayer(3, 6, rng=0)
     before = layer.W_hh.data.copy()
+    adam, how = mr.optim.Adam(layer.parameters()), Checkpointing(tmp_path, resume=True)
     with pytest.raises(ValueError, match=r"was saved from a model of type SequenceModel that was built otherwise"):
-        fit(
-            layer, [], loss=mr.losses.mse, optimizer=mr.optim.Adam(layer.parameters()), max_updates=9,
-            checkpoint=Checkpointing(tmp_path, resume=True),
-        )  # fmt: skip
+        fit(layer, [], loss=mr.losses.mse, optimizer=adam, max_updates=9, checkpoint=how)
     assert np.array_equal(layer.W_hh.data, before)
 
 
 # --- what a history holds ---------------------------------------------------------------------------------------------
-
-
-def classifier(path, updates, resume=True, **settings):
-    rng = np.random.default_rng(0)
-    model = mr.SequenceModel(mr.RecurrentLayer(2, 3, rng=rng), mr.Linear(3, 4, rng=rng))
-    return fit(
-        model, [(np.ones((5, 2, 2)), np.ones((5, 2), int))] * 9, loss=mr.losses.cross_entropy, progress=False,
-        optimizer=mr.optim.SGD(model.parameters(), 0.1), max_updates=updates,
-        checkpoint=Checkpointing(path, resume=resume), **settings,
-    )  # fmt: skip
 
 
 def test_clip_norm_is_in_the_history_and_in_its_checkpoints(tmp_path):

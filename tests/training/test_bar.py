@@ -1,5 +1,6 @@
-"""The bar of `fit` in a notebook: a widget where there are widgets, text where there are none."""
+"""The bar of `fit`: on a terminal, and in a notebook, where it is a widget if there are widgets, else text."""
 
+import io
 import sys
 import types
 import warnings
@@ -18,7 +19,7 @@ def train(progress=None, batches=6, **settings):
     layer = mr.RecurrentLayer(2, 3, rng=0)
     return fit(
         layer, [CLASSES] * batches, loss=mr.losses.cross_entropy, optimizer=mr.optim.SGD(layer.parameters(), 0.1),
-        max_updates=6, progress=progress, **settings,
+        **{"max_updates": 6, "progress": progress, **settings},
     )  # fmt: skip
 
 
@@ -60,33 +61,20 @@ def widgets(monkeypatch, kernel):
     return Widget.made
 
 
-@pytest.mark.parametrize(
-    ("shell", "expected"),
-    [(types.SimpleNamespace(kernel=object()), True), (types.SimpleNamespace(kernel=None), False), (None, False)],
-)
-def test_a_kernel_is_told_from_a_terminal(monkeypatch, shell, expected):
-    pretend(monkeypatch, shell)
-    assert bar.in_notebook() is expected
+def test_a_kernel_is_told_from_a_terminal(monkeypatch):
+    for shell in (types.SimpleNamespace(kernel=object()), types.SimpleNamespace(kernel=None), None):
+        pretend(monkeypatch, shell)
+        assert bar.in_notebook() is (getattr(shell, "kernel", None) is not None)
+    for absent in (None, types.ModuleType("IPython")):  # how an import is forbidden; while it is being imported
+        monkeypatch.setitem(sys.modules, "IPython", absent)
+        assert not bar.in_notebook()
 
 
-def test_without_IPython_there_is_no_kernel(monkeypatch):
-    monkeypatch.delitem(sys.modules, "IPython", raising=False)
-    assert not bar.in_notebook()
-    monkeypatch.setitem(sys.modules, "IPython", None)  # how an import is forbidden
-    assert not bar.in_notebook()
-    monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))  # while it is being imported
-    assert not bar.in_notebook()
-
-
-@pytest.mark.parametrize("progress", [None, True])
-def test_a_kernel_without_widgets_gets_a_bar_of_text(kernel, progress):
-    train(progress)
-    assert "6/6" in kernel()
-
-
-def test_no_bar_if_it_is_not_wanted(kernel):
+def test_a_kernel_without_widgets_gets_a_bar_of_text(kernel):
     train(progress=False)
     assert kernel() == ""
+    train()
+    assert "6/6" in kernel()
 
 
 @pytest.mark.parametrize("progress", [None, True])
@@ -127,7 +115,31 @@ def test_widgets_that_are_missing_are_not_warned_of():
     assert found is (None if notebook.IProgress is None else notebook.tqdm)
 
 
-# --- what it says -----------------------------------------------------------------------------------------------------
+# --- on a terminal, and what it says ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("progress", "terminal", "shown"),
+    [(None, True, True), (None, False, False), (False, True, False), (True, False, True)],
+)
+def test_the_bar_is_shown_on_a_terminal_or_when_asked_for(monkeypatch, progress, terminal, shown):
+    stream = io.StringIO()
+    stream.isatty = lambda: terminal
+    monkeypatch.setattr("sys.stderr", stream)
+    train(progress)
+    assert bool(stream.getvalue()) is shown
+    monkeypatch.setattr("sys.stderr", None)  # as under pythonw
+    assert train(None).updates == 6
+
+
+def test_the_bar_is_drawn_now_and_then_not_at_every_update(capsys):
+    train(True, batches=300, max_updates=300, metrics={})
+    out, err = capsys.readouterr()
+    assert 2 <= err.count("grad norm") < 100
+    assert (out, "accuracy" in err) == ("", False)
+    assert "300/300" in err
+    assert "updates/s" in err
+    assert err.endswith("\n")
 
 
 @pytest.mark.parametrize(("columns", "norm"), [(80, False), (99, False), (100, True)])
@@ -139,11 +151,3 @@ def test_the_accuracy_stands_in_the_bar_and_the_norm_where_there_is_room(monkeyp
     text += f", grad norm {history.grad_norm[-1]:.3g}" * norm
     assert last.endswith(f"{text}]")
     assert len(last) <= columns
-
-
-@pytest.mark.parametrize("metrics", [{}, {"accuracy": lambda predictions, y: 97.0}])
-def test_the_accuracy_does_not_stand_there_where_it_is_none(capsys, metrics):
-    train(progress=True, metrics=metrics)
-    shown = capsys.readouterr().err
-    assert "grad norm" in shown
-    assert "accuracy" not in shown
