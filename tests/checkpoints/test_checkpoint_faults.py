@@ -109,6 +109,9 @@ NONE_OF_OURS = "is no file of minirnn's: give one that save_checkpoint or module
 A_PICKLE = "is a pickle, which is never loaded: loading one can run any program. Save it with module.save(path)"
 
 
+DAMAGED = "is damaged: its end is missing or was added to. Use an earlier checkpoint, or a copy"
+
+
 @pytest.mark.parametrize(
     ("make", "fault"),
     [
@@ -123,10 +126,7 @@ A_PICKLE = "is a pickle, which is never loaded: loading one can run any program.
         (lambda data, trap: npy(np.array([trap])), OTHER_PROGRAM),
         (lambda data, trap: pickle.dumps(trap), A_PICKLE),
         (lambda data, trap: pickle.dumps(trap, protocol=0), NONE_OF_OURS),
-        (
-            lambda data, trap: data[:-1],
-            "is damaged: its end is missing or was added to. Use an earlier checkpoint, or a copy",
-        ),
+        (lambda data, trap: data[:-1], DAMAGED),
         (
             lambda data, trap: data[:400] + b"?" + data[401:],
             "is damaged: its checksum is not that of its contents. Use an earlier checkpoint, or a copy",
@@ -525,9 +525,6 @@ def three(tmp_path):
         for update in (10, 20, 30):
             directory.save(update, **small(), position=update, metrics={"loss": 1 / update})
     return directory
-
-
-DAMAGED = "is damaged: its end is missing or was added to. Use an earlier checkpoint, or a copy"
 
 
 def test_latest_passes_over_damaged_files_and_says_so(tmp_path):

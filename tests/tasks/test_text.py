@@ -135,16 +135,6 @@ def test_bigram_bits_against_a_plain_loop(text):
     assert task.baseline == task.bigram_bits
 
 
-def test_the_models_are_probabilities():
-    """Added over all next characters, 2^−bits is 1: so the bits of two texts of one character tell the third's."""
-    V = 3
-    texts = ["abcabcabca" + "a" + c for c in "abc"]
-    tasks = [TextTask(text, held_out=2 / 12) for text in texts]
-    assert all(task.input_size == V and task.held_out_ids.size == 2 for task in tasks)
-    assert sum(2**-task.bigram_bits for task in tasks) == pytest.approx(1, rel=1e-12)
-    assert sum(2**-task.unigram_bits for task in tasks) == pytest.approx(1, rel=1e-12)
-
-
 def test_many_different_characters_need_no_square_table():
     rng = np.random.default_rng(0)
     codes = rng.integers(0x10000, 0x10000 + 60_000, 50_000)
@@ -245,14 +235,6 @@ def test_held_out_streams_read_all_but_a_rest_once_and_in_order(N, chunk):
     np.testing.assert_array_equal(rows.T.ravel(), task.held_out_ids[: S * N])
     np.testing.assert_array_equal(np.concatenate([item.ids_target for item in items]), rows + 1)
     assert size - 1 - rows.size < N
-
-
-def test_the_baseline_is_over_the_targets_of_one_held_out_stream():
-    task = TextTask(TINY, held_out=0.3)
-    counts = np.bincount(task.train_ids, minlength=task.input_size)
-    bits = -np.log2((counts + 1) / (counts.sum() + task.input_size))
-    targets = np.concatenate([item.ids_target for item in task.evaluation_streams(1, 4)])
-    assert bits[targets].mean() == pytest.approx(task.unigram_bits, rel=1e-12)
 
 
 def test_held_out_streams_need_a_step_each():
