@@ -4,7 +4,9 @@ import functools
 import zlib
 
 import numpy as np
+import pytest
 from error_texts import raises
+from pairwise import pairwise
 
 import minirnn as mr
 from minirnn import textbook
@@ -88,6 +90,15 @@ SEQUENCES = {
     "reset": {"reset": RESET},
     "both": {"lengths": LENGTHS, "reset": RESET},
 }
+
+
+def grid(**settings):
+    """Parametrise a test by points that bring all pairs of settings together."""
+
+    def spell(point):
+        return "-".join(getattr(value, "__name__", str(value)) for value in point.values())
+
+    return pytest.mark.parametrize("point", pairwise(settings), ids=spell)
 
 
 def directions(input_size, hidden_size, **options):

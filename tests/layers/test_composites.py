@@ -7,8 +7,7 @@ import math
 import numpy as np
 import pytest
 from error_texts import raises
-from pairwise import pairwise
-from recurrent_cases import flat, rewound
+from recurrent_cases import flat, grid, rewound
 
 import minirnn as mr
 from minirnn.layers import GRULayer, LSTMLayer, RecurrentLayer, RecurrentOutput
@@ -120,16 +119,6 @@ COMPOSITES = {
     "stacked in a stack": nested,
 }
 TWO_KINDS = {"lower": KINDS, "upper": KINDS, "backend": BACKENDS, "batch_first": LAYOUTS}
-
-
-def spell(point):
-    return "-".join(getattr(value, "__name__", str(value)) for value in point.values())
-
-
-def grid(**settings):
-    return pytest.mark.parametrize("point", pairwise(settings), ids=spell)
-
-
 every_composite = pytest.mark.parametrize("composite", COMPOSITES.values(), ids=COMPOSITES.keys())
 
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from pairwise import pairwise
 from recurrent_cases import (
     BACKENDS,
     KINDS,
@@ -11,6 +10,7 @@ from recurrent_cases import (
     each,
     evaluate,
     flat,
+    grid,
     leaf,
     relative_error,
 )  # fmt: skip
@@ -23,10 +23,6 @@ LENGTHS, RESET = [3, 7, 1, 6], np.random.default_rng(0).random((T, N)) < 0.3
 SEQUENCES = {"full": {}, "both": {"lengths": LENGTHS, "reset": RESET}}
 kinds = pytest.mark.parametrize("kind", KINDS)
 backends = pytest.mark.parametrize("backend", BACKENDS)
-
-
-def grid(**settings):
-    return pytest.mark.parametrize("point", pairwise(settings), ids=lambda p: "-".join(str(v) for v in p.values()))
 
 
 def given(problem, backend="fused", **options):

@@ -7,7 +7,6 @@ import itertools
 import numpy as np
 import pytest
 from error_texts import raises
-from pairwise import pairwise
 from recurrent_cases import (
     BACKENDS,
     KINDS,
@@ -17,6 +16,7 @@ from recurrent_cases import (
     each,
     evaluate,
     flat,
+    grid,
     leaf,
     relative_error,
     turned,
@@ -30,10 +30,6 @@ LENGTHS = [3, 7, 1, 6]
 kinds = pytest.mark.parametrize("kind", KINDS)
 backends = pytest.mark.parametrize("backend", BACKENDS)
 WAYS = {"kind": KINDS, "reverse": [False, True], "batch_first": [False, True], "backend": BACKENDS}
-
-
-def grid(**settings):
-    return pytest.mark.parametrize("point", pairwise(settings), ids=lambda p: "-".join(str(v) for v in p.values()))
 
 
 def learned(layer):
