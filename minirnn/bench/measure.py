@@ -64,7 +64,8 @@ def take_turns(
                     gc.collect()
                     start = time.perf_counter()
                     function()
-                    times[name][run].append(time.perf_counter() - start)
+                    seconds_taken = time.perf_counter() - start
+                    times[name][run].append(seconds_taken)
     finally:
         gc.unfreeze()
     return times
