@@ -117,7 +117,7 @@ class FewDigits(DigitsTask):
         (x, y), (more_x, more_y) = self.train, self.held_out
         both = np.concatenate([x, more_x], axis=1), np.concatenate([y, more_y])
         order = rng.permutation(len(both[1]))
-        self._part(take(both, order[:images]), take(both, order[images:]))
+        self._keep(train=take(both, order[:images]), held_out=take(both, order[images:]))
 
 
 # --- the experiments --------------------------------------------------------------------------------------------------

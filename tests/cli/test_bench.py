@@ -102,7 +102,7 @@ def test_sweeps(capsys, nothing_is_timed):
 
 def test_dtype_and_threads(capsys, nothing_is_timed, monkeypatch):
     monkeypatch.setattr(bench, "available_cpus", lambda: 1)
-    out = run(capsys, "ladder", *QUICK[:-1], "2", "--dtype", "float64")
+    out = run(capsys, "ladder", *QUICK[:-1], "2", "--dtype", "float64", "--no-progress")
     assert "\nthreads: 2, for the layer and for BLAS, on 1 CPU: such times mean little\ndtype: float64\n" in out
     assert "\n| fused, 2 threads " in out
     assert threads.get_num_threads() == 2

@@ -271,24 +271,22 @@ def test_optimizers_and_cells_by_name(capsys, fitted):
         assert type(fitted.pop()["model"].recurrent).__name__ == layer
 
 
-@pytest.mark.parametrize(
-    ("options", "activation"),
-    [
-        (["--init", "irnn"], "relu"),
-        (["--init", "glorot"], "tanh"),
-        (["--init", "identity", "--activation", "relu"], "relu"),
-        (["--init", "irnn", "--activation", "relu"], "relu"),
-        (["--init", "orthogonal", "--activation", "sigmoid"], "sigmoid"),
-    ],
-)
-def test_init_and_activation(capsys, fitted, options, activation):
-    run(capsys, "adding", "--hidden", "30", *options)
-    layer = fitted[0]["model"].recurrent
-    assert layer.activation.name == activation
-    W = layer.W_hh.data
-    assert np.allclose(W, np.eye(30)) is (options[1] in ("irnn", "identity"))
-    assert np.allclose(W @ W.T, np.eye(30), atol=1e-5) is (options[1] != "glorot")
-    assert bool(np.abs(layer.W_xh.data).max() < 0.01) is (options[1] == "irnn")
+def test_init_and_activation(capsys, fitted):
+    for init, given, activation in (
+        ("irnn", None, "relu"),
+        ("glorot", None, "tanh"),
+        ("identity", "relu", "relu"),
+        ("irnn", "relu", "relu"),
+        ("orthogonal", "sigmoid", "sigmoid"),
+    ):
+        options = ["--init", init, *(["--activation", given] if given else [])]
+        run(capsys, "adding", "--hidden", "30", *options)
+        layer = fitted.pop()["model"].recurrent
+        assert layer.activation.name == activation
+        W = layer.W_hh.data
+        assert np.allclose(W, np.eye(30)) is (init in ("irnn", "identity"))
+        assert np.allclose(W @ W.T, np.eye(30), atol=1e-5) is (init != "glorot")
+        assert bool(np.abs(layer.W_xh.data).max() < 0.01) is (init == "irnn")
 
 
 def test_the_learning_rate_of_text_falls_to_0(capsys, file, monkeypatch):

@@ -34,13 +34,6 @@ def test_everywhere_with_p_0_is_the_layer_to_the_last_bit():
         assert np.array_equal(made, exact)
 
 
-def test_everywhere_with_a_p_of_next_to_nothing_goes_its_own_way_to_the_same_numbers():
-    layer, state = layer_of(), mr.Tensor(sequence(1, 4, 5)[0], requires_grad=True)
-    every_step = DroppedEveryStep(layer, 1e-300, 0)
-    for made, exact in zip(gradients(every_step, sequence(), state), gradients(layer, sequence(), state), strict=True):
-        np.testing.assert_allclose(made, exact, rtol=1e-12, atol=1e-12)
-
-
 def test_everywhere_is_the_equation_with_a_mask_of_its_own_at_every_step():
     layer, x, rng = layer_of(), sequence(), np.random.default_rng(7)
     h, expected = np.zeros((4, 5)), []
