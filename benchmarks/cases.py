@@ -94,7 +94,7 @@ class Contestant(NamedTuple):
 def results_of(cell: str = "elman") -> tuple[str, ...]:
     """Return what a contestant of ``layer`` computes: the textbook's order."""
     kind = KINDS[cell]
-    of = ("x", *(f"{letter}0" for letter in kind.layer.state_names), *kind.weights)
+    of = ("x", *(f"{letter}0" for letter in kind.states), *kind.weights)
     return "outputs", *(f"the gradient of {name}" for name in of)
 
 
@@ -107,15 +107,13 @@ def draw(shape: Shape, cell: str = "elman") -> Case:
         return rng.normal(0.0, scale, sizes).astype(np.float32)
 
     kind = KINDS[cell]
-    G = kind.layer.gates
+    G = kind.gates
     sizes = {"W_xh": (D, G * H), "W_hh": (H, G * H), "b_h": (G * H,), "b_hn": (H,)}
     scales = {"W_xh": D**-0.5, "W_hh": 0.9 * H**-0.5}
     weights = tuple(normal(scales.get(name, 0.1), *sizes[name]) for name in kind.weights)
 
     def one() -> Input:
-        return Input(
-            normal(1.0, T, N, D), tuple(normal(1.0, N, H) for _ in kind.layer.state_names), normal(1.0, T, N, H)
-        )
+        return Input(normal(1.0, T, N, D), tuple(normal(1.0, N, H) for _ in kind.states), normal(1.0, T, N, H))
 
     return Case(shape, (one(), one()), weights, cell)
 

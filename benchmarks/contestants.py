@@ -60,7 +60,7 @@ def floor(case: Case, threads: int) -> Contestant:
 
     from minirnn.bench.floor import Floor
 
-    bare = Floor(*case.shape, np.float32, np.random.default_rng(0), case.kind.layer.gates)
+    bare = Floor(*case.shape, np.float32, np.random.default_rng(0), case.kind.gates)
     return Contestant(lambda _: bare.both_ways(), None)
 
 

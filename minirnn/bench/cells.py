@@ -71,6 +71,8 @@ class Kind(NamedTuple):
     """A kind of layer, and the textbook's functions for it, in float64."""
 
     layer: type[RecurrentLayer] | type[LSTMLayer] | type[GRULayer]
+    gates: int  # G
+    states: tuple[str, ...]  # the names of a state's arrays (N, H)
     weights: tuple[str, ...]  # the names of its Parameters, in order
     outputs: Callable[..., Any]  # (x, *state, *weights) -> array (T, N, H)
     gradients: Callable[..., tuple[Any, ...]]
@@ -80,17 +82,23 @@ class Kind(NamedTuple):
 KINDS = {
     "elman": Kind(
         RecurrentLayer,
+        1,
+        ("h",),
         ("W_xh", "W_hh", "b_h"),
         partial(textbook.unroll, textbook.layer_step_batch),
         textbook.unroll_backward,
     ),
     "lstm": Kind(
         LSTMLayer,
+        4,
+        ("h", "c"),
         ("W_xh", "W_hh", "b_h"),
         lambda *arrays: textbook.unroll_lstm(*arrays)[0],
         textbook.unroll_lstm_backward,
     ),
-    "gru": Kind(GRULayer, ("W_xh", "W_hh", "b_h", "b_hn"), textbook.unroll_gru, textbook.unroll_gru_backward),
+    "gru": Kind(
+        GRULayer, 3, ("h",), ("W_xh", "W_hh", "b_h", "b_hn"), textbook.unroll_gru, textbook.unroll_gru_backward
+    ),
 }
 
 
@@ -178,7 +186,7 @@ class Trial:
         return self.kind.outputs(x, *self._zeros(), *self.weights)
 
     def _zeros(self) -> list[Any]:
-        return [np.zeros((self.shape.N, self.shape.H)) for _ in self.kind.layer.state_names]
+        return [np.zeros((self.shape.N, self.shape.H)) for _ in self.kind.states]
 
 
 def equal(name: str, what: str, got: Any, expected: Any, dtype: str) -> None:

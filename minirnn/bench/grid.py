@@ -38,7 +38,7 @@ def measure(job: Sequence[Shape], settings: Settings) -> list[Row]:
     trial.both_ways()
     first = time.perf_counter() - start  # before the check, which would leave nothing cold; told only if that is passed
     trial.check("the layer")
-    floor = Floor(*shape, settings.dtype, np.random.default_rng(0), settings.kind.layer.gates)
+    floor = Floor(*shape, settings.dtype, np.random.default_rng(0), settings.kind.gates)
     contestants = [
         *(Contestant("layer", name, getattr(trial, name), shape, settings.threads) for name in _PASSES),
         Contestant("floor", "forward", floor.forward, shape),
@@ -53,7 +53,7 @@ def note(kind: Kind) -> str:
     return (
         f"{kind.layer.__name__} in training: forward, backward with all gradients, update (clip, Adam). "
         '"first call" is forward and backward of a new layer, cold, once. '
-        f"GFLOP/s count the matrix products: {2 * kind.layer.gates}·T·N·H·(D + H) operations forward, twice that "
+        f"GFLOP/s count the matrix products: {2 * kind.gates}·T·N·H·(D + H) operations forward, twice that "
         "backward. seq/s are the sequences of whole training steps. "
         "× floor is the time over that of the same products and one activation pass over all steps, bare and on one "
         "thread, in the same turns."
@@ -66,7 +66,7 @@ def report(jobs: Sequence[Sequence[Row]]) -> str:
     for rows in jobs:
         own = {(row.contestant, row.what): row for row in rows}
         forward, backward, update = (own["layer", what] for what in _PASSES)
-        shape, flops = forward.shape, forward.shape.flops(KINDS[forward.cell].layer.gates)
+        shape, flops = forward.shape, forward.shape.flops(KINDS[forward.cell].gates)
         passes = [f"{row.median} {row.plus_minus}" for row in (forward, backward, update)]
         times.append([str(shape), *passes, own["layer", _FIRST].median])
         both_ways = add(forward.values, backward.values)

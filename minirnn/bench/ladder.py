@@ -75,7 +75,7 @@ def _unrolled(step: Callable[[Any, Any], Any], x: Any, H: int) -> Any:
 
 def row_by_row(kind: Kind, x: Any, *weights: Any) -> Any:
     """Unroll by the textbook's step for a mini-batch, one row at a time: it has no other for layers with gates."""
-    zeros = [np.zeros((1, len(weights[1]))) for _ in kind.layer.state_names]
+    zeros = [np.zeros((1, len(weights[1]))) for _ in kind.states]
     rows = [kind.outputs(x[:, n : n + 1], *zeros, *weights) for n in range(x.shape[1])]
     return np.concatenate(rows, axis=1)
 

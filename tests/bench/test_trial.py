@@ -20,9 +20,11 @@ def test_a_layer_that_is_right_passes(dtype, settings, cell):
     assert {p.grad for p in trial.layer.parameters()} == {None}
 
 
-def test_the_weights_are_named_in_the_order_of_the_parameters():
+def test_what_is_known_of_the_layers():
     for kind in KINDS.values():
-        assert tuple(p.name for p in kind.layer(2, 3).parameters()) == kind.weights
+        layer = kind.layer(2, 3)
+        assert tuple(p.name for p in layer.parameters()) == kind.weights
+        assert (layer.gates, layer.state_names) == (kind.gates, kind.states)
 
 
 def test_two_different_inputs_in_turn():
