@@ -81,7 +81,7 @@ def test_both_sides_of_a_gru_differ_only_where_r_stands_between_them():
         assert np.array_equal(trace.dL_dz, trace.dL_dz_h)
 
 
-@covering(ways=["plain"])
+@covering(ways=["plain", "reverse"])
 def test_the_initial_states_gradient(kind, settings):
     case, lengths = make(kind, **settings), settings["lengths"]
     given = [mr.Tensor(s, requires_grad=True) for s in (case.state if isinstance(case.state, list) else [case.state])]
@@ -99,6 +99,13 @@ def test_clipped_messages_are_clipped_at_every_step(kind, settings):
     parts = trace.dL_dh_local + trace.dL_dh_carried
     assert (np.linalg.norm(parts, axis=-1) > 0.3).sum() > 3
     assert np.abs(trace.dL_dh - clipped(parts, 0.3, 2)).max() < 1e-15
+
+
+def test_messages_are_not_clipped_on_their_way_through_the_padding():
+    layer = mr.RecurrentLayer(1, 1, activation="identity", message_clip=0.5, reverse=True, dtype=np.float64)
+    layer.W_hh.data = np.full((1, 1), 10.0)
+    trace = mr.bptt.trace(layer, np.zeros((5, 2, 1)), lambda outputs: outputs.sum(), lengths=[2, 5])
+    assert trace.dL_dinitial_state[0].tolist() == [[5.0], [5.0]]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -170,6 +177,15 @@ def test_the_padding_may_hold_anything_and_the_loss_may_look_at_it():
         assert np.isfinite(a).all()
         assert not a[~trace.valid].any()
     assert np.isfinite(trace.slopes).all()
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_state_that_would_overflow_in_the_padding_stays_what_it_is(reverse):
+    layer = mr.RecurrentLayer(1, 1, activation="identity", bias=False, reverse=reverse, dtype=np.float64)
+    layer.W_hh.data = np.full((1, 1), 1e100)
+    trace = mr.bptt.trace(layer, np.zeros((9, 2, 1)), lambda o: o[:2, 0].sum(), [[1.0], [0.0]], lengths=[2, 9])
+    assert trace.hs[:2, 0, 0].tolist() == ([1e200, 1e100] if reverse else [1e100, 1e200])
+    assert trace.gradients["W_hh"].tolist() == [[1 + 2e100]]
 
 
 def test_a_trace_within_no_grad_is_the_same():
