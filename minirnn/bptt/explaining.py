@@ -34,7 +34,7 @@ def explain(
     Parameters
     ----------
     model : recurrent layer, SequenceModel of one, or Trace
-        Of a Trace everything is known already, so that only ``t`` and ``row`` go with it.
+        A Trace knows the rest already, so that only ``t`` and ``row`` go with it.
     x, initial_state, lengths : as for `trace`
     t : int
         The step, 0 … T−1.
@@ -52,13 +52,7 @@ def explain(
     Raises
     ------
     IndexError
-        For a step or a row that there is not.
-    TypeError, ValueError
-        As `trace`.
-
-    Notes
-    -----
-    ``explanation`` returns the same as objects.
+        For a step or a row that there is not; other errors are those of `trace`.
 
     >>> import minirnn as mr
     >>> layer, x = mr.RecurrentLayer(1, 2, rng=0), [[[1.0]], [[0.5]]]

@@ -173,15 +173,8 @@ class Flow:
     def jacobian(self, t: int, k: int) -> Array:
         """Return ∂ state_t / ∂ state_k, of each row: the product of the steps' Jacobians from k+1 to t.
 
-        Parameters
-        ----------
-        t, k : int
-            Steps, k ≤ t; −1 is the initial state. In reverse k ≥ t, and T is the initial state.
-
-        Returns
-        -------
-        (N, S·H, S·H) : entry (i, j) of a row is ∂ state_t[i] / ∂ state_k[j]. The state of an LSTM is [h c], S = 2. A
-            row's padding changes nothing.
+        (N, S·H, S·H): entry (i, j) of a row is ∂ state_t[i] / ∂ state_k[j]. The state of an LSTM is [h c], S = 2. Steps
+        k ≤ t; −1 is the initial state. In reverse k ≥ t, and T is the initial state. Padding changes nothing.
         """
         last, first = self.order(self.step(t, "t", -1)), self.order(self.step(k, "k", -1))
         if first > last:

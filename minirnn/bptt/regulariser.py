@@ -64,7 +64,7 @@ def omega(model: Module, x: Any, loss: Loss, initial_state: Any = None, lengths:
         ∂⁺Ω/∂W_hh = Σ_k 2 (r_k − 1) (v_k / r_k)ᵀ δ_k
 
     Parameters and errors are those of `trace`; ``loss`` is C. For an LSTM, a GRU or a cell of one's own there is a
-    TypeError: their Jacobian is not made of W_hh and the states alone. `omega_full` takes them.
+    TypeError: their Jacobian is not made of W_hh and the states alone.
 
     Notes
     -----

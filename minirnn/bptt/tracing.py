@@ -30,10 +30,6 @@ def trace(model: Module, x: Any, loss: Loss, initial_state: Any = None, lengths:
     initial_state, lengths
         As the layer takes them.
 
-    Returns
-    -------
-    Trace
-
     Raises
     ------
     TypeError, ValueError
@@ -63,23 +59,8 @@ class Trace(Flow):
     def to_html(self, path: str | os.PathLike[str], title: str | None = None) -> None:
         """Write the explorer: one page that needs nothing else, to step through this run forward and backward.
 
-        Parameters
-        ----------
-        path : str or Path
-            The file to write; one that is there is replaced, whole or not at all.
-        title : str, optional
-            What the page is of; by default the layer's kind and T.
-
-        Raises
-        ------
-        ValueError
-            For more than 500 steps.
-        OSError
-            When the file cannot be written.
-
-        Notes
-        -----
-        It stays under 5 MB for T = 200, H = 128, of any kind of layer.
+        A file that is there is replaced, whole or not at all; the title is by default the layer's kind and T. The page
+        stays under 5 MB for T = 200, H = 128. ValueError for more than 500 steps, OSError where it cannot be written.
         """
         write_whole(pathlib.Path(path), page_of(self, title, "trace.to_html").encode(), "trace.to_html")
 

@@ -37,19 +37,12 @@ def fits(size: int, what: str, hint: str) -> None:
 class Back(NamedTuple):
     """What goes back through a step.
 
-    Attributes
-    ----------
-    dz : (…, N, G·H)
-        ∂L/∂ what X_t W_xh + b_h is added to.
-    dz_h : (…, N, G·H)
-        ∂L/∂ the recurrent product; the same array, but for a cell whose last block's sides come apart (a GRU).
-    before : list of (…, N, H)
-        ∂L/∂ the state before the step.
+    dz_h is dz itself, but for a cell whose last block's two sides come apart (a GRU).
     """
 
-    dz: Array
-    dz_h: Array
-    before: list[Array]
+    dz: Array  # (…, N, G·H): ∂L/∂ what X_t W_xh + b_h is added to
+    dz_h: Array  # (…, N, G·H): ∂L/∂ the recurrent product
+    before: list[Array]  # (…, N, H) each: ∂L/∂ the state before the step
 
 
 class Unrolled:
@@ -253,13 +246,8 @@ class Unrolled:
     def shares(self, back: Back, at: Any = slice(None), *, total: bool = False) -> dict[str, Array]:
         """Return what a step adds to the gradient of every parameter, or each of several.
 
-        Parameters
-        ----------
-        back : Back
-            What goes back through them: (N, …) for one, (K, N, …) for K of them.
-        at : int, or a slice or an array of K steps
-        total : bool
-            The sum over K steps instead, in one product for each parameter.
+        ``back`` is what goes back there, (N, …) at one step, (K, N, …) ``at`` a slice or an array of K. ``total``: the
+        sum over K steps instead, in one product for each parameter.
         """
         laid = rows if total else np.asarray
         dz, dz_h = laid(back.dz), laid(back.dz_h)
