@@ -306,7 +306,9 @@ def _smaller(f: Figures) -> Iterator[str]:
             {{spectral_norm:largest}}. {_TAKE_BACK}"""
 
 
-def _dead_units(f: Figures) -> Iterator[str]:
+def _look_again(f: Figures) -> Iterator[str]:
+    if f.get("reach", math.inf) < 1000:
+        yield "For sequences longer than {reach:whole steps} look again: less than 1 % would be left there."
     if f.get("dead_units", 0) > _ENOUGH * f["H"]:
         yield """Watch the dead units, {dead_units:d} of {H:d}: if they become more in training, lower the learning
             rate."""
@@ -343,8 +345,7 @@ ADVICE: dict[str, Sentences] = {
     ),
     "healthy": (
         """Nothing to mend on this batch's way back: {left:percent} of the norm comes through {steps_back:steps}.""",
-        "For sequences longer than {reach:whole steps} look again: less than 1 % would be left there.",
-        _dead_units,
+        _look_again,
     ),
 }
 """What to try, the most promising first."""
