@@ -3,7 +3,6 @@
 const SVG = "http://www.w3.org/2000/svg";
 const PAD = { left: 52, right: 10, top: 8, bottom: 22 };
 
-
 function shape(name, attributes, text) {
   const made = document.createElementNS(SVG, name);
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
@@ -67,7 +66,7 @@ function drawCurve(curve, x, y, linear) {
       parts.push(shape("circle", { cx: x(at), cy: y(v), r: width + 0.5, fill: colour }));
     if (v === 0 && !linear)
       parts.push(shape("circle", { cx: x(at), cy: y(0), r: 2, fill: "none", stroke: colour }));
-    if (!Number.isFinite(v) && v !== undefined && !curve.skip?.(i))
+    if (!Number.isFinite(v) && v !== undefined)
       parts.push(shape("text", { x: x(at), y: PAD.top + 9, "text-anchor": "middle" }, "×"));
   });
   parts.push(shape("path", { d: path, stroke: colour, "stroke-width": width, "stroke-dasharray": dash }));
@@ -133,10 +132,9 @@ const singularAt = (i, row, q) => SINGULAR[(i * ROWS.length + row) * DATA.singul
 
 function drawSingular() {
   const { steps: places, names } = DATA.singular, { row } = state, last = names.length - 1;
-  const skip = (i) => !valid(places[i], row);
   const curves = names.map((_, q) => ({
     values: places.map((t, i) => (valid(t, row) ? singularAt(i, row, q) : undefined)),
-    places, skip, colour: q === 0 ? INK.carried : q === last ? INK.local : INK.muted, width: q === 0 || q === last ? 2 : 1,
+    places, colour: q === 0 ? INK.carried : q === last ? INK.local : INK.muted, width: q === 0 || q === last ? 2 : 1,
   }));
   drawChart(byId("singular"), T, curves, { padding: padded(), one: true, decades: 8 });
 }

@@ -58,12 +58,6 @@ const after = (t) => (reverse ? t - 1 : t + 1);
 const isStep = (t) => t >= 0 && t < T;
 const steps = Array.from({ length: T }, (_, t) => t);
 
-/** Return the state that step t reads: 0 for h, 1 for c. Before a row begins it is the initial state. */
-function stateBefore(t, row, which = 0) {
-  const s = before(t);
-  return isStep(s) && valid(s, row) ? UNITS[which ? "c" : "h"](s, row) : INITIAL[which](row);
-}
-
 // --- credit and truncation
 
 const CREDIT = DATA.credit.missing ? null : mapValues(DATA.credit, unpack);
@@ -80,32 +74,19 @@ const lag = (s, k) => order(s) - order(k);
 function keptOf(k2) {
   const kept = new Float64Array(T).fill(1);
   if (!CREDIT || k2 >= T) return kept;
+  const entering = (s) => TOGETHER.local[order(s)]; // where W_hh meets a state of zeros no credit is left to weigh
+  const sum = (norm, first, last) => steps.slice(first, last).reduce((total, s) => total + norm(s) ** 2, 0);
   for (let k = 0; k < T; k++) {
     const credits = (s) => CREDIT.norms[(s * (s + 1)) / 2 + k];
-    const entering = (s) => TOGETHER.local[order(s)]; // where W_hh meets a state of zeros no credit is left to weigh
-    kept[order(k)] = partOf(credits, k, k2) ?? partOf(entering, k, k2) ?? 1;
+    const norm = [credits, entering].find((of) => sum(of, k + 1) > 0);
+    if (norm) kept[order(k)] = Math.sqrt(sum(norm, k + 1, k + k2) / sum(norm, k + 1));
   }
   return kept;
-}
-
-/** Return which part of the norms of steps s > k lies less than k2 away; null if all are zero. */
-function partOf(norm, k, k2) {
-  let all = 0, left = 0;
-  for (let s = k + 1; s < T; s++) {
-    all += norm(s) ** 2;
-    if (s - k < k2) left += norm(s) ** 2;
-  }
-  return all > 0 ? Math.sqrt(left / all) : null;
 }
 
 /** Return the least positive and the largest number of some, both finite; [1, 1] if there is none. */
 function range(values) {
   let lo = Infinity, hi = 0;
-  for (const v of values) {
-    if (v > 0 && v < Infinity) {
-      if (v < lo) lo = v;
-      if (v > hi) hi = v;
-    }
-  }
+  for (const v of values) if (v > 0 && v < Infinity) [lo, hi] = [Math.min(lo, v), Math.max(hi, v)];
   return hi > 0 ? [lo, hi] : [1, 1];
 }
