@@ -146,6 +146,8 @@ class LSTMLayer(Layer[LSTMState]):
     ((7, 2, 5), (2, 5), (2, 5), 180)
     """  # noqa: D400
 
+    gates = LSTM.blocks
+
     def __init__(
         self, input_size: int, hidden_size: int, *, forget_bias: float = 1.0, **settings: Unpack[Settings]
     ) -> None:
@@ -201,6 +203,8 @@ class GRULayer(Layer[Tensor]):
     >>> outputs.shape, final_state.shape, layer.count_params()
     ((7, 2, 5), (2, 5), 140)
     """  # noqa: D400
+
+    gates = GRU.blocks
 
     def __init__(
         self, input_size: int, hidden_size: int, *, reset_after: bool = True, **settings: Unpack[Settings]

@@ -65,6 +65,7 @@ class Layer(Door[State]):
         What the arrays of a state are called; the first is the output.
     """
 
+    gates: int = 1
     reverse: bool
     backend: str
     recurrent_dropout: float
