@@ -146,7 +146,7 @@ class LSTMLayer(Layer[LSTMState]):
     ((7, 2, 5), (2, 5), (2, 5), 180)
     """  # noqa: D400
 
-    gates = LSTM.blocks
+    gates, state_names = LSTM.blocks, LSTM.state_names
 
     def __init__(
         self, input_size: int, hidden_size: int, *, forget_bias: float = 1.0, **settings: Unpack[Settings]

@@ -66,6 +66,7 @@ class Layer(Door[State]):
     """
 
     gates: int = 1
+    state_names: tuple[str, ...] = ("h",)
     reverse: bool
     backend: str
     recurrent_dropout: float
