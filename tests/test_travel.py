@@ -409,6 +409,6 @@ def test_functions_without_a_name_are_refused_by_pickle(backend):
 def test_a_lock_does_not_travel(tmp_path):
     for way in WAYS.values():
         directory = mr.checkpoints.CheckpointDirectory(tmp_path)
-        with directory, pytest.raises(TypeError, match=r"the lock of .* be"):
+        with directory, pytest.raises(TypeError, match="cannot pickle"):
             way(directory)
         way(directory)
