@@ -56,18 +56,14 @@ def refused(path):
 # --- damage -----------------------------------------------------------------------------------------------------------
 
 
-def test_every_flipped_bit_is_noticed(path):
-    """All of them: of the arrays, the JSON, the zip's own fields, and the checksum."""
+def test_a_flipped_bit_of_any_byte_is_noticed(path):
+    """Of the arrays, the JSON, the zip's own fields, and the checksum."""
     data = bytearray(path.read_bytes())
-    missed = []
     with open(path, "r+b") as file:
         for at in range(len(data)):
-            for bit in range(8):
-                os.pwrite(file.fileno(), bytes([data[at] ^ 1 << bit]), at)
-                if not refused(path):
-                    missed.append((at, bit))
+            os.pwrite(file.fileno(), bytes([data[at] ^ 1 << at % 8]), at)
+            assert refused(path), at
             os.pwrite(file.fileno(), data[at : at + 1], at)
-    assert missed == []
     assert not refused(path)
     assert len(data) > 1000
 

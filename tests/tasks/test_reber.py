@@ -86,7 +86,7 @@ def test_x_is_the_string_without_its_end_and_y_without_its_start(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_where_two_symbols_may_follow_each_does_half_the_time(name):
     task = TASKS[name]()
-    _, y, lengths = task.batch(20_000, rng=0)
+    _, y, lengths = task.batch(8000, rng=0)
     legal = task.legal(y, lengths)
     two = (legal.sum(axis=-1) == 2) & (np.arange(len(y))[:, None] < lengths)
     assert_near(legal.argmax(axis=-1)[two] == y[two], 1 / 2)

@@ -65,6 +65,17 @@ def test_a_signal_saves_and_resuming_goes_on(way, number, tmp_path):
     assert seen(*train(way, 30, tmp_path / "run", resume=True)) == seen(*train(way, 30))
 
 
+def test_asked_twice_it_stops_at_once(tmp_path):
+    def twice(history):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("it went on")
+
+    history = classifier(tmp_path, 5, callbacks=[twice])
+    assert (history.updates, history.interrupted) == (1, True)
+    assert CheckpointDirectory(tmp_path).latest() is None
+
+
 def test_killed_at_any_moment_it_goes_on_from_the_last_checkpoint(tmp_path):
     out = tmp_path / "seen.json"
     run = process("carried", 1000, tmp_path / "run", out, PAUSE="0.005")

@@ -313,8 +313,8 @@ def test_sample_draws_from_the_softmax_at_its_temperature():
     model.head.weight.data = np.zeros_like(model.head.weight.data)
     model.head.bias.data = np.log([0.5, 0.3, 0.2])
     for temperature, expected in ((1.0, np.array([0.5, 0.3, 0.2])), (0.5, np.array([0.25, 0.09, 0.04]) / 0.38)):
-        written = task.encode(sample(model, task, 4000, rng=0, temperature=temperature))
-        np.testing.assert_allclose(np.bincount(written) / written.size, expected, atol=0.03)
+        written = task.encode(sample(model, task, 2000, rng=0, temperature=temperature))
+        np.testing.assert_allclose(np.bincount(written) / written.size, expected, atol=0.04)
 
 
 def test_sample_refuses(text):
