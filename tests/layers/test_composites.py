@@ -565,11 +565,6 @@ def test_what_stacked_is_not_made_of(arguments, kind, message):
         Stacked(*arguments)
 
 
-def test_what_is_no_generator_is_refused():
-    with pytest.raises(TypeError, match=r"^rng must be a numpy\.random\.Generator, an int ≥ 0"):
-        Stacked(TWO, 0.5, rng="seed")
-
-
 A_PAIR = "Bidirectional: initial_state must be None or a tuple (forward, backward), got"
 A_TUPLE = "Stacked: initial_state must be None or a tuple with one entry for each of 2 layers, got"
 EACH = "each is a layer's own state, or None"
@@ -596,12 +591,6 @@ def test_states_that_do_not_fit(state, kind, got):
         Stacked(TWO)(x, state)
     with raises(kind, f"{A_TUPLE} {got}".replace("initial_state", "state")):
         Stacked(TWO).step(x[0], state)
-
-
-@pytest.mark.parametrize("state", [np.zeros((2, 2, 5)), mr.Tensor(np.zeros((2, 2, 5)))])
-def test_the_cure_for_one_array_of_all_states_works(state):
-    layers = [RecurrentLayer(3, 5), RecurrentLayer(5, 5)]
-    Stacked(layers)(np.zeros((7, 2, 3)), tuple(state))
 
 
 def test_a_final_state_that_does_not_fit():

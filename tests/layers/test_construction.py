@@ -393,14 +393,6 @@ def test_the_cure_for_a_missing_axis_works(D, shape, batch_first):
     assert layer(cured).outputs.shape == (*(shape if shape == (7, 2) else alone), 2)
 
 
-def test_an_integer_tensor_cannot_ask_for_a_gradient_but_goes_in():
-    layer = mr.RecurrentLayer(3, 5, rng=0)
-    ids = np.ones((7, 2, 3), int)
-    with pytest.raises(TypeError, match="only floats can require a gradient, got dtype int64"):
-        mr.Tensor(ids, requires_grad=True)
-    np.testing.assert_array_equal(layer(mr.Tensor(ids)).outputs.numpy(), layer(ids).outputs.numpy())
-
-
 @kinds
 @backends
 @layouts

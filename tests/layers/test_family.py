@@ -616,15 +616,18 @@ def test_an_input_changed_between_forward_and_backward_is_refused(point):
 # --- dtype at the door ------------------------------------------------------------------------------------------------
 
 
-@grid({"kind": KINDS, "backend": BACKENDS, "dtype": [np.float32, np.float64],
-       "given": [np.float16, np.float32, np.float64, np.int64, np.uint8, np.bool_, ">f4", list]})  # fmt: skip
+GIVEN = [np.float16, np.float32, np.float64, np.int64, np.uint8, np.bool_, ">f4", list, mr.Tensor]
+
+
+@grid({"kind": KINDS, "backend": BACKENDS, "dtype": [np.float32, np.float64], "given": GIVEN})
 def test_whatever_comes_in_is_cast_to_the_layers_dtype(point):
     kind, dtype, given = point["kind"], point["dtype"], point["given"]
     layer = KINDS[kind](3, 5, backend=point["backend"], dtype=dtype, rng=0)
     x, h0 = np.arange(24).reshape(4, 2, 3) % 2, np.arange(10).reshape(2, 5) % 2
     states = len(layer.state_names)
     expected = flat(layer(x.astype(dtype), (h0.astype(dtype),) * 2 if states == 2 else h0.astype(dtype)))
-    a, b = (x.tolist(), h0.tolist()) if given is list else (x.astype(given), h0.astype(given))
+    cast = {list: np.ndarray.tolist, mr.Tensor: mr.Tensor}.get(given, lambda a: a.astype(given))
+    a, b = cast(x), cast(h0)
     results = flat(layer(a, [b, b] if states == 2 else b))
     for t, exact in zip(results, expected, strict=True):
         assert t.dtype == dtype

@@ -8,6 +8,7 @@ import pytest
 from recurrent_cases import KINDS, relative_error
 
 import minirnn as mr
+from minirnn.layers.settings import segment_length
 
 T, N, D, H = 900, 4, 3, 40
 STATES = T * N * H * 8  # bytes of one (T, N, H) array in float64
@@ -27,6 +28,12 @@ def test_a_sequence_of_many_segments(kind):
         found.append([x.grad, *(p.grad for p in layer.parameters())])
     for plain, *others in zip(*found, strict=True):
         assert max(relative_error(a, plain) for a in others) <= 1e-13
+
+
+def test_true_saves_about_the_square_root_of_t_states():
+    """⌈√T⌉ steps lie between two of them."""
+    assert [segment_length(True, T) for T in (1, 2, 4, 5, 9, 10, 900)] == [1, 2, 2, 3, 3, 4, 30]
+    assert (segment_length(False, 9), segment_length(4, 9)) == (None, 4)
 
 
 # --- memory ----------------------------------------------------------------------------------------------------------
