@@ -66,7 +66,7 @@ class _Reader(Place):
     # --- forward -----------------------------------------------------------------------------------------------------
 
     def products(self) -> list[Equation]:
-        """Return what is made of x and h before the equation."""
+        """Write the products with x and h, which come before the equation."""
         if not self.cell.apart:
             return [self.pre_activation()]
         joint, W_hh, b_hn = self.gates[:-1], self.u.weights.W_hh, self.u.weights.b_hn
@@ -132,7 +132,7 @@ class _Reader(Place):
         return [total, *states, *self._of_z(), *self.shares(into), onward]
 
     def _to_first(self, side: Text, at: str) -> str:
-        """Return what goes back to H of the step before, through the products and past them."""
+        """Write the gradient of H of the step before: through the products, and past them."""
         direct = self._direct(side, 0)
         product = f"dL/d{'Q' if self.cell.apart else 'Z'}{at} W_hhᵀ"
         if self.cell.staged:
@@ -144,7 +144,7 @@ class _Reader(Place):
         return side.gradient([side.made.inputs[s]])
 
     def _numbers(self, formula: str) -> list[Entry]:
-        """Return what a formula calls by a name of the step after."""
+        """Return entries for all names of the step after in a formula."""
         totals = zip(self.letters, self.trace.totals, strict=True)
         called = {f"dL/d{s}_{{{self.after}}}": self.rows(d, 1) for s, d in totals}
         named = {self.next.names.get(id(term.output), ""): term.output.data for term in self.next.terms}

@@ -78,7 +78,7 @@ def explanation(
     initial_state: Any = None,
     lengths: Any = None,
 ) -> "Explanation":
-    """Return what `explain` writes down, as objects: ``.head`` and ``.equations``; parameters as there."""
+    """Return the text of `explain` as objects: ``.head`` and ``.equations``; parameters as there."""
     alone = loss is None and not isinstance(model, Flow)
     found = flow_of(model, x, _sum if alone else loss, initial_state, lengths, "explain")
     row = as_index(row, "explain: row", "a row", range(found.N), f"there are N={found.N}")

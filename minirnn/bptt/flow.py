@@ -58,7 +58,8 @@ class Flow:
     def __init__(self, run: Run) -> None:
         self.layer, self.unrolled, self.loss, self.entering, self.valid = run
         u, self.turn = run.unrolled, turned(run.layer)
-        self.T, self.N, self.H, self.gates = u.T, u.N, u.H, u.gates
+        self.T, self.N, self.H = u.T, u.N, u.H
+        self.gates = u.gates
         self.total_loss = float(run.loss.sum())
         self.back, self.arriving, total = self._go_back()
         self.totals = u.totals(slice(None), [total, *(a[1:] for a in self.arriving[1:])])
@@ -111,7 +112,7 @@ class Flow:
         return self.unrolled.shares(self.back, total=True)
 
     def share(self, t: int) -> dict[str, Array]:
-        """Return what step t adds to the gradient of every parameter, by name."""
+        """Return the share of step t in the gradient of every parameter, by name."""
         k, back = self.order(t), self.back
         return self.unrolled.shares(Back(back.dz[k], back.dz_h[k], [b[k] for b in back.before]), k)
 

@@ -56,7 +56,7 @@ def _largest(a: Array) -> float:
 
 
 def first_not_finite(trace: Flow) -> Figures | None:
-    """Return what is NaN or inf first, in the order in which it is computed: its pass, what, step and value; or None.
+    """Find the first NaN or inf, in the order of computation: its pass, what, step and value; None if all is finite.
 
     What was given counts where it is met on the way forward; it has no step, nor have the loss and the whole gradients.
     """
@@ -90,7 +90,7 @@ def _first(of: str, arrays: Mapping[str, Array], steps: Sequence[int | None] = (
 
 
 def _decay(trace: Flow) -> Figures:
-    """Return what is left of the gradient that enters last, and how fast it goes."""
+    """Measure how much of the gradient that enters last is left, and how fast it goes."""
     enters_at, growth = survival(trace)
     steps = len(growth)
     found: Figures = {"enters_at": enters_at, "steps_back": steps}

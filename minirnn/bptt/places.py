@@ -73,7 +73,8 @@ class Place:
     """
 
     def __init__(self, trace: Flow, t: Any, row: Any) -> None:
-        self.trace, self.u, self.t, self.n, self.k = trace, trace.unrolled, t, row, trace.order(t)
+        self.trace, self.u = trace, trace.unrolled
+        self.t, self.k, self.n = t, trace.order(t), row
         self.lead: tuple[int, ...] = () if np.ndim(t) == 0 else (len(t), len(row))
         self.before, self.after = ("t+1", "t-1") if trace.layer.reverse else ("t-1", "t+1")
         self.gates = trace.gates if len(trace.gates) > 1 else ()
@@ -98,7 +99,7 @@ class Place:
         return self.rows(self.trace.in_time(a))
 
     def carried(self, s: int) -> Array:
-        """Return what comes back to an array of the state from the step after; zeros where there is none."""
+        """Return the gradient that the step after hands to an array of the state; zeros where there is no such step."""
         arriving = self.rows(self.trace.arriving[s][1:])
         return np.zeros_like(arriving) if self.last else arriving
 
@@ -171,11 +172,11 @@ class Place:
         return Equation(BACKWARD, lines, " ".join(words), tuple(entries))
 
     def masked(self, product: str) -> str:
-        """Return what a product with W_hhᵀ gives to H_{t-1}: with recurrent_dropout under its mask."""
+        """Write a product with W_hhᵀ as it reaches H_{t-1}: under the mask of recurrent_dropout if there is one."""
         return product if self.u.mask is None else f"m ⊙ ({product})"
 
     def shares(self, into_W_hh: str) -> list[Equation]:
-        """Return what the step adds to the gradients of W_xh, W_hh and the biases; its numbers for one step."""
+        """Write the step's shares in the gradients of W_xh, W_hh and the biases; with numbers for one step."""
         lines = "dW_xh += X_tᵀ dL/dZ_t", f"dW_hh += {into_W_hh}"
         if self.lead:
             return [Equation(BACKWARD, lines, "", ())]
@@ -196,7 +197,7 @@ class Place:
         ]
 
     def onward(self, made_of: Sequence[str]) -> Equation:
-        """Return what goes on to the step before: a line for each array of the state."""
+        """Write the gradients that go on to the step before: a line for each array of the state."""
         given = [f"to {letter}_{{{self.before}}}" for letter in self.letters]
         lines = tuple(f"{name}: {formula}" for name, formula in zip(given, made_of, strict=True))
         before = zip(given, self.trace.back.before, strict=True)

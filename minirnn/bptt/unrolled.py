@@ -83,7 +83,8 @@ class Unrolled:
     def __init__(
         self, layer: Layer, x: Array, state: Sequence[Array], valid: Array, mask: Array | None, fresh: bool
     ) -> None:
-        self.x, self.valid, self.mask, self.cell = x, valid, mask, layer.core
+        self.x, self.valid, self.mask = x, valid, mask
+        self.cell = layer.core
         self.T, self.N, self.H = len(x), x.shape[1], layer.hidden_size
         self.first = valid.argmax(axis=0)
         self.weights = Weights(*(None if w is None else w.data.copy() for w in layer.weights))
@@ -111,7 +112,8 @@ class Unrolled:
 
     def _linearise(self) -> None:
         """Make the pre-activations, and the factors of the way back."""
-        (W_xh, W_hh, b_h, b_hn), cell, J, R = self.weights, self.cell, self.joint, self.T * self.N
+        W_xh, W_hh, b_h, b_hn = self.weights
+        cell, J, R = self.cell, self.joint, self.T * self.N
         self.W_back = np.ascontiguousarray(W_hh.T)
         self.pre = product(self.x, W_xh)
         if b_h is not None:
@@ -229,22 +231,22 @@ class Unrolled:
         return d
 
     def through(self, dz_h: Array, columns: slice = slice(None)) -> Array:
-        """Return what goes back through the recurrent product to H_{t-1}, (…, N, H)."""
+        """Send a gradient back through the recurrent product, to H_{t-1}: (…, N, H)."""
         return self.feed(product(dz_h, self.W_back[columns]))
 
     # --- the products ------------------------------------------------------------------------------------------------
 
     def feed(self, h: Array) -> Array:
-        """Return what W_hh is multiplied with: H_{t-1}, under the mask of recurrent_dropout if there is one."""
+        """Return the factor beside W_hh: H_{t-1}, under the mask of recurrent_dropout if there is one."""
         return h if self.mask is None else h * self.mask
 
     def fed(self, at: Any = slice(None)) -> list[tuple[slice, Array]]:
-        """Return what the blocks of W_hh were multiplied with at some steps: (columns of W_hh, (…, N, H)) each."""
+        """Return the factor beside each block of W_hh at some steps: (columns of W_hh, (…, N, H)) each."""
         fed, J = self.feed(self.before[0][at]), self.joint
         return [(slice(None), fed)] if self.staged is None else [(slice(J), fed), (slice(J, None), self.staged[at])]
 
     def shares(self, back: Back, at: Any = slice(None), *, total: bool = False) -> dict[str, Array]:
-        """Return what a step adds to the gradient of every parameter, or each of several.
+        """Return the share of a step, or of each of several, in the gradient of every parameter, by name.
 
         ``back`` is what goes back there, (N, …) at one step, (K, N, …) ``at`` a slice or an array of K. ``total``: the
         sum over K steps instead, in one product for each parameter.
@@ -262,7 +264,7 @@ class Unrolled:
 
 
 def _sum(edges: Sequence[Edge], d: Mapping[int, Array], k: Any) -> Any:
-    """Return what goes along some edges from the gradients of the new state; 0 for none."""
+    """Sum the gradients of the new state along some edges, each times its slope; 0 for no edge."""
     shares = [d[edge.source] * edge.slope[k] for edge in edges]
     return functools.reduce(operator.add, shares) if shares else 0.0
 

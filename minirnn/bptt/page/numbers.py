@@ -124,7 +124,7 @@ def _norm(a: Array, axes: tuple[int, ...] | None) -> Array:
 
 
 def _weights(trace: Flow) -> dict[str, Any]:
-    """Return what each step adds to the gradient of W_hh: norms, a small picture, and the norm of the sum so far."""
+    """Return each step's share in the gradient of W_hh: norms, a small picture, and the norm of the sum so far."""
     total = np.zeros(trace.gradients["W_hh"].shape)
     so_far, pictures = [], []
     for t in trace.in_time(np.arange(trace.T))[::-1]:
