@@ -14,17 +14,11 @@ FORWARD, BACKWARD = "forward", "backward"
 class Entry(NamedTuple):
     """One term of an equation.
 
-    Attributes
-    ----------
-    name : str
-    shape : str
-        Of the whole of it, in letters and numbers: ``(N=2, H=4)``.
-    values : array
-        For what has N rows those of the one row, or (K, R, ·) for several steps and rows; else all of it.
+    ``values`` are, for what has N rows, those of the one row, or (K, R, ·) for several steps and rows; else all of it.
     """
 
     name: str
-    shape: str
+    shape: str  # of the whole of it, in letters and numbers: (N=2, H=4)
     values: Array
 
 
