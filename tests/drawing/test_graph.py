@@ -67,6 +67,10 @@ def test_no_text_covers_another_or_is_cut_off(make):
     assert overlapping(placed) == []
     styles = ("input", "plain", "output", "constant")
     assert overlapping([(style, *box) for style in styles for box in boxes(svg, style)]) == []
+    around = [box for style in styles for box in boxes(svg, style)]
+    for text, x, y, x_end, y_end in placed:
+        inside = [box for box in around if box[0] <= x and box[1] <= y and x_end <= box[2] and y_end <= box[3]]
+        assert len(inside) == 1 or text.startswith("The graph of")
     edges = [(x, y, y_end) for style in styles for x, y, _, y_end in boxes(svg, style)]
     for _, (x, y), way in heads(svg):
         assert way == "right"
