@@ -164,6 +164,9 @@ def test_a_call_is_forward_with_all_its_arguments():
     assert Echo()(1, 2, a=3) == ((1, 2), {"a": 3})
     with raises(NotImplementedError, "Module must define forward()"):
         mr.Module()(1)
+    for method in ("forward", "last_output"):
+        with raises(NotImplementedError, f"Recurrence must define {method}()"):
+            getattr(mr.layers.Recurrence(), method)(1)
 
 
 def test_every_gradient_of_a_module_by_central_differences():
