@@ -27,24 +27,6 @@ def test_the_exam_of_note_000():
     assert count.formula_numbers == "20·10 + 20·20 + 5·20"
 
 
-def test_with_biases():
-    count = counting.elman(10, 20, 5)
-    assert count.total == 725
-    assert (count.recurrent, count.head) == (620, 105)
-    assert count.formula == "n·m + n·n + n + p·n + p"
-    assert count.formula_numbers == "20·10 + 20·20 + 20 + 5·20 + 5"
-    assert count.shapes == {"W_xh": (10, 20), "W_hh": (20, 20), "b_h": (20,), "W_hy": (20, 5), "b_y": (5,)}
-    assert count.shapes_column["b_h"] == (20,)
-
-
-def test_shapes_of_the_gated_cells():
-    assert counting.lstm(3, 4).shapes == {"W_xh": (3, 16), "W_hh": (4, 16), "b_h": (16,)}
-    assert counting.gru(3, 4).shapes == {"W_xh": (3, 12), "W_hh": (4, 12), "b_h": (12,), "b_hn": (4,)}
-    assert counting.gru(3, 4, reset_after=False).shapes == {"W_xh": (3, 12), "W_hh": (4, 12), "b_h": (12,)}
-    assert counting.gru(3, 4, bias=False).shapes == {"W_xh": (3, 12), "W_hh": (4, 12)}
-    assert counting.gru(3, 4).formula == "3·n·m + 3·n·n + 3·n + n"
-
-
 def test_closed_forms():
     for (m, n, p), cell, bias in itertools.product(SIZES, CELLS, [True, False]):
         count = CELLS[cell](m, n, p, bias=bias)

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from error_texts import raises
 
-import minirnn as mr
 from minirnn import init
 
 NAMES = ["glorot", "orthogonal", "identity", "normal", "zeros", "ones"]
@@ -155,13 +154,6 @@ def test_spectral_does_not_divide_by_the_radius_of_a_nilpotent_draw():
         init.spectral(0.9)((3, 3), Nilpotent())
 
 
-def test_spectral_in_a_layer():
-    layer = mr.RecurrentLayer(3, 10, recurrent_initializer=init.spectral(1.1), dtype=np.float64, rng=5)
-    rng = generator(5)
-    np.testing.assert_array_equal(layer.W_xh.data, init.glorot_uniform((3, 10), rng))
-    np.testing.assert_array_equal(layer.W_hh.data, init.spectral(1.1)((10, 10), rng))
-
-
 NOT_NEGATIVE, FINITE = "must be a number ≥ 0", "must be a finite number"
 SPECTRAL, NORMAL, UNIFORM = "spectral(0.9)", "normal(0.001)", "uniform(-0.1, 0.1)"
 FAULTS = [
@@ -231,31 +223,6 @@ def test_initialise_never_hands_out_the_callers_array():
     W = init.initialise(lambda shape, rng: mine, (2, 2), generator(), np.float64, "w")
     W[...] = 7
     assert (mine == 1).all()
-
-
-def test_each_block_of_a_layer_with_gates_is_orthogonal_on_its_own():
-    H = 5
-    for blocks in (1, 3, 4):
-        W = init.initialise("orthogonal", (H, blocks * H), generator(), np.float64, "w", blocks=blocks)
-        assert W.shape == (H, blocks * H)
-        assert W.flags.c_contiguous
-        for k, block in enumerate(np.split(W, blocks, axis=1)):
-            np.testing.assert_allclose(block @ block.T, np.eye(H), atol=1e-14)
-            assert k == 0 or np.abs(block - W[:, :H]).max() > 0.1
-
-
-def test_the_blocks_are_drawn_in_order_from_one_generator():
-    rng = generator(2)
-    expected = np.hstack([init.glorot_uniform((3, 5), rng) for _ in range(4)])
-    W = init.initialise("glorot", (3, 20), generator(2), np.float64, "w", blocks=4)
-    np.testing.assert_array_equal(W, expected)
-
-
-def test_identity_and_biases_in_blocks():
-    W = init.initialise("identity", (3, 9), generator(), np.float32, "w", blocks=3)
-    np.testing.assert_array_equal(W, np.hstack([np.eye(3)] * 3))
-    b = init.initialise("zeros", (12,), generator(), np.float32, "b", blocks=4)
-    np.testing.assert_array_equal(b, np.zeros(12))
 
 
 def test_what_an_initialiser_gives_is_checked():

@@ -84,18 +84,6 @@ def test_a_class_may_be_ruled_out_with_minus_infinity():
     np.testing.assert_allclose(gradient, [[0.5, 0, -0.5]], rtol=1e-15)
 
 
-@pytest.mark.parametrize("name", LOSSES)
-def test_the_loss_is_a_mean_over_targets_whatever_their_shape(name):
-    """T·N targets in one go, as (T, N, …) or flat, and split in halves."""
-    loss, _ = LOSSES[name]
-    predictions, targets = problem(name, (4, 6))
-    whole = loss(predictions, targets).item()
-    flat = loss(predictions.reshape(24, *predictions.shape[2:]), targets.reshape(24)).item()
-    halves = [loss(predictions[k : k + 2], targets[k : k + 2]).item() for k in (0, 2)]
-    assert whole == pytest.approx(flat, rel=1e-14)
-    assert whole == pytest.approx(sum(halves) / 2, rel=1e-14)
-
-
 # --- derivatives ------------------------------------------------------------------------------------------------------
 
 
@@ -197,31 +185,6 @@ def test_what_stands_in_the_padding_changes_nothing(name):
             dirty = value_and_gradient(loss, predictions, targets, lengths=LENGTHS)
         assert dirty[0] == clean[0]
         np.testing.assert_array_equal(dirty[1], clean[1])
-
-
-@pytest.mark.parametrize("name", LOSSES)
-def test_full_lengths_are_no_lengths(name):
-    loss, _ = LOSSES[name]
-    predictions, targets = problem(name, (4, 3))
-    one, two = loss(predictions, targets), loss(predictions, targets, lengths=np.full(3, 4, np.uint8))
-    assert one.item() == pytest.approx(two.item(), rel=1e-15)
-
-
-@pytest.mark.parametrize("name", LOSSES)
-def test_lengths_that_do_not_fit(name):
-    within, integers = "lie between 1 and T=4", "be integers, one for each row"
-    one_each, array = "have shape (N=3,), one for each row", "an array of shape (3,) and dtype"
-    for lengths, kind, message in (
-        ([4, 0, 2], ValueError, f"{within}, got 0 for row 1: leave empty rows out"),
-        ([4, 1, -2], ValueError, f"{within}, got -2 for row 2: leave empty rows out"),
-        ([5, 1, 2], ValueError, f"{within}, got 5 for row 0: they count steps"),
-        ([4, 1], ValueError, f"{one_each}, got (2,): time comes first in (T, N, …)"),
-        (4, ValueError, f"{one_each}, got (): time comes first in (T, N, …)"),
-        ([4.0, 1.0, 2.0], TypeError, f"{integers}, got {array} float64: try [T] * N"),
-        ([True, False, True], TypeError, f"{integers}, got {array} bool: try [T] * N"),
-    ):
-        with raises(kind, f"{name}: lengths must {message}"):
-            LOSSES[name][0](*problem(name, (4, 3)), lengths=lengths)
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -97,22 +97,6 @@ def test_it_is_torchs_over_several_steps(name, torch):
             np.testing.assert_allclose(p.data, q.detach().numpy(), rtol=1e-12, err_msg=f"{p.name} at step {k}")
 
 
-@pytest.mark.peer
-@pytest.mark.parametrize("name", ["SGD", "RMSprop", "Adam"])
-def test_the_defaults_are_torchs(name, torch):
-    params = parameters()
-    others = [torch.nn.Parameter(torch.from_numpy(p.data.copy())) for p in params]
-    options = {"lr": 0.01} if name != "Adam" else {}  # torch's RMSprop has 0.01, ours Adam's 0.001
-    optimizer, other = getattr(optim, name)(params, **options), getattr(torch.optim, name)(others, **options)
-    for step in gradients(3):
-        for p, q, g in zip(params, others, step, strict=True):
-            p.grad, q.grad = g, torch.from_numpy(g.copy())
-        optimizer.step()
-        other.step()
-    for p, q in zip(params, others, strict=True):
-        np.testing.assert_allclose(p.data, q.detach().numpy(), rtol=1e-12)
-
-
 # --- what a step changes, and what not --------------------------------------------------------------------------------
 
 

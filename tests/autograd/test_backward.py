@@ -1,4 +1,4 @@
-"""The pass through the tape: sums, ownership, depth, memory, refusals, hooks; and torch's and autograd's numbers."""
+"""The pass through the tape: sums, ownership, depth, memory, refusals, hooks; and the textbook's tape beside it."""
 
 import gc
 import itertools
@@ -768,69 +768,3 @@ def test_random_graphs_with_fan_out_have_the_gradients_of_the_textbook_s_tape(se
     loss.backward()
     for t, expected in zip(ours, tape.gradients(theirs, given), strict=True):
         assert_allclose(t.grad, expected, rtol=1e-11, atol=1e-12)
-
-
-# --- peers ------------------------------------------------------------------------------------------------------------
-
-# Each entry: what it makes of one or two values of shape (3, 4), in a library's own functions.
-ZOO = {
-    "sub": lambda lib, a, b: a - b * 0.5,
-    "div": lambda lib, a, b: a / (1.5 + b * b) + 1.0 / (2.0 + lib.abs(a)),
-    "pow": lambda lib, a, b: (a * a + 0.5) ** 1.5 - (lib.abs(a) + 0.5) ** lib.tanh(b),
-    "matmul": lambda lib, a, b: a @ b.T @ a,
-    "exp": lambda lib, a, b: lib.exp(-a * a) + lib.log(a * a + b * b + 0.1),
-    "sqrt": lambda lib, a, b: lib.sqrt(a * a + 0.3) * b - abs(a),
-    "row": lambda lib, a, b: a[1] * b + a[:, ::2][:, :1],
-    "gather": lambda lib, a, b: a[[2, 0, 0]] + b[:, [3, 3, 1, 0]],
-    "reshape": lambda lib, a, b: (a.reshape(4, 3).T + b).reshape(2, 6).reshape(3, 4),
-    "sigmoid": lambda lib, a, b: lib.sigmoid(a - b) + lib.relu(a) - 0.1 * b,
-    "softmax": lambda lib, a, b: lib.softmax(a, -1) * b + lib.log_softmax(a + b, 0),
-    "logsumexp": lambda lib, a, b: lib.logsumexp(a, 1).reshape(3, 1) + b,
-    "maximum": lambda lib, a, b: lib.maximum(a, b) - lib.minimum(a, 0.3 * b) + lib.clip(a, -0.7, 0.6),
-    "where": lambda lib, a, b: lib.where(b > 0.1, a, a * b),
-    "sum": lambda lib, a, b: a.sum(0) + b.sum((0, 1)) - a.sum(1).reshape(3, 1),
-    "mean": lambda lib, a, b: a - a.mean(0) * b.mean() + a.max() - b.min(),
-    "stack": lambda lib, a, b: lib.stack([a, b, a * b])[[1, 2]].sum(0),
-    "concatenate": lambda lib, a, b: lib.concatenate([a[:1], b[1:], a])[2:5] + lib.split(a, 2, 1)[1].sum(),
-    "flip": lambda lib, a, b: a * lib.flip(b, (0, 1)) + a[a > 0].sum(),
-    "broadcast": lambda lib, a, b: lib.broadcast_to(a[0], (3, 4)) * b.swapaxes(0, 1).T,
-}
-
-
-def program(seed, length=7):
-    """A random expression of two (3, 4) inputs: at each step an entry of the zoo on two values made before."""
-    rng = np.random.default_rng(seed)
-    names = rng.choice(list(ZOO), length)
-    picks = [(int(rng.integers(0, 2 + i)), int(rng.integers(0, 2 + i))) for i in range(length)]
-
-    def f(lib, x, y):
-        values = [x, y]
-        for name, (i, j) in zip(names, picks, strict=True):
-            values.append(lib.tanh(ZOO[name](lib, values[i], values[j])))
-        return sum(values[2:], start=0.5 * x * y).sum()
-
-    return f, rng.normal(size=(3, 4)), rng.normal(size=(3, 4)), rng.normal(size=(3, 4))
-
-
-def close(a, b):
-    assert_allclose(a, b, rtol=1e-10, atol=1e-11)
-
-
-@pytest.mark.peer
-def test_a_zoo_of_random_expressions_has_torch_s_values_gradients_and_hessian_vector_products(torch):
-    for seed in range(15):
-        f, *arrays, v = program(seed)
-        ours, theirs = [leaf(a) for a in arrays], [torch.tensor(a, requires_grad=True) for a in arrays]
-        loss, their_loss = f(mr, *ours), f(torch, *theirs)
-        close(loss.item(), their_loss.item())
-        first = mr.grad(loss, ours, create_graph=True)
-        their_first = torch.autograd.grad(their_loss, theirs, create_graph=True)
-        for g, e in zip(first, their_first, strict=True):
-            close(g.numpy(), e.detach().numpy())
-        loss.backward(retain_graph=True)
-        for t, g in zip(ours, first, strict=True):
-            close(t.grad, g.numpy())
-        second = mr.grad((first[0] * v).sum(), ours)
-        their_second = torch.autograd.grad((their_first[0] * torch.tensor(v)).sum(), theirs, materialize_grads=True)
-        for g, e in zip(second, their_second, strict=True):
-            close(g.numpy(), e.numpy())

@@ -9,78 +9,13 @@ import numpy as np
 import pytest
 
 import minirnn as mr
-from minirnn.autograd import op as op_module
 from minirnn.autograd import shapes
 from minirnn.autograd.op import OUTPUT, REGISTRY, Op
 from minirnn.autograd.record import apply
 
 
-@pytest.fixture
-def registry():
-    """The registry, put back as it was."""
-    before = dict(REGISTRY)
-    yield REGISTRY
-    REGISTRY.clear()
-    REGISTRY.update(before)
-
-
 def scaled_power(a, b, *, scale=1.0, offset=0.0):
     return scale * a**b + offset
-
-
-def test_inputs_and_settings_are_read_off_the_signature():
-    op = Op(scaled_power)
-    assert op.name == "scaled_power"
-    assert op.inputs == ("a", "b")
-    assert op.settings == ("scale", "offset")
-    assert not op.variadic
-    assert not op.view
-    assert op.rules == (None, None)
-    assert repr(op) == "<op scaled_power>"
-
-
-def test_a_trailing_underscore_that_avoids_a_builtin_is_no_part_of_the_name(registry):
-    @op_module.op(view=True)
-    def round_(x):
-        return np.round(x)
-
-    assert round_.name == "round"
-    assert registry["round"] is round_
-    assert round_.view
-    assert [name for name in registry if name.endswith("_")] == []
-
-
-def test_a_rule_keeps_exactly_what_it_names():
-    op = Op(scaled_power, a=lambda g, b, scale, a, y, b_shape, a_dtype: g)
-    rule, other = op.rules
-    assert other is None
-    assert rule.roles == (1, None, 0, OUTPUT, None, None)
-    assert rule.reads == (1, 0)
-    a, b, y = np.ones(2, np.float32), np.ones((3, 1)), np.ones((3, 2))
-    saved = rule.save(y, a, b, scale=4.0, offset=5.0)
-    assert saved[0] is b
-    assert saved[1] == 4.0
-    assert saved[2] is a
-    assert saved[3] is y
-    assert saved[4:] == ((3, 1), np.dtype(np.float32))
-
-
-def test_the_rule_of_many_inputs_shares_what_is_kept_and_is_told_which_input_it_is_for():
-    seen = []
-
-    def rule(g, i, xs_ends, axis):
-        seen.append((i, xs_ends, axis))
-        return g[xs_ends[i] : xs_ends[i + 1]]
-
-    join = Op(lambda *xs, axis=0: np.concatenate(xs, axis), "join", xs=rule)
-    assert join.variadic
-    x, y = mr.Tensor(np.ones(2), requires_grad=True), mr.Tensor(np.ones(3), requires_grad=True)
-    z = apply(join, x, y, axis=0)
-    assert z.node.edges[0][2][1] is z.node.edges[1][2][1], "kept once, however many inputs there are"
-    z.backward(np.arange(5.0))
-    assert seen == [(0, [0, 2, 5], 0), (1, [0, 2, 5], 0)]
-    assert x.grad.tolist() == [0, 1]
-    assert y.grad.tolist() == [2, 3, 4]
 
 
 def test_a_derivative_for_an_input_that_does_not_exist_is_refused():

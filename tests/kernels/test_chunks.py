@@ -3,15 +3,7 @@
 import numpy as np
 import pytest
 
-from minirnn.kernels.scratch import chunk_length, chunks
-
-
-@pytest.mark.parametrize(("T", "length"), [(1, 1), (5, 1), (5, 2), (6, 2), (5, 5), (5, 9)])
-def test_chunks_cover_every_step_once(T, length):
-    spans = list(chunks(T, length))
-    assert [t for lo, hi in spans for t in range(lo, hi)] == list(range(T))
-    assert all(hi - lo == length for lo, hi in spans[:-1])
-    assert 1 <= spans[-1][1] - spans[-1][0] <= length
+from minirnn.kernels.scratch import chunk_length
 
 
 @pytest.mark.parametrize(

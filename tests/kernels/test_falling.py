@@ -53,16 +53,3 @@ def test_every_step_of_every_sequence_stands_exactly_once(lengths, reverse):
         assert order.before[own].tolist() == [place - S, *own[:-1]]
         assert order.last[sequence] == own[-1]
     assert len(order.source) == len(order.before) == R
-
-
-@lengths_of
-def test_the_chunks(lengths):
-    order, _ = planned(lengths, False)
-    T, S = len(order.counts), len(lengths)
-    for (lo, hi), rows in itertools.product(itertools.combinations(range(T + 1), 2), (S, S + 3, 10 * S)):
-        found = falling._chunks(lo, hi, order, rows)
-        assert [a for a, _ in found] == [lo, *(b for _, b in found[:-1])]
-        assert found[-1][1] == hi
-        for a, b in found:
-            assert order.offsets[b] - order.offsets[a] <= rows
-            assert b == hi or order.offsets[b + 1] - order.offsets[a] > rows, "no longer than it must be"

@@ -1,7 +1,6 @@
 """Sequences in lanes: each step of each once, in order, and what is told of the lanes is what happens in them."""
 
 import itertools
-import operator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +8,7 @@ import pytest
 from notes import noted
 
 from minirnn.kernels import lanes
-from minirnn.kernels.lanes import Lanes, Switch, pack, spans
+from minirnn.kernels.lanes import Lanes, pack
 
 
 class Case(NamedTuple):
@@ -237,20 +236,6 @@ def test_the_pieces(options):
             assert options["worth"] < 1e9 or len(plan.pieces) == 1
 
 
-@pytest.mark.parametrize("worth", [0, 50, 1e300])
-def test_segments_only_add_cuts(worth):
-    for (name, case), segment in itertools.product(CASES.items(), (1, 7, 1000)):
-        with noted((name, segment)):
-            plain, plan = (packed(case, worth=worth, **more)[0] for more in ({}, {"segment": segment}))
-            T = len(plan.target)
-            np.testing.assert_array_equal(plan.source, plain.source)
-            np.testing.assert_array_equal(plan.target, plain.target)
-            assert {p.lo for p in plan.pieces} == {p.lo for p in plain.pieces} | set(range(0, T, segment))
-            assert max(p.hi - p.lo for p in plan.pieces) <= segment
-            widths = ([[len(p.first)] * (p.hi - p.lo) for p in of.pieces] for of in (plan, plain))
-            assert operator.eq(*(list(itertools.chain(*w)) for w in widths))
-
-
 @pytest.mark.parametrize(("kind", "most"), [("uniform", 1.2), ("close together", 1.3), ("geometric", 1.45)])
 def test_the_cost_follows_the_sum_of_the_lengths(kind, most):
     """Lanes times steps, over the sum of 32 lengths or more, where lanes are given up early and where they are not.
@@ -270,19 +255,3 @@ def test_the_cost_follows_the_sum_of_the_lengths(kind, most):
             plan, _, _ = packed(one_each(lengths), worth=worth)
             cost = sum((p.hi - p.lo) * len(p.first) for p in plan.pieces)
             assert lengths.sum() <= cost <= most * lengths.sum()
-
-
-def test_spans_go_from_switch_to_switch():
-    rng = np.random.default_rng(0)
-    for _ in range(10):
-        steps = np.sort(rng.integers(0, 20, rng.integers(0, 15)))
-        switches = [Switch(int(k), i, i, i + 1) for i, k in enumerate(steps)]
-        for lo, hi in itertools.combinations(range(21), 2):
-            found = list(spans(lo, hi, switches))
-            edges = [a for a, _, _ in found] + [found[-1][1]]
-            assert edges == sorted({lo, hi, *(s.k for s in switches if lo < s.k < hi)})
-            assert [b for _, b, _ in found] == edges[1:]
-            for a, _, now in found:
-                assert now == [s for s in switches if s.k == a]
-    assert list(spans(3, 9, [])) == [(3, 9, [])]
-    assert list(spans(3, 9, [Switch(2, 0, 0, 1), Switch(9, 0, 1, 2)])) == [(3, 9, [])]

@@ -2,7 +2,6 @@
 
 import functools
 import itertools
-import weakref
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -609,18 +608,6 @@ def test_the_steps_at_a_time_are_as_the_ways_say(monkeypatch):
         assert (forth.chunk, back.chunk, back.slopes) == (chunk, chunk, slopes)
 
 
-@kinds
-def test_a_step_is_the_same_bits_however_many_are_gone_through_at_a_time(kind):
-    """And in however many segments: its products have the same sizes."""
-    for shape in ("all differ", "N=1", "two to a lane"):
-        one, _ = run(Problem(kind, shape))
-        for way in ("chunks of 1", "chunks of 3", "segments of 2", "slopes one by one"):
-            with noted((shape, way)):
-                two, _ = run(Problem(kind, shape), WAYS[way])
-                for a, b in zip([one.outputs, *one.final], [two.outputs, *two.final], strict=True):
-                    np.testing.assert_array_equal(a, b)
-
-
 # --- clipped messages -------------------------------------------------------------------------------------------------
 
 
@@ -867,38 +854,6 @@ def test_segments_keep_one_state_each(kind):
                 assert (a if a.base is None else a.base).nbytes <= piece.first[0].nbytes
 
 
-class Watched(Own):
-    """Says how many of the arrays that it has kept are there."""
-
-    def __init__(self):
-        self.kept = []
-
-    def step(self, z, h, m):
-        state, kept = super().step(z, h, m)
-        self.kept.append(weakref.ref(kept[0]))
-        return state, kept
-
-    def alive(self):
-        return sum(array() is not None for array in self.kept)
-
-
-@pytest.mark.parametrize("shape", ["all differ", "several to a row"])
-def test_what_a_cell_keeps_lives_as_long_as_what_forward_returned(shape):
-    """And no longer: without a backward to come, or with segments, it is gone when forward is done."""
-    problem = Problem("own", shape)
-    for name in ("as it comes", "segments of 2"):
-        watched, way = Watched(), WAYS[name]
-        cell = Custom(watched)
-        with noted(name), going(way, problem):
-            forward(problem, way, save=False, cell=cell)
-            assert watched.alive() == 0
-            found = forward(problem, way, cell=cell)
-            assert (watched.alive() > 0) == (way == PLAIN)
-            backward(problem, way, found, cell=cell)
-            del found
-            assert watched.alive() == 0
-
-
 # --- errors, and unrolls within unrolls -------------------------------------------------------------------------------
 
 
@@ -960,79 +915,7 @@ def test_an_error_in_the_middle_leaves_nothing_behind(shape, name, what):
                 np.testing.assert_array_equal(a, expected[result], err_msg=result)
 
 
-def test_an_error_in_one_of_two_threads_is_raised_when_both_have_ended():
-    failing, running = Failing(), []
-
-    def at_once(tasks):
-        def watched(task):
-            running.append(task)
-            try:
-                return task()
-            finally:
-                running.remove(task)
-
-        return threads.at_once([functools.partial(watched, task) for task in tasks])
-
-    for calls in range(1, 11):
-        failing.arm("step", calls)
-        with pytest.raises(ArithmeticError):
-            forward(Problem("own", "all differ"), Way(parts=2, run=at_once), cell=Custom(failing))
-        assert not running
-
-
-@pytest.mark.parametrize("shape", ["all differ", "several to a row"])
-def test_an_unroll_within_an_unroll_has_scratch_of_its_own(shape):
-    """A cell that unrolls another layer of the same shape, as nobody should: the numbers are right all the same."""
-    problem = Problem("own", shape)
-    other = given(problem)._replace(x=-given(problem).x)
-
-    class Nested(Own):
-        active = True
-
-        def inner(self):
-            active, self.active = self.active, False
-            if active:
-                backward(problem, PLAIN, forward(problem, PLAIN, other, cell=cell), other, cell=cell)
-            self.active = active
-
-        def step(self, z, *state):
-            self.inner()
-            return super().step(z, *state)
-
-        def step_backward(self, d_state, kept):
-            self.inner()
-            return super().step_backward(d_state, kept)
-
-    cell = Custom(Nested())  # the same one within, so that the scratch would fit
-    found = everything(*run(problem, cell=cell))
-    for (name, a), b in zip(found.items(), everything(*run(problem)).values(), strict=True):
-        np.testing.assert_array_equal(a, b, err_msg=name)
-
-
 # --- Elman's own kernel -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("reverse", BOTH)
-def test_where_elmans_states_and_their_checkpoints_lie(reverse):
-    problem = Problem("elman", "all differ", reverse=reverse)
-    found = forward(problem, Way(elman=True))
-    outputs = found.outputs[::-1] if reverse else found.outputs
-    assert found.saved.shape == (6, 4, 3)
-    assert found.outputs.flags.c_contiguous
-    assert np.shares_memory(found.saved[1:], outputs)
-    np.testing.assert_array_equal(found.saved[1:], outputs)
-    np.testing.assert_array_equal(found.final[0], outputs[-1])
-    for length, first in ((2, [0, 2, 4]), (5, [0])):  # no segment begins after the last step
-        some = forward(problem, Way(elman=True, segment=length))
-        np.testing.assert_array_equal(some.saved, found.saved[first])
-        assert not np.shares_memory(some.saved, some.outputs)
-
-
-def test_elmans_remat_runs_the_same_steps_again_bit_for_bit():
-    """So the gradients are the same bits too, where a sum over time has one share."""
-    problem, way = Problem("elman", "all differ"), WAYS["hoisted in chunks"]
-    (_, plain), (_, remat) = run(problem, way), run(problem, way._replace(segment=2))
-    compare(plain, remat, atol=0)
 
 
 def test_elmans_form_is_a_matter_of_the_shape():

@@ -168,24 +168,6 @@ def test_the_comparison_catches_a_wrong_gradient():
                 compare(gradients._replace(**{name: bad}), expected, 1e-7)
 
 
-def test_unroll_backward_against_the_complex_step():
-    # Im L(a + ih) / h subtracts nothing, so nothing cancels, and h = 1e-30 gives the derivative to the last digits.
-    # textbook.py is real, so the equation is written once more, for complex numbers.
-    arguments = draw(9)
-    d_outputs, d_final = draw_upstream(9)
-
-    def complex_loss(arguments):
-        x, y, W_x, W_y, b = arguments
-        total = 0.0
-        for x_t, d_t in zip(x, d_outputs, strict=True):
-            y = np.tanh(x_t @ W_x + y @ W_y + b)
-            total = total + np.sum(d_t * y)
-        return total + np.sum(d_final * y)
-
-    assert complex_loss(arguments) == pytest.approx(loss(arguments, d_outputs, d_final, "tanh"), rel=1e-13)
-    compare(textbook.unroll_backward(*arguments, d_outputs, d_final), complex_step(complex_loss, arguments), 1e-12)
-
-
 # -- LSTM and GRU: the steps -------------------------------------------------------------------------------------------
 
 SIZES = [(T, N, D, H), (1, N, D, H), (T, 1, D, H), (2, 5, 4, 1), (3, 2, 1, 4)]  # T, N, D, H
@@ -248,84 +230,6 @@ def test_gru_step(reset_after):
             recurrent = r[j] * (h[row] @ w + b_hn[0][j]) if reset_after else (r * h[row]) @ w
             n = np.tanh(from_x[2 * H + j] + recurrent)
             assert h_t[row, j] == pytest.approx((1.0 - z) * n + z * h[row, j], rel=1e-12)
-
-
-def test_gated_steps_by_hand():
-    zero = np.zeros
-    # every gate 1/2, the candidate tanh(1): c = 0.5 · 0.4 + 0.5 · tanh(1)
-    h, c = textbook.lstm_step([[0.0]], [[3.0]], [[0.4]], zero((1, 4)), zero((1, 4)), [0, 0, 1, 0])
-    close(c, np.array([[0.2 + 0.5 * np.tanh(1.0)]]))
-    close(h, 0.5 * np.tanh(c))
-    # one gate at a time: 3/4 = σ(log 3)
-    _, c = textbook.lstm_step([[0.0]], [[0.0]], [[0.4]], zero((1, 4)), zero((1, 4)), [np.log(3), 0, 1, 0])
-    close(c, np.array([[0.2 + 0.75 * np.tanh(1.0)]]))
-    _, c = textbook.lstm_step([[0.0]], [[0.0]], [[0.4]], zero((1, 4)), zero((1, 4)), [0, np.log(3), 1, 0])
-    close(c, np.array([[0.3 + 0.5 * np.tanh(1.0)]]))
-    # z = 3/4 keeps three quarters of h = 0.8; r = 1/2 of (0.8 · 2 + 0.6) = 1.1
-    weights = zero((1, 3)), np.array([[0.0, 0.0, 2.0]]), np.array([0.0, np.log(3), 0.1])
-    close(textbook.gru_step([[0.0]], [[0.8]], *weights, [0.6]), np.array([[0.6 + 0.25 * np.tanh(0.1 + 1.1)]]))
-    close(textbook.gru_step([[0.0]], [[0.8]], *weights), np.array([[0.6 + 0.25 * np.tanh(0.1 + 0.8)]]))
-    close(textbook.gru_reset_before_step([[0.0]], [[0.8]], *weights), np.array([[0.6 + 0.25 * np.tanh(0.1 + 0.8)]]))
-
-
-def set_gate(b, block, value):
-    """Return a copy of b whose block is so large or small that its gate is 0 or 1 to the last bit."""
-    b = b.copy()
-    b[block * H : (block + 1) * H] = value
-    return b
-
-
-OPEN, SHUT = 1000.0, -1000.0
-
-
-def test_lstm_keeps_its_cell_when_it_forgets_nothing_and_lets_nothing_in():
-    x, h_0, c_0, W_xh, W_hh, b = draw_lstm(22)
-    b = set_gate(set_gate(b, 0, SHUT), 1, OPEN)
-    hs, cs = textbook.unroll_lstm(x, h_0, c_0, W_xh, W_hh, b)
-    np.testing.assert_array_equal(cs, np.broadcast_to(c_0, cs.shape))
-    assert np.abs(hs[0] - hs[1]).max() > 0.1  # what is shown still changes
-    # and the gradient of the last cell arrives at the first one as it is: the constant error carousel
-    d_final_c = draw_states(22, 1)[1]
-    g = textbook.unroll_lstm_backward(x, h_0, c_0, W_xh, W_hh, b, np.zeros_like(hs), d_final_c=d_final_c)
-    np.testing.assert_array_equal(g.c_0, d_final_c)
-
-
-@pytest.mark.parametrize("reset_after", FORMS)
-def test_gru_keeps_its_state_when_z_is_one(reset_after):
-    x, h_0, W_xh, W_hh, b, *b_hn = draw_gru(24, reset_after)
-    b = set_gate(b, 1, OPEN)
-    hs = textbook.unroll_gru(x, h_0, W_xh, W_hh, b, *b_hn, reset_after=reset_after)
-    np.testing.assert_array_equal(hs, np.broadcast_to(h_0, hs.shape))
-    d_outputs, d_final = draw_states(24, 1)
-    g = textbook.unroll_gru_backward(x, h_0, W_xh, W_hh, b, *(b_hn or [None]), d_outputs, d_final, reset_after)
-    close(g.h_0, d_final + d_outputs.sum(axis=0))
-
-
-@pytest.mark.parametrize("reset_after", FORMS)
-def test_gru_is_the_plain_layer_when_r_is_one_and_z_is_zero(reset_after):
-    x, h_0, W_xh, W_hh, b, *b_hn = draw_gru(25, reset_after)
-    b = set_gate(set_gate(b, 0, OPEN), 1, SHUT)
-    hs = textbook.unroll_gru(x, h_0, W_xh, W_hh, b, *b_hn, reset_after=reset_after)
-    bias = b[2 * H :] + (b_hn[0] if reset_after else 0.0)
-    plain = textbook.unroll(textbook.layer_step_batch, x, h_0, W_xh[:, 2 * H :], W_hh[:, 2 * H :], bias)
-    close(hs, plain)
-
-
-def test_both_forms_of_gru_are_one_when_r_is_one():
-    x, h_0, W_xh, W_hh, b, b_hn = draw_gru(27, True)
-    opened = set_gate(b, 0, OPEN)
-    after = textbook.unroll_gru(x, h_0, W_xh, W_hh, opened)
-    close(textbook.unroll_gru(x, h_0, W_xh, W_hh, opened, reset_after=False), after)
-    close(textbook.unroll_gru(x, h_0, W_xh, W_hh, opened, np.zeros(H)), after)  # None is zeros
-    # b_hn, no longer under a gate, can then be folded into b_n; while r moves, the forms differ
-    folded = opened.copy()
-    folded[2 * H :] += b_hn
-    close(
-        textbook.unroll_gru(x, h_0, W_xh, W_hh, folded, reset_after=False),
-        textbook.unroll_gru(x, h_0, W_xh, W_hh, opened, b_hn),
-    )
-    differ = textbook.unroll_gru(x, h_0, W_xh, W_hh, b) - textbook.unroll_gru(x, h_0, W_xh, W_hh, b, reset_after=False)
-    assert np.abs(differ).max() > 0.1
 
 
 def test_unroll_lstm():
@@ -444,18 +348,6 @@ def test_unroll_gru_backward_gives_b_hn_a_gradient_even_where_it_is_none():
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-def test_gated_gradients_against_central_differences(layer):
-    """Another way than the complex step, which needs the textbook's own functions to be right for complex numbers."""
-    arguments, loss, backward = pose(layer, 34)
-    rng = np.random.default_rng(0)
-    for k, (name, gradient) in enumerate(backward(arguments).items()):
-        step = 1e-5 * rng.normal(size=gradient.shape)
-        ends = [loss([*arguments[:k], arguments[k] + sign * step, *arguments[k + 1 :]]) for sign in (1.0, -1.0)]
-        expected = (ends[0] - ends[1]) / 2e-5
-        np.testing.assert_allclose(np.sum(gradient * step) / 1e-5, expected, rtol=1e-7, atol=1e-7, err_msg=name)
-
-
-@pytest.mark.parametrize("layer", LAYERS)
 def test_the_complex_step_catches_a_wrong_gradient(layer):
     arguments, loss, backward = pose(layer, 36, (2, 3, 1, 2))
     found, expected = backward(arguments), complex_step(loss, arguments)
@@ -464,72 +356,6 @@ def test_the_complex_step_catches_a_wrong_gradient(layer):
         for bad in spoiled(gradient, 1e-9):
             with pytest.raises(AssertionError, match=f"{name}:"):
                 compare_named({**found, name: bad}, expected)
-
-
-def test_the_complex_step_catches_a_dropped_term_of_a_gated_layer():
-    arguments, loss, _ = pose("lstm", 38)
-    d_outputs, d_h, d_c = draw_states(38, 2)
-    expected = complex_step(loss, arguments)
-    nothing = np.zeros_like(d_outputs)
-    for upstream in [(d_outputs, d_h), (d_outputs, None, d_c), (nothing, d_h, d_c), (d_outputs, d_c, d_h)]:
-        with pytest.raises(AssertionError):
-            compare_named(textbook.unroll_lstm_backward(*arguments, *upstream)._asdict(), expected)
-    arguments, loss, _ = pose("gru, reset before", 38)
-    d_outputs, d_final = draw_states(38, 1)
-    expected = complex_step(loss, arguments)
-    other_form = textbook.unroll_gru_backward(*arguments, None, d_outputs, d_final)._asdict()
-    del other_form["b_hn"]
-    for bad in (other_form, gru_gradients(arguments, d_outputs, None, False)):
-        with pytest.raises(AssertionError):
-            compare_named(bad, expected)
-
-
-# -- LSTM and GRU: torch's ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.peer
-def test_it_is_torchs_lstm(torch):
-    arguments, upstream = draw_lstm(39), draw_states(39, 2)
-    x, h_0, c_0, *weights = arguments
-    rnn = torch_layer(torch, torch.nn.LSTM, *weights, np.zeros(4 * H))
-    leaves = [torch.from_numpy(a).requires_grad_() for a in (x, h_0[None], c_0[None])]
-    outputs, (h_n, c_n) = rnn(leaves[0], (leaves[1], leaves[2]))
-    terms = zip(upstream, (outputs, h_n[0], c_n[0]), strict=True)
-    sum((torch.from_numpy(d) * value).sum() for d, value in terms).backward()
-    hs, cs = textbook.unroll_lstm(*arguments)
-    close(hs, outputs.detach().numpy())
-    close(cs[-1], c_n[0].detach().numpy())
-    W_xh, W_hh, b_h, _ = torch_gradients(rnn)
-    dx, dh_0, dc_0 = (leaf.grad.numpy() for leaf in leaves)
-    found = textbook.unroll_lstm_backward(*arguments, *upstream)._asdict()
-    compare_named(found, [dx, dh_0[0], dc_0[0], W_xh, W_hh, b_h])
-
-
-@pytest.mark.peer
-def test_it_is_torchs_gru(torch):
-    arguments, upstream = draw_gru(40, True), draw_states(40, 1)
-    x, h_0, W_xh, W_hh, b_h, b_hn = arguments
-    rnn = torch_layer(torch, torch.nn.GRU, W_xh, W_hh, b_h, np.concatenate([np.zeros(2 * H), b_hn]))
-    leaves = [torch.from_numpy(a).requires_grad_() for a in (x, h_0[None])]
-    outputs, h_n = rnn(*leaves)
-    terms = zip(upstream, (outputs, h_n[0]), strict=True)
-    sum((torch.from_numpy(d) * value).sum() for d, value in terms).backward()
-    close(textbook.unroll_gru(*arguments), outputs.detach().numpy())
-    W_xh, W_hh, b_h, second = torch_gradients(rnn)
-    found = gru_gradients(arguments, *upstream, reset_after=True)
-    compare_named(found, [leaves[0].grad.numpy(), leaves[1].grad.numpy()[0], W_xh, W_hh, b_h, second[2 * H :]])
-
-
-def torch_layer(torch, kind, W_xh, W_hh, b_ih, b_hh):
-    rnn = kind(D, H, dtype=torch.float64)
-    with torch.no_grad():
-        for parameter, value in zip(rnn.parameters(), (W_xh.T, W_hh.T, b_ih, b_hh), strict=True):
-            parameter.copy_(torch.from_numpy(value.copy()))
-    return rnn
-
-
-def torch_gradients(rnn):
-    return [parameter.grad.numpy().T for parameter in rnn.parameters()]  # W_xh, W_hh and the two biases
 
 
 # -- errors -----------------------------------------------------------------------------------------------------------
