@@ -6,9 +6,9 @@ vectors, X_t (N, D), H_t (N, H), gates side by side in Z_t (N, G·H), and W_xi, 
 W_hh, b_h.
 """
 
+import itertools
 import re
 from collections.abc import Sequence
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -56,8 +56,7 @@ class _Reader(Place):
         z, state = here(self.u.pre[..., : self.J]), [here(s) for s in self.u.before]
         if not self.cell.apart:
             return Text(self.cell, z, state, None, None, style)
-        q = here(self.u.recurrent)
-        return Text(self.cell, z, state, here(self.u.x_side), lambda staged: q, style)
+        return Text(self.cell, z, state, here(self.u.x_side), lambda staged: here(self.u.recurrent), style)
 
     def read(self, name: str, values: Any) -> list[Entry]:
         """Return an entry (N, H) of values (R, H), those of the rows that were read."""
@@ -86,11 +85,9 @@ class _Reader(Place):
 
     def forward(self) -> list[Equation]:
         """Return the equation's gates, terms and new state; gates that stand together in one line."""
-        found = []
-        for gates, group in groupby(self.now.written(), key=lambda w: w.kind == "gate"):
-            several = list(group)
-            found += [self._equation(together) for together in ([several] if gates else [[w] for w in several])]
-        return found
+        groups = itertools.groupby(self.now.written(), key=lambda w: w.kind == "gate")
+        lines = itertools.chain.from_iterable([[*group]] if gates else [[w] for w in group] for gates, group in groups)
+        return [self._equation(line) for line in lines]
 
     def _equation(self, together: Sequence[Written]) -> Equation:
         line = ",  ".join(f"{w.name} = {self._formula(w)}" for w in together)
@@ -154,7 +151,7 @@ class _Reader(Place):
 
     def _of_state(self, s: int, totals: dict[int, Array]) -> Equation:
         """dL/dC_t: what comes from the new state in this step, and from the step after."""
-        letter, carried = self.letters[s], self.carried(s)
+        letter, carried = self.letters[s], self.rows(self.trace.arriving[s][1:])
         within, paths = self.now.paths(self.now.made.new[s]), self.next.paths(self.next.made.inputs[s])
         formulas: dict[str, str] = {}
         entries, total = list[Entry](), carried.reshape(-1, self.trace.H)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from minirnn.arguments import as_index
+from minirnn.autograd.tensor import Tensor
 from minirnn.bptt.equations import equations_of
 from minirnn.bptt.flow import Flow, flow_of
 from minirnn.bptt.places import BACKWARD, FORWARD, Equation, number
@@ -80,14 +81,32 @@ def explanation(
 ) -> "Explanation":
     """Return the text of `explain` as objects: ``.head`` and ``.equations``; parameters as there."""
     alone = loss is None and not isinstance(model, Flow)
-    found = flow_of(model, x, _sum if alone else loss, initial_state, lengths, "explain")
+    found = flow_of(model, x, Tensor.sum if alone else loss, initial_state, lengths, "explain")
     row = as_index(row, "explain: row", "a row", range(found.N), f"there are N={found.N}")
+    t = found.step(t, "t")
     note = "No loss was given: L is the sum of all outputs." if alone else ""
-    return _explanation(found, found.step(t, "t"), row, note)
-
-
-def _sum(outputs: Any) -> Any:
-    return outputs.sum()
+    D, small = found.x.shape[2], max(found.x.shape[2], found.H) <= SMALL
+    place = f"step t={t} of T={found.T} (0 … {found.T - 1}), row n={row} of N={found.N}"
+    head = [f"{found.layer.name}, {place}; D={D}, H={found.H}", f"L = {number(found.total_loss)}. {note}".rstrip()]
+    if found.layer.reverse:
+        head.append("Processed from the last step to the first: t+1 comes before t.")
+    if not found.valid[t, row]:
+        length = f"row {row} has length {found.valid[:, row].sum()}"
+        head.append(f"Step {t} is padding: {length}. Its state stays as it is; no gradient enters.")
+        return Explanation(head, [], small)
+    G = len(found.gates)
+    if G > 1:
+        blocks, width = " ".join(f"Z_{gate}" for gate in found.gates), f"{G}H={G * found.H}"
+        head += [
+            f"Gates lie side by side: Z_t = [{blocks}] (N={found.N}, {width}),",
+            f"and so in W_xh (D={D}, {width}) and W_hh (H={found.H}, {width}).",
+        ]
+    head.append(
+        f"Numbers are those of row {row}, rounded to 4 significant digits. ⊙ multiplies entry by entry."
+        if small
+        else f"D or H is above {SMALL}: ‖·‖ is the norm of row {row}, or of a matrix. ⊙ multiplies entry by entry."
+    )
+    return Explanation(head, equations_of(found, t, row), small)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -144,28 +163,3 @@ class Explanation:
             else:
                 found += [f"{label}  {numbers[0]}", *(f"{'':{indent}}  {line}" for line in numbers[1:])]
         return found
-
-
-def _explanation(found: Flow, t: int, row: int, note: str) -> Explanation:
-    D, small = found.x.shape[2], max(found.x.shape[2], found.H) <= SMALL
-    place = f"step t={t} of T={found.T} (0 … {found.T - 1}), row n={row} of N={found.N}"
-    head = [f"{found.layer.name}, {place}; D={D}, H={found.H}", f"L = {number(found.total_loss)}. {note}".rstrip()]
-    if found.layer.reverse:
-        head.append("Processed from the last step to the first: t+1 comes before t.")
-    if not found.valid[t, row]:
-        length = f"row {row} has length {found.valid[:, row].sum()}"
-        head.append(f"Step {t} is padding: {length}. Its state stays as it is; no gradient enters.")
-        return Explanation(head, [], small)
-    G = len(found.gates)
-    if G > 1:
-        blocks, width = " ".join(f"Z_{gate}" for gate in found.gates), f"{G}H={G * found.H}"
-        head += [
-            f"Gates lie side by side: Z_t = [{blocks}] (N={found.N}, {width}),",
-            f"and so in W_xh (D={D}, {width}) and W_hh (H={found.H}, {width}).",
-        ]
-    head.append(
-        f"Numbers are those of row {row}, rounded to 4 significant digits. ⊙ multiplies entry by entry."
-        if small
-        else f"D or H is above {SMALL}: ‖·‖ is the norm of row {row}, or of a matrix. ⊙ multiplies entry by entry."
-    )
-    return Explanation(head, equations_of(found, t, row), small)

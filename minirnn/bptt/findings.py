@@ -99,13 +99,6 @@ def _follows(bound: float) -> str:
     return f"Above 1 it may explode but need not; only below 1 it would have to vanish ({PAPER})."
 
 
-_WHEN = {
-    "given": "before the first step was made",
-    "forward": "on the way forward",
-    "loss": "after a forward pass that was finite",
-    "backward": "on the way back, after a forward pass that was finite",
-}
-
 _SPECS: dict[str, Callable[[Any], str]] = {
     "": lambda value: value if isinstance(value, str) else number(value),
     "percent": percent,
@@ -113,7 +106,12 @@ _SPECS: dict[str, Callable[[Any], str]] = {
     "largest": _largest,
     "rule": _rule,
     "follows": _follows,
-    "when": _WHEN.__getitem__,
+    "when": {
+        "given": "before the first step was made",
+        "forward": "on the way forward",
+        "loss": "after a forward pass that was finite",
+        "backward": "on the way back, after a forward pass that was finite",
+    }.__getitem__,
     "steps": _steps,
     "whole steps": lambda n: _steps(math.floor(n)),
     "steps at least": lambda n: _steps(max(1, math.ceil(n))),
@@ -197,11 +195,6 @@ def _radius(f: Figures) -> Iterator[str]:
             multiplies by φ′ too, of which nothing is known here."""
 
 
-_CLIP = f"""The gradient of the layer's parameters has the norm {{parameter_gradient_norm}}⟦: clip at about {{clip}},
-    between {{clip_from}} and {{clip_to}}. The rule is 1/2 to 10 times the average over many updates ({PAPER}); this is
-    one batch, and norms often fall as a training goes on: look again then⟧⟦. The share of step t = {{clip_step:d}}
-    alone, which has been through no W_hh, has the norm {{clip_step_norm}}: {{clip_step_norm:clip there}}⟧."""
-
 FINDINGS: Sentences = (
     """The first value that is not finite is {not_finite[value]}: {not_finite[what]}{not_finite[step]:at step},
     {not_finite[pass]:when}.""",
@@ -218,7 +211,10 @@ FINDINGS: Sentences = (
     this batch{dead_units:learning}.""",
     "Saturated, that is with φ′ at most 5 % of its largest value: {saturation:shares}.",
     "message_clip = {message_clip} bounds each row of dL/dh_t; the factors above are without it.",
-    _CLIP,
+    f"""The gradient of the layer's parameters has the norm {{parameter_gradient_norm}}⟦: clip at about {{clip}},
+    between {{clip_from}} and {{clip_to}}. The rule is 1/2 to 10 times the average over many updates ({PAPER}); this is
+    one batch, and norms often fall as a training goes on: look again then⟧⟦. The share of step t = {{clip_step:d}}
+    alone, which has been through no W_hh, has the norm {{clip_step_norm}}: {{clip_step_norm:clip there}}⟧.""",
 )
 """What there is to say about the figures of a trace, the most important first."""
 

@@ -206,8 +206,6 @@ def survival(trace: Flow) -> tuple[int | None, Array]:
     overflows, and nothing is lost to small numbers.
     """
     enters = np.asarray(trace.entering.any(axis=2))
-    if not enters.any():
-        return None, np.zeros(0)
     rows = enters.any(axis=0)
     source = np.where(rows, trace.T - 1 - enters[::-1].argmax(axis=0), -1)
     lengths = np.where(rows, source - trace.unrolled.first, 0)

@@ -92,11 +92,6 @@ class Place:
         """Return an array (T, N, …) in time order at the place."""
         return self.rows(self.trace.in_time(a))
 
-    def carried(self, s: int) -> Array:
-        """Return the gradient that the step after hands to an array of the state; zeros where there is no such step."""
-        arriving = self.rows(self.trace.arriving[s][1:])
-        return np.zeros_like(arriving) if self.last else arriving
-
     # --- entries -----------------------------------------------------------------------------------------------------
 
     def entry(self, name: str, letters: str, values: Any, gates: Sequence[str] = ()) -> list[Entry]:

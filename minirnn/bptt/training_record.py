@@ -40,8 +40,12 @@ def measure_training(history: Record) -> Figures:
     for name, values in (("loss", history.loss), ("gradient_norm", norms)):
         found |= {f"{name}_first": float(np.median(values[:tenth])), f"{name}_last": float(np.median(values[-tenth:]))}
     mean, median, largest = float(norms.mean()), float(np.median(norms)), float(norms.max())
-    found |= {"gradient_norm_mean": mean, "gradient_norm_median": median}
-    found |= {"gradient_norm_largest": largest, "largest_at": int(norms.argmax()) + 1}
+    found |= {
+        "gradient_norm_mean": mean,
+        "gradient_norm_median": median,
+        "gradient_norm_largest": largest,
+        "largest_at": int(norms.argmax()) + 1,
+    }
     ratios = {
         "gradient_norm_drift": (found["gradient_norm_last"], found["gradient_norm_first"]),
         "spike": (largest, median),

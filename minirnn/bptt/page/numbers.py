@@ -51,7 +51,8 @@ MULTIPLICATIONS = 3e11
 def collect(trace: Flow, title: str) -> dict[str, Any]:
     """Return all that the page shows, ready for strict JSON."""
     with np.errstate(all="ignore"):  # NaN and inf are shown as what they are
-        rows = list(range(_rows(trace)))
+        size = trace.T * (min(trace.x.shape[2], UNITS) + 6 * min(trace.H, UNITS))
+        rows = list(range(min(trace.N, ROWS, max(1, ROUNDED // size))))
         return {
             "about": {
                 "title": title,
@@ -76,12 +77,6 @@ def collect(trace: Flow, title: str) -> dict[str, Any]:
 
 
 # --- states and their gradients, row by row ---------------------------------------------------------------------------
-
-
-def _rows(trace: Flow) -> int:
-    """Return how many rows travel."""
-    size = trace.T * (min(trace.x.shape[2], UNITS) + 6 * min(trace.H, UNITS))
-    return int(min(trace.N, ROWS, max(1, ROUNDED // size)))
 
 
 def _units(trace: Flow, rows: list[int]) -> dict[str, Any]:
