@@ -1,5 +1,7 @@
 """Layers, sequences and losses for the tests of minirnn.bptt: sizes that all differ, random weights and states."""
 
+import json
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +31,20 @@ WAYS = {
     "graph": {"backend": "graph"},
 }
 LENGTHS = {"whole": None, "ragged": [3, 7, 1, 6]}
+
+
+class Leaky(mr.Cell):
+    """A cell of the user's own with two states."""
+
+    states = 2
+
+    def step(self, z, h, s):
+        new = np.tanh(z)
+        return (0.7 * h + 0.3 * new, 0.5 * s + h), new
+
+    def step_backward(self, d_state, new):
+        d_h, d_s = d_state
+        return 0.3 * d_h * (1 - new**2), (0.7 * d_h + d_s, 0.5 * d_s)
 
 
 class Case(NamedTuple):
@@ -143,3 +159,17 @@ def covering(kinds=tuple(KINDS), ways=tuple(WAYS), **more):
     ]
     ids = ["-".join(map(str, point.values())) for point in points]
     return pytest.mark.parametrize(("kind", "settings"), cases, ids=ids)
+
+
+def hold_report(report):
+    """Hold a doctor's report against what every one of them promises: figures behind each sentence, text, JSON."""
+    assert report.findings
+    for finding in [*report.findings, *report.advice]:
+        assert finding.figures
+        assert set(finding.figures) <= set(report.figures), finding
+        assert re.search(r"\d|NaN|inf", finding.text), finding
+        assert finding.text.endswith("."), finding
+        assert finding.text.count("(") == finding.text.count(")"), finding
+        assert not re.search(r"\bnan\b|None|  |np\.", finding.text), finding
+    assert max(map(len, str(report).splitlines())) <= 80
+    assert json.loads(report.to_json(), parse_constant=pytest.fail) == report.to_dict()

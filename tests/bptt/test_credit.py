@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from bptt_cases import T, covering, identities, make, worst
+from bptt_cases import T, covering, identities, make
 from error_texts import raises
 
 import minirnn as mr
@@ -98,24 +98,6 @@ def test_clipped_messages_give_no_credit():
 # --- truncation -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("k1", [1, 2, 6])
-def test_it_is_what_the_loop_does_that_everybody_writes(k1):
-    """k1 = k2 and whole chunks: cut the sequence, carry the detached state, add the gradients up."""
-    case = make("lstm", sizes=(6, 4, 3, 5))
-    targets = np.random.default_rng(5).normal(size=case.x.shape[:2])
-    state = case.state
-    for lo in range(0, 6, k1):
-        outputs, state = case.layer(case.x[lo : lo + k1], state)
-        ((outputs.sum(axis=2) - targets[lo : lo + k1]) ** 2).sum().backward()
-        state = mr.training.detached(state)
-
-    def loss(outputs):
-        return ((outputs.sum(axis=2) - targets) ** 2).sum()
-
-    found = mr.bptt.truncated_gradient(case.layer, case.x, loss, k1, k1, case.state)
-    assert worst(found, {name: p.grad for name, p in case.layer.named_parameters()}) < 1e-12
-
-
 @pytest.mark.parametrize(("kind", "reverse", "k1"), [("elman", False, 1), ("gru", True, 3), ("own", True, 1)])
 def test_the_angles_are_those_of_the_truncated_gradients(kind, reverse, k1):
     case = make(kind, reverse=reverse)
@@ -166,17 +148,6 @@ def test_errors_name_the_function_that_was_called():
 
 
 # --- forward in time --------------------------------------------------------------------------------------------------
-
-
-def test_it_goes_forward_only(monkeypatch):
-    """It makes each step's Jacobian once, in the order of the steps, and never goes back over two."""
-    from minirnn.bptt.unrolled import Unrolled
-
-    case, seen = make("lstm"), []
-    back = Unrolled.back
-    monkeypatch.setattr(Unrolled, "back", lambda self, k, d: seen.append(k) or back(self, k, d))
-    mr.bptt.rtrl(case.layer, case.x, case.loss, case.state)
-    assert seen == list(range(7))
 
 
 def test_influences_that_would_not_fit_are_refused_with_the_bytes():

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from bptt_cases import Leaky
 from error_texts import raises
 
 import minirnn as mr
@@ -15,20 +16,6 @@ LENGTHS = [5, 2, 4]
 NEAR = 4e-3  # of the largest number around: what four digits, added up and multiplied, are good for
 LAYERS = [mr.RecurrentLayer, mr.LSTMLayer, mr.GRULayer]
 ENTRY = re.compile(r"^  (\S.*?)  +(\([^()]*=[^()]*\))(.*)$")
-
-
-class Leaky(mr.Cell):
-    """A cell of the user's own with two states."""
-
-    states = 2
-
-    def step(self, z, h, s):
-        new = np.tanh(z)
-        return (0.7 * h + 0.3 * new, 0.5 * s + h), new
-
-    def step_backward(self, d_state, new):
-        d_h, d_s = d_state
-        return 0.3 * d_h * (1 - new**2), (0.7 * d_h + d_s, 0.5 * d_s)
 
 
 def made(kind, **settings):

@@ -12,12 +12,11 @@ import re
 
 import numpy as np
 import pytest
-from bptt_cases import KINDS, LENGTHS, WAYS, D, H, N, T, covering, make
+from bptt_cases import KINDS, WAYS, D, H, N, T, covering, make
 from error_texts import raises
 
 import minirnn as mr
 from minirnn.bptt.page import numbers
-from minirnn.bptt.page.building import SCRIPTS
 
 BIG = 5_000_000  # bytes
 KINDS_OF_NUMBERS = {"f8": np.float64, "i1": np.int8, "u1": np.uint8}
@@ -94,17 +93,6 @@ def test_the_norms_of_states_are_by_row(kind, way, tmp_path):
     for name, field in fields.items():
         assert np.abs(unpacked(by_row[name]) - np.linalg.norm(field, axis=2)).max() < 1e-14, name
     assert ("carried_c" in by_row) == (kind == "lstm")
-
-
-@pytest.mark.parametrize("way", ["plain", "reverse"])
-def test_what_is_carried_in_c_is_the_total_but_for_what_h_shows_of_it(way):
-    """dL/dc_t = dL/dh_t ⊙ o ⊙ (1 − tanh²(c_t)) + carried."""
-    trace = make("lstm", lengths=LENGTHS["ragged"], **WAYS[way]).trace()
-    o = 1 / (1 + np.exp(-trace.pre_activations[..., 3 * H :]))
-    shown = trace.dL_dh * o * (1 - np.tanh(trace.cs) ** 2)
-    carried = trace.shown(trace.arriving[1][1:])
-    assert np.abs(trace.dL_dc - shown - carried).max() < 1e-14
-    assert np.abs(carried).max() > 1e-3
 
 
 @pytest.mark.parametrize(("kind", "way"), [("elman", "reverse"), ("lstm", "plain"), ("gru", "reverse")])
@@ -337,19 +325,6 @@ def test_the_page_needs_nothing_else(tmp_path):
         r"https?:|src=|@import|url\(|fetch\(|XMLHttp|innerHTML|outerHTML|insertAdjacent", without_names
     )
     assert "{{" not in page.split('id="data"')[0]
-
-
-def test_every_script_is_in_the_page_and_has_nothing_that_could_end_it(tmp_path):
-    import minirnn.bptt.page as package
-
-    folder = os.path.dirname(package.__file__)
-    assert sorted(f for f in os.listdir(folder) if f.endswith(".js")) == sorted(SCRIPTS)
-    page = page_of(make("elman").trace(), tmp_path)
-    for name in SCRIPTS:
-        with open(os.path.join(folder, name), encoding="utf-8") as file:
-            script = file.read()
-        assert script in page
-        assert "</script" not in script
 
 
 # --- notebooks --------------------------------------------------------------------------------------------------------

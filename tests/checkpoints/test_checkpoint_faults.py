@@ -414,19 +414,6 @@ def test_a_disk_that_refuses_leaves_the_old_file(path, monkeypatch, where, numbe
     assert intact(path, old)
 
 
-def test_a_disk_that_is_full_after_some_bytes_leaves_the_old_file(tmp_path):
-    """The system itself refuses, in a process that may write no longer file."""
-    path = save_checkpoint(tmp_path / "one.npz", **small())
-    old = path.read_bytes()
-    done = subprocess.run(
-        [sys.executable, SCRIPT, "save", tmp_path, "1000"], check=True, capture_output=True, text=True
-    )
-    assert done.stdout.startswith(
-        f"OSError {errno.EFBIG} save_checkpoint: cannot write {str(path)!r}: File too large: "
-    )
-    assert intact(path, old)
-
-
 def test_a_read_only_directory_leaves_the_old_file(tmp_path, monkeypatch):
     path = save_checkpoint(tmp_path / "one.npz", **small())
     old = path.read_bytes()
@@ -659,14 +646,6 @@ def test_lock_that_cannot_be_signed_holds_all_the_same(tmp_path, monkeypatch, ki
     assert error.value.pid is error.value.host is None
     with CheckpointDirectory(tmp_path):
         pass
-
-
-def test_lock_without_flock_is_a_file_that_says_whose_it_is_and_is_removed(tmp_path, monkeypatch):
-    monkeypatch.setattr(directory_module, "fcntl", None)
-    with CheckpointDirectory(tmp_path):
-        said = json.loads((tmp_path / ".lock-pid").read_text())
-        assert said == {"pid": os.getpid(), "host": platform.node()}
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_lock_leaves_no_descriptor_open(tmp_path, kind_of_lock):

@@ -57,13 +57,6 @@ def test_markers_anywhere_are_two_steps_and_each_pair_is_equally_likely():
     np.testing.assert_allclose(counts / 30_000, 1 / 6, atol=4 * math.sqrt(5 / 36 / 30_000))
 
 
-def test_markers_and_values_are_independent_across_halves_and_rows():
-    x, _ = AddingTask(20).batch(20_000, rng=0)
-    first, second = x[:10, :, 1].argmax(axis=0), x[10:, :, 1].argmax(axis=0)
-    assert abs(np.corrcoef(first, second)[0, 1]) < 4 / math.sqrt(20_000)
-    assert abs(np.corrcoef(x[3, :, 0], x[4, :, 0])[0, 1]) < 4 / math.sqrt(20_000)
-
-
 def test_the_baselines_of_adding_and_multiplying_exactly_and_by_simulation():
     # Var U[0, 1) = E u² − (E u)², variances of independent numbers add up, and Var(UV) = E u² E v² − (E u E v)².
     assert AddingTask.baseline == RaggedAddingTask.baseline == float(2 * (Fraction(1, 3) - Fraction(1, 4))) == 1 / 6

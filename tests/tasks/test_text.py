@@ -324,13 +324,3 @@ def test_the_figure_is_the_mean_of_minus_log2_of_the_softmax():
         task.figure(np.zeros((5, 2, 4)), y)
     with raises(IndexError, "TextTask.figure: y must be integers 0 … 2, got 3 at [1]"):
         task.figure(np.zeros((2, 3)), [0, 3])
-
-
-def test_the_figure_of_counts_is_the_baseline():
-    """Scores that are the logarithms of the bigram model give its bits."""
-    task = TextTask("abracadabra, abba! " * 6)
-    V, ids = task.input_size, task.train_ids
-    counts = np.ones((V, V))
-    np.add.at(counts, (ids[:-1], ids[1:]), 1)
-    held_out = task.held_out_ids
-    assert task.figure(np.log(counts)[held_out[:-1]], held_out[1:]) == pytest.approx(task.baseline, rel=1e-12)

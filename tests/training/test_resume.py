@@ -25,17 +25,6 @@ def process(way, updates, path, out, **more):
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize("way", ["lengths", "truncated"])
-def test_twenty_updates_are_ten_and_ten_in_a_new_process_bit_for_bit(way, tmp_path):
-    whole = seen(*train(way, 20))
-    train(way, 10, tmp_path / "run")
-    out = tmp_path / "seen.json"
-    resumed = process(way, 20, tmp_path / "run", out)
-    _, err = resumed.communicate(timeout=60)
-    assert (resumed.returncode, err) == (0, "")
-    assert json.loads(out.read_text()) == [json.loads(json.dumps(whole)), False]
-
-
 @pytest.mark.parametrize("way", WAYS)
 def test_checkpoints_change_nothing_and_any_of_them_will_do(way, tmp_path):
     whole = seen(*train(way, 20))
@@ -74,28 +63,6 @@ def test_asked_twice_it_stops_at_once(tmp_path):
     history = classifier(tmp_path, 5, callbacks=[twice])
     assert (history.updates, history.interrupted) == (1, True)
     assert CheckpointDirectory(tmp_path).latest() is None
-
-
-def test_killed_at_any_moment_it_goes_on_from_the_last_checkpoint(tmp_path):
-    out = tmp_path / "seen.json"
-    run = process("carried", 1000, tmp_path / "run", out, PAUSE="0.005")
-    for _ in range(11):
-        run.stdout.readline()
-    run.kill()
-    run.communicate(timeout=60)
-    assert not out.exists()
-    assert seen(*train("carried", 20, tmp_path / "run", resume=True)) == seen(*train("carried", 20))
-
-
-def test_resuming_without_a_checkpoint_begins(tmp_path):
-    assert seen(*train("whole", 9, tmp_path / "run", resume=True)) == seen(*train("whole", 9))
-
-
-def test_a_run_that_has_ended_stays_as_it_is(tmp_path):
-    first = seen(*train("whole", 9, tmp_path / "run"))
-    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
-    assert seen(*train("whole", 9, tmp_path / "run", resume=True)) == first
-    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
 
 
 def solving(path=None, updates=400):

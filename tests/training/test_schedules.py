@@ -103,22 +103,6 @@ def test_evaluate_weighs_batches_by_the_targets_that_count():
 # --- metrics ----------------------------------------------------------------------------------------------------------
 
 
-def test_metrics_are_measured_of_every_update_before_it_is_made():
-    rng = np.random.default_rng(0)
-    model = mr.SequenceModel(mr.GRULayer(3, 8, rng=1), mr.Linear(8, 4, rng=2))
-    x, ids, lengths = rng.normal(size=(6, 5, 3)), rng.integers(0, 4, size=(6, 5)), np.array([6, 1, 3, 2, 5])
-    first = mr.training.accuracy(model(x, lengths=lengths).predictions.numpy(), ids, lengths=lengths)
-    inside = np.arange(6)[:, None] < lengths
-    assert first == (model(x, lengths=lengths).predictions.numpy().argmax(-1) == ids)[inside].mean()
-    history = fit(
-        model, [(x, ids, lengths)] * 99, loss=mr.losses.cross_entropy, max_updates=99, progress=False,
-        optimizer=mr.optim.Adam(model.parameters(), 0.02), metrics={"accuracy": mr.training.accuracy},
-    )  # fmt: skip
-    assert history.metrics["accuracy"].shape == (99,)
-    assert history.metrics["accuracy"][0] == first
-    assert history.metrics["accuracy"][-1] > 0.9
-
-
 def test_accuracy_refuses_other_shapes():
     with raises(
         ValueError,
