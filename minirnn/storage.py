@@ -217,15 +217,23 @@ def _unsealed(file: BinaryIO) -> str:
     file.seek(max(0, size - SEAL))
     if file.read(len(MARK)) == MARK:
         return ""
-    if not size:
-        return "is empty. Use an earlier checkpoint, or a copy"
-    if HEADER.encode() in head:
-        return "is damaged: its end is missing or was added to. Use an earlier checkpoint, or a copy"
-    if head.startswith(b"\x80"):
-        return "is a pickle, which is never loaded: loading one can run any program. Save it with module.save(path)"
-    if head.startswith((b"PK", b"\x93NUMPY")):
-        return "was written by another program: numpy.load reads it, then try module.load_state_dict(arrays)"
-    return "is no file of minirnn's: give one that save_checkpoint or module.save wrote"
+    signs = (
+        (not size, "is empty. Use an earlier checkpoint, or a copy"),
+        (
+            HEADER.encode() in head,
+            "is damaged: its end is missing or was added to. Use an earlier checkpoint, or a copy",
+        ),
+        (
+            head.startswith(b"\x80"),
+            "is a pickle, which is never loaded: loading one can run any program. Save it with module.save(path)",
+        ),
+        (
+            head.startswith((b"PK", b"\x93NUMPY")),
+            "was written by another program: numpy.load reads it, then try module.load_state_dict(arrays)",
+        ),
+        (True, "is no file of minirnn's: give one that save_checkpoint or module.save wrote"),
+    )
+    return next(fault for sign, fault in signs if sign)
 
 
 def _parsed(path: pathlib.Path, data: bytes) -> Contents:
@@ -233,8 +241,7 @@ def _parsed(path: pathlib.Path, data: bytes) -> Contents:
         members = archive.infolist()
         # Before anything is unpacked: a member that is compressed may hide its size, and those that overlap hold the
         # same bytes many times.
-        sizes = [m.file_size for m in members]
-        if any(m.compress_type != zipfile.ZIP_STORED for m in members) or sum(sizes) > len(data):
+        if any(m.compress_type != zipfile.ZIP_STORED for m in members) or sum(m.file_size for m in members) > len(data):
             raise _Refused(f"claims to hold more than its own size. {_TRUST}")
         if len({m.filename for m in members}) != len(members):
             raise _Refused(f"holds two members of one name. {_TRUST}")

@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 
 from minirnn.arguments import Array, as_generator, as_size, one_of
-from minirnn.tasks.base import Batch, Defaults, Floats, Ids, SequenceTask
+from minirnn.tasks.base import Batch, Defaults, Floats, Ids, SequenceTask, TimedTask
 
 Markers: TypeAlias = Literal["halves", "anywhere"]
 TOLERANCE = 0.04
@@ -102,7 +102,7 @@ class AddingTask(
 
 
 class RaggedAddingTask(
-    SequenceTask,
+    TimedTask,
     name="adding-ragged",
     description="add the two marked numbers of a sequence; every row has its own length",
     source="adding, with lengths uniform over T/2 … T",
@@ -111,6 +111,7 @@ class RaggedAddingTask(
     output_size=1,
     baseline=1 / 6,
     goal=0.01,
+    shortest=3,
 ):
     """The adding problem with a length of its own for every row, uniform over ⌈T/2⌉ … T.
 
@@ -125,9 +126,6 @@ class RaggedAddingTask(
     ((10, 4, 2), (4, 1), True)
     """
 
-    def __init__(self, T: int = 50) -> None:
-        self.T = as_size(T, "RaggedAddingTask: T", 3)
-
     def _draw(self, N: int, rng: np.random.Generator) -> Batch:
         lengths = rng.integers((self.T + 1) // 2, self.T + 1, size=N)
         first, second = rng.integers(lengths // 2), rng.integers(lengths // 2, lengths)
@@ -137,7 +135,7 @@ class RaggedAddingTask(
 
 
 class OriginalAddingTask(
-    SequenceTask,
+    TimedTask,
     name="adding-original",
     description="output 0.5 + (X₁ + X₂)/4 of the two marked numbers, both in the first half",
     source="Hochreiter & Schmidhuber 1997, experiment 4",
@@ -147,6 +145,7 @@ class OriginalAddingTask(
     input_size=2,
     output_size=1,
     goal=0.01,
+    shortest=11,
 ):
     """The adding problem of Hochreiter & Schmidhuber 1997: signed numbers, a mark at either end, unequal lengths.
 
@@ -169,7 +168,7 @@ class OriginalAddingTask(
     """
 
     def __init__(self, T: int = 50) -> None:
-        self.T = as_size(T, "OriginalAddingTask: T", 11)
+        super().__init__(T)
         p = Fraction(1, 10) + Fraction(9, 10) / (self.T // 2 - 1)
         self.baseline = float(1 - Fraction(1536, 10_000) * (1 - p) - Fraction(16, 100) * p)
 
@@ -189,7 +188,7 @@ class OriginalAddingTask(
 
 
 class MultiplicationTask(
-    SequenceTask,
+    TimedTask,
     name="multiplication",
     description="multiply the two marked numbers of a sequence, one in each half",
     source="Hochreiter & Schmidhuber 1997, experiment 5; markers placed as in adding",
@@ -199,6 +198,7 @@ class MultiplicationTask(
     output_size=1,
     baseline=7 / 144,
     goal=0.003,
+    shortest=2,
 ):
     """The adding problem with the product as its target: y[n] = x[t₁, n, 0] · x[t₂, n, 0], see `adding`.
 
@@ -213,9 +213,6 @@ class MultiplicationTask(
     >>> bool(np.allclose(np.where(x[:, :, 1] == 1, x[:, :, 0], 1).prod(axis=0), y[:, 0]))
     True
     """
-
-    def __init__(self, T: int = 50) -> None:
-        self.T = as_size(T, "MultiplicationTask: T", 2)
 
     def _draw(self, N: int, rng: np.random.Generator) -> Batch:
         x, one, other = _drawn(self.T, N, rng)

@@ -159,6 +159,15 @@ class SequenceTask(Task, ABC):
         return self._draw(N, np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_HELD_OUT,))))
 
 
+class TimedTask(SequenceTask):
+    """A task with a setting T, the steps of its sequences, which is at least ``shortest``."""
+
+    shortest: ClassVar[int] = 1
+
+    def __init__(self, T: int = 50) -> None:
+        self.T = as_size(T, f"{type(self).__name__}: T", self.shortest)
+
+
 def nats(scores: Array, ids: Array) -> Array:
     """Compute −ln softmax(scores)[id] for scores (…, C) and ids (…)."""
     shifted = scores - scores.max(axis=-1, keepdims=True)

@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from minirnn.arguments import Array, as_size
-from minirnn.tasks.base import Batch, Defaults, SequenceTask, nats, one_hot
+from minirnn.tasks.base import Batch, Defaults, SequenceTask, TimedTask, nats, one_hot
 
 SYMBOLS, LENGTH = 8, 10
 BLANK, DELIMITER = SYMBOLS, SYMBOLS + 1
@@ -18,7 +18,7 @@ SLOWEST, FASTEST = 0.2, 1.0
 
 
 class CopyTask(
-    SequenceTask,
+    TimedTask,
     name="copy",
     description="remember ten symbols over a pause of T steps, then say them",
     source="Arjovsky, Shah & Bengio 2016, after Hochreiter & Schmidhuber 1997",
@@ -50,7 +50,7 @@ class CopyTask(
     """
 
     def __init__(self, T: int = 20) -> None:
-        self.T = as_size(T, "CopyTask: T")
+        super().__init__(T)
         self.baseline = LENGTH * math.log(SYMBOLS) / (self.T + 2 * LENGTH)
         self.goal = self.baseline / 10
 
@@ -66,7 +66,7 @@ class CopyTask(
 
 
 class TemporalOrderTask(
-    SequenceTask,
+    TimedTask,
     name="temporal-order",
     description="tell which of XX, XY, YX, YY was hidden among distractors",
     source="Pascanu, Mikolov & Bengio 2013, after Hochreiter & Schmidhuber 1997, experiment 6a",
@@ -78,6 +78,7 @@ class TemporalOrderTask(
     output_size=4,
     baseline=3 / 4,
     goal=0.01,
+    shortest=10,
 ):
     """Two steps hold X or Y, all others one of four distractors: tell XX, XY, YX and YY apart.
 
@@ -99,9 +100,6 @@ class TemporalOrderTask(
 
     starts: ClassVar[tuple[int, ...]] = (1, 5)
     """Where the ranges of the relevant steps start, in tenths of T."""
-
-    def __init__(self, T: int = 50) -> None:
-        self.T = as_size(T, f"{type(self).__name__}: T", 10)
 
     def _draw(self, N: int, rng: np.random.Generator) -> Batch:
         x, y = rng.integers(2, 2 + DISTRACTORS, size=(self.T, N)), np.zeros(N, np.int64)
@@ -133,7 +131,7 @@ class TemporalOrderThreeTask(
 
 
 class ParityTask(
-    SequenceTask,
+    TimedTask,
     name="parity",
     description="say at every step whether the number of ones so far is odd",
     source="Hochreiter & Schmidhuber 1996, with a target at every step",
@@ -164,7 +162,7 @@ class ParityTask(
     """
 
     def __init__(self, T: int = 30) -> None:
-        self.T = as_size(T, "ParityTask: T")
+        super().__init__(T)
         self.baseline = (self.T - 1) / (2 * self.T)
 
     def _draw(self, N: int, rng: np.random.Generator) -> Batch:
@@ -220,7 +218,7 @@ class EchoTask(
 
 
 class SineTask(
-    SequenceTask,
+    TimedTask,
     name="sine",
     description="predict the next value of a sine wave of unknown frequency and phase",
     source="an exercise of many courses",
@@ -247,9 +245,6 @@ class SineTask(
     >>> bool((x[1:] == y[:-1]).all())
     True
     """
-
-    def __init__(self, T: int = 50) -> None:
-        self.T = as_size(T, "SineTask: T")
 
     def _draw(self, N: int, rng: np.random.Generator) -> Batch:
         frequency, phase = rng.uniform(SLOWEST, FASTEST, N), rng.uniform(0, 2 * math.pi, N)

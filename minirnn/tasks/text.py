@@ -185,7 +185,7 @@ class TextTask(
         TypeError or ValueError, at the call, when N or ``chunk``, the steps in one, is not an int ≥ 1, or the train
         part has fewer than N·chunk + 1 characters.
         """
-        return self._streams("TextTask.streams", N, chunk, as_generator(rng))
+        return _Streams("TextTask.streams", self.train_ids, N, chunk, as_generator(rng))
 
     def evaluation_streams(self, N: int, chunk: int) -> Iterator[Chunk]:
         """Read the held-out part once, as N contiguous streams side by side; the same chunks at every call.
@@ -195,36 +195,32 @@ class TextTask(
         Weigh the chunks by their size: ``sum(bits * c.ids_target.size) / sum(c.ids_target.size)``.
         TypeError or ValueError, at the call, as there; the held-out part needs N + 1 characters.
         """
-        return self._streams("TextTask.evaluation_streams", N, chunk, None)
-
-    def _streams(self, caller: str, N: int, chunk: int, rng: np.random.Generator | None) -> Iterator[Chunk]:
-        """Read the train part, each pass from a start that is drawn, or else the held-out part once."""
-        ids, part = (self.held_out_ids, "held-out part") if rng is None else (self.train_ids, "train part")
-        N, chunk = as_size(N, f"{caller}: N"), as_size(chunk, f"{caller}: chunk")
-        needed = N + 1 if rng is None else N * chunk + 1
-        if ids.size < needed:
-            raise ValueError(
-                f"{caller}: N={N} streams in chunks of chunk={chunk} steps need at least {needed} characters, got a "
-                f"{part} of {ids.size}: try a smaller N or chunk, or a longer text"
-            )
-        S = (ids.size - 1) // N
-        chunks = max(1, (S - chunk + 1) // chunk)  # leaves room for chunk different starts, when the text allows it
-        return _Streams(ids, S, N, chunk, S if rng is None else chunks * chunk, rng)
+        return _Streams("TextTask.evaluation_streams", self.held_out_ids, N, chunk, None)
 
 
 class _Streams(Iterator[Chunk]):
-    """N streams of ids, S apart, in chunks, ``steps`` of each in a pass; no generator: this can be copied and pickled.
+    """N streams of ids, side by side in chunks; no generator: this can be copied and pickled.
 
     Where each pass starts is drawn; without ``rng`` there is one pass, from the start.
     """
 
-    def __init__(self, ids: Ids, S: int, N: int, chunk: int, steps: int, rng: np.random.Generator | None) -> None:
-        self.ids, self.rng = ids, rng
+    def __init__(self, caller: str, ids: Ids, N: int, chunk: int, rng: np.random.Generator | None) -> None:
+        N, chunk = as_size(N, f"{caller}: N"), as_size(chunk, f"{caller}: chunk")
+        needed = N + 1 if rng is None else N * chunk + 1
+        if ids.size < needed:
+            part = "held-out part" if rng is None else "train part"
+            raise ValueError(
+                f"{caller}: N={N} streams in chunks of chunk={chunk} steps need at least {needed} characters, got a "
+                f"{part} of {ids.size}: try a smaller N or chunk, or a longer text"
+            )
+        self.ids, self.rng, self.chunk = ids, rng, chunk
+        S = (ids.size - 1) // N
         self.first = np.arange(N) * S
-        self.chunk, self.steps = chunk, steps
-        self.starts = S - steps + 1
+        # A pass that is drawn leaves room for chunk different starts, when the text allows it.
+        self.steps = S if rng is None else max(1, (S - chunk + 1) // chunk) * chunk
+        self.starts = S - self.steps + 1
         self.start = self.at = 0
-        self.stop = steps if rng is None else 0
+        self.stop = S if rng is None else 0
 
     def __next__(self) -> Chunk:
         if self.at >= self.stop:

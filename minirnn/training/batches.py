@@ -1,7 +1,7 @@
 """What batches are made of, and how a model reads them: whole."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -51,8 +51,7 @@ class WholeBatches:
         def predict() -> tuple[Any, Any]:
             if not self.model.carries_state:
                 return self.model(batch.x), None
-            predictions, final_state = self.model(batch.x, state, **lengths)
-            return predictions, final_state
+            return cast(tuple[Any, Any], self.model(batch.x, state, **lengths))
 
         every_step = getattr(self.model, "readout", "all") == "all"
         yield Piece(batch.y, lengths if every_step else {}, predict, self._keep)
@@ -105,8 +104,10 @@ def unpacked(batches: Any, caller: str, must_be: str = "batches must be an itera
         elif isinstance(third, bool | np.bool_):
             yield Batch(x, y, is_start=bool(third))
         else:
-            expected = "lengths, an integer for each row, or is_start, True or False"
-            raise TypeError(f"{caller}: the third item of a batch must be {expected}, got {describe(third)}")
+            raise TypeError(
+                f"{caller}: the third item of a batch must be lengths, an integer for each row, or is_start, True or "
+                f"False, got {describe(third)}"
+            )
 
 
 def carries(model: Module, carry_state: bool, caller: str) -> bool:

@@ -156,8 +156,13 @@ class History:
 
         An evaluation stands in the line of the update after which it was made; elsewhere its cell is empty.
         """
-        columns: dict[str, Sequence[Any]] = {"update": range(1, self.updates + 1), "loss": self._loss}
-        columns |= {"grad_norm": self._grad_norm, "seconds": self._seconds, **self._metrics}
+        columns: dict[str, Sequence[Any]] = {
+            "update": range(1, self.updates + 1),
+            "loss": self._loss,
+            "grad_norm": self._grad_norm,
+            "seconds": self._seconds,
+            **self._metrics,
+        }
         for name, evaluations in self.evaluations.items():
             made = {evaluation.update: evaluation.value for evaluation in evaluations}
             columns[name] = [made.get(update, "") for update in range(1, self.updates + 1)]

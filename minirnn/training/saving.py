@@ -127,14 +127,11 @@ class Saver:
         due = self.how is not None and (at_the_end or history.updates % self.how.every == 0)
         if self.how is None or not due or history.updates == self._saved[0]:
             return
-        batch = None
-        if position.batch is not None:
-            x, y, _, is_start = position.batch
-            batch = [np.asarray(x), np.asarray(y), None, is_start]
+        begun = position.batch  # one without lengths: with them it would have been read whole
+        batch = None if begun is None else [np.asarray(begun.x), np.asarray(begun.y), None, begun.is_start]
         state = describe_training(history, position, reader=self.reader.state_dict(), batch=batch)
         state |= {"model": self.model, "optimizer": self.optimizer, "settings": self.how.settings}
-        path = self._directory.save(history.updates, **state)
-        self._saved = history.updates, path.name
+        self._saved = history.updates, self._directory.save(history.updates, **state).name
 
     def last_good(self) -> str:
         """Say in a sentence what is left after an error; nothing without checkpoints."""

@@ -23,8 +23,6 @@ MUST_BE = "task_or_batches must be a task of minirnn.tasks, or an iterable"
 
 HELD_OUT = "held-out"
 """The name, among a History's evaluations, of the task's own figure on held-out data."""
-HELD_OUT_LOSS = "held-out loss"
-"""That of the loss on them."""
 
 _LOSSES = "mr.losses.cross_entropy for class ids or mr.losses.mse for numbers"
 
@@ -89,7 +87,7 @@ class HeldOut:
         _, task, loss, carry_state = self.source
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # the figure tells
             value, figure = loss_and_figure(self.model, self.batches, loss, carry_state, task)
-        history.record(HELD_OUT_LOSS, value)
+        history.record("held-out loss", value)
         if task is not None:
             history.record(HELD_OUT, figure)
 

@@ -40,12 +40,18 @@ class TruncatedBatches:
         self.recurrent: Any = model.recurrent if isinstance(model, SequenceModel) else model
         if not isinstance(self.recurrent, Recurrence):
             raise TypeError(f"fit: tbptt needs a recurrent model, got {type(model).__name__}")
-        back = f"{self.recurrent.name} that goes back: its state comes from steps that have not been read"
-        last = 'readout="last": make the model with readout="all"'
         for wrong, needed, got in (
-            (going_back(self.recurrent) is not None, "a layer that goes forward in time", back),
+            (
+                going_back(self.recurrent) is not None,
+                "a layer that goes forward in time",
+                f"{self.recurrent.name} that goes back: its state comes from steps that have not been read",
+            ),
             (self.recurrent.batch_first, "time first, (T, N, …)", "batch_first=True: make the layer without it"),
-            (getattr(model, "readout", "all") != "all", "a target at every step", last),
+            (
+                getattr(model, "readout", "all") != "all",
+                "a target at every step",
+                'readout="last": make the model with readout="all"',
+            ),
         ):
             if wrong:
                 raise ValueError(f"fit: tbptt needs {needed}, got {got}")
@@ -104,8 +110,7 @@ class TruncatedBatches:
 
     def _cut(self, chunk: Segment, last: int) -> list[Segment]:
         """Cut a chunk where a window begins, k2 steps before an update: every k1 steps, at ``last``, and from there."""
-        inner = range(chunk.begin + 1, chunk.begin + len(chunk.x))
-        ends = [(s, s + self.k2) for s in inner]
+        ends = [(s, s + self.k2) for s in range(chunk.begin + 1, chunk.begin + len(chunk.x))]
         starts = [s for s, end in ends if (end if end < last else end - last) % self.k1 == 0]
         edges = [chunk.begin, *starts, chunk.begin + len(chunk.x)]
         return [Segment(lo, chunk.x[lo - chunk.begin : hi - chunk.begin], None) for lo, hi in pairwise(edges)]
@@ -118,8 +123,11 @@ class TruncatedBatches:
 
     def state_dict(self) -> dict[str, Any]:
         """Give what is needed to go on, as a tree of arrays."""
-        kept = [[segment.begin, np.asarray(segment.x), arrays_of(segment.state)] for segment in self.saved]
-        return {"state": arrays_of(self.state), "at": self.at, "kept": kept}
+        return {
+            "state": arrays_of(self.state),
+            "at": self.at,
+            "kept": [[segment.begin, np.asarray(segment.x), arrays_of(segment.state)] for segment in self.saved],
+        }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Go on from there."""
