@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import weakref
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -854,7 +855,27 @@ def test_segments_keep_one_state_each(kind):
                 assert (a if a.base is None else a.base).nbytes <= piece.first[0].nbytes
 
 
-# --- errors, and unrolls within unrolls -------------------------------------------------------------------------------
+@pytest.mark.parametrize("shape", ["all differ", "several to a row"])
+def test_what_a_cell_keeps_is_gone_with_what_forward_returned(shape):
+    """Without a backward to come, or with segments, it is gone when forward is done."""
+    problem, kept = Problem("own", shape), []
+
+    class Watched(Own):
+        def step(self, z, h, m):
+            state, own = super().step(z, h, m)
+            kept.append(weakref.ref(own[0]))
+            return state, own
+
+    cell = Custom(Watched())
+    for name, save in (("as it comes", False), ("segments of 2", True), ("as it comes", True)):
+        with noted(name), going(WAYS[name], problem):
+            found = forward(problem, WAYS[name], save=save, cell=cell)
+            assert any(array() is not None for array in kept) == (save and name == "as it comes")
+            del found
+            assert not any(array() is not None for array in kept)
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
 
 
 class Failing(Own):

@@ -196,7 +196,6 @@ ELMAN = [
     ),
     ({"activation": (lambda z: z, lambda y: 1.0)}, ValueError, f"φ′ {MAP} 1.0 (float)"),
     ({"init": "irnn"}, ValueError, f"{IRNN}'tanh': try activation='relu'"),
-    ({"init": "irnn", "activation": "identity"}, ValueError, f"{IRNN}'identity': try activation='relu'"),
     (RELU | {"recurrent_initializer": "zeros"}, ValueError, BOTH),
     (RELU | {"input_initializer": lambda shape, rng: np.ones(shape)}, ValueError, BOTH),
     (
@@ -208,7 +207,6 @@ ELMAN = [
 ]
 LSTM = [
     ({"forget_bias": "1"}, TypeError, "forget_bias must be a finite number, got '1' (str)"),
-    ({"forget_bias": None}, TypeError, "forget_bias must be a finite number, got None (NoneType)"),
     ({"forget_bias": np.nan}, ValueError, "forget_bias must be a finite number, got nan"),
     ({"forget_bias": 2.0, "bias": False}, ValueError, f"forget_bias=2.0 {NONE_THERE}"),
     ({"forget_bias": 0.0, "bias": np.False_}, ValueError, f"forget_bias=0.0 {NONE_THERE}"),
@@ -220,8 +218,6 @@ ANY = [
     ({"hidden_size": True}, TypeError, f"hidden_size {SIZE} True (bool): try 1"),
     ({"backend": "numba"}, ValueError, "backend must be one of 'fused', 'graph', got 'numba'"),
     ({"bias": 0}, TypeError, f"bias {FLAG} 0 (int)"),
-    ({"reverse": "no"}, TypeError, f"reverse {FLAG} 'no' (str)"),
-    ({"batch_first": None}, TypeError, f"batch_first {FLAG} None (NoneType)"),
     ({"learn_initial_state": 1}, TypeError, f"learn_initial_state {FLAG} 1 (int)"),
     ({"dtype": np.int32}, TypeError, f"{DTYPE} <class 'numpy.int32'>"),
     ({"dtype": None}, TypeError, f"{DTYPE} None"),
@@ -233,14 +229,10 @@ ANY = [
     ),
     ({"input_initializer": np.ones((3, 5))}, TypeError, f"input_initializer {PRESET}, got {ARRAY}"),
     ({"recurrent_dropout": 1}, ValueError, f"{PART} 1: it is a part, not a percentage"),
-    ({"recurrent_dropout": 20}, ValueError, f"{PART} 20: it is a part, not a percentage"),
     ({"recurrent_dropout": -0.1}, ValueError, f"{PART} -0.1: try 0.5"),
-    ({"recurrent_dropout": np.nan}, ValueError, f"{PART} nan: try 0.5"),
     ({"recurrent_dropout": False}, TypeError, f"{PART} False (bool): try 0.5"),
     ({"message_clip": 0.0}, ValueError, f"{NORM} 0.0: try 1.0"),
-    ({"message_clip": -1}, ValueError, f"{NORM} -1: try 1.0"),
     ({"message_clip": np.inf}, ValueError, f"{NORM} inf: try 1.0"),
-    ({"message_clip": False}, TypeError, f"{NORM} False (bool): try 1.0"),
     ({"message_clip": np.ones(1)}, TypeError, f"{NORM} an array of shape (1,) and dtype float64: try 1.0"),
     ({"remat": 0}, ValueError, f"{REMAT} 0: {ROOT}"),
     ({"remat": 2.0}, TypeError, f"{REMAT} 2.0 (float): {ROOT}"),
@@ -281,7 +273,6 @@ EMPTY = "there must be at least one step and one row"
 NUMBERS, TRY = "must be an array of numbers (bool, int or float), got", "try np.asarray(data, dtype=float)"
 STATE, A_ROW = "must have shape (N=2, H=5), got", "one state for each row of x"
 PAIR, CURE = "must be a pair (h, c), each (N=2, H=5), got", "pass what the layer returned as final_state, or None"
-RAGGED = "a ragged list: its parts differ in length, so pad them to one length"
 H0 = np.zeros((2, 5))
 SIZES = [
     ((7, 3), f"{X} (7, 3): one sequence without its batch axis? Pass x[:, None]"),
@@ -311,9 +302,6 @@ INPUTS += [({"batch_first": True}, "forward", np.zeros(shape), ValueError, messa
 INPUTS += [({}, "step", np.zeros(shape), ValueError, message) for shape, message in STEPS]
 INPUTS += [
     ({}, "forward", [[["a", "b", "c"]]], TypeError, f"x {NUMBERS} list of dtype <U1: {TRY}"),
-    ({}, "forward", np.full((7, 2, 3), None), TypeError, f"x {NUMBERS} ndarray of dtype object: {TRY}"),
-    ({}, "forward", np.zeros((7, 2, 3), complex), TypeError, f"x {NUMBERS} ndarray of dtype complex128: {TRY}"),
-    ({}, "forward", None, TypeError, f"x {NUMBERS} NoneType of dtype object: {TRY}"),
 ]
 STATES = [
     (
@@ -324,18 +312,13 @@ STATES = [
     ),
     (mr.RecurrentLayer, np.zeros((3, 5)), ValueError, f"{{0}} {STATE} (3, 5): {A_ROW}"),
     (mr.RecurrentLayer, np.zeros((2, 4)), ValueError, f"{{0}} {STATE} (2, 4): {A_ROW}"),
-    (mr.RecurrentLayer, 0.0, ValueError, f"{{0}} {STATE} (): {A_ROW}"),
     (mr.GRULayer, "zeros", TypeError, f"{{0}} {NUMBERS} str of dtype <U5: {TRY}"),
-    (mr.GRULayer, [[1, 2], [3]], TypeError, f"{{0}} must be an array of numbers, got {RAGGED}"),
     (mr.GRULayer, (H0, H0), ValueError, f"{{0}} {STATE} (2, 2, 5): {A_ROW}"),
     (mr.LSTMLayer, H0, TypeError, f"{{0}} {PAIR} an array of shape (2, 5) and dtype float64: {CURE}"),
     (mr.LSTMLayer, mr.Tensor(H0), TypeError, f"{{0}} {PAIR} a Tensor of shape (2, 5): {CURE}"),
     (mr.LSTMLayer, (H0, H0, H0), TypeError, f"{{0}} {PAIR} 3 of them: {CURE}"),
-    (mr.LSTMLayer, [], TypeError, f"{{0}} {PAIR} 0 of them: {CURE}"),
     (mr.LSTMLayer, "hc", TypeError, f"{{0}} {PAIR} 'hc' (str): {CURE}"),
-    (mr.LSTMLayer, 0.0, TypeError, f"{{0}} {PAIR} 0.0 (float): {CURE}"),
     (mr.LSTMLayer, (H0, np.zeros((2, 4))), ValueError, f"{{0}}[1] {STATE} (2, 4): {A_ROW}"),
-    (mr.LSTMLayer, (np.zeros((3, 5)), H0), ValueError, f"{{0}}[0] {STATE} (3, 5): {A_ROW}"),
     (
         mr.LSTMLayer,
         (H0, np.zeros(5)),

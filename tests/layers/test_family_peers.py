@@ -1,8 +1,6 @@
 """The whole family against torch, in float64 with all gradients, and against onnxruntime, in float32."""
 
-import functools
 import itertools
-import re
 import warnings
 
 import numpy as np
@@ -159,28 +157,6 @@ def test_it_is_torchs_everywhere(kind, torch):
         check_against_torch(torch, point)
 
 
-@pytest.mark.parametrize("wrong", ["gates", "bias", "lengths"])
-def test_a_wrong_answer_is_caught(wrong, torch):
-    """The comparison rejects exchanged gates, a bias on the wrong side of r, and a length that is one too long."""
-    problem = Peer(np.float64, "gru", ragged=True)
-    exact = run_torch(torch, problem)
-    H, values = problem.H, problem.parameters
-    if wrong == "gates":
-        values["W_hh"] = np.concatenate(
-            [values["W_hh"][:, H : 2 * H], values["W_hh"][:, :H], values["W_hh"][:, 2 * H :]], 1
-        )
-    elif wrong == "bias":
-        values["b_h"][2 * H :] += values["b_hn"]
-        values["b_hn"][...] = 0
-    else:
-        shortest = problem.lengths.argmin()
-        assert problem.lengths[shortest] < problem.T
-        problem.lengths[shortest] += 1
-    found = problem.run("fused")
-    for name in ("outputs", "x", "W_hh"):
-        assert relative_error(found[name], exact[name]) > 1e-3, name
-
-
 # --- onnxruntime ------------------------------------------------------------------------------------------------------
 
 ORDER = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2), "gru before": (1, 0, 2)}  # iofc of i, f, g, o; zrh of r, z, n
@@ -292,44 +268,3 @@ def test_gates_in_another_order_are_caught(kind, onnxruntime, monkeypatch):
     problem = Peer(np.float32, kind, "bidirectional", ragged=True)
     monkeypatch.setitem(ORDER, kind, tuple(range(len(ORDER[kind]))))
     assert relative_error(problem.run("fused")["outputs"], run_onnx(problem)["outputs"]) > 1e-2
-
-
-# --- counting ---------------------------------------------------------------------------------------------------------
-
-
-def said(module, library, capsys):
-    """Return what the summary says that a library counts, added up over all layers."""
-    capsys.readouterr()
-    module.summary()
-    lines = capsys.readouterr().out.splitlines()
-    return sum(int(re.search(r": (\d+)", line)[1]) for line in lines if line.startswith(f"  {library} "))
-
-
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("kind", ["lstm", "gru", "tanh"])
-def test_the_summary_says_what_torch_counts(kind, bias, torch, capsys):
-    D, H = 3, 5
-    make = functools.partial(EVERY[kind], bias=bias)
-    peer = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "tanh": torch.nn.RNN}[kind]
-
-    def count(**options):
-        return sum(p.numel() for p in peer(D, H, bias=bias, **options).parameters())
-
-    layer, learned = make(D, H), make(D, H, learn_initial_state=True)
-    assert said(layer, "torch", capsys) == said(learned, "torch", capsys) == count()
-    both = mr.Bidirectional(make(D, H), make(D, H, reverse=True))
-    assert said(both, "torch", capsys) == count(bidirectional=True)
-    assert said(mr.Stacked([make(D, H), make(H, H), make(H, H)]), "torch", capsys) == count(num_layers=3)
-    above = mr.Bidirectional(make(2 * H, H), make(2 * H, H, reverse=True))
-    assert said(mr.Stacked([both, above]), "torch", capsys) == count(num_layers=2, bidirectional=True)
-    model = mr.SequenceModel(mr.Stacked([both, above]), mr.Linear(2 * H, 3))
-    assert said(model, "torch", capsys) == count(num_layers=2, bidirectional=True)
-
-
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("kind", OF_ONNX)
-def test_the_summary_says_what_the_onnx_model_holds(kind, bias, onnxruntime, capsys):
-    problem = Peer(np.float32, kind, "bidirectional" if bias else "forward", bias)
-    inputs = onnx_inputs(problem)
-    held = sum(inputs[name].size for name in "WRB" if inputs[name] is not None)
-    assert said(problem.layer(), "ONNX", capsys) == held

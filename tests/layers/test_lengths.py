@@ -30,7 +30,6 @@ from recurrent_cases import (
 
 import minirnn as mr
 from minirnn.kernels import falling, lanes
-from minirnn.layers.door import find
 
 T, N, D, H = 7, 4, 2, 5
 LAYERS = KINDS | {"identity": EVERY["identity"]}  # a φ with no bound, too
@@ -334,37 +333,3 @@ def test_with_batch_first_the_count_is_that_of_the_rows():
     layer(np.zeros((4, 7, 3)), lengths=[7, 1, 1, 1])
     with raises(ValueError, "GRULayer: lengths must lie between 1 and T=7, got 8 for row 0: they count steps"):
         layer(np.zeros((4, 7, 3)), lengths=[8, 1, 1, 1])
-
-
-# --- where the sequences lie ------------------------------------------------------------------------------------------
-
-
-@settings(derandomize=True, deadline=None, max_examples=60)
-@given(st.data())
-def test_sequences_cover_each_valid_step_once(data):
-    reverse = data.draw(st.booleans(), "reverse")
-    steps, rows = data.draw(st.integers(1, 9), "T"), data.draw(st.integers(1, 6), "N")
-    lengths = np.array(data.draw(st.lists(st.integers(1, steps), min_size=rows, max_size=rows), "lengths"))
-    reset = np.array(data.draw(st.lists(st.booleans(), min_size=steps * rows, max_size=steps * rows), "reset"))
-    reset = reset.reshape(steps, rows)
-    found = find(steps, rows, lengths, reset, False, reverse, "layer")
-    if found is None:
-        assert (lengths == steps).all()
-        assert not reset[reverse:].any()
-        return
-    seen = np.zeros((steps, rows), int)
-    for row, start, length in zip(found.row, found.start, found.length, strict=True):
-        assert length >= 1
-        assert not reset[start + 1 : start + length, row].any()
-        assert start == 0 or reset[start, row]
-        seen[start : start + length, row] += 1
-    np.testing.assert_array_equal(seen, np.arange(steps)[:, None] < lengths)
-    np.testing.assert_array_equal(found.valid(), seen)
-    for n, last in enumerate(found.last):  # what is processed last: at the row's end, or in reverse at its beginning
-        assert found.row[last] == n
-        assert found.start[last] == 0 if reverse else found.start[last] + found.length[last] == lengths[n]
-    for row, start, length, is_given in zip(found.row, found.start, found.length, found.given, strict=True):
-        first = start + length == lengths[row] if reverse else start == 0 and not reset[0, row]
-        assert is_given == first
-    by_step = list(itertools.chain.from_iterable(zip(time, row, strict=True) for _, time, row in found.steps()))
-    assert len(by_step) == len(set(by_step)) == lengths.sum()

@@ -77,27 +77,6 @@ def test_or_in_each_row_and_direction_the_last_that_was_processed(make, lengths,
     np.testing.assert_array_equal(predictions.numpy(), model.head(model.recurrent.last_output(final_state)).numpy())
 
 
-@every_kind
-@pytest.mark.parametrize("readout", ["all", "last"])
-def test_every_gradient_with_lengths_by_central_differences(make, readout):
-    """A loss that is masked does not see the padding; the readout of the last step has none.
-
-    The gradients of a layer's own parameters are checked where the layer is; here what goes through it.
-    """
-    model = model_of(make, readout)
-    x = mr.Tensor(inputs(), requires_grad=True)
-    ids = np.random.default_rng(1).integers(0, P, (T, N) if readout == "all" else N)
-    masked = {"lengths": LENGTHS} if readout == "all" else {}
-
-    def loss(*_):
-        return mr.losses.cross_entropy(model(x, None, LENGTHS).predictions, ids, **masked)
-
-    assert mr.gradcheck(loss, [x, *model.head.parameters()])
-    loss().backward()
-    reached = x.grad.any(axis=2)
-    np.testing.assert_array_equal(reached, np.arange(T)[:, None] < LENGTHS)
-
-
 def test_a_stack_is_trained_with_its_state_carried():
     """As in truncated BPTT: `fit` detaches what a state holds, however it is nested, and passes it on."""
     rng = np.random.default_rng(0)

@@ -17,9 +17,7 @@ from recurrent_cases import (
     evaluate,
     flat,
     grid,
-    leaf,
     relative_error,
-    turned,
 )  # fmt: skip
 
 import minirnn as mr
@@ -81,34 +79,6 @@ def test_it_is_used_only_when_no_state_is_given(kind, backend):
     found = evaluate(layer, problem.x, problem.state, problem.v, problem.u)
     assert all(found.pop(p.name) is None for p in learned(layer))
     assert_equal(found, problem.run(backend), 0)
-
-
-@kinds
-def test_it_is_saved_loaded_frozen_and_trained(kind):
-    problem, x = Problem(kind, SHAPE), np.ones((T, N, D))
-    layer, other, plain = (
-        problem.layer(learn_initial_state=True),
-        problem.layer(learn_initial_state=True),
-        problem.layer(),
-    )
-    state = layer.state_dict()
-    assert {f"{letter}_0" for letter in layer.state_names} <= set(state)
-    for p in other.parameters():
-        p.data = p.data + 1
-    other.load_state_dict(state)
-    for a, b in zip(flat(layer(x)), flat(other(x)), strict=True):
-        np.testing.assert_array_equal(a.numpy(), b.numpy())
-    with pytest.raises(ValueError, match=r"unexpected: h_0"):
-        plain.load_state_dict(state)
-    with pytest.raises(ValueError, match=r"missing: h_0 \(5,\)"):
-        layer.load_state_dict(plain.state_dict())
-    layer.h_0.requires_grad = False
-    layer(x).outputs.sum().backward()
-    assert layer.h_0.grad is None
-    optimizer = mr.optim.SGD(other.parameters(), lr=0.1)
-    other(x).outputs.sum().backward()
-    optimizer.step()
-    assert not np.array_equal(other.h_0.data, state["h_0"])
 
 
 # --- reset ------------------------------------------------------------------------------------------------------------
@@ -189,19 +159,6 @@ def test_resets_in_the_padding_are_ignored_and_a_mask_of_false_changes_nothing(p
     for reset in (none, MASKS["some"] & ~padding):
         expected = problem.run(layer, lengths=LENGTHS, reset=reset)
         assert_equal(problem.run(layer, lengths=LENGTHS, reset=reset | padding), expected, 0)
-
-
-@grid(**WAYS)
-def test_nothing_crosses_a_reset(point):
-    """The gradient of one output reaches the steps of its own part, and no other."""
-    problem = Problem(shape=SHAPE, **point)
-    layer, steps = problem.layer(point["backend"]), np.arange(T)
-    reset = turned(np.repeat(np.isin(steps, [2, 5]), N).reshape(T, N), layer)
-    for t, (lo, hi) in [(1, (0, 2)), (2, (2, 5)), (4, (2, 5)), (5, (5, 7))]:
-        x = leaf(turned(problem.x, layer))
-        turned(layer(x, reset=reset).outputs, layer)[t].sum().backward()
-        before = (steps >= t) & (steps < hi) if layer.reverse else (steps <= t) & (steps >= lo)
-        np.testing.assert_array_equal(turned(x.grad, layer).any(axis=(1, 2)), before)
 
 
 def test_a_list_of_booleans_and_a_composite():

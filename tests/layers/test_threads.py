@@ -3,6 +3,7 @@
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -115,13 +116,8 @@ def count_to(n, leaf):
     return leaf.grad
 
 
-def test_no_gradient_is_lost_when_many_add_to_one_leaf():
-    leaf = mr.Tensor(np.zeros(3), requires_grad=True)
-    assert_array_equal(count_to(300, leaf), 300 * THREADS)  # whole numbers: exact in any order
-
-
-def test_the_lock_is_what_saves_them(monkeypatch):
-    """The test above can fail: with a sum that is read and written back a moment later, it would."""
+def test_no_gradient_is_lost_when_many_add_to_one_leaf(monkeypatch):
+    """With a sum that is read and written back a moment later, some would be; without the lock, some are."""
 
     class Slow(mr.Tensor):
         """A leaf whose grad takes a moment to write."""
@@ -135,70 +131,6 @@ def test_the_lock_is_what_saves_them(monkeypatch):
         slot.__set__(self, value)
 
     Slow._grad = property(slot.__get__, write)
-    assert_array_equal(count_to(20, Slow(np.zeros(3), True)), 20 * THREADS)
-
-    class NoLock:
-        def __enter__(self):
-            pass
-
-        def __exit__(self, *_):
-            pass
-
-    monkeypatch.setattr(gradients, "_ACCUMULATE", NoLock())
+    assert_array_equal(count_to(20, Slow(np.zeros(3), True)), 20 * THREADS)  # whole numbers: exact in any order
+    monkeypatch.setattr(gradients, "_ACCUMULATE", nullcontext())
     assert (count_to(20, Slow(np.zeros(3), True)) < 20 * THREADS).any()
-
-
-def test_hooks_and_retained_gradients_stay_with_their_own_graph():
-    shared = mr.Tensor(np.ones(3), requires_grad=True)
-
-    def work(i):
-        for k in range(50):
-            y = shared * float(i)
-            seen = []
-            y.register_hook(seen.append)
-            y.retain_grad()
-            (y * float(k)).sum().backward()
-            assert_array_equal(y.grad, np.full(3, float(k)))
-            assert_array_equal(seen, [np.full(3, float(k))])
-
-    at_once(work)
-    assert_array_equal(shared.grad, sum(i * k for i in range(THREADS) for k in range(50)))
-
-
-def test_modes_of_one_thread_do_not_leak_into_another():
-    x = mr.Tensor(np.ones(2), requires_grad=True)
-
-    def work(i):
-        for _ in range(100):
-            if i % 2:
-                with mr.no_grad():
-                    assert not (x * 2.0).requires_grad
-            y = x * 2.0
-            assert y.requires_grad
-            if i % 4 == 0:
-                with mr.detect_anomaly(), pytest.raises(mr.AnomalyError):
-                    x * np.inf
-            else:
-                x * np.inf
-
-    at_once(work)
-
-
-def test_a_change_made_by_one_thread_is_noticed_by_another():
-    p = mr.Tensor(np.ones(2), requires_grad=True)
-    built, changed = threading.Event(), threading.Event()
-
-    def reader():
-        loss = (p * p).sum()
-        built.set()
-        assert changed.wait(30)
-        with pytest.raises(mr.ChangedParameterError):
-            loss.backward()
-
-    def writer():
-        assert built.wait(30)
-        p.data = [2.0, 2.0]
-        changed.set()
-
-    at_once(lambda i: (reader, writer)[i](), 2)
-    assert p.grad is None
