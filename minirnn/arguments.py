@@ -151,14 +151,20 @@ def as_probability(value: Any, argument: str) -> float:
     return as_number(value, argument, "a probability, 0 ≤ p < 1", hint)
 
 
+def as_kind(values: Any, kinds: str, expected: str, hint: str) -> Array:
+    """Check that values make an array whose dtype is of one of numpy's ``kinds``, such as "iu"; else a TypeError."""
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise TypeError(f"{expected}, got a ragged list: {hint}") from None
+    if array.dtype.kind not in kinds:
+        raise TypeError(f"{expected}, got {describe(array)}: {hint}")
+    return array
+
+
 def as_lengths(lengths: Any, T: int, N: int, argument: str) -> npt.NDArray[np.integer[Any]]:
     """Check how many steps of each row count: N integers 1 … T."""
-    try:
-        array = np.asarray(lengths)
-    except ValueError:
-        raise TypeError(f"{argument} must be integers, one for each row, got a ragged list: try [T] * N") from None
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"{argument} must be integers, one for each row, got {describe(array)}: try [T] * N")
+    array = as_kind(lengths, "iu", f"{argument} must be integers, one for each row", "try [T] * N")
     if array.shape != (N,):
         raise ValueError(
             f"{argument} must have shape (N={N},), one for each row, got {array.shape}: time comes first in (T, N, …)"
@@ -174,12 +180,11 @@ def as_lengths(lengths: Any, T: int, N: int, argument: str) -> npt.NDArray[np.in
 
 def class_ids(ids: Any, classes: int, argument: str) -> npt.NDArray[np.integer[Any]]:
     """Check an array of class ids, integers 0 … classes − 1 of any shape."""
-    array = np.asarray(ids)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"{argument} must be integers 0 … {classes - 1}, got {describe(array)}: try ids.astype(int)")
+    expected = f"{argument} must be integers 0 … {classes - 1}"
+    array = as_kind(ids, "iu", expected, "try ids.astype(int)")
     if (outside := (array < 0) | (array >= classes)).any():
         at = tuple(int(i) for i in np.argwhere(outside)[0])
-        raise IndexError(f"{argument} must be integers 0 … {classes - 1}, got {array[at]} at {list(at)}")
+        raise IndexError(f"{expected}, got {array[at]} at {list(at)}")
     return array
 
 

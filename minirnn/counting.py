@@ -239,23 +239,19 @@ def layer(
     """
     m = as_size(m, f"{cell}: m (number of inputs)")
     n = as_size(n, f"{cell}: n (number of hidden neurons)")
-    side_by_side = [(str(blocks), blocks)] if blocks > 1 else []
-    terms = [
-        _term("W_xh", (m, blocks * n), *side_by_side, ("n", n), ("m", m)),
-        _term("W_hh", (n, blocks * n), *side_by_side, ("n", n), ("n", n)),
-    ]
-    if bias:
-        terms.append(_term("b_h", (blocks * n,), *side_by_side, ("n", n)))
-    if bias and reset_after:
-        terms.append(_term("b_hn", (n,), ("n", n)))
     if p is not None:
         p = as_size(p, f"{cell}: p (number of output neurons)", hint="leave p out for a network without a head")
-        terms.append(_term("W_hy", (n, p), ("p", p), ("n", n)))
-        if bias:
-            terms.append(_term("b_y", (p,), ("p", p)))
-    return ParameterCount(
-        cell, m, n, p, bool(bias), None if reset_after is None else bool(reset_after), tuple(terms), blocks
+    side_by_side = [(str(blocks), blocks)] if blocks > 1 else []
+    arrays: Sequence[tuple[Any, ...]] = (  # whether it is there, its name, its shape, and what its count is made of
+        (True, "W_xh", (m, blocks * n), *side_by_side, ("n", n), ("m", m)),
+        (True, "W_hh", (n, blocks * n), *side_by_side, ("n", n), ("n", n)),
+        (bias, "b_h", (blocks * n,), *side_by_side, ("n", n)),
+        (bias and reset_after, "b_hn", (n,), ("n", n)),
+        (p is not None, "W_hy", (n, p), ("p", p), ("n", n)),
+        (p is not None and bias, "b_y", (p,), ("p", p)),
     )
+    terms = tuple(_term(*about) for there, *about in arrays if there)
+    return ParameterCount(cell, m, n, p, bool(bias), None if reset_after is None else bool(reset_after), terms, blocks)
 
 
 def table(terms: Iterable[Term]) -> str:

@@ -68,17 +68,18 @@ class Optimizer:
         It is ``{"optimizer": "Adam", "settings": {"lr": 0.01, …}, "memory": {"first": [arrays], …}, "counts": {…}}``.
         """
         settings = [name for name in inspect.signature(type(self)).parameters if name != "params"]
-        memory: dict[str, Any] = {}
-        counts: dict[str, Any] = {}
-        for name, value in vars(self).items():
-            if name not in ("name", "params", "_lr", *settings):
-                arrays = isinstance(value, list) and all(isinstance(each, np.ndarray) for each in value)
-                (memory if arrays else counts)[name] = copy.deepcopy(value)
+        known = ("name", "params", "_lr", *settings)
+        own = {name: copy.deepcopy(value) for name, value in vars(self).items() if name not in known}
+        memory = {
+            name: value
+            for name, value in own.items()
+            if isinstance(value, list) and all(isinstance(each, np.ndarray) for each in value)
+        }
         return {
             "optimizer": self.name,
             "settings": {name: getattr(self, name) for name in settings},
             "memory": memory,
-            "counts": counts,
+            "counts": {name: value for name, value in own.items() if name not in memory},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -197,8 +198,9 @@ def clip_grad_norm(params: Iterable[Tensor], max_norm: float) -> float:
     over. A norm that is not finite is a FloatingPointError, which names the first Parameter at fault: scaling by 0
     would turn inf into NaN. Nothing has been changed then.
     """
-    hint = "try 1.0, or math.inf to measure only"
-    max_norm = as_number(max_norm, "clip_grad_norm: max_norm", "a positive number or inf", hint)
+    max_norm = as_number(
+        max_norm, "clip_grad_norm: max_norm", "a positive number or inf", "try 1.0, or math.inf to measure only"
+    )
     parameters = _with_gradient(_parameters(params, "clip_grad_norm"), "clip_grad_norm")
     norms = [_norm(p.grad) for p in parameters]
     norm = math.hypot(*norms)

@@ -253,13 +253,12 @@ def sum_(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Any:
     return np.add.reduce(x, axis, keepdims=keepdims)  # type: ignore[call-overload]
 
 
-def _shared_equally(g: Any, x_shape: tuple[int, ...], axis: Axis, keepdims: bool) -> Any:
-    return spread(restore(g, x_shape, axis, keepdims), x_shape) * (
-        1.0 / math.prod(x_shape[a] for a in axes_of(axis, len(x_shape)))
+@op(
+    x=lambda g, x_shape, axis, keepdims: (
+        spread(restore(g, x_shape, axis, keepdims), x_shape)
+        * (1.0 / math.prod(x_shape[a] for a in axes_of(axis, len(x_shape))))
     )
-
-
-@op(x=_shared_equally)
+)
 def mean(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Any:
     """Average over all axes, or those given; every entry gets g / count."""
     return np.mean(x, axis=axis, keepdims=keepdims)

@@ -48,7 +48,7 @@ class _Reader(Place):
         if self.u.mask is None:
             through = f"({through})"
         sides = f"X{now} W_x·{self.b}", side
-        style = Style(now, before, gate=now, z=now, sides=sides, staged=through)
+        style = Style(now, before, gate=now, sides=sides, staged=through)
 
         def here(a: Any) -> Any:
             return self.rows(a, step).reshape(-1, a.shape[-1])

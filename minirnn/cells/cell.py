@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -25,9 +25,9 @@ class Phi(NamedTuple):
     steepest: float | None = None  # the largest slope φ′ there is; None where it is not known
 
 
-_STEEPEST = {"tanh": 1.0, "relu": 1.0, "sigmoid": 0.25, "identity": 1.0}
 BUILT_IN = {
-    name: Phi(name, ACTIVATIONS[name], getattr(ops, name), _STEEPEST[name]) for name in get_args(ActivationName)
+    name: Phi(name, ACTIVATIONS[name], getattr(ops, name), steepest)
+    for name, steepest in {"tanh": 1.0, "relu": 1.0, "sigmoid": 0.25, "identity": 1.0}.items()
 }
 
 
@@ -37,11 +37,9 @@ class OwnOp(Op):
     __slots__ = ("pair",)
 
     def __init__(self, phi: Any, prime: Any) -> None:
-        def forward(x: Array) -> Any:
-            return phi(x)
-
-        slopes = {"x": "φ′({y})"}
-        super().__init__(forward, "activation", symbol="φ({x})", slopes=slopes, x=lambda g, y: g * prime(y))
+        super().__init__(
+            lambda x: phi(x), "activation", symbol="φ({x})", slopes={"x": "φ′({y})"}, x=lambda g, y: g * prime(y)
+        )
         self.pair = phi, prime
 
     def __reduce__(self) -> Any:

@@ -32,13 +32,11 @@ class Style(NamedTuple):
     Attributes
     ----------
     now, before : str
-        What stands behind a state at step t, and at the step before.
+        What stands behind a state, or Z of one block, at step t, and behind a state at the step before.
     gate : str
         What stands behind a gate, or a term, at step t.
     upper : bool
         Whether states are capitals.
-    z : str
-        What stands behind Z where there is one block.
     sides : tuple of str
         What x and q are called in a cell whose sides come apart.
     staged : str
@@ -49,7 +47,6 @@ class Style(NamedTuple):
     before: str = "_{t-1}"
     gate: str = "_t"
     upper: bool = True
-    z: str = "_t"
     sides: tuple[str, str] = ("X_t W_x·", "Q_·")
     staged: str = "(dL/dZ_· W_h·ᵀ)"
 
@@ -153,7 +150,7 @@ class Text:
         self.made_by = {id(term.output): term for term in self.terms}
         one, sides = len(self.gates) == 1, zip(("x", "q"), style.sides, strict=True)
         self.blocks: dict[str, list[Tensor]] = {gate: [given["z"]] if one else [] for gate in self.gates}
-        self.names[id(given["z"])] = f"Z{style.z}" if one else "Z"
+        self.names[id(given["z"])] = f"Z{style.now}" if one else "Z"
         self.names |= {id(given[key]): side.replace("·", self.gates[-1]) for key, side in sides if key in given}
         self.names |= {id(given[s]): style.state(letter, style.before) for s, letter in enumerate(self.letters)}
         for term in self.terms:
@@ -354,7 +351,7 @@ def lines_of(cell: Cell, H: int, *, bias: bool, reverse: bool) -> list[str]:
         after, given = (", ".join(f"{s}{at}" for s in states_of(cell)) for at in ("_{t}", before))
         return [f"{after} = {type(cell).__name__}({of_x} + {of_h}{b}, {given})"]
     side = f"(r ⊙ h{before}) W_{{h·}}" if cell.staged else f"h{before} W_{{h·}}" + " + b_{h·}" * bias
-    style = Style("_{t}", before, "", False, "_{t}", ("x_{t} W_{x·}" + " + b_{·}" * bias, side))
+    style = Style("_{t}", before, "", False, ("x_{t} W_{x·}" + " + b_{·}" * bias, side))
     one, z = np.ones((1, H)), np.ones((1, (cell.blocks - cell.apart) * H))  # what matters is not the numbers
     x, q = (one, lambda staged: one) if cell.apart else (None, None)
     text, gates = Text(cell, z, [one] * cell.states, x, q, style), gates_of(cell)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from minirnn.arguments import Array, as_array, as_lengths, describe
+from minirnn.arguments import Array, as_array, as_kind, as_lengths, describe
 from minirnn.autograd.tensor import Tensor, wrap
 from minirnn.layers.recurrence import Recurrence, State
 
@@ -78,20 +78,12 @@ def find(T: int, N: int, lengths: Any, reset: Any, batch_first: bool, reverse: b
 
 
 def _reset(reset: Any, T: int, N: int, batch_first: bool, name: str) -> Array:
-    try:
-        array = np.asarray(reset)
-    except ValueError:
-        raise TypeError(f"{name}: reset must be booleans, got a ragged list: try reset.astype(bool)") from None
+    array = as_kind(reset, "b", f"{name}: reset must be booleans", "try reset.astype(bool)")
     shape, letters = ((N, T), "(N={}, T={})") if batch_first else ((T, N), "(T={}, N={})")
-    if array.dtype != np.bool_:
-        raise TypeError(f"{name}: reset must be booleans, got {describe(array)}: try reset.astype(bool)")
     if array.shape != shape:
         hint = "did you swap time and rows?" if array.shape == shape[::-1] else "one for each step of each row"
         raise ValueError(f"{name}: reset must have shape {letters.format(*shape)}, got {array.shape}: {hint}")
     return array.T if batch_first else array
-
-
-_TUPLES = {2: "pair", 3: "triple"}
 
 
 class Door(Recurrence[State]):
@@ -164,10 +156,10 @@ class Door(Recurrence[State]):
         if len(names) == 1:
             return [(argument, state)]
         if not isinstance(state, tuple | list) or len(state) != len(names):
-            letters = ", ".join(names)
+            letters, kind = ", ".join(names), {2: "pair", 3: "triple"}.get(len(names), "tuple")
             got = f"{len(state)} of them" if isinstance(state, tuple | list) else describe(state)
             raise TypeError(
-                f"{self.name}: {argument} must be a {_TUPLES.get(len(names), 'tuple')} ({letters}), each (N={N}, "
+                f"{self.name}: {argument} must be a {kind} ({letters}), each (N={N}, "
                 f"H={self.hidden_size}), got {got}: pass what the layer returned as final_state, or None"
             )
         return [(f"{argument}[{i}]", s) for i, s in enumerate(state)]

@@ -83,27 +83,23 @@ class RecurrentLayer(Layer[Tensor]):
                     )
             made = as_cell(cell, settings.get("backend", "fused"), self.name)
         if init is not None:
-            settings |= self._preset(init, settings)
+            if init != "irnn":
+                raise ValueError(
+                    f"{self.name}: init must be None or 'irnn', got {init!r}: initialisers of single arrays go to "
+                    "input_initializer and recurrent_initializer"
+                )
+            if self.activation.name != "relu":
+                raise ValueError(
+                    f"{self.name}: init='irnn' is a layer of rectifiers, got activation={self.activation.name!r}: try "
+                    "activation='relu'"
+                )
+            preset = Settings(input_initializer="normal", recurrent_initializer="identity")
+            if settings.keys() & preset:
+                raise ValueError(
+                    f"{self.name}: init='irnn' sets both initialisers itself: leave them out, or leave init out"
+                )
+            settings |= preset
         super().__init__(input_size, hidden_size, made, settings)
-
-    def _preset(self, init: str, given: Settings) -> Settings:
-        """Return the initialisers that ``init`` stands for."""
-        if init != "irnn":
-            raise ValueError(
-                f"{self.name}: init must be None or 'irnn', got {init!r}: initialisers of single arrays go to "
-                "input_initializer and recurrent_initializer"
-            )
-        if self.activation.name != "relu":
-            raise ValueError(
-                f"{self.name}: init='irnn' is a layer of rectifiers, got activation={self.activation.name!r}: try "
-                "activation='relu'"
-            )
-        preset = Settings(input_initializer="normal", recurrent_initializer="identity")
-        if given.keys() & preset:
-            raise ValueError(
-                f"{self.name}: init='irnn' sets both initialisers itself: leave them out, or leave init out"
-            )
-        return preset
 
     def _own_repr(self) -> list[str]:
         return [f"activation={self.activation.name!r}" if self.cell is None else f"cell={type(self.cell).__name__}"]

@@ -123,9 +123,10 @@ class SequenceModel(Module, Generic[State]):
         head = blocks.Box(type(self.head).__name__, shown, getattr(self.head, "out_features", None))
         below = [] if self.embedding is None else [blocks.Box(type(self.embedding).__name__)]
         block = blocks.Tower([*below, self.recurrent._block()])
-        size = None if below else self.recurrent.input_size
         title = f"SequenceModel({self.extra_repr()}): {self.count_params():,} parameters"
-        picture = blocks.Picture(title, block, size, (), head, self.readout == "all")
+        picture = blocks.Picture(
+            title, block, None if below else self.recurrent.input_size, (), head, self.readout == "all"
+        )
         return unrolled.draw(picture, as_size(T, "SequenceModel.to_svg: T"))
 
     def _repr_svg_(self) -> str:

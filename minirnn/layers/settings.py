@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from minirnn.arguments import (
-    Generator,
     Rng,
     as_flag,
     as_generator,
@@ -40,18 +39,10 @@ class Setting(NamedTuple):
     meaning: str
 
 
-def _message_clip(value: Any, argument: str) -> float | None:
-    return None if value is None else as_number(value, argument, "a positive number", "try 1.0")
-
-
 def _remat(value: Any, argument: str) -> bool | int:
     if isinstance(value, bool | np.bool_):
         return bool(value)
     return as_size(value, f"{argument}, unless True or False,", hint="try True, which keeps √T of T states")
-
-
-def _rng(value: Any, argument: str) -> Generator:
-    return as_generator(value)
 
 
 class Settings(TypedDict, total=False):
@@ -108,7 +99,9 @@ class Settings(TypedDict, total=False):
     message_clip: Annotated[
         float | None,
         Setting(
-            _message_clip,
+            lambda value, argument: (
+                None if value is None else as_number(value, argument, "a positive number", "try 1.0")
+            ),
             None,
             "float, optional",
             "The largest norm that a row of dL/dH_t may have on its way back, at each step; longer ones are scaled to "
@@ -136,7 +129,12 @@ class Settings(TypedDict, total=False):
     ]
     rng: Annotated[
         Rng,
-        Setting(_rng, None, "numpy.random.Generator, int or None", "Where initial values and masks are drawn from."),
+        Setting(
+            lambda value, argument: as_generator(value),
+            None,
+            "numpy.random.Generator, int or None",
+            "Where initial values and masks are drawn from.",
+        ),
     ]
 
 

@@ -68,16 +68,12 @@ def get_num_threads() -> int:
 # --- BLAS ------------------------------------------------------------------------------------------------------------
 
 
-class _State:
-    """What is process-wide."""
-
-    lock = threading.Lock()
-    threads = 0  # as set; 0 before that
-    holders = 0  # how many layers hold BLAS to one thread at this moment
-    before: Sequence[int] = ()  # what each library goes back to when the last of them is done
-
-
-_state = _State()
+_state = SimpleNamespace(  # what is process-wide
+    lock=threading.Lock(),
+    threads=0,  # as set; 0 before that
+    holders=0,  # how many layers hold BLAS to one thread at this moment
+    before=[],  # what each library goes back to when the last of them is done
+)
 
 
 @cache

@@ -143,8 +143,8 @@ class Watch:
 
     def over(self, made: Sequence[Tensor]) -> Sequence[Tensor]:
         """Put a node over what the layer has made, which looks at the gradients before the layer gets them."""
+        hint = "each term of the equation is finite by itself: look at the sizes of the weights and the state"
         for y in made:
-            hint = "each term of the equation is finite by itself: look at the sizes of the weights and the state"
             check_finite(y.data, f"{self.title}: what it returns", hint)
         return apply_kernel(self, made, [y.data for y in made], self._handed_on, lambda *same: same)
 
