@@ -142,8 +142,11 @@ class ParameterCount:
             ),
         }[self.cell]
         size = self.blocks * self.n
-        folded = f"; of the second, only b_hn ({self.n},) cannot be folded into the first"
-        act = folded if self.reset_after else ", which are added up and act as one"
+        act = (
+            f"; of the second, only b_hn ({self.n},) cannot be folded into the first"
+            if self.reset_after
+            else ", which are added up and act as one"
+        )
         if self.bias:
             why = {
                 torch: f"two biases, b_ih ({size},) and b_hh ({size},){act}",

@@ -166,8 +166,7 @@ class Adam(Optimizer):
         super().__init__(params, lr)
         if not isinstance(betas, tuple | list) or len(betas) != 2:
             raise TypeError(f"Adam: betas must be a pair (β₁, β₂), got {betas!r}: try (0.9, 0.999)")
-        first, second = (as_number(beta, f"Adam: betas[{i}]", *FRACTION) for i, beta in enumerate(betas))
-        self.betas = first, second
+        self.betas = tuple(as_number(beta, f"Adam: betas[{i}]", *FRACTION) for i, beta in enumerate(betas))
         self.eps = as_number(eps, "Adam: eps", "a positive number", "try 1e-8")
         self.steps = [0] * len(self.params)
         self.first, self.second = self._zeros(), self._zeros()

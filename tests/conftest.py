@@ -1,5 +1,6 @@
 """What all tests share: one BLAS thread, torch where it is installed, an option that turns skips into failures."""
 
+import copy
 import os
 import signal
 import warnings
@@ -21,7 +22,7 @@ def own_threads(monkeypatch):
     """Each test starts as a process does; afterwards minirnn's number of threads and BLAS's are what they were."""
     from minirnn.layers import threads  # here, so that BLAS has read the variables above
 
-    monkeypatch.setattr(threads, "_state", threads._State())
+    monkeypatch.setattr(threads, "_state", copy.copy(threads._state))
     libraries = threads._blas()
     before = [library.get_num_threads() for library in libraries]
     yield

@@ -295,7 +295,16 @@ def gradcheck(
     wanted = [tensor for _, tensor in checked]
     gradients = grad(loss, wanted) if loss.requires_grad else [Tensor(np.zeros(t.shape)) for t in wanted]
     for (name, tensor), g in zip(checked, gradients, strict=True):
-        _compare(name, g.numpy(), _central_difference(value, tensor, eps), atol, rtol)
+        analytic, numerical = g.numpy(), _central_difference(value, tensor, eps)
+        error = np.abs(analytic - numerical)
+        wrong = ~(error <= atol + rtol * np.abs(numerical))  # also where either is NaN
+        if wrong.any():
+            worst = np.unravel_index(np.argmax(np.where(wrong, np.nan_to_num(error, nan=np.inf), -1.0)), error.shape)
+            raise GradcheckError(
+                f"gradcheck: the gradient of {name} is wrong at {[*map(int, worst)]}: backward gives "
+                f"{analytic[worst]:.10g}, the central difference {numerical[worst]:.10g} ({int(wrong.sum())} of "
+                f"{wrong.size} entries differ by more than {atol:g} + {rtol:g}·|value|)"
+            )
     return True
 
 
@@ -339,16 +348,3 @@ def _central_difference(value: Callable[[], float], tensor: "Tensor", eps: float
     finally:
         tensor.data = original
     return difference
-
-
-def _compare(name: str, analytic: Array, numerical: Array, atol: float, rtol: float) -> None:
-    error = np.abs(analytic - numerical)
-    wrong = ~(error <= atol + rtol * np.abs(numerical))  # also where either is NaN
-    if not wrong.any():
-        return
-    worst = np.unravel_index(int(np.argmax(np.where(wrong, np.nan_to_num(error, nan=np.inf), -1.0))), error.shape)
-    raise GradcheckError(
-        f"gradcheck: the gradient of {name} is wrong at {[*map(int, worst)]}: backward gives {analytic[worst]:.10g}, "
-        f"the central difference {numerical[worst]:.10g} ({int(wrong.sum())} of {wrong.size} entries differ by more "
-        f"than {atol:g} + {rtol:g}·|value|)"
-    )

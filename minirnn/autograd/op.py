@@ -114,8 +114,9 @@ class Op:
         names = ("xs",) if self.variadic else self.inputs
         if unknown := rules.keys() - set(names):
             raise TypeError(f"{self.name}: a derivative for {', '.join(unknown)}, which is no input of it")
-        about = self.inputs, self.settings, self.variadic
-        self.rules: tuple[Any, ...] = tuple(Rule(rules[name], *about) if name in rules else None for name in names)
+        self.rules: tuple[Any, ...] = tuple(
+            Rule(rules[name], self.inputs, self.settings, self.variadic) if name in rules else None for name in names
+        )
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"

@@ -227,13 +227,12 @@ class Tensor:
         """
         from minirnn.drawing import tensors  # here, since only who draws needs it
 
-        most = as_size(max_nodes, "Tensor.to_svg: max_nodes")
         if self.node is not None and self.node.box().edges is None:
             raise FreedGraphError(
                 "Tensor.to_svg: there is nothing left to draw, because backward() has used the graph up: draw it "
                 "before, or call backward(retain_graph=True)"
             )
-        return tensors.draw(self, most)
+        return tensors.draw(self, as_size(max_nodes, "Tensor.to_svg: max_nodes"))
 
     # --- operators ---------------------------------------------------------------------------------------------------
 

@@ -364,7 +364,9 @@ def lines_of(cell: Cell, H: int, *, bias: bool, reverse: bool) -> list[str]:
     else:
         lines = [f"[{' '.join(f'z_{{{g}}}' for g in joint)}] = {of_x} + {of_h}{b}"]
     made = text.written()
-    shown = {kind: [f"{w.name} = {w.formula}" for w in made if w.kind == kind] for kind in ("pre", "gate")}
-    lines += [*shown["pre"], ", ".join(shown["gate"])]
-    lines += [f"{w.name} = {w.formula}" for w in made if w.kind in ("term", "state")]
+    pre, activated, others = (
+        [f"{w.name} = {w.formula}" for w in made if w.kind in kinds]
+        for kinds in (("pre",), ("gate",), ("term", "state"))
+    )
+    lines += [*pre, ", ".join(activated), *others]
     return [re.sub(r"\bZ_(\w+)", r"z_{\1}", line).replace(" - ", " − ") for line in lines if line]

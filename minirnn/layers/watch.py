@@ -22,7 +22,7 @@ from minirnn.autograd.tensor import Tensor, apply_kernel, receiver_of
 from minirnn.cells.cell import Cell, gates_of, next_state, states_of
 from minirnn.cells.pointwise import Pass, equation_of
 from minirnn.cells.writing import ATOM, Style, Term, Text, combined
-from minirnn.kernels.layout import clipped
+from minirnn.kernels.layout import Weights, clipped
 from minirnn.layers.door import Sequences
 from minirnn.layers.recurrence import RecurrentOutput
 
@@ -35,7 +35,6 @@ OF_GRADIENT = (
     "if the gradient grows from step to step on its way back, try message_clip= or a smaller W_hh (mr.init.spectral); "
     "else look at the size of the loss"
 )
-WEIGHTS = "W_xh", "W_hh", "b_h", "b_hn"
 
 
 def forward(layer: "Layer[Any]", x: Any, initial_state: Any, lengths: Any, reset: Any) -> RecurrentOutput[Any]:
@@ -136,7 +135,7 @@ class Watch:
         self.sequences, self.mask, self.single = sequences, mask, single
         self.x, self.state = x.data, [s.data for s in state]
         self.wants_state = any(receiver_of(s) is not None for s in state)
-        wanted = zip(("X_t", *WEIGHTS), (x, *layer.weights), strict=False)
+        wanted = zip(("X_t", *Weights._fields), (x, *layer.weights), strict=False)
         self.wanted = {name for name, tensor in wanted if receiver_of(tensor) is not None}
         self.moments: list[Moment] = []
         self._forward()
@@ -234,7 +233,7 @@ class Watch:
         first = q.start[now] + (q.length[now] - 1 if q.reverse else 0)
         unused = (first == at.t) & (not self.wants_state)  # before its first step a sequence has no state of its own
         found = run.back(d, unused, self._see)
-        for name in (name for name in WEIGHTS if name in found):
+        for name in (name for name in Weights._fields if name in found):
             place = f"{self.title}: {self.place}:"
             check_finite(found[name], f"{place} the share of this step in dL/d{name}", OF_GRADIENT)
             sums[name] = sums[name] + found[name] if name in sums else found[name]
@@ -294,14 +293,18 @@ class Step(Text):
     ) -> None:
         self.cell, self.style, self.H = layer.core, Style(gate=""), layer.hidden_size
         self.gates, self.letters, self.terms = gates_of(self.cell), states_of(self.cell), []
-        data = {name: w.data for name, w in zip(WEIGHTS, layer.weights, strict=False) if w is not None}
+        data = {name: w.data for name, w in zip(Weights._fields, layer.weights, strict=False) if w is not None}
         self.leaves = {name: Tensor(a, name in wanted) for name, a in {"X_t": x, **data}.items()}
         if mask is not None:
             self.leaves["m"] = Tensor(mask)
         self.state = [Tensor(s, requires_grad=True) for s in before]
         self.of_equation = "" if self.cell.kernel is not None else f"look at {type(self.cell).__name__}.equation"
         with observing(lambda op, given, settings, y: self.terms.append(Term(op, tuple(given), settings, y))):
-            x_t, m, weights = self.leaves["X_t"], self.leaves.get("m"), [self.leaves.get(name) for name in WEIGHTS]
+            x_t, m, weights = (
+                self.leaves["X_t"],
+                self.leaves.get("m"),
+                [self.leaves.get(name) for name in Weights._fields],
+            )
             self.made = Whole(self.cell, x_t, self.state, m, weights)
 
     def faulty(self, value: Any) -> bool:
