@@ -420,9 +420,10 @@ READERS = {
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_a_parameter_changed_between_forward_and_backward_is_refused_where_a_rule_reads_it(change):
-    for name, read in READERS.items():
+    for (name, read), mode in itertools.product(READERS.items(), (nullcontext, mr.detect_anomaly)):
         p, q, bystander = leaf([[1.0, 2.0], [3.0, 4.0]]), leaf([[5.0, 6.0], [7.0, 8.0]]), leaf([1.0])
-        loss = read(p, q).sum() * bystander.sum()
+        with mode():
+            loss = read(p, q).sum() * bystander.sum()
         change(p)
         p.grad = None
         says = CHANGED.format(r"a Tensor of shape \(2, 2\)", name) + r"\. " + ADVICE
@@ -475,16 +476,6 @@ def test_a_change_is_seen_through_views_too_in_whatever_mode_they_were_made(mode
             with pytest.raises(mr.ChangedParameterError, match="was changed after the forward pass"):
                 loss.backward()
             assert q.grad is None
-
-
-def test_a_change_is_seen_if_the_forward_ran_within_detect_anomaly():
-    for name, read in READERS.items():
-        p, q = leaf([[1.0, 2.0], [3.0, 4.0]]), leaf([[5.0, 6.0], [7.0, 8.0]])
-        with mr.detect_anomaly():
-            loss = read(p, q).sum()
-        p.data *= 0.5
-        with pytest.raises(mr.ChangedParameterError, match=f"'{name}' used version 0"):
-            loss.backward()
 
 
 def test_a_constant_tensor_changed_in_between_is_refused_too_and_a_parameter_is_named_by_its_name():

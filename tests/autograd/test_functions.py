@@ -211,10 +211,8 @@ def test_split_cuts_where_numpy_cuts():
 
 BAD_ARGUMENTS = [
     (lambda: mr.split(X, 2, axis=1), ValueError, "split: 2 parts do not divide axis 1 of length 3 evenly"),
-    (lambda: mr.split(X, 0), ValueError, "split: 0 parts do not divide axis 0 of length 2 evenly"),
     (lambda: mr.split(X, 1, axis=3), ValueError, r"split: there is no axis 3 in a Tensor of shape \(2, 3, 4\)"),
     (lambda: mr.unbind(X, -4), ValueError, r"unbind: there is no axis -4 in a Tensor of shape \(2, 3, 4\)"),
-    (lambda: mr.unbind(2.0), ValueError, r"unbind: there is no axis 0 in a Tensor of shape \(\)"),
     (lambda: mr.concatenate([]), TypeError, "concatenate: expected a sequence of Tensors, not empty, got list"),
     (lambda: mr.stack(mr.Tensor(X)), TypeError, "stack: expected a sequence of Tensors, not empty, got Tensor"),
     (lambda: mr.stack([X, "a"]), TypeError, r"stack: tensors\[1\] must be an array of numbers"),
@@ -223,8 +221,6 @@ BAD_ARGUMENTS = [
     (lambda: mr.clip(T32, 0, T32.sum()), TypeError, "clip: high must be a number or None, got Tensor"),
     (lambda: mr.clip(T32, "0"), TypeError, "clip: low must be an array of numbers"),
     (lambda: mr.sum([T32, T32]), TypeError, "list that holds Tensors: .*minirnn.stack, which keeps"),
-    (lambda: mr.tanh("x"), TypeError, "must be an array of numbers"),
-    (lambda: mr.tanh([[1.0], [2.0, 3.0]]), TypeError, "ragged"),
 ]  # fmt: skip
 
 

@@ -138,13 +138,6 @@ def test_a_slope_is_what_the_rule_multiplies_the_gradient_by(op):
         np.testing.assert_allclose(found, expected, rtol=1e-13, atol=1e-15, err_msg=f"{name}: {text}")
 
 
-def test_a_wrong_slope_would_be_noticed():
-    values = {"a": np.full(2, 3.0), "b": np.full(2, 2.0), "y": np.full(2, 9.0)}
-    assert value_of("{b} {a}^({b} - 1)", values).tolist() == [6, 6]
-    assert value_of("{b} {a}^{b}", values).tolist() == [18, 18]
-    assert value_of("[not {a}]", {"a": np.array([True, False])}).tolist() == [0, 1]
-
-
 def test_an_op_of_one_s_own_says_nothing_unless_told():
     op = Op(lambda x: x**3, "cube", symbol="{x}³", slopes={"x": "3 {x}²"})
     assert (op.symbol, op.slopes) == ("{x}³", {"x": "3 {x}²"})

@@ -77,22 +77,6 @@ def test_or_in_each_row_and_direction_the_last_that_was_processed(make, lengths,
     np.testing.assert_array_equal(predictions.numpy(), model.head(model.recurrent.last_output(final_state)).numpy())
 
 
-def test_a_stack_is_trained_with_its_state_carried():
-    """As in truncated BPTT: `fit` detaches what a state holds, however it is nested, and passes it on."""
-    rng = np.random.default_rng(0)
-    recurrent = Stacked([LSTMLayer(1, 8, rng=rng), RecurrentLayer(8, 8, rng=rng)], dropout=0.1, rng=rng)
-    model = mr.SequenceModel(recurrent, mr.Linear(8, 1, rng=rng))
-    wave = np.sin(0.3 * np.arange(4000, dtype=np.float32))[:, None, None]
-    batches = [(wave[t : t + 20], wave[t + 1 : t + 21], t == 0) for t in range(0, 3900, 20)]
-    adam = mr.optim.Adam(model.parameters(), lr=0.02)
-    history = mr.training.fit(
-        model, batches, loss=mr.losses.mse, optimizer=adam, max_updates=195, carry_state=True, progress=False
-    )
-    assert history.updates == 195
-    assert mr.training.evaluate(model, batches, loss=mr.losses.mse, carry_state=True) < 0.02
-    assert model.training
-
-
 def test_text_cannot_be_sampled_both_ways():
     task = mr.tasks.TextTask()
     V = len(task.vocabulary)
