@@ -61,40 +61,6 @@ def test_a_loss_of_the_last_output_has_one_row():
     assert repr(trace.credit()) == "<Credit: 7 × 7 steps, 1 with a gradient that enters>"
 
 
-def test_what_would_not_fit_is_refused_with_the_bytes():
-    layer = mr.RecurrentLayer(1, 2, rng=0)
-    trace = mr.bptt.trace(layer, np.ones((20_000, 1, 1)), lambda outputs: outputs[-1].sum())
-    with raises(
-        MemoryError,
-        "credit: the matrix of T=20000 steps would take 3,200,000,040 bytes, more than 1,073,741,824: take a shorter "
-        "sequence, or a loss of fewer outputs",
-    ):
-        trace.credit()
-
-
-@pytest.mark.parametrize(
-    ("s", "k", "kind", "message"),
-    [
-        (7, 0, IndexError, "credit: s must be a step 0 … 6, got 7: there are T=7"),
-        (3, 9, IndexError, "credit: k must be a step 0 … 6, got 9: there are T=7"),
-        (-1, 0, IndexError, "credit: s must be a step 0 … 6, got -1: there are T=7"),
-        (3, 1.5, TypeError, "credit: k must be a step 0 … 6, got 1.5 (float): there are T=7"),
-    ],
-)
-def test_steps_that_are_none(s, k, kind, message):
-    with raises(kind, message):
-        make("elman").trace().credit().contribution(s, k)
-
-
-def test_clipped_messages_give_no_credit():
-    with raises(
-        ValueError,
-        "trace.credit: the layer has message_clip=0.5, with which gradients do not add up: set it to None on the "
-        "layer, or make one without",
-    ):
-        make("elman", message_clip=0.5).trace().credit()
-
-
 # --- truncation -------------------------------------------------------------------------------------------------------
 
 
@@ -120,42 +86,54 @@ def test_angles_small_and_large():
     assert np.isnan(angle(np.zeros(2), np.ones(2)))
 
 
-@pytest.mark.parametrize(
-    ("k1", "k2", "kind", "message"),
-    [
-        (0, 3, ValueError, "truncated_gradient: k1 must be an int ≥ 1, got 0: try 1 or more"),
-        (2, -1, ValueError, "truncated_gradient: k2 must be an int ≥ 1, got -1: try 1 or more"),
-        (2.0, 1, TypeError, "truncated_gradient: k1 must be an int ≥ 1, got 2.0 (float): try 2"),
-    ],
-)
-def test_lengths_of_chunks_that_are_none(k1, k2, kind, message):
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+def test_steps_and_chunks_that_are_none():
     case = make("elman")
-    with raises(kind, message):
-        mr.bptt.truncated_gradient(case.layer, case.x, case.loss, k1, k2)
-
-
-def test_errors_name_the_function_that_was_called():
-    case = make("elman", message_clip=0.5)
-    tail = "the layer has message_clip=0.5, with which gradients do not add up: set it to None on the layer, or make"
-    with raises(ValueError, f"truncated_gradient: {tail} one without"):
-        mr.bptt.truncated_gradient(case.layer, case.x, case.loss, 1, 1)
-    with raises(ValueError, f"rtrl: {tail} one without"):
-        mr.bptt.rtrl(case.layer, case.x, case.loss)
-    with raises(ValueError, f"trace.truncation_angles: {tail} one without"):
-        case.trace().truncation_angles()
+    credit = case.trace().credit()
+    for s, k, kind, what in (
+        (7, 0, IndexError, "s must be a step 0 … 6, got 7"),
+        (3, 9, IndexError, "k must be a step 0 … 6, got 9"),
+        (-1, 0, IndexError, "s must be a step 0 … 6, got -1"),
+        (3, 1.5, TypeError, "k must be a step 0 … 6, got 1.5 (float)"),
+    ):
+        with raises(kind, f"credit: {what}: there are T=7"):
+            credit.contribution(s, k)
+    for k1, k2, what in ((0, 3, "k1 must be an int ≥ 1, got 0"), (2, -1, "k2 must be an int ≥ 1, got -1")):
+        with raises(ValueError, f"truncated_gradient: {what}: try 1 or more"):
+            mr.bptt.truncated_gradient(case.layer, case.x, case.loss, k1, k2)
     with raises(TypeError, "truncated_gradient: loss must be a callable (outputs) -> Tensor, got 3 (int)"):
         mr.bptt.truncated_gradient(case.layer, case.x, 3, 1, 1)
 
 
-# --- forward in time --------------------------------------------------------------------------------------------------
+def test_clipped_messages_do_not_add_up():
+    case = make("elman", message_clip=0.5)
+    for name, ask in {
+        "trace.credit": lambda: case.trace().credit(),
+        "trace.truncation_angles": lambda: case.trace().truncation_angles(),
+        "truncated_gradient": lambda: mr.bptt.truncated_gradient(case.layer, case.x, case.loss, 1, 1),
+        "rtrl": lambda: mr.bptt.rtrl(case.layer, case.x, case.loss),
+    }.items():
+        with raises(
+            ValueError,
+            f"{name}: the layer has message_clip=0.5, with which gradients do not add up: set it to None on the layer, "
+            "or make one without",
+        ):
+            ask()
 
 
-def test_influences_that_would_not_fit_are_refused_with_the_bytes():
-    layer = mr.RecurrentLayer(2, 1000, rng=0)
-    x = np.ones((2, 1, 2), np.float32)
+def test_what_would_not_fit_is_refused_with_the_bytes():
+    long = mr.bptt.trace(mr.RecurrentLayer(1, 2, rng=0), np.ones((20_000, 1, 1)), lambda outputs: outputs[-1].sum())
+    with raises(
+        MemoryError,
+        "credit: the matrix of T=20000 steps would take 3,200,000,040 bytes, more than 1,073,741,824: take a shorter "
+        "sequence, or a loss of fewer outputs",
+    ):
+        long.credit()
     with raises(
         MemoryError,
         "rtrl: the influences of the parameters on the state would take 8,048,000,000 bytes, more than 1,073,741,824: "
         "take fewer neurons or rows; trace gives the same gradients",
     ):
-        mr.bptt.rtrl(layer, x, lambda outputs: outputs.sum())
+        mr.bptt.rtrl(mr.RecurrentLayer(2, 1000, rng=0), np.ones((2, 1, 2)), lambda outputs: outputs.sum())

@@ -63,138 +63,90 @@ def joined(v, name, gates):
     return np.concatenate([v[name.replace("·", g)] for g in gates], axis=-1)
 
 
-def sigmoid(a):
-    return 1 / (1 + np.exp(-a))
-
-
-PHI = {
-    "tanh": (np.tanh, lambda h: 1 - h**2),
-    "relu": (lambda z: np.maximum(0, z), lambda h: np.where(h > 0, 1.0, 0.0)),
-    "sigmoid": (sigmoid, lambda h: h * (1 - h)),
-    "identity": (lambda z: z, np.ones_like),
-}
-
 # --- a calculator in hand --------------------------------------------------------------------------------------------
 
-
-@pytest.mark.parametrize(("activation", "reverse"), [*zip(PHI, [False, True, True, False], strict=True)])
-def test_elman_by_calculator(activation, reverse):
-    layer, (x, state, _) = made(mr.RecurrentLayer, activation=activation, reverse=reverse), inputs()
-    text = explain(layer, x, 2, loss, row=1, initial_state=state)
-    v = parsed(text)
-    before, after = ("t+1", "t-1") if reverse else ("t-1", "t+1")
-    assert f"Z_t = X_t W_xh + H_{{{before}}} W_hh + b_h" in text
-    apply, slope = PHI[activation]
-    h = v[f"H_{{{before}}}"]
-    near(v["X_t"] @ v["W_xh"], v["X_t W_xh"])
-    near(h @ v["W_hh"], v[f"H_{{{before}}} W_hh"])
-    near(v["X_t W_xh"] + v[f"H_{{{before}}} W_hh"] + v["b_h"], v["Z_t"])
-    near(apply(v["Z_t"]), v["H_t"])
-    near(v[f"dL/dZ_{{{after}}}"] @ v["W_hh"].T, v["carried"])
-    near(v["local"] + v["carried"], v["dL/dH_t"])
-    near(slope(v["H_t"]), v["φ′"])
-    near(v["dL/dH_t"] * v["φ′"], v["dL/dZ_t"])
-    near(np.outer(v["X_t"], v["dL/dZ_t"]), v["dW_xh of this row"])
-    near(np.outer(h, v["dL/dZ_t"]), v["dW_hh of this row"])
-    near(v["dL/dZ_t"] @ v["W_hh"].T, v[f"to H_{{{before}}}"])
+TERM = re.compile(r"(?:dL/d|from_)?[A-Za-zφ][A-Za-z0-9_′]*(?:\{t[+-]1\})?")
+EQUATION = re.compile(r"(to \S+(?=:)|from \S+|\S+)(: | = | \+= )(.+)")
+FUNCTIONS = {
+    "σ": lambda a: 1 / (1 + np.exp(-a)),
+    "tanh": np.tanh,
+    "max": np.maximum,
+    "clipped": lambda a: a * min(1, CLIP / np.linalg.norm(a)),
+    "joined": lambda *parts: np.concatenate([np.zeros((1, H)) if isinstance(p, int) else p for p in parts], axis=-1),
+}
+CLIP = 0.2
 
 
-@pytest.mark.parametrize("reverse", [False, True])
-def test_lstm_by_calculator(reverse):
-    layer, (x, *state) = made(mr.LSTMLayer, reverse=reverse), inputs()
-    v = parsed(explain(layer, x, 2, loss, row=1, initial_state=state))
-    before, after = ("t+1", "t-1") if reverse else ("t-1", "t+1")
-    h, c, gates = v[f"H_{{{before}}}"], v[f"C_{{{before}}}"], "ifgo"
-    for g in gates:
-        near(v["X_t"] @ v[f"W_x{g}"] + h @ v[f"W_h{g}"] + v[f"b_{g}"], v[f"Z_{g}"])
-        near((np.tanh if g == "g" else sigmoid)(v[f"Z_{g}"]), v[f"{g}_t"])
-    i, f, g, o = (v[f"{gate}_t"] for gate in gates)
-    near(f * c + i * g, v["C_t"])
-    near(np.tanh(v["C_t"]), v["tanh(C_t)"])
-    near(o * v["tanh(C_t)"], v["H_t"])
-    W_hh = joined(v, "W_h·", gates)
-    near(joined(v, f"dL/dZ_{{{after}}}, ·", gates) @ W_hh.T, v["carried"])
-    near(v["local"] + v["carried"], v["dL/dH_t"])
-    near(v["dL/dH_t"] * o * (1 - v["tanh(C_t)"] ** 2), v["from H_t"])
-    near(v[f"dL/dC_{{{after}}}"] * v[f"f_{{{after}}}"], v[f"from C_{{{after}}}"])
-    near(v["from H_t"] + v[f"from C_{{{after}}}"], v["dL/dC_t"])
-    near(v["dL/dC_t"] * g * i * (1 - i), v["dL/dZ_i"])
-    near(v["dL/dC_t"] * c * f * (1 - f), v["dL/dZ_f"])
-    near(v["dL/dC_t"] * i * (1 - g**2), v["dL/dZ_g"])
-    near(v["dL/dH_t"] * v["tanh(C_t)"] * o * (1 - o), v["dL/dZ_o"])
-    for gate in gates:
-        near(np.outer(v["X_t"], v[f"dL/dZ_{gate}"]), v[f"dW_xh of this row, {gate}"])
-        near(np.outer(h, v[f"dL/dZ_{gate}"]), v[f"dW_hh of this row, {gate}"])
-    near(joined(v, "dL/dZ_·", gates) @ W_hh.T, v[f"to H_{{{before}}}"])
-    near(v["dL/dC_t"] * f, v[f"to C_{{{before}}}"])
+def python_of(expression):
+    """Write what the text says in Python: ⊙ is *, two terms side by side are @, [a b] is `joined(a, b)`."""
+    text = expression.replace("from ", "from_").replace("[H_t > 0]", "(H_t > 0)")
+    text = re.sub(r"\[(\S+) (\S+)\]_(\{t.1\})", r"[\1_\3 \2_\3]", text)
+    text = re.sub(r"\[([^\s\[\]]+(?: [^\s⊙\[\]]+)+)\]", lambda m: f"joined({m[1].replace(' ', ', ')})", text)
+    text = re.sub(r" {2,}", ", ", text).replace("[", "joined(").replace("]", ")")
+    text = re.sub(r"(?<=[\w′)}]) (?=[\w(])", " @ ", text)
+    text = TERM.sub(lambda m: m[0] if m[0] in FUNCTIONS else f"value({m[0]!r})", text)
+    return text.replace("⊙", "*").replace("ᵀ", ".T").replace("²", "**2")
 
 
-@pytest.mark.parametrize("settings", [{}, {"bias": False}, {"recurrent_dropout": 0.3, "message_clip": 0.2}])
-@pytest.mark.parametrize("reset_after", [True, False])
-def test_gru_by_calculator(reset_after, settings):
-    layer, (x, state, _) = made(mr.GRULayer, reset_after=reset_after, **settings), inputs()
-    layer._rng = np.random.default_rng(4)
-    text = explain(layer, x, 2, loss, row=1, initial_state=state)
-    v = parsed(text)
-    h, gates = v["H_{t-1}"], "rzn"
-    m = v.get("m", np.ones(H))
-    fed = m * h
+def calculated(text):
+    """Yield (name, what is printed, what comes of the printed numbers) of each equation and each compound term."""
+    v, sides = parsed(text), re.search(r"\[(Z_.*?)\] \(", text)
+    gates = [z[2:] for z in sides[1].split()] if sides else []
+
+    def value(name):
+        name = re.sub(r"^(dL/d.)_(.)_(\{t.1\})", r"\1_\3, \2", name).replace("from_", "from ")
+        parts = [f"{name}, {g}" if f"{name}, {g}" in v else name[:-1] + g for g in gates]
+        return np.atleast_2d(v[name]) if name in v else np.concatenate([np.atleast_2d(v[p]) for p in parts], axis=-1)
+
+    pairs = [
+        (name, name) for name in v if re.search(r"^[^,]* [^,]*$|\(", name) and not re.match("to|from|d.* of", name)
+    ]
+    for line in text.replace("\n↳ ", " ").splitlines():
+        for found in filter(None, map(EQUATION.fullmatch, line.split(",  "))):
+            if found[1] not in ("L", "local") and "Σ" not in found[3]:
+                name = found[1] + " of this row" * (found[2] == " += ")
+                pairs.append((name, found[3].split(" = ")[-1]))
+    for name, expression in pairs:
+        yield name, value(name), eval(python_of(expression), FUNCTIONS | {"value": value})
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        *[(mr.RecurrentLayer, {"activation": name}) for name in ("tanh", "relu", "sigmoid", "identity")],
+        *[(mr.GRULayer, {"reset_after": False, **more}) for more in ({}, {"bias": False}, {"reverse": True})],
+        (mr.GRULayer, {"reset_after": False, "recurrent_dropout": 0.3, "message_clip": CLIP}),
+        *[
+            (kind, more)
+            for kind in LAYERS
+            for more in (
+                {},
+                {"bias": False},
+                {"reverse": True},
+                {"recurrent_dropout": 0.3, "message_clip": CLIP},
+            )
+        ],
+    ],
+)
+def test_each_equation_gives_the_number_below_it(kind, settings):
+    layer, (x, *states) = made(kind, **settings), inputs()
+    layer._rng = np.random.default_rng(3)
+    text = explain(layer, x, 2, loss, row=1, initial_state=states if kind is mr.LSTMLayer else states[0])
+    names = set()
+    for name, printed, found in calculated(text):
+        names.add(name)
+        near(np.broadcast_to(found, printed.shape), printed)
+    before = "t+1" if "reverse" in settings else "t-1"
+    assert names >= {"H_t", "carried", "dL/dH_t", "dW_xh of this row", "dW_hh of this row", f"to H_{{{before}}}"}
+    assert ("b_hn" in parsed(text)) == (kind is mr.GRULayer and layer.b_h is not None and layer.reset_after)
     if "recurrent_dropout" in settings:
-        assert set(np.round(m, 3)) <= {0, 1.429}
-        assert len(set(m)) > 1, "nothing is dropped in this row"
-        near(fed, v["m ⊙ H_{t-1}"])
-    bias = {g: v.get(f"b_{g}", np.zeros(H)) for g in gates}
-    b_hn = v.get("b_hn", np.zeros(H))
-    assert ("b_hn" in v) == (reset_after and layer.b_h is not None)
-    z = {g: v["X_t"] @ v[f"W_x{g}"] + bias[g] for g in gates}
-    near(v["X_t"] @ v["W_xn"], v["X_t W_xn"])
-    for g in "rz":
-        near(z[g] + fed @ v[f"W_h{g}"], v[f"Z_{g}"])
-        near(sigmoid(v[f"Z_{g}"]), v[f"{g}_t"])
-    r, u, n = (v[f"{g}_t"] for g in gates)
-    if reset_after:
-        near(fed @ v["W_hn"] + b_hn, v["Q_n"])
-        near(z["n"] + r * v["Q_n"], v["Z_n"])
-    else:
-        near(z["n"] + (r * fed) @ v["W_hn"], v["Z_n"])
-    near(np.tanh(v["Z_n"]), n)
-    near((1 - u) * n + u * h, v["H_t"])
-
-    dh, to = v["dL/dH_t"], v["dL/dH_{t+1}"] * v["z_{t+1}"]
-    W_gates = joined(v, "W_h·", "rz")
-    if reset_after:
-        carried = m * (joined(v, "dL/dQ_{t+1}, ·", gates) @ joined(v, "W_h·", gates).T) + to
-    else:
-        inner = joined(v, "dL/dZ_{t+1}, ·", "rz") @ W_gates.T
-        carried = m * (inner + v["r_{t+1}"] * (v["dL/dZ_{t+1}, n"] @ v["W_hn"].T)) + to
-    near(carried, v["carried"])
-    total = v["local"] + v["carried"]
-    if "message_clip" in settings:
-        assert np.linalg.norm(total) > 0.2
-        total = total * 0.2 / np.linalg.norm(total)
-    near(total, dh)
-    near(dh * (1 - u) * (1 - n**2), v["dL/dZ_n"])
-    near(dh * (h - n) * u * (1 - u), v["dL/dZ_z"])
-    inner = v["Q_n"] * v["dL/dZ_n"] if reset_after else (v["dL/dZ_n"] @ v["W_hn"].T) * fed
-    near(inner * r * (1 - r), v["dL/dZ_r"])
-    if reset_after:
-        near(r * v["dL/dZ_n"], v["dL/dQ_n"])
-        near(v["dL/dZ_z"], v["dL/dQ_z"])
-        onward = m * (joined(v, "dL/dQ_·", gates) @ joined(v, "W_h·", gates).T)
-    else:
-        onward = m * (joined(v, "dL/dZ_·", "rz") @ W_gates.T + r * (v["dL/dZ_n"] @ v["W_hn"].T))
-    near(onward + dh * u, v["to H_{t-1}"])
-    near(np.outer(v["X_t"], v["dL/dZ_n"]), v["dW_xh of this row, n"])
-    near(np.outer(fed, v["dL/dZ_r"]), v["dW_hh of this row, r"])
-    of_n = np.outer(fed, v["dL/dQ_n"]) if reset_after else np.outer(r * fed, v["dL/dZ_n"])
-    near(of_n, v["dW_hh of this row, n"])
+        assert set(np.round(parsed(text)["m"], 3)) == {0, 1.429}
 
 
 def test_a_cell_of_ones_own():
     layer, (x, h, s) = made(mr.RecurrentLayer, cell=Leaky()), inputs()
     text = explain(layer, x, 2, loss, row=1, initial_state=(h, s))
     v = parsed(text)
-    near(v["X_t W_xh"] + v["H_{t-1}"] @ v["W_hh"] + v["b_h"], v["Z_t"])
     near(0.7 * v["H_{t-1}"] + 0.3 * np.tanh(v["Z_t"]), v["H_t"])
     near(0.5 * v["S1_{t-1}"] + v["H_{t-1}"], v["S1_t"])
     near(v["local"] + v["carried"], v["dL/dH_t"])
@@ -248,15 +200,6 @@ def test_what_the_rows_and_steps_add_is_the_gradient(kind):
                     sums[name] = sums[name] + share * (row == 0)
     for name, total in sums.items():
         np.testing.assert_allclose(total, seen.gradients[name[1:]], atol=1e-13)
-
-
-def test_a_trace_keeps_the_weights_it_was_made_with():
-    layer, (x, *_) = made(mr.RecurrentLayer), inputs()
-    seen = trace(layer, x, loss)
-    before = seen.explain(1)
-    for p in layer.parameters():
-        p.data = p.data + 1.0
-    assert seen.explain(1) == before
 
 
 def test_with_no_loss_it_is_the_sum_of_all_outputs():

@@ -143,6 +143,7 @@ def test_nothing_of_the_layer_changes_and_the_arrays_are_the_traces_own():
     trace = case.trace()
     hs, share = trace.hs.copy(), trace.credit().contribution(5, 2)["W_hh"]
     jacobian = trace.jacobian(3, 1)
+    shown = [mr.bptt.doctor(trace).figures, trace.explain(3), trace._repr_html_()]
     assert all(p.grad is None for p in case.layer.parameters())
     assert all(np.array_equal(a, before[name]) for name, a in case.layer.state_dict().items())
     for p in case.layer.parameters():
@@ -152,6 +153,7 @@ def test_nothing_of_the_layer_changes_and_the_arrays_are_the_traces_own():
     assert not (trace.x == 9.0).any()
     assert np.array_equal(trace.credit().contribution(5, 2)["W_hh"], share)
     assert np.array_equal(trace.jacobian(3, 1), jacobian)
+    assert [mr.bptt.doctor(trace).figures, trace.explain(3), trace._repr_html_()] == shown
 
 
 def test_the_padding_may_hold_anything_and_the_loss_may_look_at_it():

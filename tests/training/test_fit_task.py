@@ -139,21 +139,6 @@ def test_the_state_of_a_layer_that_goes_back_is_not_carried(cell, name):
     assert run(ECHO, ECHO, model).updates == 7
 
 
-def test_a_module_of_ones_own_is_looked_into():
-    class Own(mr.Module):
-        carries_state = True
-
-        def __init__(self):
-            super().__init__()
-            self.inner = mr.Sequential(mr.Linear(2, 3, rng=0))
-            self.deep = both(3, 2, 0)
-
-    with pytest.raises(ValueError, match="got Own with Bidirectional that goes back"):
-        run(ECHO, ECHO, Own(), carry_state=True)
-    with pytest.raises(ValueError, match="got Bidirectional that goes back"):
-        run(ECHO, ECHO, both(3, 2, 0), carry_state=True)
-
-
 # --- held-out data ----------------------------------------------------------------------------------------------------
 
 
