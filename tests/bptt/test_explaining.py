@@ -1,5 +1,6 @@
 """`explain`: a learner with a calculator, who knows the printed numbers alone, gets the printed results."""
 
+import itertools
 import re
 
 import numpy as np
@@ -110,22 +111,15 @@ def calculated(text):
         yield name, value(name), eval(python_of(expression), FUNCTIONS | {"value": value})
 
 
+SETTINGS = [{}, {"bias": False}, {"reverse": True}, {"recurrent_dropout": 0.3, "message_clip": CLIP}]
+
+
 @pytest.mark.parametrize(
     ("kind", "settings"),
     [
-        *[(mr.RecurrentLayer, {"activation": name}) for name in ("tanh", "relu", "sigmoid", "identity")],
-        *[(mr.GRULayer, {"reset_after": False, **more}) for more in ({}, {"bias": False}, {"reverse": True})],
-        (mr.GRULayer, {"reset_after": False, "recurrent_dropout": 0.3, "message_clip": CLIP}),
-        *[
-            (kind, more)
-            for kind in LAYERS
-            for more in (
-                {},
-                {"bias": False},
-                {"reverse": True},
-                {"recurrent_dropout": 0.3, "message_clip": CLIP},
-            )
-        ],
+        *((mr.RecurrentLayer, {"activation": name}) for name in ("relu", "sigmoid", "identity")),
+        *((mr.GRULayer, {"reset_after": False, **more}) for more in SETTINGS),
+        *itertools.product(LAYERS, SETTINGS),
     ],
 )
 def test_each_equation_gives_the_number_below_it(kind, settings):
@@ -168,6 +162,8 @@ def test_the_numbers_are_those_of_the_trace(kind, reverse):
                 "X_t": seen.x, "H_t": seen.hs, "dL/dH_t": seen.dL_dh, "local": seen.dL_dh_local,
                 "carried": seen.dL_dh_carried,
             }  # fmt: skip
+            if kind is mr.LSTMLayer:
+                expected |= {"C_t": seen.cs, "dL/dC_t": seen.dL_dc}
             for name, values in expected.items():
                 np.testing.assert_array_equal(found[name], values[t, row])
             gates = seen.gates if len(seen.gates) > 1 else ("t",)
@@ -335,12 +331,8 @@ def test_an_activation_of_ones_own():
 def test_errors():
     layer, (x, *_) = made(mr.RecurrentLayer), inputs()
     seen = trace(layer, x, loss)
-    with raises(IndexError, "trace: t must be a step 0 … 4, got 5: there are T=5"):
-        explain(layer, x, 5)
     with raises(IndexError, "trace: t must be a step 0 … 4, got -1: there are T=5"):
         seen.explain(-1)
-    with raises(TypeError, "trace: t must be a step 0 … 4, got 1.0 (float): there are T=5"):
-        explain(layer, x, 1.0)
     with raises(IndexError, "explain: row must be a row 0 … 2, got 3: there are N=3"):
         explain(layer, x, 0, row=3)
     with raises(TypeError, "explain: row must be a row 0 … 2, got True (bool): there are N=3"):

@@ -118,18 +118,6 @@ def test_credit_and_truncation_are_the_traces(kind, way, tmp_path):
     assert unpacked(credit["left"])[-1] == pytest.approx(float(unpacked(credit["whole"])), rel=1e-12)
 
 
-@pytest.mark.parametrize(("kind", "way"), [("elman", "reverse"), ("lstm", "plain"), ("gru", "reverse")])
-def test_singular_values_are_those_of_each_step(kind, way, tmp_path):
-    trace = make(kind, **WAYS[way]).trace()
-    found = data_of(page_of(trace, tmp_path))["singular"]
-    assert found["steps"] == list(range(T))
-    assert found["every"] == 1
-    assert found["few"]
-    for t in range(T):
-        before = t + 1 if way == "reverse" else t - 1
-        assert np.abs(unpacked(found["values"])[t] - trace.singular_values(t, before)).max() < 1e-13
-
-
 def test_many_singular_values_travel_as_quantiles(monkeypatch, tmp_path):
     trace = make("lstm", sizes=(6, 2, 3, 9)).trace()
     monkeypatch.setattr(numbers, "MULTIPLICATIONS", 6 * 18 * 18 * (2 * 36 + 30 * 2 * 18) / 2.5)

@@ -115,15 +115,6 @@ def test_no_gradient_no_term(nothing):
     assert not found.gradients["W_hh"].any()
 
 
-def test_steps_after_the_last_that_counts_are_left_out():
-    """The loss looks at step 2 of 5: nothing enters later, so there are two terms."""
-    layer, (x, state) = elman(), inputs()
-    early = lambda outputs: (outputs[2] ** 2).sum()  # noqa: E731
-    found = omega(layer, x, early, state)
-    assert (found.by_step > 0).tolist() == [True, True, False, False]
-    assert found.value == pytest.approx(by_the_definition(layer, x, state, loss=early).sum(), rel=1e-12)
-
-
 def test_a_dead_step_counts_one_and_pulls_nowhere():
     """All rectifiers are off at step 1 of 2: nothing arrives at step 0, and there is no direction to go."""
     layer, (x, state) = elman(activation="relu"), inputs(T=2)

@@ -35,26 +35,6 @@ def test_the_states_are_the_layers_the_sums_over_time_its_gradients_and_the_tota
     assert not trace.dL_dh_carried[last, np.arange(N)].any()  # nothing is processed after it
 
 
-@pytest.mark.parametrize("kind", ["elman", "lstm", "gru", "gru-before"])
-def test_the_total_is_what_retain_grad_sees_on_every_state_of_the_graph(kind):
-    """The readable way: one Tensor for each state, its gradient from the tape."""
-    case = make(kind)
-    states, outputs, state = [], [], case.state
-    for x_t in case.x:
-        state = case.layer.step(x_t, state)
-        parts = state if isinstance(state, tuple) else (state,)
-        for part in parts:
-            part.retain_grad()
-        states.append(parts)
-        outputs.append(parts[0])
-    case.loss(mr.stack(outputs)).backward()
-    trace = case.trace()
-    assert np.abs(trace.dL_dh - [h.grad for h, *_ in states]).max() < 1e-12
-    if kind in ("lstm", "named"):
-        assert np.abs(trace.cs - [c.data for _, c in states]).max() < 1e-12
-        assert np.abs(trace.dL_dc - [c.grad for _, c in states]).max() < 1e-12
-
-
 def test_both_sides_of_a_gru_differ_only_where_r_stands_between_them():
     trace = make("gru").trace()
     assert np.array_equal(trace.dL_dz[..., : 2 * H], trace.dL_dz_h[..., : 2 * H])

@@ -65,31 +65,6 @@ def test_asked_twice_it_stops_at_once(tmp_path):
     assert CheckpointDirectory(tmp_path).latest() is None
 
 
-def solving(path=None, updates=400):
-    """Train on a task until it is solved; return the history and the weights."""
-    task = mr.tasks.EchoTask(5, delay=1)
-    layer = mr.GRULayer(task.input_size, 8, rng=1)
-    model = mr.SequenceModel(layer, mr.Linear(8, task.output_size, rng=2))
-    adam = mr.optim.Adam(model.parameters(), 0.03)
-    history = fit(
-        model, task, optimizer=adam, max_updates=updates, rng=3, batch=16, progress=False, held_out=True,
-        evaluate_every=10, stop=mr.training.until_solved(task),
-        checkpoint=None if path is None else Checkpointing(path, every=4, resume=True),
-    )  # fmt: skip
-    return history, [p.data.tobytes() for p in model.parameters()]
-
-
-def test_a_run_that_stop_has_ended_stays_as_it_is(tmp_path):
-    history, weights = solving(tmp_path)
-    assert 10 <= history.updates < 400
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    again, same = solving(tmp_path)
-    assert again.evaluations == history.evaluations
-    assert again.loss.tolist() == history.loss.tolist()
-    assert same == weights
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-
-
 GOOD, BAD = ((np.full((5, 2, 2), fill), np.ones((5, 2), int)) for fill in (1.0, np.nan))
 
 

@@ -66,6 +66,7 @@ def test_fit_makes_the_updates_of_a_loop_written_out():
     history = train(model, max_updates=20, clip_norm=1.2, optimizer=optim.SGD(model.parameters(), 0.1, momentum=0.9))
     np.testing.assert_allclose(np.column_stack([history.loss, history.grad_norm]), expected, rtol=1e-5)
     assert history.grad_norm.max() > 1.2 > history.grad_norm.min()  # some were clipped, some not
+    assert (np.diff(history.seconds) > 0).all()
     for p, q in zip(model.parameters(), by_hand.parameters(), strict=True):
         np.testing.assert_allclose(p.data, q.data, rtol=1e-5, atol=1e-6)
 
@@ -109,11 +110,6 @@ def test_fit_takes_no_batch_that_it_does_not_use():
     batches = iter(pairs(5))
     assert train(Spy(), batches, max_updates=3).updates == 3
     assert next(batches)[0] == 4.0
-
-
-def test_fit_ends_with_the_batches():
-    history = train(Spy(), pairs(2))
-    assert (history.updates, history.interrupted) == (2, False)
 
 
 def test_fit_calls_the_callbacks_in_order_after_every_update_and_then_asks_to_stop():
@@ -342,15 +338,6 @@ def test_sample_starts_after_a_newline_or_the_first_character(text):
     task = TextTask("xyz" * 10)
     model = text_model(task)
     assert sample(model, task, 20, rng=1) == sample(model, task, 20, rng=1, prompt="x")
-
-
-def test_history_of_a_run_has_an_entry_for_each_update():
-    history = train(max_updates=7)
-    assert history.loss.shape == history.grad_norm.shape == history.seconds.shape == (7,)
-    assert history.loss.dtype == history.grad_norm.dtype == np.float64
-    assert (history.loss > 0).all()
-    assert (np.diff(history.seconds) > 0).all()
-    assert history.updates_per_second == pytest.approx(7 / history.seconds[-1])
 
 
 # --- measure ----------------------------------------------------------------------------------------------------------
