@@ -150,8 +150,12 @@ def write_whole(path: pathlib.Path, data: bytes, caller: str) -> pathlib.Path:
             os.fsync(file.fileno())
         os.replace(part, path)
     except OSError as error:
-        hint = "the file that was there, if any, is what it was; free some space, or choose a directory that is there"
-        raise reworded(error, f"{caller}: cannot write {str(path)!r}", f"{hint} and may be written to") from error
+        raise reworded(
+            error,
+            f"{caller}: cannot write {str(path)!r}",
+            "the file that was there, if any, is what it was; free some space, or choose a directory that is there and "
+            "may be written to",
+        ) from error
     finally:
         with contextlib.suppress(OSError):
             part.unlink()

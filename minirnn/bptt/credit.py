@@ -208,8 +208,11 @@ def rtrl(model: Module, x: Any, loss: Loss, initial_state: Any = None, lengths: 
     unclipped(run.layer, "rtrl")
     u, size = run.unrolled, run.unrolled.H * len(run.unrolled.states)
     parameters = run.layer.W_xh.size + run.layer.W_hh.size + 4 * u.pre.shape[2]
-    hint = "take fewer neurons or rows; trace gives the same gradients"
-    fits(2 * u.N * size * parameters * u.x.itemsize, "rtrl: the influences of the parameters on the state", hint)
+    fits(
+        2 * u.N * size * parameters * u.x.itemsize,
+        "rtrl: the influences of the parameters on the state",
+        "take fewer neurons or rows; trace gives the same gradients",
+    )
     influence = {name: np.zeros((u.N, size, *getattr(run.layer, name).shape), u.x.dtype) for name in u.names}
     for i, name in enumerate(u.learned):
         influence[name][:, i * u.H : (i + 1) * u.H] = np.eye(u.H)

@@ -56,9 +56,13 @@ class Report(NamedTuple):
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it as plain dicts, lists, strings and numbers; None stands for what is NaN or inf."""
-        found = {"verdict": self.verdict, "meaning": VERDICTS[self.verdict], "figures": _plain(self.figures)}
-        sentences = {"findings": self.findings, "advice": self.advice}
-        return found | {name: [_plain(f._asdict()) for f in of] for name, of in sentences.items()}
+        return {
+            "verdict": self.verdict,
+            "meaning": VERDICTS[self.verdict],
+            "figures": _plain(self.figures),
+            "findings": [_plain(f._asdict()) for f in self.findings],
+            "advice": [_plain(f._asdict()) for f in self.advice],
+        }
 
     def to_json(self) -> str:
         """Return `to_dict` as strict JSON."""

@@ -91,8 +91,10 @@ def explanation(
     if found.layer.reverse:
         head.append("Processed from the last step to the first: t+1 comes before t.")
     if not found.valid[t, row]:
-        length = f"row {row} has length {found.valid[:, row].sum()}"
-        head.append(f"Step {t} is padding: {length}. Its state stays as it is; no gradient enters.")
+        head.append(
+            f"Step {t} is padding: row {row} has length {found.valid[:, row].sum()}. Its state stays as it is; no "
+            "gradient enters."
+        )
         return Explanation(head, [], small)
     G = len(found.gates)
     if G > 1:

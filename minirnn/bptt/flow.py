@@ -179,8 +179,9 @@ class Flow:
         """
         last, first = self.order(self.step(t, "t", -1)), self.order(self.step(k, "k", -1))
         if first > last:
-            order = "≥" if self.layer.reverse else "≤"
-            raise ValueError(f"trace.jacobian: k must be {order} t={t}, got {k}: did you swap the two?")
+            raise ValueError(
+                f"trace.jacobian: k must be {'≥' if self.layer.reverse else '≤'} t={t}, got {k}: did you swap the two?"
+            )
         u, size = self.unrolled, len(self.unrolled.states) * self.H
         fits(size * size * self.N * 8, "trace.jacobian: the Jacobians", "trace a few rows of x alone")
         d_state = u.basis()
@@ -224,8 +225,10 @@ def flow_of(model: Any, x: Any, loss: Loss | None, initial_state: Any, lengths: 
     if isinstance(model, Flow):
         for name, value in given.items():
             if value is not None:
-                known = f"{name} is known to a Trace already, got {describe(value)}"
-                raise TypeError(f"{caller}: {known}: leave it out, or pass the model")
+                raise TypeError(
+                    f"{caller}: {name} is known to a Trace already, got {describe(value)}: leave it out, or pass the "
+                    "model"
+                )
         return model
     for name in ("x", "loss"):
         if given[name] is None:

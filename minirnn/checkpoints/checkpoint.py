@@ -182,8 +182,10 @@ def load_checkpoint(path: Any) -> Checkpoint:
             raise TypeError("the type of optimizer")
         return checkpoint
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        fault = f"lacks what a checkpoint holds ({type(error).__name__}: {error}). Load only files that minirnn wrote"
-        raise CheckpointError(f"{LOAD}: {str(contents.path)!r} {fault}") from error
+        raise CheckpointError(
+            f"{LOAD}: {str(contents.path)!r} lacks what a checkpoint holds ({type(error).__name__}: {error}). Load "
+            "only files that minirnn wrote"
+        ) from error
 
 
 # --- what a run is made of --------------------------------------------------------------------------------------------

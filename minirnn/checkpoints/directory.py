@@ -68,8 +68,9 @@ class CheckpointDirectory:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            what = f"{NAME}: cannot make the directory {str(self.path)!r}"
-            raise reworded(error, what, "choose a place that may be written to") from error
+            raise reworded(
+                error, f"{NAME}: cannot make the directory {str(self.path)!r}", "choose a place that may be written to"
+            ) from error
         lock = _Lock(self.path)
         try:
             remove_parts(self.path)
@@ -189,8 +190,9 @@ class _Lock:
         except (BlockingIOError, FileExistsError):
             raise self._refused() from None
         except OSError as error:
-            what = f"{NAME}: cannot write in {str(directory)!r}"
-            raise reworded(error, what, "choose a directory that may be written to") from error
+            raise reworded(
+                error, f"{NAME}: cannot write in {str(directory)!r}", "choose a directory that may be written to"
+            ) from error
         self._file = file
         with contextlib.suppress(OSError):  # on a full disk the others are refused all the same
             self._file.truncate(0)

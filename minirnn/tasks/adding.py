@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 
 from minirnn.arguments import Array, as_generator, as_size, one_of
-from minirnn.tasks.base import Batch, Defaults, Floats, Ids, SequenceTask, TimedTask
+from minirnn.tasks.base import Batch, Defaults, Floats, Ids, TimedTask
 
 Markers: TypeAlias = Literal["halves", "anywhere"]
 TOLERANCE = 0.04
@@ -58,7 +58,7 @@ def _marked(numbers: Floats, first: Ids, second: Ids) -> tuple[Floats, Floats, F
 
 
 class AddingTask(
-    SequenceTask,
+    TimedTask,
     name="adding",
     description="add the two marked numbers of a sequence, one in each half",
     source="Le, Jaitly & Hinton 2015; markers placed as in Arjovsky, Shah & Bengio 2016",
@@ -67,6 +67,7 @@ class AddingTask(
     output_size=1,
     baseline=1 / 6,
     goal=0.01,
+    shortest=2,
 ):
     """The adding problem at one length, with its baseline and its success rule; see `adding`.
 
@@ -93,7 +94,7 @@ class AddingTask(
     settings = ("T", "markers")
 
     def __init__(self, T: int = 50, markers: Markers = "halves") -> None:
-        self.T = as_size(T, "AddingTask: T", 2)
+        super().__init__(T)
         self.markers = one_of(markers, get_args(Markers), "AddingTask: markers")
 
     def _draw(self, N: int, rng: np.random.Generator) -> Batch:

@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from minirnn.arguments import Array, as_size
-from minirnn.tasks.base import Batch, Defaults, SequenceTask, TimedTask, nats, one_hot
+from minirnn.tasks.base import Batch, Defaults, TimedTask, nats, one_hot
 
 SYMBOLS, LENGTH = 8, 10
 BLANK, DELIMITER = SYMBOLS, SYMBOLS + 1
@@ -171,7 +171,7 @@ class ParityTask(
 
 
 class EchoTask(
-    SequenceTask,
+    TimedTask,
     name="echo",
     description="say at every step the bit that was heard some steps before",
     source="an exercise of many courses",
@@ -183,6 +183,7 @@ class EchoTask(
     input_size=1,
     output_size=2,
     goal=0.01,
+    shortest=2,
 ):
     """Fair bits; at every step, the bit of ``delay`` steps before, and 0 as long as there was none.
 
@@ -202,7 +203,7 @@ class EchoTask(
     settings = ("T", "delay")
 
     def __init__(self, T: int = 50, delay: int = 10) -> None:
-        self.T = as_size(T, "EchoTask: T", 2)
+        super().__init__(T)
         self.delay = as_size(delay, "EchoTask: delay")
         if self.delay >= self.T:
             raise ValueError(

@@ -82,7 +82,6 @@ class TextTask(
         if text is not None and path is not None:
             raise ValueError("TextTask: text and path must not both be given: try one of them")
         held_out = as_number(held_out, "TextTask: held_out", "a number in (0, 1)", "try 0.1")
-        where = "text" if path is None else "path"
         if path is not None:
             text = _read(path)
         elif text is None:
@@ -92,8 +91,8 @@ class TextTask(
         train_size = round(len(text) * (1 - held_out))
         if min(train_size, len(text) - train_size) < 2:
             raise ValueError(
-                f"TextTask: {where} must give at least 2 characters to train on and 2 held out, got {train_size} and "
-                f"{len(text) - train_size} with held_out={held_out}: try a longer text"
+                f"TextTask: {'text' if path is None else 'path'} must give at least 2 characters to train on and 2 "
+                f"held out, got {train_size} and {len(text) - train_size} with held_out={held_out}: try a longer text"
             )
         self.vocabulary = "".join(sorted(set(text)))
         self.input_size = self.output_size = len(self.vocabulary)
@@ -255,8 +254,9 @@ def _read(path: str | os.PathLike[str]) -> str:
     try:
         data = Path(path).read_bytes()
     except OSError as error:
-        hint = f"check the spelling; the working directory is {str(Path.cwd())!r}"
-        raise type(error)(f"{expected}: {error.strerror}: {hint}") from error
+        raise type(error)(
+            f"{expected}: {error.strerror}: check the spelling; the working directory is {str(Path.cwd())!r}"
+        ) from error
     wrong = data.find(0)
     try:
         text = data.decode("utf-8-sig")

@@ -241,8 +241,9 @@ class _Update(NamedTuple):
             try:
                 return self._made(piece)
             except FloatingPointError as error:
-                fault = f"fit: update {history.updates + 1} was not made: {error}. {self._diagnosis(piece)}"
-                raise NonFiniteError(fault, history) from None
+                raise NonFiniteError(
+                    f"fit: update {history.updates + 1} was not made: {error}. {self._diagnosis(piece)}", history
+                ) from None
 
     def _made(self, piece: Piece) -> tuple[float, float, dict[str, float]]:
         self.optimizer.zero_grad()

@@ -144,19 +144,21 @@ class Saver:
 def describe_training(history: History, position: Position, **more: Any) -> dict[str, Any]:
     """Say of a training what `save_checkpoint` takes: position, metrics, and ``extra``, which ``more`` joins."""
     last = {name: made[-1] for name, made in history.evaluations.items()}
-    remembered = {
-        "loss": history.loss,
-        "grad_norm": history.grad_norm,
-        "seconds": history.seconds,
-        "metrics": history.metrics,
-        "evaluations": {name: [list(e) for e in made] for name, made in history.evaluations.items()},
-        "clip_norm": history.clip_norm,
-    }
     return {
         "position": [position.batches, position.pieces],
         # An older evaluation is one of other weights.
         "metrics": {"loss": history.recent()} | {n: e.value for n, e in last.items() if e.update == history.updates},
-        "extra": {"history": remembered, **more},
+        "extra": {
+            "history": {
+                "loss": history.loss,
+                "grad_norm": history.grad_norm,
+                "seconds": history.seconds,
+                "metrics": history.metrics,
+                "evaluations": {name: [list(e) for e in made] for name, made in history.evaluations.items()},
+                "clip_norm": history.clip_norm,
+            },
+            **more,
+        },
     }
 
 
@@ -165,8 +167,7 @@ def history_of(checkpoint: Checkpoint) -> History:
     saved, history = checkpoint.extra["history"], History()
     metrics, history.clip_norm = saved["metrics"], saved.get("clip_norm")  # those of older versions have none
     for k, (loss, norm, seconds) in enumerate(zip(saved["loss"], saved["grad_norm"], saved["seconds"], strict=True)):
-        measured = {name: float(values[k]) for name, values in metrics.items()}
-        history.append(float(loss), float(norm), float(seconds), measured)
+        history.append(float(loss), float(norm), float(seconds), {name: float(m[k]) for name, m in metrics.items()})
     for name, made in saved["evaluations"].items():
         history.evaluations[name] = [Evaluation(int(update), float(value)) for update, value in made]
     return history

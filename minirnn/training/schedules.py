@@ -131,8 +131,9 @@ class Rate:
         """Set the rate of an update."""
         if self.schedule is None:
             return
-        hint = "it multiplies the learning rate"
-        factor = as_number(self.schedule(update), f"fit: schedule({update})", "a number ≥ 0", hint)
+        factor = as_number(
+            self.schedule(update), f"fit: schedule({update})", "a number ≥ 0", "it multiplies the learning rate"
+        )
         self.optimizer.lr = self.usual * factor
 
     def restore(self) -> None:

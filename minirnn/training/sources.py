@@ -105,5 +105,7 @@ def _batches(held_out: Any, task: SequenceTask | TextTask | None) -> Iterable[Ba
         hint = "try held_out=True with the task as the second argument"
     elif isinstance(held_out, Iterator):
         hint = "it can be read once only, try list(…)"
-    expected = "fit: held_out must be a batch (x, y), a list of batches, or True with a task"
-    raise TypeError(f"{expected}, got {describe(held_out)}: {hint}")
+    raise TypeError(
+        "fit: held_out must be a batch (x, y), a list of batches, or True with a task, got "
+        f"{describe(held_out)}: {hint}"
+    )

@@ -79,8 +79,10 @@ class TruncatedBatches:
         T = len(batch.x)
         for name, a in (("x", batch.x), ("y", batch.y)):
             if np.ndim(a) < 2 or len(a) != T:
-                got = f"{name} of shape {np.shape(a)}"
-                raise ValueError(f"fit: tbptt needs x and y with a target at every step, (T, N, …), got {got}")
+                raise ValueError(
+                    f"fit: tbptt needs x and y with a target at every step, (T, N, …), got {name} of shape "
+                    f"{np.shape(a)}"
+                )
         if self.carry_state and T % self.k1:
             raise ValueError(
                 f"fit: tbptt=({self.k1}, {self.k2}) with carry_state needs batches of a multiple of k1 steps, got "

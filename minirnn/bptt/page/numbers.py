@@ -208,8 +208,12 @@ def _equation(trace: Flow, rows: list[int]) -> dict[str, Any]:
         for name in parts.keys() - arrays.keys():
             values = parts[name].values
             arrays[name] = exact(values if few else _norm(values, (2,) if values.ndim > 2 else None))
-        entries = [[name, p.shape] for name, p in parts.items()]
-        found[equation.part].append({"lines": [_styled(line, trace) for line in equation.symbols], "entries": entries})
+        found[equation.part].append(
+            {
+                "lines": [_styled(line, trace) for line in equation.symbols],
+                "entries": [[name, p.shape] for name, p in parts.items()],
+            }
+        )
     if None not in trace.unrolled.activations:
         found["saturation"] = exact(trace.saturation)
     return found
