@@ -142,15 +142,13 @@ def save_checkpoint(
         )
     remembered, arrays = pack(optimizer.state_dict() if optimizer else None, f"{SAVE}: optimizer", "optimizer")
     more, extra_arrays = pack(extra, f"{SAVE}: extra", "extra")
+    plain = {"position": position, "settings": _as_dict(settings, f"{SAVE}: settings must be a dict with str keys")}
     content: dict[str, Any] = {
         "module": type(model).__name__,
         "optimizer": remembered,
         "order": order,
         "generators": _states_of(named),
-        "position": pack(position, f"{SAVE}: position", "", arrays=False)[0],
-        "settings": pack(
-            _as_dict(settings, f"{SAVE}: settings must be a dict with str keys"), f"{SAVE}: settings", "", arrays=False
-        )[0],
+        **{name: pack(value, f"{SAVE}: {name}", "", arrays=False)[0] for name, value in plain.items()},
         "metrics": {
             name: as_number(value, f"{SAVE}: metrics[{name!r}]", "a number")  # NaN and inf, too
             for name, value in _as_dict(metrics, f"{SAVE}: metrics must be a dict with str keys").items()

@@ -40,18 +40,12 @@ class TruncatedBatches:
         self.recurrent: Any = model.recurrent if isinstance(model, SequenceModel) else model
         if not isinstance(self.recurrent, Recurrence):
             raise TypeError(f"fit: tbptt needs a recurrent model, got {type(model).__name__}")
+        back = f"{self.recurrent.name} that goes back: its state comes from steps that have not been read"
+        last = 'readout="last": make the model with readout="all"'
         for wrong, needed, got in (
-            (
-                going_back(self.recurrent) is not None,
-                "a layer that goes forward in time",
-                f"{self.recurrent.name} that goes back: its state comes from steps that have not been read",
-            ),
+            (going_back(self.recurrent) is not None, "a layer that goes forward in time", back),
             (self.recurrent.batch_first, "time first, (T, N, …)", "batch_first=True: make the layer without it"),
-            (
-                getattr(model, "readout", "all") != "all",
-                "a target at every step",
-                'readout="last": make the model with readout="all"',
-            ),
+            (getattr(model, "readout", "all") != "all", "a target at every step", last),
         ):
             if wrong:
                 raise ValueError(f"fit: tbptt needs {needed}, got {got}")
