@@ -275,26 +275,6 @@ def test_steps_are_the_layer(point):
     assert_equal(found | {p.name: p.grad for p in layer.parameters()}, whole)
 
 
-@grid({"kind": KINDS, "backend": BACKENDS, "cut": [1, 2, 4], "reverse": [False, True], "bias": [True, False]})
-def test_a_state_handed_on_continues_the_sequence(point):
-    """Two calls with the state handed on are one call: outputs, and gradients that flow through the state."""
-    problem, options, _ = taken_apart(point)
-    cut = options.pop("cut")
-    layer = problem.layer(**options)
-    whole = problem.run(layer)
-    layer.zero_grad()
-    x, first = leaf(problem.x), each(leaf, problem.state)
-    state, parts, outputs = first, [slice(None, cut), slice(cut, None)], {}
-    for i in (1, 0) if layer.reverse else (0, 1):
-        outputs[i], state = layer(x[parts[i]], state)
-    joined = mr.concatenate([outputs[0], outputs[1]])
-    loss = (joined * problem.v).sum() + sum((s * u).sum() for s, u in zip(flat(state), problem.u, strict=True))
-    loss.backward()
-    found = {"outputs": joined.numpy(), "x": x.grad} | {f"final {i}": s.numpy() for i, s in enumerate(flat(state))}
-    found |= {f"initial {i}": s.grad for i, s in enumerate(flat(first))} | {p.name: p.grad for p in layer.parameters()}
-    assert_equal(found, whole, 1e-13)
-
-
 @pytest.mark.parametrize("kind", ["tanh", *GATED])
 def test_the_concatenated_form_is_the_same_layer(kind):
     """[X_t H_{t-1}] W: note 003, equation 14-2, second line, with G blocks. W is a copy that follows the parameters."""

@@ -74,11 +74,6 @@ def pairs(settings):
     return pytest.mark.parametrize("point", pairwise(settings, allowed=fits), ids=spell)
 
 
-def everything(settings):
-    points = (dict(zip(settings, values, strict=True)) for values in itertools.product(*settings.values()))
-    return filter(fits, points)
-
-
 # --- torch ------------------------------------------------------------------------------------------------------------
 
 
@@ -138,23 +133,12 @@ def run_torch(torch, problem):
     return found
 
 
-def check_against_torch(torch, point):
+@pairs(TORCH)
+def test_it_is_torchs(point, torch):
     problem = Peer(np.float64, **point)
     exact = run_torch(torch, problem)
     for backend in BACKENDS:
         assert_equal(problem.run(backend), exact)
-
-
-@pairs(TORCH)
-def test_it_is_torchs(point, torch):
-    check_against_torch(torch, point)
-
-
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("kind", OF_TORCH)
-def test_it_is_torchs_everywhere(kind, torch):
-    for point in everything(TORCH | {"kind": [kind]}):
-        check_against_torch(torch, point)
 
 
 # --- onnxruntime ------------------------------------------------------------------------------------------------------
@@ -242,25 +226,14 @@ def run_onnx(problem):
     return found | {"outputs": Y.transpose(0, 2, 1, 3).reshape(problem.T, problem.N, -1)}
 
 
-def check_against_onnx(point):
+@pairs(ONNX)
+def test_it_is_onnxruntimes(point, onnxruntime):
     problem = Peer(np.float32, **point)
     exact = run_onnx(problem)
     for backend in BACKENDS:
         found = problem.run(backend)
         assert found["outputs"].dtype == np.float32
         assert max(relative_error(found[name], value) for name, value in exact.items()) <= 1e-5
-
-
-@pairs(ONNX)
-def test_it_is_onnxruntimes(point, onnxruntime):
-    check_against_onnx(point)
-
-
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("kind", OF_ONNX)
-def test_it_is_onnxruntimes_everywhere(kind, onnxruntime):
-    for point in everything(ONNX | {"kind": [kind]}):
-        check_against_onnx(point)
 
 
 @pytest.mark.parametrize("kind", ["lstm", "gru", "gru before"])

@@ -2,7 +2,6 @@
 
 import copy
 import itertools
-import math
 
 import numpy as np
 import pytest
@@ -75,13 +74,6 @@ def test_an_embedding_is_a_product_with_one_hot_vectors(shape):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-14)
 
 
-def test_an_id_that_repeats_gets_the_sum_and_one_that_does_not_occur_zero():
-    layer = mr.Embedding(4, 2, rng=0)
-    layer([[1, 1], [3, 1]]).sum().backward()
-    np.testing.assert_array_equal(layer.weight.grad, [[0, 0], [3, 3], [0, 0], [1, 1]])
-    assert layer.weight.grad.dtype == np.float32
-
-
 @pytest.mark.parametrize("ids", [[0, 3], np.array([0, 3], np.uint8), mr.Tensor(np.array([0, 3])), (0, 3)])
 def test_ids_in_any_form(ids):
     layer = mr.Embedding(4, 2, rng=0)
@@ -108,19 +100,6 @@ def test_dropout_multiplies_with_a_mask_and_so_does_its_gradient(p, shape):
     np.testing.assert_array_equal(y.numpy(), x.numpy() * mask)
     (y * v).sum().backward()
     np.testing.assert_array_equal(x.grad, v * mask)
-
-
-@pytest.mark.parametrize("p", [0.05, 0.5, 0.8])
-def test_dropout_drops_its_share_and_keeps_the_expectation(p):
-    """Within four standard deviations of the mean of n entries, with a seed that is fixed."""
-    n = 200_000
-    y = Dropout(p, rng=0)(np.ones((n // 100, 100))).numpy()
-    assert set(np.unique(y)) == {0.0, 1 / (1 - p)}
-    assert abs((y == 0).mean() - p) < 4 * math.sqrt(p * (1 - p) / n)
-    assert abs(y.mean() - 1) < 4 * math.sqrt(p / (1 - p) / n)
-    dropped = y == 0
-    for one, two in [(dropped[1:], dropped[:-1]), (dropped[:, 1:], dropped[:, :-1])]:  # each entry for itself
-        assert abs((one & two).mean() - p * p) < 4 * math.sqrt(p * p / n)
 
 
 def test_dropout_is_switched_off_for_evaluation_and_on_again():

@@ -294,19 +294,6 @@ def test_eval_drops_nothing_and_draws_nothing_and_neither_does_create_graph(kind
     assert rng.bit_generator.state == twin.bit_generator.state
 
 
-@backends
-@kinds
-def test_a_seed_gives_the_same_masks_and_float32_the_same_as_float64(kind, backend):
-    problem = Problem(kind, SHAPE)
-    layers = [
-        problem.layer(backend, recurrent_dropout=0.4, dtype=d, rng=4) for d in (np.float64, np.float64, np.float32)
-    ]
-    found = [layer(problem.x, problem.state).outputs.numpy() for layer in layers]
-    np.testing.assert_array_equal(found[0], found[1])
-    assert found[2].dtype == np.float32
-    np.testing.assert_allclose(found[2], found[0], rtol=0, atol=1e-5)
-
-
 @kinds
 def test_a_step_in_training_is_refused(kind):
     problem = Problem(kind, SHAPE)
