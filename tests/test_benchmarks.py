@@ -180,14 +180,6 @@ def test_geometric_means():
     ]
 
 
-def test_tables_call_torchs_layer_by_its_name():
-    results = {TINY: made_up(minirnn=2e-6, torch=5e-6, graph=8e-6)}
-    labels = tables.labels_of(roster.of("layer", "gru"))
-    assert "| torch.nn.GRU ÷ minirnn |" in tables.summary(results, labels)
-    assert tables.by_op(results, labels).startswith("| N, T, D, H | minirnn, graph ÷ minirnn |")
-    assert tables.geometric_means(results, labels)[0].startswith("torch.nn.GRU ÷ minirnn, geometric mean: 2.50 ")
-
-
 def everywhere(ratio, **others):
     return dict.fromkeys(cases.SHAPES, ratio) | {cases.SHAPES[int(i[1:])]: r for i, r in others.items()}
 
@@ -382,15 +374,6 @@ def test_rows_that_are_not_what_they_are_alone_are_not_timed(monkeypatch, change
         ragged.ready(case, draws, ["minirnn"], 1)
 
 
-def test_every_call_has_the_lengths_of_the_next_draw():
-    seen = []
-    contestant = cases.Contestant(lambda i, lengths: seen.append((i, lengths)), None)
-    run = ragged._each(contestant, ["first", "second"])
-    run(0)
-    run(1)
-    assert seen == [(0, "first"), (0, "second")] * 2  # x stays the same
-
-
 def test_the_table_of_unequal_lengths():
     times = {"minirnn, padded": 4e-3, "minirnn, with lengths": 2e-3, "torch, padded": 5e-3, "torch, with lengths": 8e-3}
     found = ragged.Found(made_up(**{key: ragged.DRAWS * seconds for key, seconds in times.items()}), 0.512)
@@ -438,11 +421,6 @@ def test_a_look_inside_of_every_layer(capsys, monkeypatch):
         assert f"\n{layer}, float32, a loss of the last output, gradients equal:\n" in out
         assert f": {layer}: trace at most 3 × forward and backward: " in out
     assert [entry["cell"] for entry in found["measured"]] == list(roster.CELLS)
-
-
-def test_a_bar_from_above():
-    assert bars.at_most("it", {TINY: 2.0, RAGGED: 3.0}, 3.0) == bars.Bar("it", True, "most 3.000 × at (5, 7, 4, 6)")
-    assert bars.at_most("it", {TINY: 2.0, RAGGED: 3.1}, 3.0).figure == "3.100 × at (5, 7, 4, 6)"
 
 
 @pytest.mark.parametrize("peer", of_peers("forward"))
