@@ -11,7 +11,6 @@ from numpy.testing import assert_array_equal
 
 import minirnn as mr
 from minirnn.autograd import functions
-from minirnn.autograd.functions import FUNCTIONS, UFUNCS
 
 RNG = np.random.default_rng(0)
 X = RNG.uniform(0.5, 2.0, (2, 3, 4))
@@ -105,11 +104,6 @@ def test_other_names_that_numpy_has_for_the_same():
         assert isinstance(result, mr.Tensor)
         assert result.requires_grad
         np.testing.assert_allclose(result.numpy(), expected, rtol=1e-14)
-
-
-def test_each_numpy_name_is_in_one_table_only():
-    assert not {ufunc.__name__ for ufunc in UFUNCS} & FUNCTIONS.keys()
-    assert all(hasattr(np, name) for name in FUNCTIONS)
 
 
 def test_a_settings_name_that_only_numpy_knows_is_refused_by_name():

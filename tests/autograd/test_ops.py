@@ -16,7 +16,7 @@ import minirnn as mr
 from minirnn.autograd import ops, shapes
 from minirnn.autograd.op import REGISTRY, Op
 from minirnn.autograd.record import apply
-from minirnn.autograd.shapes import IndexedGradient, is_basic, scatter_add
+from minirnn.autograd.shapes import IndexedGradient, scatter_add
 
 quick = settings(derandomize=True, deadline=None, max_examples=60)
 
@@ -567,12 +567,6 @@ def test_where_sends_exact_zeros_where_it_did_not_choose_even_if_the_gradient_is
 
 
 # --- helpers ----------------------------------------------------------------------------------------------------------
-
-
-def test_slices_and_integers_are_told_from_arrays_since_they_can_be_written_in_one_go():
-    for _, index in INDICES:
-        parts = index if isinstance(index, tuple) else (index,)
-        assert is_basic(index) == (not any(isinstance(i, np.ndarray) for i in parts)), index
 
 
 INDEXED = hnp.array_shapes(max_dims=3, max_side=4).flatmap(

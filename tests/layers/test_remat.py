@@ -84,14 +84,3 @@ def test_without_remat_there_is_hardly_more_than_inputs_outputs_and_their_gradie
     peak = tracemalloc.get_traced_memory()[1] - before
     of_outputs, of_x = STATES, 2 * x.data.nbytes  # the new gradient of x and the sum with the old one
     assert peak - of_outputs - of_x < STATES
-
-
-@pytest.mark.parametrize("remat", [False, True])
-def test_no_grad_keeps_nothing(remat, traced):
-    layer = mr.RecurrentLayer(D, H, remat=remat, dtype=np.float64, rng=0)
-    x = np.random.default_rng(1).standard_normal((T, N, D))
-    with mr.no_grad():
-        layer(x)
-        before = tracemalloc.get_traced_memory()[0]
-        final_state = layer(x).final_state
-    assert tracemalloc.get_traced_memory()[0] - before < final_state.data.nbytes + 10_000
