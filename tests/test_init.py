@@ -192,12 +192,6 @@ def test_a_callable_passes_through():
     np.testing.assert_array_equal(W, generator(5).random((2, 3)))
 
 
-def test_an_unknown_name_is_refused_with_the_names_listed():
-    hint = "for a number try constant(number), for an array try lambda shape, rng: array"
-    with raises(ValueError, f"{EXPECTED_INITIALISER}, got 'xavier' (str): {hint}"):
-        init.get("xavier", "Layer: w")
-
-
 def test_what_is_neither_name_nor_callable_is_refused():
     hint = "for a number try constant(number), for an array try lambda shape, rng: array"
     array = "an array of shape (2, 2) and dtype float64"

@@ -257,12 +257,6 @@ def test_what_a_layer_is_not_made_of(make, options, kind, message):
     assert rng.bit_generator.state == before  # a call that is refused draws nothing
 
 
-@pytest.mark.parametrize("rng", [-1, "seed", np.random.RandomState(0)])
-def test_what_is_no_generator_is_refused(rng):
-    with pytest.raises((TypeError, ValueError), match=r"^rng must be a numpy\.random\.Generator, an int ≥ 0"):
-        mr.RecurrentLayer(3, 5, rng=rng)
-
-
 # --- what a layer does not take ---------------------------------------------------------------------------------------
 
 X = "x must have shape (T, N, D=3), got"

@@ -77,14 +77,6 @@ def test_or_in_each_row_and_direction_the_last_that_was_processed(make, lengths,
     np.testing.assert_array_equal(predictions.numpy(), model.head(model.recurrent.last_output(final_state)).numpy())
 
 
-def test_text_cannot_be_sampled_both_ways():
-    task = mr.tasks.TextTask()
-    V = len(task.vocabulary)
-    model = mr.SequenceModel(both_ways(), mr.Linear(13, V), embedding=mr.Embedding(V, D))
-    with pytest.raises(TypeError, match="Bidirectional: there is no step, because backward_layer starts at the end"):
-        mr.training.sample(model, task, 12, rng=0)
-
-
 PRECISE = "make both with dtype=numpy.float64"
 REFUSED = [
     ((mr.Linear(3, 5), mr.Linear(5, 2)), TypeError, "recurrent must be a recurrent layer, got Linear"),
