@@ -34,6 +34,7 @@ def history_of(norms, losses=None, clip_norm=None):
 def added(traced, history):
     """Return what a history adds: the findings' texts, and the advice's."""
     alone, report = doctor(traced), doctor(traced, history=history)
+    hold_report(report)
     assert report.verdict == alone.verdict
     assert report.findings[: len(alone.findings)] == alone.findings
     assert report.advice[: len(alone.advice)] == alone.advice
@@ -113,12 +114,6 @@ def test_what_fit_returns_will_do():
 # --- sentences --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_every_sentence_is_backed_by_figures(traced, name):
-    hold_report(doctor(traced, history=CASES[name]))
-    assert added(traced, CASES[name])[0]
-
-
 def test_a_steady_training(traced):
     f = doctor(traced, history=CASES["steady"]).figures
     findings, advice = added(traced, CASES["steady"])
@@ -182,6 +177,7 @@ def test_the_rule_is_that_of_the_paper_on_this_historys_own_mean(traced, clip, b
 
 
 def test_norms_that_are_0_have_no_ratios(traced):
+    assert added(traced, CASES["exactly 0"])[0]
     figures = doctor(traced, history=CASES["exactly 0"]).figures
     assert {"gradient_norm_drift", "spike", "clip_ratio"}.isdisjoint(figures)
     assert figures["gradient_norm_last"] == 0

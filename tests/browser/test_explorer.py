@@ -359,8 +359,14 @@ def test_play_goes_on_to_the_end_pauses_and_starts_again(show):
     explorer.wait_until(lambda: explorer.place()[0] == "forward")
 
 
-def test_keys(show):
+def test_keys_and_buttons(show):
     explorer = show(elman())
+    for button, place in {"last": ("backward", 0), "back": ("backward", 1), "on": ("backward", 0)}.items():
+        explorer.page.click(f"#{button}")
+        assert explorer.place() == place
+    explorer.page.click("#first")
+    explorer.page.click("#back")
+    assert explorer.place() == ("forward", 0)
     for keys, place in [
         (["ArrowRight", "ArrowRight", "ArrowRight", "ArrowLeft"], ("forward", 2)), (["End"], ("backward", 0)),
         (["ArrowRight"], ("backward", 0)), (["Home"], ("forward", 0)),
@@ -388,16 +394,6 @@ def test_keys_of_other_controls_are_theirs(show):
     explorer.page.focus("#play")
     explorer.press(" ")
     assert explorer.text("play") == "Pause"
-
-
-def test_buttons(show):
-    explorer = show(elman())
-    for button, place in [
-        ("last", ("backward", 0)), ("back", ("backward", 1)), ("on", ("backward", 0)), ("first", ("forward", 0)),
-        ("back", ("forward", 0)),
-    ]:  # fmt: skip
-        explorer.page.click(f"#{button}")
-        assert explorer.place() == place
 
 
 def test_without_motion_a_step_is_drawn_at_once(show):

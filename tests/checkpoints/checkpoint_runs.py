@@ -62,32 +62,25 @@ def fill(model, value):
         p.data = np.full_like(p.data, value)
 
 
-def save_for_ever(directory, start, in_directory):
-    """Save one file, or a directory's, with all Parameters equal to the position."""
+def save_for_ever(path, start):
+    """Save in a directory, with all Parameters equal to the position."""
     model = mr.LSTMLayer(D, 64, rng=0)
-    path = directory / "one.npz"
-    if in_directory:
-        with CheckpointDirectory(directory / "run", keep=2) as run:
-            for k in range(start, start + 10**6):
-                fill(model, k)
-                run.save(k, model=model, position=k, metrics={"loss": -k})
-    for k in range(start, start + 10**6):
-        fill(model, k)
-        save_checkpoint(path, model=model, position=k)
+    with CheckpointDirectory(path, keep=2) as run:
+        for k in range(start, start + 10**6):
+            fill(model, k)
+            run.save(k, model=model, position=k, metrics={"loss": -k})
 
 
-def loaded(directory, in_directory):
+def loaded(path):
     """Return the position of what is there, after a look at every number."""
-    checkpoints = [load_checkpoint(directory / "one.npz")]
-    if in_directory:
-        run = CheckpointDirectory(directory / "run")
-        checkpoints = [run.latest(), run.best(), *map(load_checkpoint, run.paths().values())]
+    run = CheckpointDirectory(path)
+    checkpoints = [run.latest(), run.best(), *map(load_checkpoint, run.paths().values())]
     for checkpoint in checkpoints:
         assert all((a == checkpoint.position).all() for a in checkpoint.parameters.values())
     return checkpoints[0].position
 
 
-def kill(directory, in_directory):
+def kill(path):
     """Kill a process that does nothing but save, at random moments, and load after each; print what was seen.
 
     Until each of the two has been seen five times: a save cut short, and one or more made.
@@ -96,34 +89,32 @@ def kill(directory, in_directory):
     kills = seen = parts = position = 0
     model = mr.LSTMLayer(D, 64, rng=0)
     fill(model, 0)
-    save_checkpoint(directory / "one.npz", model=model, position=0)
-    with CheckpointDirectory(directory / "run") as run:
+    with CheckpointDirectory(path) as run:
         run.save(0, model=model, position=0, metrics={"loss": 0})
     while min(seen, parts) < 5 and kills < 200:
         kills += 1
         child = os.fork()
         if not child:
-            save_for_ever(directory, position + 1, in_directory)
+            save_for_ever(path, position + 1)
         time.sleep(random.uniform(0.001, 0.06))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        folder = directory / "run" if in_directory else directory
-        parts += bool(list(folder.glob(".minirnn-*.part")))
-        for part in folder.glob(".minirnn-*.part"):
+        parts += bool(list(path.glob(".minirnn-*.part")))
+        for part in path.glob(".minirnn-*.part"):
             part.unlink()
-        now = loaded(directory, in_directory)
+        now = loaded(path)
         assert now >= position
         seen += now > position
         position = now
     print(json.dumps({"kills": kills, "cut short": parts, "went on": seen, "saves": position}))
 
 
-def main(task, directory, *more):
+def main(task, directory):
     directory = pathlib.Path(directory)
     if task == "resume":
         resume(directory)
     elif task == "kill":
-        kill(directory, more == ("in_directory",))
+        kill(directory)
     elif task == "hold":
         with CheckpointDirectory(directory):
             print("held", flush=True)

@@ -115,19 +115,14 @@ def test_decode_refuses_what_are_no_ids():
 # --- baselines --------------------------------------------------------------------------------------------------------
 
 
-def test_unigram_bits_against_a_plain_loop():
-    task = TextTask(TINY, held_out=0.3)
-    train, held_out = task.decode(task.train_ids), task.decode(task.held_out_ids)
-    counts, V = Counter(train), len(set(TINY))
-    bits = [-math.log2((counts[c] + 1) / (len(train) + V)) for c in held_out[1:]]
-    assert task.unigram_bits == pytest.approx(sum(bits) / len(bits), rel=1e-12)
-
-
 @pytest.mark.parametrize("text", [TINY, "aaaaaaaaaaaaab", "abcdefghijklmnop"])  # the last two: pairs never seen
-def test_bigram_bits_against_a_plain_loop(text):
+def test_unigram_and_bigram_bits_against_a_plain_loop(text):
     task = TextTask(text, held_out=0.3)
     train, held_out = task.decode(task.train_ids), task.decode(task.held_out_ids)
     V = len(set(text))
+    counts = Counter(train)
+    bits = [-math.log2((counts[c] + 1) / (len(train) + V)) for c in held_out[1:]]
+    assert task.unigram_bits == pytest.approx(sum(bits) / len(bits), rel=1e-12)
     pairs = Counter(itertools.pairwise(train))
     before = Counter(train[:-1])
     bits = [-math.log2((pairs[b, c] + 1) / (before[b] + V)) for b, c in itertools.pairwise(held_out)]
