@@ -253,59 +253,32 @@ def test_its_repr_says_what_it_is():
 
 LAYER = mr.RecurrentLayer(D, H, rng=0)
 X = np.ones((T, N, D), np.float32)
-EXPECTED = "trace: loss must return a scalar Tensor or one value per step (T=7,), got "
+LOSS = "trace: loss must return a scalar Tensor or one value per step (T=7,), got"
+OVER, OPS = "try .sum() or .mean() over the other axes", "use minirnn's ops and losses, which keep the gradient"
+MODEL = "trace: model must be a recurrent layer or a SequenceModel of one, got"
+SEVERAL = "which has several: look into one of them, with the sequence it reads"
+NONE = "which has no recurrence: nothing goes back through time in it"
+SWAPPED = "RecurrentLayer: x must have shape (T, N, D=3), got (3, 4, 7): did you swap features and time?"
+BOTH = mr.Bidirectional(mr.LSTMLayer(3, 5), mr.GRULayer(3, 5, reverse=True))
+STACK = mr.SequenceModel(mr.Stacked([mr.LSTMLayer(3, 5), mr.GRULayer(5, 5)]), mr.Linear(5, 1))
+REFUSED = [
+    ({"loss": None}, TypeError, "trace: loss must be a callable (outputs) -> Tensor, got None (NoneType)"),
+    ({"loss": lambda o: o}, ValueError, f"{LOSS} shape (7, 4, 5): {OVER}"),
+    ({"loss": lambda o: o.sum(axis=(0, 2))}, ValueError, f"{LOSS} shape (4,): {OVER}"),
+    ({"loss": lambda o: 3.5}, TypeError, f"{LOSS} 3.5 (float): {OPS}"),
+    ({"loss": lambda o: 0 * o.data.sum()}, TypeError, f"{LOSS} np.float32(0.0) (float32): {OPS}"),
+    ({"model": mr.Linear(3, 5)}, TypeError, f"{MODEL} Linear, {NONE}"),
+    ({"model": BOTH}, TypeError, f"{MODEL} Bidirectional, {SEVERAL}"),
+    ({"model": STACK}, TypeError, f"{MODEL} Stacked, {SEVERAL}"),
+    ({"model": 3}, TypeError, f"{MODEL} 3 (int)"),
+    ({"x": np.ones((3, 4, 7))}, ValueError, SWAPPED),
+]
 
 
-@pytest.mark.parametrize(
-    ("loss", "kind", "message"),
-    [
-        (None, TypeError, "trace: loss must be a callable (outputs) -> Tensor, got None (NoneType)"),
-        (lambda o: o, ValueError, EXPECTED + "shape (7, 4, 5): try .sum() or .mean() over the other axes"),
-        (lambda o: o.sum(axis=(0, 2)), ValueError, EXPECTED + "shape (4,): try .sum() or .mean() over the other axes"),
-        (
-            lambda o: 3.5,
-            TypeError,
-            EXPECTED + "3.5 (float): use minirnn's ops and losses, which keep the gradient",
-        ),
-        (
-            lambda o: o.data.sum(),
-            TypeError,
-            EXPECTED + "np.float32(0.0) (float32): use minirnn's ops and losses, which keep the gradient",
-        ),
-    ],
-)
-def test_a_loss_that_is_none(loss, kind, message):
-    layer = mr.RecurrentLayer(D, H, input_initializer="zeros", rng=0)
+@pytest.mark.parametrize(("given", "kind", "message"), REFUSED)
+def test_what_is_refused(given, kind, message):
     with raises(kind, message):
-        mr.bptt.trace(layer, X, loss)
-
-
-@pytest.mark.parametrize(
-    ("model", "message"),
-    [
-        (mr.Linear(3, 5), "Linear, which has no recurrence: nothing goes back through time in it"),
-        (
-            mr.Bidirectional(mr.LSTMLayer(3, 5), mr.GRULayer(3, 5, reverse=True)),
-            "Bidirectional, which has several: look into one of them, with the sequence it reads",
-        ),
-        (
-            mr.SequenceModel(mr.Stacked([mr.LSTMLayer(3, 5), mr.GRULayer(5, 5)]), mr.Linear(5, 1)),
-            "Stacked, which has several: look into one of them, with the sequence it reads",
-        ),
-        (3, "3 (int)"),
-    ],
-)
-def test_a_model_with_nothing_to_trace(model, message):
-    with raises(TypeError, f"trace: model must be a recurrent layer or a SequenceModel of one, got {message}"):
-        mr.bptt.trace(model, X, lambda outputs: outputs.sum())
-
-
-def test_what_the_layer_refuses_is_refused_in_its_words():
-    with raises(
-        ValueError,
-        "RecurrentLayer: x must have shape (T, N, D=3), got (3, 4, 7): did you swap features and time?",
-    ):
-        mr.bptt.trace(LAYER, np.ones((3, 4, 7)), lambda outputs: outputs.sum())
+        mr.bptt.trace(**{"model": LAYER, "x": X, "loss": lambda outputs: outputs.sum(), **given})
 
 
 @pytest.mark.parametrize(
