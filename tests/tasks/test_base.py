@@ -11,17 +11,19 @@ import pytest
 from cases import built, scores_of
 from error_texts import raises
 
-from minirnn import Tensor, losses
+from minirnn import Tensor, losses, tasks
 from minirnn.tasks import (
     TASKS,
     AddingTask,
     CopyTask,
     Defaults,
+    DigitsTask,
     EchoTask,
     ParityTask,
     RaggedAddingTask,
     SequenceTask,
     SineTask,
+    SunspotsTask,
     TemporalOrderTask,
 )
 
@@ -180,6 +182,52 @@ def test_the_smallest_T():
             TASKS[name](T=T + 0.5)
 
 
+SHAPE = "figure: predictions must have shape"
+REFUSED = {
+    ValueError: [
+        (lambda: tasks.adding(1, 4), "adding: T must be an int ≥ 2, got 1: try 2 or more"),
+        (lambda: AddingTask(markers="ends"), "AddingTask: markers must be one of 'halves', 'anywhere', got 'ends'"),
+        (lambda: EchoTask(5, 5), "EchoTask: delay must be below T=5, got 5: there would be nothing to echo"),
+        (lambda: EchoTask(5, 0), "EchoTask: delay must be an int ≥ 1, got 0: try 1 or more"),
+        (lambda: EchoTask(1, 1), "EchoTask: T must be an int ≥ 2, got 1: try 2 or more"),
+        (lambda: DigitsTask(16), "DigitsTask: steps must be 8, a row each, or 64, a pixel each, got 16"),
+        (lambda: SunspotsTask(201), "SunspotsTask: T must be at most 200, got 201: there are 221 years to train on"),
+        (lambda: SunspotsTask(0), "SunspotsTask: T must be an int ≥ 1, got 0: try 1 or more"),
+        (lambda: figure(AddingTask(5), (3,), (3, 1)), f"AddingTask.{SHAPE} (3, 1) for this y, got (3,)"),
+        (lambda: figure(EchoTask(5, 2), (5, 3), (5, 3)), f"EchoTask.{SHAPE} (5, 3, 2) for this y, got (5, 3)"),
+        (lambda: figure(AddingTask(5), (0, 1), (0, 1)), f"AddingTask.{SHAPE} (0, 1) for this y, got (0, 1)"),
+    ],
+    TypeError: [
+        (lambda: tasks.adding(4, "3"), "adding: N must be an int ≥ 1, got '3' (str): try 1"),
+        (lambda: DigitsTask("8"), "DigitsTask: steps must be an int ≥ 8, got '8' (str): try 8"),
+    ],
+    IndexError: [
+        (
+            lambda: ParityTask(1).figure(np.zeros((1, 1, 2)), np.array([[2]])),
+            "ParityTask.figure: y must be integers 0 … 1, got 2 at [0, 0]",
+        ),
+    ],
+}
+
+
+def figure(task, predictions, y):
+    return task.figure(np.zeros(predictions), np.zeros(y, int))
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_is_refused(kind):
+    for call, message in REFUSED[kind]:
+        with raises(kind, message):
+            call()
+
+
+def test_lengths_and_predictions_that_are_none_are_refused():
+    with pytest.raises(ValueError, match=r"^ParityTask\.figure: lengths must lie between 1 and T=2, got 3"):
+        ParityTask(2).figure(np.zeros((2, 1, 2)), np.zeros((2, 1), int), [3])
+    with pytest.raises(TypeError, match=r"^AddingTask\.figure: predictions must be an array of numbers"):
+        AddingTask(5).figure("none", np.zeros((3, 1)))
+
+
 @pytest.mark.parametrize("name", ["parity", "digits"])
 def test_bad_arguments_are_refused_at_the_call(name):
     task, kind = built(name), TASKS[name].__name__
@@ -238,21 +286,6 @@ def test_figure_leaves_out_what_stands_past_the_lengths():
     assert sine.figure(np.array([[[1.0]], [[2.0]], [[math.nan]]]), np.zeros((3, 1, 1)), [2]) == 2.5
     ragged = RaggedAddingTask(5)  # one prediction a row, whatever its length
     assert ragged.figure([[1.0], [2.0]], np.array([[0.0], [0.0]]), [3, 5]) == 2.5
-
-
-def test_figure_refuses_other_shapes():
-    with raises(ValueError, "AddingTask.figure: predictions must have shape (3, 1) for this y, got (3,)"):
-        AddingTask(5).figure(np.zeros(3), np.zeros((3, 1)))
-    with raises(ValueError, "EchoTask.figure: predictions must have shape (5, 3, 2) for this y, got (5, 3)"):
-        EchoTask(5, 2).figure(np.zeros((5, 3)), np.zeros((5, 3), int))
-    with raises(ValueError, "AddingTask.figure: predictions must have shape (0, 1) for this y, got (0, 1)"):
-        AddingTask(5).figure(np.zeros((0, 1)), np.zeros((0, 1)))
-    with raises(IndexError, "ParityTask.figure: y must be integers 0 … 1, got 2 at [0, 0]"):
-        ParityTask(1).figure(np.zeros((1, 1, 2)), np.array([[2]]))
-    with pytest.raises(ValueError, match=r"^ParityTask\.figure: lengths must lie between 1 and T=2, got 3"):
-        ParityTask(2).figure(np.zeros((2, 1, 2)), np.zeros((2, 1), int), [3])
-    with pytest.raises(TypeError, match=r"^AddingTask\.figure: predictions must be an array of numbers"):
-        AddingTask(5).figure("none", np.zeros((3, 1)))
 
 
 def test_nothing_is_imported_before_it_is_needed():

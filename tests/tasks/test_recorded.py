@@ -113,13 +113,6 @@ def test_the_baseline_of_digits():
     assert DigitsTask.baseline == 331 / 359
 
 
-def test_other_numbers_of_steps_are_refused():
-    with raises(ValueError, "DigitsTask: steps must be 8, a row each, or 64, a pixel each, got 16"):
-        DigitsTask(16)
-    with raises(TypeError, "DigitsTask: steps must be an int ≥ 8, got '8' (str): try 8"):
-        DigitsTask("8")
-
-
 # --- sunspots ---------------------------------------------------------------------------------------------------------
 
 
@@ -156,13 +149,6 @@ def test_the_goal_is_the_error_of_yules_autoregression(numbers):
     errors = [numbers[y] / 100 - weights @ [numbers[y - 1] / 100, numbers[y - 2] / 100, 1] for y in range(1921, 2009)]
     assert np.mean(np.square(errors)) == pytest.approx(SunspotsTask.goal, abs=5e-5)
     assert "0.0419" in SunspotsTask.rule
-
-
-def test_T_leaves_years_to_train_on():
-    with raises(ValueError, "SunspotsTask: T must be at most 200, got 201: there are 221 years to train on"):
-        SunspotsTask(201)
-    with raises(ValueError, "SunspotsTask: T must be an int ≥ 1, got 0: try 1 or more"):
-        SunspotsTask(0)
 
 
 # --- vowels -----------------------------------------------------------------------------------------------------------

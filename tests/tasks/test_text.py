@@ -213,6 +213,15 @@ def test_the_shortest_text_that_works():
     )
     with raises(ValueError, message):
         numbered(24).streams(N=3, chunk=4)
+    message = (
+        "TextTask.evaluation_streams: N=10 streams in chunks of chunk=4 steps need at least 11 characters, got a "
+        "held-out part of 10: try a smaller N or chunk, or a longer text"
+    )
+    with raises(ValueError, message):
+        numbered(20).evaluation_streams(N=10, chunk=4)
+    for name in ("streams", "evaluation_streams"):
+        with raises(ValueError, f"TextTask.{name}: N must be an int ≥ 1, got 0: try 1 or more"):
+            getattr(TextTask(TINY), name)(0, 4)
 
 
 # --- held-out streams -------------------------------------------------------------------------------------------------
@@ -232,20 +241,6 @@ def test_held_out_streams_read_all_but_a_rest_once_and_in_order(N, chunk):
     assert size - 1 - rows.size < N
 
 
-def test_held_out_streams_need_a_step_each():
-    message = (
-        "TextTask.evaluation_streams: N=10 streams in chunks of chunk=4 steps need at least 11 characters, got a "
-        "held-out part of 10: try a smaller N or chunk, or a longer text"
-    )
-    with raises(ValueError, message):
-        numbered(20).evaluation_streams(N=10, chunk=4)
-    for name in ("streams", "evaluation_streams"):
-        with raises(ValueError, f"TextTask.{name}: N must be an int ≥ 1, got 0: try 1 or more"):
-            getattr(TextTask(TINY), name)(0, 4)
-        with raises(TypeError, f"TextTask.{name}: chunk must be an int ≥ 1, got None (NoneType): try 1"):
-            getattr(TextTask(TINY), name)(2, None)
-
-
 # --- files and arguments ----------------------------------------------------------------------------------------------
 
 
@@ -257,32 +252,22 @@ def test_a_file_is_read(tmp_path, kind):
     assert task.decode(task.train_ids) + task.decode(task.held_out_ids) == "naïve\nold\nnew\n"
 
 
-def test_a_missing_file(tmp_path):
+def test_files_that_are_no_text(tmp_path):
     hint = f"check the spelling; the working directory is {str(Path.cwd())!r}"
-    for file, kind, what in (
-        (tmp_path / "none.txt", FileNotFoundError, "No such file or directory"),
-        (tmp_path, IsADirectoryError, "Is a directory"),
+    convert = 'if it is text in another encoding, try text=open(path, encoding="…").read()'
+    contents = {"0": b"PNG\0\1\2", "16": "text".encode("utf-16-le"), "8": "naïve".encode("latin-1")}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    for name, kind, what in (
+        ("none.txt", FileNotFoundError, f": No such file or directory: {hint}"),
+        (".", IsADirectoryError, f": Is a directory: {hint}"),
+        ("0", ValueError, f", which has the byte 0x00 at offset 3: {convert}"),
+        ("16", ValueError, f", which has the byte 0x00 at offset 1: {convert}"),
+        ("8", ValueError, f", which has the byte 0xef at offset 2: {convert}"),
     ):
-        with raises(kind, f"TextTask: path must name a UTF-8 text file, got {str(file)!r}: {what}: {hint}"):
+        file = tmp_path / name
+        with raises(kind, f"TextTask: path must name a UTF-8 text file, got {str(file)!r}{what}"):
             TextTask(path=file)
-
-
-CONVERT = 'if it is text in another encoding, try text=open(path, encoding="…").read()'
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"PNG\0\1\2", f"which has the byte 0x00 at offset 3: {CONVERT}"),
-        ("text".encode("utf-16-le"), f"which has the byte 0x00 at offset 1: {CONVERT}"),
-        ("naïve".encode("latin-1"), f"which has the byte 0xef at offset 2: {CONVERT}"),
-    ],
-)
-def test_files_that_are_no_text(tmp_path, content, message):
-    file = tmp_path / "some.bin"
-    file.write_bytes(content)
-    with raises(ValueError, f"TextTask: path must name a UTF-8 text file, got {str(file)!r}, {message}"):
-        TextTask(path=file)
 
 
 def test_bad_arguments_are_refused():

@@ -1,4 +1,4 @@
-"""What `fit` refuses, by what it says, and that nothing has been done then."""
+"""What `fit` and what goes with it refuse, by what they say, and that nothing has been done then."""
 
 import math
 
@@ -9,7 +9,7 @@ from error_texts import raises
 import minirnn as mr
 from minirnn.arguments import describe
 from minirnn.tasks import AddingTask, EchoTask
-from minirnn.training import Checkpointing, fit, until_solved
+from minirnn.training import Checkpointing, accuracy, evaluate, every, fit, until_solved
 
 N, D, H = 4, 3, 5
 X, Y = np.ones((6, N, D)), np.ones((6, N, H))
@@ -27,6 +27,8 @@ OF_A_TASK = (
     "belongs to a task, got it with batches, which have been drawn by others: leave it out, or pass the task itself"
 )
 BACK = "that goes back: its state comes from steps that have not been read"
+NOTHING = "batches gave nothing: is it a generator that was used up before?"
+NO_BATCHES = "batches must be an iterable of"
 IDS = "lengths, an integer for each row, or is_start, True or False"
 
 REFUSED = {
@@ -65,12 +67,13 @@ REFUSED = {
         ({"checkpoint": Checkpointing("run", resume=1)}, "checkpoint: resume must be True or False, got 1 (int)"),
     ],
     ValueError: [
+        ({"model": mr.Linear(3, 5), "carry_state": True}, "carry_state=True needs a model with a state, got Linear"),
         ({"max_updates": 0}, "max_updates must be an int ≥ 1, got 0: try 1 or more"),
         ({"clip_norm": 0.0}, f"{CLIP} 0.0: try None not to clip"),
         ({"clip_norm": math.nan}, f"{CLIP} nan: try None not to clip"),
         ({"evaluate_every": 0}, "evaluate_every must be an int ≥ 1, got 0: try 1 or more"),
         ({"data": TASK, "batch": 0}, "batch must be an int ≥ 1, got 0: try 1 or more"),
-        ({"data": []}, "batches gave nothing: is it a generator that was used up before?"),
+        ({"data": []}, NOTHING),
         ({"tbptt": (0, 3)}, "tbptt: k1 must be an int ≥ 1, got 0: try 1 or more"),
         (
             {"tbptt": (4, 4), "carry_state": True},
@@ -125,14 +128,30 @@ def test_a_schedule_gives_factors(factor, got):
     assert sgd.lr == 0.5
 
 
-@pytest.mark.parametrize(
-    ("task", "got"),
-    [
-        (EchoTask, "the class EchoTask: build it, try EchoTask()"),
-        ("echo", "the name 'echo': build it, try mr.tasks.TASKS['echo']()"),
-        (0.1, "0.1 (float): try mr.tasks.AddingTask()"),
+LINEAR, NO_TASK = mr.Linear(D, H, rng=0), "until_solved: task must be a task of minirnn.tasks, got"
+STATE = "evaluate: carry_state=True needs a model with a state, got Linear"
+SCORES = "accuracy: predictions must have shape (3, 'C') for ids of shape (3,), got (3,): one score for each class"
+OTHERS = {
+    ValueError: [
+        (lambda: every(0, print), "every: updates must be an int ≥ 1, got 0: try 1 or more"),
+        (lambda: evaluate(LINEAR, [], loss=MSE), f"evaluate: {NOTHING}"),
+        (lambda: evaluate(LINEAR, [(X, Y)], loss=MSE, carry_state=True), STATE),
+        (lambda: accuracy(np.zeros(3), np.zeros(3, int)), SCORES),
     ],
-)
-def test_until_solved_of_no_task(task, got):
-    with raises(TypeError, f"until_solved: task must be a task of minirnn.tasks, got {got}"):
-        until_solved(task)
+    TypeError: [
+        (
+            lambda: evaluate(LINEAR, 3, loss=MSE),
+            f"evaluate: {NO_BATCHES} {TRIPLES}, got 3 (int): try task.batches(N, rng)",
+        ),
+        (lambda: until_solved(EchoTask), f"{NO_TASK} the class EchoTask: build it, try EchoTask()"),
+        (lambda: until_solved("echo"), f"{NO_TASK} the name 'echo': build it, try mr.tasks.TASKS['echo']()"),
+        (lambda: until_solved(0.1), f"{NO_TASK} 0.1 (float): try mr.tasks.AddingTask()"),
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_what_the_others_refuse(kind):
+    for call, message in OTHERS[kind]:
+        with raises(kind, message):
+            call()
