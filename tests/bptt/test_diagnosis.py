@@ -452,7 +452,12 @@ SAID = [
     (lambda: saturated("tanh"), inputs(), "saturated", "Of the terms of z_t X_t W_xh is the largest ("),
     (DEAD, inputs(), "dead", "30 of b_h, on average): start b_h at 0."),
     (lambda: elman("identity", radius=9.0), inputs(), "exploding", "too much to suggest a threshold"),
-    (lambda: linear(1e30 * np.eye(H), dtype=np.float32), inputs(), "not finite", "the pre-activation z_t"),
+    (
+        lambda: linear(1e30 * np.eye(H), dtype=np.float32),
+        inputs(),
+        "not finite",
+        "inf: the pre-activation z_t at step t = 2,",
+    ),
     (lambda: linear(1e30 * np.eye(H), dtype=np.float32), inputs(), "not finite", "spectral radius is 1e+30"),
     (
         lambda: elman("relu", recurrent_dropout=0.5, bias=False),
