@@ -4,7 +4,8 @@ The activations φ stand here with their derivatives; then what `kernels.columns
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -106,7 +107,8 @@ ACTIVATIONS = {
 # --- what the unroll asks of a cell -----------------------------------------------------------------------------------
 
 
-class Layout(NamedTuple):
+@dataclass(frozen=True)
+class Layout:
     """Which pre-activations a cell gets, and in what order: blocks of H, each from x and 1, from h, or from both."""
 
     x: tuple[int, ...]  # the gates whose x side the blocks 0, 1, … take
@@ -115,10 +117,15 @@ class Layout(NamedTuple):
     halved: int = 0  # how many blocks from ``start`` on come as half of the pre-activation: σ(z) = ½ + ½ tanh(z/2)
     stage: int | None = None  # a gate whose h side is a product with what the cell makes of h, added to block 0
 
-    @property
+    @cached_property
     def blocks(self) -> int:
         """R, how many blocks there are."""
         return max(len(self.x), self.start + len(self.h))
+
+    @cached_property
+    def whole(self) -> bool:
+        """Whether every block has both sides."""
+        return len(self.x) == len(self.h) == self.blocks
 
     def slice_x(self, H: int) -> slice:
         """Return where the blocks with an x side stand in Z."""

@@ -20,6 +20,12 @@ class Weights(NamedTuple):
     b_hn: Any = None  # (H,), the bias on the h side of the gate whose two sides stand apart
 
 
+@lru_cache(maxsize=64)
+def name_wanted(wanted: tuple[bool, ...]) -> frozenset[str]:
+    """Name the inputs whose gradients are wanted, of x and, in their order, `Weights`."""
+    return frozenset(name for name, yes in zip(("x", *Weights._fields), wanted, strict=False) if yes)
+
+
 class Settings(NamedTuple):
     """How a layer is unrolled."""
 
@@ -110,15 +116,22 @@ class Matrices:
 
 def in_order(blocks: Array | None, gates: tuple[int, ...]) -> Array | None:
     """Return blocks (…, k·H), of the gates given, in the order of the gates; None for None."""
-    if blocks is None or gates == tuple(range(len(gates))):
+    if blocks is None or (order := _find_order(gates)) is None:
         return blocks
-    return _gates(blocks, tuple(np.argsort(gates)), blocks.shape[-1] // len(gates)).reshape(blocks.shape)
+    return _gates(blocks, order, blocks.shape[-1] // len(gates)).reshape(blocks.shape)
+
+
+@lru_cache(maxsize=16)
+def _find_order(gates: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Return where each gate stands among those given; None if they stand in order."""
+    order = tuple(sorted(range(len(gates)), key=gates.__getitem__))
+    return None if order == tuple(range(len(gates))) else order
 
 
 def _gates(a: Array, gates: tuple[int, ...], H: int) -> Array:
     """Return (…, G·H) as (…, gates, H), those given and in that order."""
     parts: Array = a.reshape(*a.shape[:-1], -1, H)
-    return parts if gates == tuple(range(parts.shape[-2])) else parts[..., list(gates), :]
+    return parts if _find_order(gates) is None and len(gates) == parts.shape[-2] else parts.take(gates, axis=-2)
 
 
 # --- back -------------------------------------------------------------------------------------------------------------
@@ -159,17 +172,18 @@ class Sums:
         For a cell with a stage, ``staged`` (n, N, H) is what its product is made with; its dZ are the first H columns.
         """
         n, N, width = dz.shape
-        rows, H = dz.reshape(n * N, width), width // self.plan.blocks
-        of_x = rows[:, self.plan.slice_x(H)]
+        plan, rows = self.plan, dz.reshape(n * N, width)
+        H = width // plan.blocks
+        of_x, of_h = (rows, rows) if plan.whole else (rows[:, plan.slice_x(H)], rows[:, plan.slice_h(H)])
         if self.dx is not None:
             _product(of_x, self.back, self.dx[lo : lo + n])
         if "W_xh" in self.wanted:
             self._add("W_xh", self.x[lo : lo + n].reshape(n * N, -1).T.dot(of_x))
         if "W_hh" in self.wanted:
-            self._add("W_hh", before.reshape(n * N, -1).T.dot(rows[:, self.plan.slice_h(H)]))
+            self._add("W_hh", before.reshape(n * N, -1).T.dot(of_h))
             if staged is not None:
                 self._add("stage", staged.reshape(n * N, -1).T.dot(rows[:, :H]))
-        if self.wanted & {"b_h", "b_hn"}:
+        if "b_h" in self.wanted or "b_hn" in self.wanted:
             self._add("b_h", _ones(n * N, dz.dtype).dot(rows))  # ten times as fast as rows.sum(axis=0)
 
     def _add(self, name: str, share: Array) -> None:
@@ -188,7 +202,7 @@ class Sums:
         if W_hh is not None and plan.stage is not None:
             W_hh, gates = np.concatenate([W_hh, self.total["stage"]], axis=1), (*gates, plan.stage)
         b_h, b_hn = self.total.get("b_h"), None
-        if b_h is not None:
+        if b_h is not None and not plan.whole:
             of_x = plan.slice_x(len(b_h) // plan.blocks)
             b_hn = b_h[of_x.stop :].copy() if "b_hn" in self.wanted else None
             b_h = b_h[of_x] if "b_h" in self.wanted else None

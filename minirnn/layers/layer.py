@@ -245,19 +245,18 @@ class Layer(Door[State]):
     def _fused(self, sequences: Sequences | None, mask: Any, *inputs: Any) -> tuple[Tensor, ...]:
         S = len(self.state_names)
         arrays: list[Any] = [None if tensor is None else tensor.data for tensor in inputs]
-        x, state, weights = arrays[0], arrays[1 : 1 + S], layout.Weights(*arrays[1 + S :])
+        x, state, weights_given = arrays[0], arrays[1 : 1 + S], arrays[1 + S :]
+        weights = layout.Weights(*weights_given)
         falls = unroll.falls(self._kernel, mask is not None or self.message_clip is not None)
         settings = self._settings(x.shape, sequences, mask, falls)
         way: Any = elman if falls and sequences is None else unroll
         outputs, final, saved = way.forward(x, state, weights, settings, will_record(inputs))
 
         def backward(received: dict[int, Array], wanted: tuple[bool, ...]) -> Sequence[Array | None]:
-            names = "x", *layout.Weights._fields
-            needed = {name for name, yes in zip(names, (wanted[0], *wanted[1 + S :]), strict=False) if yes}
+            needed = layout.name_wanted((wanted[0], *wanted[1 + S :]))
             d_final = [received.get(1 + i) for i in range(S)]
-            g = way.backward(received.get(0), d_final, saved, x, weights, settings, needed)
-            d_weights = (g.W_xh, g.W_hh, g.b_h, g.b_hn)[: len(inputs) - 1 - S]
-            return g.x, *(d if w else None for d, w in zip(g.state, wanted[1:], strict=False)), *d_weights
+            d_x, d_state, *d_weights = way.backward(received.get(0), d_final, saved, x, weights, settings, needed)
+            return d_x, *d_state, *d_weights[: len(weights_given)]
 
         return apply_kernel(self, inputs, (outputs, *final), backward, partial(self._graph, sequences, mask))
 
