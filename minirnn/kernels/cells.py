@@ -4,8 +4,7 @@ The activations φ stand here with their derivatives; then what `kernels.columns
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -107,25 +106,22 @@ ACTIVATIONS = {
 # --- what the unroll asks of a cell -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class Layout:
-    """Which pre-activations a cell gets, and in what order: blocks of H, each from x and 1, from h, or from both."""
+    """Which pre-activations a cell gets, and in what order: blocks of H, each from x and 1, from h, or from both.
 
-    x: tuple[int, ...]  # the gates whose x side the blocks 0, 1, … take
-    h: tuple[int, ...]  # those whose h side the blocks ``start``, ``start`` + 1, … take
-    start: int = 0
-    halved: int = 0  # how many blocks from ``start`` on come as half of the pre-activation: σ(z) = ½ + ½ tanh(z/2)
-    stage: int | None = None  # a gate whose h side is a product with what the cell makes of h, added to block 0
+    The x side of the gates ``x`` goes to the blocks 0, 1, …; the h side of the gates ``h`` to the blocks ``start``,
+    ``start`` + 1, …. So many blocks from ``start`` on as ``halved`` says come as half of the pre-activation, since
+    σ(z) = ½ + ½ tanh(z/2). ``stage`` is a gate whose h side is a product with what the cell makes of h, added to
+    block 0.
+    """
 
-    @cached_property
-    def blocks(self) -> int:
-        """R, how many blocks there are."""
-        return max(len(self.x), self.start + len(self.h))
-
-    @cached_property
-    def whole(self) -> bool:
-        """Whether every block has both sides."""
-        return len(self.x) == len(self.h) == self.blocks
+    def __init__(
+        self, x: tuple[int, ...], h: tuple[int, ...], start: int = 0, halved: int = 0, stage: int | None = None
+    ) -> None:
+        self.x, self.h = x, h
+        self.start, self.halved, self.stage = start, halved, stage
+        self.blocks = max(len(x), start + len(h))  # R, how many there are
+        self.whole = len(x) == len(h) == self.blocks  # whether every block has both sides
 
     def slice_x(self, H: int) -> slice:
         """Return where the blocks with an x side stand in Z."""
