@@ -45,7 +45,8 @@ def backward(self: "Tensor", gradient: Any = None, *, retain_graph: bool = False
     """
     root, seed = _start(self, gradient, "backward")
     retained = [node for ref in RETAINED.keyrefs() if (node := ref()) is not None] if RETAINED else []
-    totals = tape.run(root, seed, retain_graph=retain_graph, capture=retained, check=_check if anomaly() else None)
+    checking = anomaly()
+    totals = tape.run(root, seed, retain_graph=retain_graph, capture=retained, check=_check if checking else None)
     seen = {id(seed)}
     ready = []
     for receiver, g in totals.items():
@@ -59,7 +60,7 @@ def backward(self: "Tensor", gradient: Any = None, *, retain_graph: bool = False
         if g.base is not None or id(g) in seen:
             g = g.copy()  # each owns its grad: rules may hand the same array, or views of it, to several inputs
         seen.add(id(g))
-        if anomaly():
+        if checking:
             check_finite(g, f"the gradient of {tensor.label}", "look at the ops that it goes into")
         ready.append((tensor, g))
     with _ACCUMULATE:  # the only thing a pass changes, and it comes last

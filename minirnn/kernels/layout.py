@@ -199,6 +199,8 @@ class Sums:
     def collect(self) -> list[Array | None]:
         """Return the gradients of W_xh, W_hh, b_h and b_hn, gate by gate as the parameters have them."""
         plan, W_hh, gates = self.plan, self.total.get("W_hh"), self.plan.h
+        if plan.blocks == 1:
+            return [self.total.get("W_xh"), W_hh, self.total.get("b_h"), None]
         if W_hh is not None and plan.stage is not None:
             W_hh, gates = np.concatenate([W_hh, self.total["stage"]], axis=1), (*gates, plan.stage)
         b_h, b_hn = self.total.get("b_h"), None

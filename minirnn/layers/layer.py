@@ -250,7 +250,8 @@ class Layer(Door[State]):
         falls = unroll.falls(self._kernel, mask is not None or self.message_clip is not None)
         settings = self._settings(x.shape, sequences, mask, falls)
         way: Any = elman if falls and sequences is None else unroll
-        outputs, final, saved = way.forward(x, state, weights, settings, will_record(inputs))
+        save = way is elman or will_record(inputs)  # Elman's plain kernel saves what it returns anyway
+        outputs, final, saved = way.forward(x, state, weights, settings, save)
 
         def backward(received: dict[int, Array], wanted: tuple[bool, ...]) -> Sequence[Array | None]:
             needed = layout.name_wanted((wanted[0], *wanted[1 + S :]))
