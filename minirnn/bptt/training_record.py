@@ -60,11 +60,15 @@ def measure_training(history: Record) -> Figures:
 # --- what there is to say, and what to try ----------------------------------------------------------------------------
 
 
-def _nothing(f: Figures) -> Iterator[str]:
+def _clipping(f: Figures) -> Iterator[str]:
     if not f["updates"]:
         yield "The history has {updates:updates}, so that it says nothing of the training."
     elif "clip_norm" not in f:
         yield "Nothing was clipped in {updates:updates}: there was no clip_norm."
+    else:
+        late = ", {clipped_share_last:percent} of the last tenth" if f["clipped_share"] else ": it did nothing"
+        yield f"""clip_norm = {{clip_norm}} clipped {{clipped_share:percent}} of the updates{late}⟦. It is {{clip_ratio}}
+            times the average norm; the rule is {CLIP_RANGE[0]:g} to {CLIP_RANGE[1]:g} times ({PAPER})⟧."""
 
 
 IN_TRAINING: Sentences = (
@@ -73,10 +77,7 @@ IN_TRAINING: Sentences = (
     {{gradient_norm_drift}} times as much⟧, while the loss went {_LOSSES}.""",
     """The largest norm, {gradient_norm_largest} at update {largest_at:,}, is {spike} times the median of
     {gradient_norm_median}.""",
-    _nothing,
-    f"""clip_norm = {{clip_norm}} clipped {{clipped_share:percent}} of the updates, {{clipped_share_last:percent}} of
-    the last tenth⟦. It is {{clip_ratio}} times the average norm; the rule is {CLIP_RANGE[0]:g} to
-    {CLIP_RANGE[1]:g} times ({PAPER})⟧.""",
+    _clipping,
 )
 """What there is to say about the figures of `measure_training`."""
 

@@ -308,6 +308,10 @@ class Layer(Door[State]):
         if not lines:
             return []
         letters = f"{prefix.rstrip('.') or self.name}, with m = {count.m}, n = {count.n}; in other libraries:"
+        if more := self.learn_initial_state * self.hidden_size * len(self.state_names):
+            lines.append(
+                f"The initial state that is learned counts {more}; there it would be a parameter of one's own."
+            )
         return [letters, *(f"  {line}" for line in lines)]
 
     def extra_repr(self) -> str:

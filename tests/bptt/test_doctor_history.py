@@ -137,7 +137,7 @@ TOLD = {  # how the last finding begins, and what the one advice holds, if there
         f"Raise clip_norm from 0.01 to about the median norm, {np.median(NORMS):.3g}: .*, here {re.escape(RULE)}",
     ),
     "never clipped": (
-        "clip_norm = 50 clipped 0 % of the updates, 0 % of the last tenth. It is ",
+        "clip_norm = 50 clipped 0 % of the updates: it did nothing. It is ",
         f"Lower clip_norm, or leave it out: at 50 .* norm was {max(NORMS):.3g}. .*, here {re.escape(RULE)}",
     ),
     "growing": ("", "Lower the learning rate: .* grown 64.4-fold in training, .* not fallen .from 2 to 2"),

@@ -139,6 +139,9 @@ def test_the_summary_prints_the_table_and_what_others_count(kind, learn, capsys)
     assert int(lines[len(rows) - 1 + states].split()[-1]) == layer.count_params()
     assert lines[len(rows) + states] == f"{layer.name}, with m = 10, n = 20; in other libraries:"
     expected = [f"  {line}" for line in count.reconciliation()]
+    if learn:
+        more = 20 * states
+        expected += [f"  The initial state that is learned counts {more}; there it would be a parameter of one's own."]
     assert lines[len(rows) + states + 1 :] == [*expected, *(count.notes if kind == "tanh" else counting.NOTES)]
     if kind == "tanh":
         assert expected[0].startswith("  torch nn.RNN: 640 = 620 + 20: two biases")
