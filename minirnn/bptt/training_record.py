@@ -67,8 +67,9 @@ def _clipping(f: Figures) -> Iterator[str]:
         yield "Nothing was clipped in {updates:updates}: there was no clip_norm."
     else:
         late = ", {clipped_share_last:percent} of the last tenth" if f["clipped_share"] else ": it did nothing"
-        yield f"""clip_norm = {{clip_norm}} clipped {{clipped_share:percent}} of the updates{late}⟦. It is {{clip_ratio}}
-            times the average norm; the rule is {CLIP_RANGE[0]:g} to {CLIP_RANGE[1]:g} times ({PAPER})⟧."""
+        yield f"""clip_norm = {{clip_norm}} clipped {{clipped_share:percent}} of the updates{late}⟦. It is
+            {{clip_ratio}} times the average norm; the rule is {CLIP_RANGE[0]:g} to {CLIP_RANGE[1]:g} times
+            ({PAPER})⟧."""
 
 
 IN_TRAINING: Sentences = (
