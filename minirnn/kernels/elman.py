@@ -241,10 +241,7 @@ def backward(
     H, dtype = len(weights.W_hh), weights.W_hh.dtype
     d_x = np.empty(x.shape, dtype) if "x" in wanted else None
     d_h0 = np.empty((N, H), dtype)
-    processed: tuple[Any, ...] = x, d_x, d_outputs
-    if settings.reverse:
-        processed = tuple([a if a is None else a[::-1] for a in processed])
-    xs, d_xs, entering = processed
+    xs, d_xs, entering = (a[::-1] if settings.reverse and a is not None else a for a in (x, d_x, d_outputs))
     back = np.ascontiguousarray(weights.W_xh.T) if "x" in wanted else None
 
     def part(i: int, rows: slice) -> Sums:

@@ -3,7 +3,8 @@
 Both are recurrent modules themselves, so that one can hold the other.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, cast
 
@@ -86,10 +87,11 @@ class Bidirectional(Recurrence[BidirectionalState[Forward, Backward]], Generic[F
         (T, N, H_F + H_B).
         """
         of_forward, of_backward = self._states(initial_state, "initial_state")
-        with _noted(self, "forward_layer", self.forward_layer):
-            forward = self.forward_layer(x, of_forward, lengths, reset=reset)
-        with _noted(self, "backward_layer", self.backward_layer):
-            backward = self.backward_layer(x, of_backward, lengths, reset=reset)
+        with _draws_only_if_done(self):
+            with _noted(self, "forward_layer", self.forward_layer):
+                forward = self.forward_layer(x, of_forward, lengths, reset=reset)
+            with _noted(self, "backward_layer", self.backward_layer):
+                backward = self.backward_layer(x, of_backward, lengths, reset=reset)
         outputs = concatenate([forward.outputs, backward.outputs], axis=-1)
         return RecurrentOutput(outputs, BidirectionalState(forward.final_state, backward.final_state))
 
@@ -193,10 +195,11 @@ class Stacked(Recurrence[tuple[Any, ...]]):
         or tuple with an entry for each. The outputs (T, N, H) are those of the last layer.
         """
         finals, states = [], self._states(initial_state, "initial_state")
-        for i, (layer, state) in enumerate(zip(self.layers, states, strict=True)):
-            with _noted(self, f"layers[{i}]", layer):
-                x, final = layer(self._dropped(x) if i else x, state, lengths, reset=reset)
-            finals.append(final)
+        with _draws_only_if_done(self):
+            for i, (layer, state) in enumerate(zip(self.layers, states, strict=True)):
+                with _noted(self, f"layers[{i}]", layer):
+                    x, final = layer(self._dropped(x) if i else x, state, lengths, reset=reset)
+                finals.append(final)
         return RecurrentOutput(x, tuple(finals))
 
     def step(self, x_t: Any, state: Any = None) -> tuple[Any, ...]:
@@ -211,11 +214,12 @@ class Stacked(Recurrence[tuple[Any, ...]]):
                 f"{', '.join(_WAYS[layer.reverse] for layer in self.layers)}: call it on the sequence"
             )
         following: list[Any] = []
-        for i, (layer, before) in enumerate(zip(self.layers, self._states(state, "state"), strict=True)):
-            with _noted(self, f"layers[{i}]", layer):
-                x_t = x_t if not i or self.dropout is None else self.dropout(x_t)
-                following.append(cast(Any, layer).step(x_t, before))
-                x_t = layer.last_output(following[-1])
+        with _draws_only_if_done(self):
+            for i, (layer, before) in enumerate(zip(self.layers, self._states(state, "state"), strict=True)):
+                with _noted(self, f"layers[{i}]", layer):
+                    x_t = x_t if not i or self.dropout is None else self.dropout(x_t)
+                    following.append(cast(Any, layer).step(x_t, before))
+                    x_t = layer.last_output(following[-1])
         return tuple(following)
 
     def last_output(self, final_state: Any) -> Tensor:
@@ -294,3 +298,16 @@ class _noted:  # a class, since it is entered for every layer of every call: a g
             WITHIN.reset(self.token)
         if isinstance(error, Exception):
             error.add_note(f"{self.whole}: this was in {self.where} ({self.layer.name})")
+
+
+@contextmanager
+def _draws_only_if_done(module: Module) -> Iterator[None]:
+    """Put all Generators back if a call is refused when some layers have run: it changes nothing then."""
+    drawn_from = {rng for _, rng in module.named_generators()} if module.training else ()
+    before = [(rng, rng.bit_generator.state) for rng in drawn_from]
+    try:
+        yield
+    except BaseException:
+        for rng, state in before:
+            rng.bit_generator.state = state
+        raise

@@ -534,3 +534,16 @@ def test_a_step_of_another_size():
     message = "RecurrentLayer: x_t must have shape (N, D=3), got (2, 4): the layer was made with input_size=3"
     with raises(ValueError, f"{message}\nStacked: this was in layers[0] (RecurrentLayer)"):
         stack.step(np.zeros((2, 4)))
+
+
+def test_a_call_that_is_refused_when_some_layers_have_run_draws_nothing():
+    stack = tower(dropout=0.5, rng=0)
+    both = Bidirectional(make(GRULayer, D, 4, recurrent_dropout=0.3), make(GRULayer, D, 6, 1, reverse=True))
+    before = [rng.bit_generator.state for m in (stack, both) for _, rng in m.named_generators()]
+    wrong = np.zeros((N, 5))
+    for call in (lambda: stack(inputs(), (None, wrong)), lambda: both(inputs(), (None, wrong))):
+        with pytest.raises(ValueError, match="initial_state must have shape"):
+            call()
+    with pytest.raises(ValueError, match="state must have shape"):
+        stack.step(inputs()[0], (None, wrong))
+    assert [rng.bit_generator.state for m in (stack, both) for _, rng in m.named_generators()] == before
