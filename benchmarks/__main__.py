@@ -13,8 +13,10 @@ from benchmarks.settle import settle
 COMMANDS = {  # name -> (module that has `run`, help)
     "layer": ("side_by_side", "forward and backward of the layer, all gradients, shape by shape (about 3 minutes)"),
     "ragged": ("ragged", "rows of unequal lengths against padding, forward and backward, all gradients"),
-    "forward": ("side_by_side", "forward alone, nothing recorded, on eight shapes"),
-    "step": ("step", "a whole training step: layer, head, loss, clipping, Adam"),
+    "forward": ("side_by_side", "forward alone, nothing recorded, on the same shapes"),
+    "step": ("step", "a whole training step: layer, head, loss, clipping, Adam; Elman, LSTM and a text model"),
+    "stream": ("stream", "one step at a time, nothing recorded, beside torch's cells"),
+    "door": ("door", "what stands around the kernels: the layer's door, the tape and zero_grad"),
     "cold": ("cold", "a whole process, from its start to the adding problem solved"),
     "slope": ("slope", "time against the number of steps, T = 10² … 10⁶"),
     "trace": ("trace", "what a look inside costs: bptt.trace, credit and doctor beside a plain pass"),
@@ -23,6 +25,7 @@ COMMANDS = {  # name -> (module that has `run`, help)
 WITH_SHAPES = ("layer", "ragged", "forward")
 WITH_PLOT = ("layer", "forward")
 WITH_CELL = ("layer", "ragged")
+WITH_DTYPE = ("layer",)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -88,7 +91,8 @@ def parse(parser: argparse.ArgumentParser, argv: list[str]) -> argparse.Namespac
     options.line = " ".join(["python -m benchmarks", *argv])
     options.named = options.peers is not None
     options.runs = options.runs or (1 if options.quick else 3)
-    options.plot, options.cell = getattr(options, "plot", None), getattr(options, "cell", None)
+    for name in ("plot", "cell", "dtype"):
+        setattr(options, name, getattr(options, name, None))
     who = options.command, options.cell
     try:
         options.peers = roster.choose(*who, options.peers) if options.named else roster.of(*who)
@@ -123,7 +127,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def _add_options(parser: argparse.ArgumentParser, command: str) -> None:
     add, names = parser.add_argument, ",".join(peer.name for peer in roster.PEERS[command])
-    if command == "tape":
+    if command in ("tape", "door"):
         parser.set_defaults(threads=1)
     else:
         about = "1 (default): the whole process on one CPU; more: not pinned"
@@ -146,6 +150,8 @@ def _add_options(parser: argparse.ArgumentParser, command: str) -> None:
     if command in WITH_CELL:
         usual, said = ("elman", "elman") if command == "layer" else (None, "all three")
         add("--cell", choices=tuple(roster.CELLS), default=usual, help=f"of the layer; default: {said}")
+    if command in WITH_DTYPE:
+        add("--dtype", choices=("float32", "float64"), default="float32", help="of everybody; default: float32")
     if command in WITH_PLOT:
         add("--plot", type=Path, metavar="FILE", help="draw the times ÷ minirnn's there: .svg, .png or .pdf")
 

@@ -5,9 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minirnn.bench.cells import KINDS, Kind
-
-TOLERANCE = 1e-4  # the largest error, as a part of the largest entry: what float32 leaves after 784 steps, and a margin
+from minirnn.bench.cells import KINDS, TOLERANCE, Kind
 
 
 class Shape(NamedTuple):
@@ -22,7 +20,7 @@ class Shape(NamedTuple):
         return ", ".join(map(str, self))
 
 
-SHAPES = tuple(
+EIGHT = tuple(
     Shape(*sizes)
     for sizes in (
         (1, 50, 10, 20),
@@ -35,7 +33,8 @@ SHAPES = tuple(
         (256, 50, 64, 64),
     )
 )
-OF_CELLS = {"elman": SHAPES, "lstm": SHAPES[:5], "gru": SHAPES[:5]}
+SHAPES = (*EIGHT, Shape(4, 100, 3, 16), Shape(16, 100, 3, 16))
+OF_CELLS = {"elman": SHAPES, "lstm": EIGHT[:5], "gru": EIGHT[:5]}
 
 
 class Input(NamedTuple):
@@ -56,7 +55,7 @@ class Input(NamedTuple):
 
 
 class Case(NamedTuple):
-    """A layer of one shape, and what it reads. All float32.
+    """A layer of one shape, and what it reads, all of one dtype.
 
     Attributes
     ----------
@@ -74,6 +73,11 @@ class Case(NamedTuple):
     @property
     def kind(self) -> Kind:
         return KINDS[self.cell]
+
+    @property
+    def dtype(self) -> str:
+        """float32 or float64."""
+        return str(self.weights[0].dtype)
 
 
 class Contestant(NamedTuple):
@@ -98,13 +102,13 @@ def results_of(cell: str = "elman") -> tuple[str, ...]:
     return "outputs", *(f"the gradient of {name}" for name in of)
 
 
-def draw(shape: Shape, cell: str = "elman") -> Case:
+def draw(shape: Shape, cell: str = "elman", dtype: str = "float32") -> Case:
     """Return a case; the same at every call."""
     N, T, D, H = shape
     rng = np.random.default_rng(N)
 
     def normal(scale: float, *sizes: int) -> Any:
-        return rng.normal(0.0, scale, sizes).astype(np.float32)
+        return rng.normal(0.0, scale, sizes).astype(dtype)
 
     kind = KINDS[cell]
     G = kind.gates
@@ -133,9 +137,13 @@ class WrongResultError(Exception):
 
 
 def check(
-    label: str, contestant: Contestant, wanted: Sequence[Sequence[Any]], names: Sequence[str] | None = None
+    label: str,
+    contestant: Contestant,
+    wanted: Sequence[Sequence[Any]],
+    names: Sequence[str] | None = None,
+    dtype: str = "float32",
 ) -> None:
-    """Refuse a contestant whose results are wrong, or not float32 as everybody else's.
+    """Refuse a contestant whose results are wrong, or not of the dtype of everybody else's.
 
     Parameters
     ----------
@@ -143,6 +151,7 @@ def check(
     contestant : Contestant
     wanted : for each input the right results
     names : what the results are called; left out: those of ``layer`` with Elman's cell
+    dtype : what they must be
 
     Raises
     ------
@@ -152,20 +161,22 @@ def check(
     if contestant.read is None:
         return
     for i, truth in enumerate(wanted):
-        compare(f"{label}, input {i}", contestant.read(contestant.run(i)), truth, names or results_of())
+        compare(f"{label}, input {i}", contestant.read(contestant.run(i)), truth, names or results_of(), dtype)
 
 
-def compare(label: str, got: Sequence[Any], wanted: Sequence[Any], names: Sequence[str]) -> None:
-    """Refuse results that are wrong, or not float32: see `check`."""
+def compare(
+    label: str, got: Sequence[Any], wanted: Sequence[Any], names: Sequence[str], dtype: str = "float32"
+) -> None:
+    """Refuse results that are wrong, or of another dtype: see `check`."""
     for name, ours, truth in zip(names, got, wanted, strict=False):
-        if fault := _fault(np.asarray(ours), truth):
+        if fault := _fault(np.asarray(ours), truth, dtype):
             raise WrongResultError(f"{label}: {name} {fault}")
 
 
-def _fault(got: Any, want: Any) -> str | None:
+def _fault(got: Any, want: Any, dtype: str) -> str | None:
     if got.shape != want.shape:
         return f"has shape {got.shape}, not {want.shape}"
-    if got.dtype != np.float32:
-        return f"is {got.dtype}, not float32"
+    if got.dtype != dtype:
+        return f"is {got.dtype}, not {dtype}"
     error = np.abs(got - want).max() / np.abs(want).max()
-    return None if error < TOLERANCE else f"differs from the textbook's by {error:.0e} of its largest entry"
+    return None if error < TOLERANCE[dtype] else f"differs from the textbook's by {error:.0e} of its largest entry"

@@ -42,7 +42,7 @@ def learn(library: str, T: int, seed: int, threads: int) -> tuple[int, float]:
     from benchmarks import adding, learners
 
     for_model, for_data = np.random.default_rng(seed).spawn(2)
-    learner = learners.MAKE[library](adding.start(for_model), threads)
+    learner = learners.MAKE[library](learners.Job(adding.start(for_model)), threads)
     x_held_out, y_held_out = adding.held_out(T, SEQUENCES, seed)
     losses, mse = [], float("inf")
     while len(losses) < MOST_UPDATES and not mse < SOLVED:

@@ -19,7 +19,7 @@ def minirnn_layer(case: Case, threads: int, backend: str = "fused") -> Contestan
     inputs = []
     for x, state, g in case.inputs:
         tensors = [mr.Tensor(array, requires_grad=True) for array in (x, *state)]
-        inputs.append((tensors, _one_or_pair(tensors[1:]), g))
+        inputs.append((tensors, one_or_pair(tensors[1:]), g))
 
     def run(i: int, lengths: Any = None) -> Any:
         tensors, state, g = inputs[i]
@@ -39,13 +39,14 @@ def minirnn_layer(case: Case, threads: int, backend: str = "fused") -> Contestan
 
 def minirnn_of(case: Case, backend: str = "fused") -> Any:
     """Return the layer of a case, with its weights."""
-    layer = case.kind.layer(case.shape.D, case.shape.H, backend=backend)
+    layer = case.kind.layer(case.shape.D, case.shape.H, backend=backend, dtype=case.dtype)
     for parameter, array in zip(layer.parameters(), case.weights, strict=True):
         parameter.data = array.copy()
     return layer
 
 
-def _one_or_pair(state: Any) -> Any:
+def one_or_pair(state: Any) -> Any:
+    """Return a state as layers take it."""
     return state[0] if len(state) == 1 else tuple(state)
 
 
@@ -60,7 +61,7 @@ def floor(case: Case, threads: int) -> Contestant:
 
     from minirnn.bench.floor import Floor
 
-    bare = Floor(*case.shape, np.float32, np.random.default_rng(0), case.kind.gates)
+    bare = Floor(*case.shape, case.dtype, np.random.default_rng(0), case.kind.gates)
     return Contestant(lambda _: bare.both_ways(), None)
 
 
@@ -78,7 +79,7 @@ def torch_layer(case: Case, threads: int) -> Contestant:
     inputs = []
     for x, state, g in case.inputs:
         tensors = [torch.tensor(array, requires_grad=True) for array in (x, *(s[None] for s in state))]
-        inputs.append((tensors, _one_or_pair(tensors[1:]), torch.tensor(g)))
+        inputs.append((tensors, one_or_pair(tensors[1:]), torch.tensor(g)))
 
     def run(i: int, lengths: Any = None) -> Any:
         tensors, state, g = inputs[i]
@@ -109,7 +110,13 @@ def torch_of(case: Case) -> Any:
     import torch
 
     kind = {"elman": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[case.cell]
-    layer = kind(case.shape.D, case.shape.H)
+    return torch_weights(kind(case.shape.D, case.shape.H, dtype=getattr(torch, case.dtype)), case)
+
+
+def torch_weights(layer: Any, case: Case) -> Any:
+    """Give a layer or a cell of torch the weights of a case, and return it."""
+    import torch
+
     W_xh, W_hh, b_h, *b_hn = map(torch.tensor, case.weights)
     second = torch.zeros_like(b_h)
     if b_hn:
@@ -155,6 +162,7 @@ def jax_scan(case: Case, threads: int) -> Contestant:
     import jax
     import jax.numpy as jnp
 
+    jax.config.update("jax_enable_x64", case.dtype == "float64")
     unroll = JAX_UNROLLS[case.cell]
 
     @jax.jit
@@ -167,8 +175,11 @@ def jax_scan(case: Case, threads: int) -> Contestant:
     return Contestant(lambda i: jax.block_until_ready(value_and_gradients(*inputs[i], *weights)), _as_it_is)
 
 
-def jax_elman(x: Any, h0: Any, W_xh: Any, W_hh: Any, b_h: Any) -> Any:
-    """Return the outputs. x W_xh stands inside the scan: taken out, jax was slower on most shapes."""
+def jax_elman(x: Any, h0: Any, W_xh: Any, W_hh: Any, b_h: Any, *, final: bool = False) -> Any:
+    """Return the outputs, or the ``final`` state.
+
+    x W_xh stands inside the scan: taken out, jax was slower on most shapes.
+    """
     import jax
     import jax.numpy as jnp
 
@@ -176,11 +187,11 @@ def jax_elman(x: Any, h0: Any, W_xh: Any, W_hh: Any, b_h: Any) -> Any:
         h = jnp.tanh(x_t @ W_xh + h @ W_hh + b_h)
         return h, h
 
-    return jax.lax.scan(step, h0, x)[1]
+    return jax.lax.scan(step, h0, x)[0 if final else 1]
 
 
-def jax_lstm(x: Any, h0: Any, c0: Any, W_xh: Any, W_hh: Any, b_h: Any) -> Any:
-    """Return the outputs; all gates in one product."""
+def jax_lstm(x: Any, h0: Any, c0: Any, W_xh: Any, W_hh: Any, b_h: Any, *, final: bool = False) -> Any:
+    """Return the outputs, or the ``final`` state; all gates in one product."""
     import jax
     import jax.numpy as jnp
 
@@ -191,11 +202,11 @@ def jax_lstm(x: Any, h0: Any, c0: Any, W_xh: Any, W_hh: Any, b_h: Any) -> Any:
         h = jax.nn.sigmoid(o) * jnp.tanh(c)
         return (h, c), h
 
-    return jax.lax.scan(step, (h0, c0), x)[1]
+    return jax.lax.scan(step, (h0, c0), x)[0 if final else 1]
 
 
-def jax_gru(x: Any, h0: Any, W_xh: Any, W_hh: Any, b_h: Any, b_hn: Any) -> Any:
-    """Return the outputs; all gates in one product."""
+def jax_gru(x: Any, h0: Any, W_xh: Any, W_hh: Any, b_h: Any, b_hn: Any, *, final: bool = False) -> Any:
+    """Return the outputs, or the ``final`` state; all gates in one product."""
     import jax
     import jax.numpy as jnp
 
@@ -207,7 +218,7 @@ def jax_gru(x: Any, h0: Any, W_xh: Any, W_hh: Any, b_h: Any, b_hn: Any) -> Any:
         h = (1 - z) * n + z * h
         return h, h
 
-    return jax.lax.scan(step, h0, x)[1]
+    return jax.lax.scan(step, h0, x)[0 if final else 1]
 
 
 JAX_UNROLLS = {"elman": jax_elman, "lstm": jax_lstm, "gru": jax_gru}
@@ -263,6 +274,7 @@ def _as_it_is(results: Any) -> Any:
 
 MAKE: dict[str, Callable[[Case, int], Contestant]] = {
     "minirnn": minirnn_layer,
+    "one-thread": minirnn_layer,  # who sets the number before each turn is `side_by_side`
     "floor": floor,
     "torch": torch_layer,
     "jax": jax_scan,

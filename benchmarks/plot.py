@@ -10,6 +10,7 @@ from benchmarks.rounds import Measured
 
 # Okabe and Ito's colours, which stay apart for colour-blind eyes; the marks differ too.
 STYLES = {
+    "one-thread": ("#F0E442", "x"),
     "floor": ("#000000", "|"),
     "torch": ("#D55E00", "o"),
     "jax": ("#0072B2", "s"),

@@ -57,10 +57,11 @@ def run(options: argparse.Namespace, say: Callable[[str], None]) -> dict[str, An
         say(f"\n{KINDS[cell].layer.__name__}, forward and backward with all gradients, float32, results equal:\n")
         say(table(results[cell], names, cell))
     demands = [
-        bars.of_ragged(
+        bar
+        for cell, found in results.items()
+        for bar in bars.of_ragged(
             KINDS[cell].layer.__name__, {shape: ratio(one, MINIRNN).median for shape, one in found.items()}, SHAPES
         )
-        for cell, found in results.items()
     ]
     say("\n" + bars.lines(demands))
     measured = [_entry(cell, shape, found) for cell, own in results.items() for shape, found in own.items()]

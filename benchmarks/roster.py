@@ -31,13 +31,17 @@ AUTOGRAD = Peer("autograd", "HIPS autograd", ("autograd",), by_op=True)
 MYGRAD = Peer("mygrad", "MyGrad", ("mygrad",), by_op=True)
 UNGUARDED = Peer("mygrad-unguarded", "MyGrad (unguarded)", ("mygrad",), by_op=True)
 
+ONE_THREAD = Peer("one-thread", "minirnn, one thread", ("minirnn",))  # only beside minirnn on several
+
 MINIRNN = "minirnn"  # takes part in everything; the others are divided by it
 
 PEERS: dict[str, tuple[Peer, ...]] = {  # command -> who can take part
-    "layer": (FLOOR, TORCH, JAX, GRAPH, EAGER, AUTOGRAD, MYGRAD),
+    "layer": (ONE_THREAD, FLOOR, TORCH, JAX, GRAPH, EAGER, AUTOGRAD, MYGRAD),
     "ragged": (TORCH,),
     "forward": (FLOOR, TORCH, JAX, ONNX),
     "step": (TORCH, JAX),
+    "stream": (TORCH, JAX),
+    "door": (),
     "cold": (TORCH,),
     "slope": (TORCH, JAX),
     "trace": (),
@@ -46,7 +50,7 @@ PEERS: dict[str, tuple[Peer, ...]] = {  # command -> who can take part
 
 
 CELLS = {"elman": "torch.nn.RNN", "lstm": "torch.nn.LSTM", "gru": "torch.nn.GRU"}  # cell -> what it is called in torch
-OF_GATED = (FLOOR, TORCH, JAX, GRAPH)  # who can take part in ``layer`` with --cell lstm or gru
+OF_GATED = (ONE_THREAD, FLOOR, TORCH, JAX, GRAPH)  # who can take part in ``layer`` with --cell lstm or gru
 
 
 def of(command: str, cell: str | None) -> tuple[Peer, ...]:

@@ -65,14 +65,23 @@ def seconds_a_call(run: Run) -> float:
     return min(found)
 
 
-def alternate(contestants: Mapping[str, Run], plan: Plan) -> dict[str, measure.Times]:
-    """Return seconds a call, by run and turn; a turn that makes several calls counts with their mean."""
-    estimates = {name: seconds_a_call(run) for name, run in contestants.items()}
+def alternate(
+    contestants: Mapping[str, Run], plan: Plan, prepare: Callable[[str], Any] = lambda name: None
+) -> dict[str, measure.Times]:
+    """Return seconds a call, by run and turn; a turn that makes several calls counts with their mean.
+
+    ``prepare`` is called with a contestant's name before each of its turns, untimed.
+    """
+    estimates = {}
+    for name, run in contestants.items():
+        prepare(name)
+        estimates[name] = seconds_a_call(run)
     calls = {name: _calls(seconds) for name, seconds in estimates.items()}
     turns = plan.turns_for(sum(estimates[name] * calls[name] + plan.rest for name in contestants))
     timed = {name: _repeated(run, calls[name]) for name, run in contestants.items()}
 
     def before(name: str) -> None:
+        prepare(name)
         if plan.rest:
             time.sleep(plan.rest)
             contestants[name](0)  # untimed: its threads, and a CPU, that have rested must wake up first

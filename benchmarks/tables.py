@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from benchmarks.cases import Shape
-from benchmarks.roster import AUTOGRAD, EAGER, FLOOR, GRAPH, JAX, MINIRNN, MYGRAD, ONNX, TORCH, Peer
+from benchmarks.roster import AUTOGRAD, EAGER, FLOOR, GRAPH, JAX, MINIRNN, MYGRAD, ONE_THREAD, ONNX, TORCH, Peer
 from benchmarks.rounds import Measured
 from minirnn.bench import measure
 
@@ -38,7 +38,7 @@ def number(value: float) -> str:
 
 # --- all shapes together ----------------------------------------------------------------------------------------------
 
-FAST = (FLOOR.name, TORCH.name, JAX.name, ONNX.name)
+FAST = (ONE_THREAD.name, FLOOR.name, TORCH.name, JAX.name, ONNX.name)
 BY_OP = (GRAPH.name, EAGER.name, AUTOGRAD.name, MYGRAD.name)
 
 

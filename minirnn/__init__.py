@@ -3,6 +3,8 @@
 import sys
 from typing import TYPE_CHECKING
 
+import minirnn.as_command  # noqa: F401
+from minirnn.autograd.derivatives import hessian, hvp, jacobian, jvp, vjp
 from minirnn.autograd.functions import (
     abs,
     astype,
@@ -13,6 +15,7 @@ from minirnn.autograd.functions import (
     expand_dims,
     flip,
     log,
+    log_sigmoid,
     log_softmax,
     logsumexp,
     matmul,
@@ -25,6 +28,7 @@ from minirnn.autograd.functions import (
     reshape,
     sigmoid,
     softmax,
+    softplus,
     split,
     sqrt,
     squeeze,
@@ -38,6 +42,35 @@ from minirnn.autograd.functions import (
 )
 from minirnn.autograd.gradients import GradcheckError, grad, gradcheck
 from minirnn.autograd.modes import AnomalyError, detect_anomaly, no_grad
+from minirnn.autograd.more import (
+    argmax,
+    argmin,
+    cos,
+    cumsum,
+    elu,
+    expm1,
+    flatten,
+    gelu,
+    hstack,
+    leaky_relu,
+    log1p,
+    moveaxis,
+    norm,
+    pad,
+    prod,
+    ravel,
+    repeat,
+    round,
+    silu,
+    sin,
+    square,
+    std,
+    take,
+    tile,
+    var,
+    vstack,
+)
+from minirnn.autograd.products import dot, einsum, outer, tensordot
 from minirnn.autograd.tape import ChangedParameterError, FreedGraphError
 from minirnn.autograd.tensor import Tensor
 from minirnn.layers import (
@@ -53,8 +86,10 @@ from minirnn.layers import (
     SequenceOutput,
     Stacked,
 )
+from minirnn.layers.containers import ModuleDict, ModuleList, Sequential
 from minirnn.layers.module import Module, Parameter
-from minirnn.layers.plain import Dropout, Embedding, Linear, Sequential
+from minirnn.layers.norm import LayerNorm
+from minirnn.layers.plain import Dropout, Embedding, Linear, OneHot
 from minirnn.layers.threads import get_num_threads, set_num_threads
 
 __all__ = [
@@ -70,8 +105,12 @@ __all__ = [
     "GradcheckError",
     "LSTMLayer",
     "LSTMState",
+    "LayerNorm",
     "Linear",
     "Module",
+    "ModuleDict",
+    "ModuleList",
+    "OneHot",
     "Parameter",
     "RecurrentLayer",
     "RecurrentOutput",
@@ -81,22 +120,43 @@ __all__ = [
     "Stacked",
     "Tensor",
     "abs",
+    "argmax",
+    "argmin",
     "astype",
     "bptt",
     "broadcast_to",
     "checkpoints",
     "clip",
     "concatenate",
+    "cos",
     "counting",
+    "cumsum",
+    "data",
     "detect_anomaly",
+    "dot",
+    "einsum",
+    "elu",
+    "exercises",
     "exp",
     "expand_dims",
+    "expm1",
+    "flatten",
     "flip",
+    "gelu",
     "get_num_threads",
     "grad",
     "gradcheck",
+    "hessian",
+    "hstack",
+    "hvp",
     "init",
+    "interop",
+    "jacobian",
+    "jvp",
+    "leaky_relu",
     "log",
+    "log1p",
+    "log_sigmoid",
     "log_softmax",
     "logsumexp",
     "losses",
@@ -106,25 +166,44 @@ __all__ = [
     "mean",
     "min",
     "minimum",
+    "moveaxis",
     "no_grad",
+    "norm",
     "optim",
+    "outer",
+    "pad",
+    "prod",
+    "ravel",
     "relu",
+    "repeat",
     "reshape",
+    "round",
     "set_num_threads",
     "sigmoid",
+    "silu",
+    "sin",
     "softmax",
+    "softplus",
     "split",
     "sqrt",
+    "square",
     "squeeze",
     "stack",
+    "std",
     "sum",
     "swapaxes",
+    "take",
     "tanh",
     "tasks",
+    "tensordot",
     "textbook",
+    "tile",
     "training",
     "transpose",
     "unbind",
+    "var",
+    "vjp",
+    "vstack",
     "where",
 ]
 
@@ -142,7 +221,8 @@ sys.modules.update(
 
 # What is not needed to make and call a layer is loaded when it is first asked for.
 if TYPE_CHECKING:
-    from minirnn import bptt, checkpoints, counting, init, losses, optim, tasks, textbook, training
+    from minirnn import bptt, checkpoints, counting, data, init, interop, losses, optim, tasks, textbook, training
+    from minirnn import exercises as exercises
 else:
 
     def __getattr__(name):

@@ -95,10 +95,16 @@ def describe(value: object) -> str:
     return f"{reprlib.repr(value)} ({type(value).__name__})"
 
 
+def as_unicode(text: str) -> str:
+    """Replace lone surrogates, which no file in UTF-8 can hold, by �."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def one_of(value: Any, choices: Sequence[Choice], argument: str) -> Choice:
     """Check a name against the names there are; ValueError lists them."""
     if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{argument} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+        listed = ", ".join(map(repr, choices)) or "those there are, and there are none yet"
+        raise ValueError(f"{argument} must be one of {listed}, got {value!r}")
     return choices[choices.index(value)]
 
 
@@ -117,9 +123,12 @@ def float_dtype(dtype: npt.DTypeLike, argument: str) -> np.dtype[Any]:
     raise TypeError(f"{argument} must be numpy.float32 or numpy.float64, got {dtype!r}")
 
 
+REAL = int, float, np.integer, np.floating
+
+
 def is_real(value: Any) -> bool:
     """Whether a value is one real number, Python's or numpy's, and no bool."""
-    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    return isinstance(value, REAL) and not isinstance(value, bool)
 
 
 NUMBERS: dict[str, Callable[[float], bool]] = {
@@ -130,6 +139,7 @@ NUMBERS: dict[str, Callable[[float], bool]] = {
     "a positive number or inf": lambda x: x > 0,
     "a number in [0, 1)": lambda x: 0 <= x < 1,
     "a number in (0, 1)": lambda x: 0 < x < 1,
+    "a number from 0 to 1": lambda x: 0 <= x <= 1,
     "a probability, 0 ≤ p < 1": lambda x: 0 <= x < 1,
 }
 """The kinds of real numbers that `as_number` knows. NaN is none but the first."""
@@ -137,12 +147,12 @@ NUMBERS: dict[str, Callable[[float], bool]] = {
 
 def as_number(value: Any, argument: str, kind: str = "a finite number", hint: str = "") -> float:
     """Check a setting that is one real number, of a kind in `NUMBERS`: else TypeError, ValueError for another kind."""
+    if (real := is_real(value)) and NUMBERS[kind](value):
+        return float(value)
     expected, hint = f"{argument} must be {kind}", hint and f": {hint}"
-    if not is_real(value):
+    if not real:
         raise TypeError(f"{expected}, got {describe(value)}{hint}")
-    if not NUMBERS[kind](value):
-        raise ValueError(f"{expected}, got {value}{hint}")
-    return float(value)
+    raise ValueError(f"{expected}, got {value}{hint}")
 
 
 def as_probability(value: Any, argument: str) -> float:
@@ -153,6 +163,7 @@ def as_probability(value: Any, argument: str) -> float:
 
 def as_kind(values: Any, kinds: str, expected: str, hint: str) -> Array:
     """Check that values make an array whose dtype is of one of numpy's ``kinds``, such as "iu"; else a TypeError."""
+    unmasked(values, expected.partition(" must")[0])
     try:
         array = np.asarray(values)
     except ValueError:
@@ -162,20 +173,42 @@ def as_kind(values: Any, kinds: str, expected: str, hint: str) -> Array:
     return array
 
 
-def as_lengths(lengths: Any, T: int, N: int, argument: str) -> npt.NDArray[np.integer[Any]]:
+def as_lengths(lengths: Any, T: int, N: int, argument: str, batch_first: bool = False) -> npt.NDArray[np.integer[Any]]:
     """Check how many steps of each row count: N integers 1 … T."""
-    array = as_kind(lengths, "iu", f"{argument} must be integers, one for each row", "try [T] * N")
+    return checked_lengths(lengths, T, N, argument, batch_first)[0]
+
+
+def checked_lengths(
+    lengths: Any, T: int, N: int, argument: str, batch_first: bool = False
+) -> tuple[npt.NDArray[np.integer[Any]], tuple[int, int, int]]:
+    """Check them; return a copy of them, and their least, greatest and sum."""
+    if type(lengths) is np.ndarray and lengths.dtype.kind in "iu":
+        array: Array = lengths
+    else:
+        array = as_kind(lengths, "iu", f"{argument} must be integers, one for each row", "try [T] * N")
     if array.shape != (N,):
+        read, other = ("(T, N, …)", "(N, T, …)")[:: -1 if batch_first else 1]
+        hint = f", for {other} try batch_first={not batch_first}" if array.shape == (T,) else ""
         raise ValueError(
-            f"{argument} must have shape (N={N},), one for each row, got {array.shape}: time comes first in (T, N, …)"
+            f"{argument} must have shape (N={N},), one for each row, got {array.shape}: "
+            f"{'rows come' if batch_first else 'time comes'} first in {read}{hint}"
         )
-    if array.min() < 1 or array.max() > T:
+    numbers = array.tolist()  # of a mini-batch's rows Python finds the least one sooner than numpy
+    least, most = min(numbers), max(numbers)
+    if least < 1 or most > T:
         bad = int(np.flatnonzero((array < 1) | (array > T))[0])
         raise ValueError(
             f"{argument} must lie between 1 and T={T}, got {array[bad]} for row {bad}: "
             + ("leave empty rows out" if array[bad] < 1 else "they count steps")
         )
-    return array.astype(np.intp)
+    return array.astype(np.intp), (least, most, sum(numbers))
+
+
+def counting(lengths: Any, shape: Sequence[int], argument: str, batch_first: bool = False) -> npt.NDArray[np.bool_]:
+    """Tell of each step of (T, N, …), or (N, T, …), whether it lies before the end of its row."""
+    T, N = shape[1::-1] if batch_first else shape[:2]
+    valid = np.arange(T)[:, None] < as_lengths(lengths, T, N, argument, batch_first)
+    return valid.T if batch_first else valid
 
 
 def class_ids(ids: Any, classes: int, argument: str) -> npt.NDArray[np.integer[Any]]:
@@ -190,10 +223,47 @@ def class_ids(ids: Any, classes: int, argument: str) -> npt.NDArray[np.integer[A
 
 def as_array_like(data: Any, like: Any, argument: str) -> Array:
     """Check an array of numbers that must have the shape of another, or of a Tensor, and cast it to its dtype."""
+    if type(data) is np.ndarray and data.dtype is like.dtype and data.shape == like.shape:
+        return data
     array = as_array(data, argument, like.dtype)
     if array.shape != like.shape:
         raise ValueError(f"{argument} must have shape {like.shape}, got {array.shape}")
-    return array.astype(like.dtype, copy=False)
+    return array if array.dtype is like.dtype else typed(array, like.dtype, argument)
+
+
+def typed(given: Any, dtype: npt.DTypeLike, argument: str, counts: Any = True) -> Any:
+    """Cast an array or a Tensor; ValueError where a finite value (of those that count) would become infinite."""
+    try:
+        with np.errstate(over="raise"):
+            return given.astype(dtype)
+    except FloatingPointError:
+        with np.errstate(over="ignore"):
+            cast = given.astype(dtype)
+    array = np.asarray(given)
+    for at in np.argwhere(np.isfinite(array) & np.isinf(np.asarray(cast)) & counts)[:1].tolist():
+        raise ValueError(f"{argument} holds {array[tuple(at)]} at {at}, too large for {np.dtype(dtype)}: try float64")
+    return cast
+
+
+def unmasked(data: Any, argument: str) -> Any:
+    """Return what was given, which must not be a masked array, nor a list of them: a TypeError, for the mask's sake."""
+    kinds = map(type, data) if isinstance(data, list | tuple) else (type(data),)
+    if any(hasattr(kind, "filled") for kind in kinds):
+        raise TypeError(
+            f"{argument} must not be masked, since nothing here knows masks: take x.filled(…) or x.data, and keep the "
+            "mask for minirnn.where, or give the layer and the loss lengths="
+        )
+    return data
+
+
+def constant(data: Any, argument: str) -> Any:
+    """Return what was given, whose numbers alone are read: a Tensor that requires a gradient is a TypeError."""
+    if getattr(data, "requires_grad", False):
+        raise TypeError(
+            f"{argument} must be constants, got {describe(data)} that requires a gradient, which would end here: give "
+            "its .detach(), or .numpy(), if none should flow"
+        )
+    return data
 
 
 def as_array(data: Any, argument: str, dtype: npt.DTypeLike = np.float32) -> Array:
@@ -205,6 +275,7 @@ def as_array(data: Any, argument: str, dtype: npt.DTypeLike = np.float32) -> Arr
             f"{argument} must be one array or Tensor, got a {type(data).__name__} that holds Tensors: "
             "pass one of them, or join them with minirnn.stack, which keeps their gradients"
         )
+    unmasked(data, argument)
     try:
         array = np.asarray(data)
     except ValueError:
@@ -217,4 +288,9 @@ def as_array(data: Any, argument: str, dtype: npt.DTypeLike = np.float32) -> Arr
             f"{argument} must be an array of numbers (bool, int or float), got {type(data).__name__} of dtype "
             f"{array.dtype}: try np.asarray(data, dtype=float)"
         )
-    return array if hasattr(data, "__array__") or array.dtype.kind == "b" else array.astype(dtype)
+    return array if hasattr(data, "__array__") or array.dtype.kind == "b" else typed(array, dtype, argument)
+
+
+def floats(x: Any) -> Any:
+    """Return integers and bools as float32, of which numpy would make float16 or float64; anything else as it is."""
+    return x.astype(np.float32) if hasattr(x, "dtype") and x.dtype.kind in "biu" else x

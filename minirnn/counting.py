@@ -19,8 +19,9 @@ total                                                                    700
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from minirnn.arguments import as_size
@@ -64,6 +65,8 @@ class ParameterCount:
     reset_after: bool | None  # the GRU's option of that name
     terms: tuple[Term, ...]  # W_xh, W_hh, b_h, b_hn, W_hy, b_y, as far as they exist, in this order
     blocks: int = 1  # G, the gates whose blocks stand side by side in W_xh, W_hh and b_h
+    proj_size: int | None = None  # r, what an LSTM's output is projected to
+    peepholes: bool = False  # whether an LSTM's gates read its cell state
 
     @property
     def total(self) -> int:
@@ -105,10 +108,17 @@ class ParameterCount:
 
     @property
     def elsewhere(self) -> dict[str, int]:
-        """What "torch", "keras" and "onnx" count for the recurrent layer; `reconciliation` says why."""
-        blocks = self.blocks * self.n
+        """What "torch", "keras" and "onnx", where they have it, count for the recurrent layer; see `reconciliation`."""
+        weights = sum(term.count for term in self.terms if term.name in ("W_xh", "W_hh", "w_c", "W_hr"))
         biases = {"torch": 2, "keras": 2 if self.reset_after else 1, "onnx": 2}
-        return {library: blocks * (self.m + self.n + self.bias * number) for library, number in biases.items()}
+        size = self.bias * self.blocks * self.n
+        return {name: weights + number * size for name, number in biases.items() if not self._lacks(name)}
+
+    def _lacks(self, library: str) -> str:
+        """Return which option of an LSTM another library has not, "" if it has them."""
+        options = {"proj_size": self.proj_size is not None, "peepholes": self.peepholes}
+        has = {"torch": "proj_size", "onnx": "peepholes"}.get(library)
+        return " and ".join(name for name, on in options.items() if on and name != has)
 
     def table(self) -> str:
         """Return a text table of the arrays (name, shape in both conventions, formula, count) with the total below."""
@@ -157,11 +167,12 @@ class ParameterCount:
             why = {torch: "bias=False", keras: "use_bias=False", onnx: "its input B is optional and left out"}
         if self.reset_after is False:
             why[torch] = "but this is another cell, the one with reset_after=True; torch has no other"
-        own = self.recurrent
-        lines = [
-            f"{name}: {f'{count} = {own} + {count - own}' if count != own else f'{count}, the same'}: {reason}."
-            for (name, reason), count in zip(why.items(), self.elsewhere.values(), strict=True)
-        ]
+        own, counts, lines = self.recurrent, self.elsewhere, []
+        for (name, reason), library in zip(why.items(), ("torch", "keras", "onnx"), strict=True):
+            count = counts.get(library, own)
+            same = f"{count} = {own} + {count - own}" if count != own else f"{count}, the same"
+            lacks = self._lacks(library)
+            lines.append(f"{name}: there is none with {lacks}." if lacks else f"{name}: {same}: {reason}.")
         return lines + ([f"The head counts {self.head} everywhere."] if self.head else [])
 
     def to_dict(self) -> dict[str, Any]:
@@ -173,6 +184,8 @@ class ParameterCount:
             "p": self.p,
             "bias": self.bias,
             "reset_after": self.reset_after,
+            "proj_size": self.proj_size,
+            "peepholes": self.peepholes,
             "total": self.total,
             "formula": self.formula,
             "formula_numbers": self.formula_numbers,
@@ -203,16 +216,22 @@ def elman(m: int, n: int, p: int | None = None, *, bias: bool = True) -> Paramet
     return layer("elman", 1, m, n, bias, None, p)
 
 
-def lstm(m: int, n: int, p: int | None = None, *, bias: bool = True) -> ParameterCount:
+def lstm(
+    m: int, n: int, p: int | None = None, *, bias: bool = True, proj_size: int | None = None, peepholes: bool = False
+) -> ParameterCount:
     """Count an LSTM layer, 4H(D+H+1), and its head.
 
     The gates i, f, o and the candidate g are four blocks, each of an Elman layer's size, those of Hochreiter and
-    Schmidhuber (1997) with the forget gate of Gers et al. (2000), no peepholes. The arguments are those of `elman`.
+    Schmidhuber (1997) with the forget gate of Gers et al. (2000). ``peepholes`` are 3H more. With ``proj_size``, r in
+    the formula, the output is r wide, which W_hh and a head read: 4H(D+r+1) + Hr. The other arguments are those of
+    `elman`.
 
     >>> lstm(10, 20).total, lstm(10, 20).formula
     (2480, '4·n·m + 4·n·n + 4·n')
+    >>> lstm(10, 20, proj_size=5).formula
+    '4·n·m + 4·n·r + 4·n + n·r'
     """
-    return layer("lstm", 4, m, n, bias, None, p)
+    return layer("lstm", 4, m, n, bias, None, p, proj_size, 3 * peepholes)
 
 
 def gru(m: int, n: int, p: int | None = None, *, bias: bool = True, reset_after: bool = True) -> ParameterCount:
@@ -234,37 +253,59 @@ def gru(m: int, n: int, p: int | None = None, *, bias: bool = True, reset_after:
 
 
 def layer(
-    cell: str, blocks: int, m: int, n: int, bias: bool, reset_after: bool | None, p: int | None = None
-) -> ParameterCount:
+    cell: str, blocks: int, m: int, n: int, bias: bool, reset_after: bool | None, p: int | None = None,
+    proj_size: int | None = None, vectors: int = 0,
+) -> ParameterCount:  # fmt: skip
     """Count a recurrent layer of any cell, with G blocks: G·H(D+H+1), and + H with ``reset_after``.
 
-    ``cell`` is "elman", "lstm" or "gru", which other libraries have too, or "".
+    ``cell`` is "elman", "lstm" or "gru", which other libraries have too, or ""; ``vectors`` of (H,) stand in its w_c.
     """
     m = as_size(m, f"{cell}: m (number of inputs)")
     n = as_size(n, f"{cell}: n (number of hidden neurons)")
     if p is not None:
         p = as_size(p, f"{cell}: p (number of output neurons)", hint="leave p out for a network without a head")
+    r = ("n", n) if proj_size is None else ("r", as_size(proj_size, f"{cell}: proj_size"))
     side_by_side = [(str(blocks), blocks)] if blocks > 1 else []
     arrays: Sequence[tuple[Any, ...]] = (  # whether it is there, its name, its shape, and what its count is made of
         (True, "W_xh", (m, blocks * n), *side_by_side, ("n", n), ("m", m)),
-        (True, "W_hh", (n, blocks * n), *side_by_side, ("n", n), ("n", n)),
+        (True, "W_hh", (r[1], blocks * n), *side_by_side, ("n", n), r),
         (bias, "b_h", (blocks * n,), *side_by_side, ("n", n)),
         (bias and reset_after, "b_hn", (n,), ("n", n)),
-        (p is not None, "W_hy", (n, p), ("p", p), ("n", n)),
+        (vectors, "w_c", (vectors * n,), (str(vectors), vectors), ("n", n)),
+        (proj_size is not None, "W_hr", (n, r[1]), ("n", n), r),
+        (p is not None, "W_hy", (r[1], p), ("p", p), r),
         (p is not None and bias, "b_y", (p,), ("p", p)),
     )
     terms = tuple(_term(*about) for there, *about in arrays if there)
-    return ParameterCount(cell, m, n, p, bool(bias), None if reset_after is None else bool(reset_after), terms, blocks)
+    after = None if reset_after is None else bool(reset_after)
+    width = None if proj_size is None else r[1]
+    return ParameterCount(cell, m, n, p, bool(bias), after, terms, blocks, width, bool(vectors))
 
 
-def table(terms: Iterable[Term]) -> str:
-    """Return a text table of arrays (name, shape in both conventions, formula, count) with the total below."""
-    rows = [(t.name, t.shape, t.shape_column, f"{t.formula} = {t.numbers}", t.count) for t in terms]
+def table(terms: Iterable[Term], more: Mapping[str, Sequence[int | None]] = MappingProxyType({})) -> str:
+    """Return a text table of arrays (name, shape in both conventions, formula, count) with the total below.
+
+    ``more`` columns have a number for each array, None where it is not known.
+    """
+    rows = [
+        (t.name, t.shape or "", t.shape_column or "", f"{t.formula} = {t.numbers}" if t.formula else "", t.count)
+        for t in terms
+    ]
+    total = ("total", "", "", "", sum(row[-1] for row in rows))
+    columns = [_to_the_right(name, numbers) for name, numbers in more.items()]
     return render_table(
-        rows,
-        ("name", "shape (row convention)", "shape (column convention)", "formula", "count"),
-        total=("total", "", "", "", sum(row[-1] for row in rows)),
+        [(*row, *cells) for row, *cells in zip(rows, *(column[1:-1] for column in columns), strict=True)],
+        ("name", "shape (row convention)", "shape (column convention)", "formula", "count", *(c[0] for c in columns)),
+        total=(*total, *(column[-1] for column in columns)),
     )
+
+
+def _to_the_right(name: str, numbers: Sequence[int | None]) -> list[str]:
+    """Return a column with its name above and its sum below, as wide as the widest; ? for what is not known."""
+    known = [number for number in numbers if number is not None]
+    total = sum(known) if len(known) == len(numbers) else None
+    cells = [name, *("?" if number is None else f"{number:,}" for number in (*numbers, total))]
+    return [cell.rjust(max(map(len, cells))) for cell in cells]
 
 
 def render_table(

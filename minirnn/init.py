@@ -11,18 +11,18 @@ is a setting out of range; one that is not one real number is a TypeError.
 
 import math
 from collections.abc import Callable
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from minirnn.arguments import Generator, Made, as_array, as_number, describe
+from minirnn.arguments import Generator, Made, Rng, as_array, as_generator, as_number, describe
 
 Array = npt.NDArray[np.float64]
 Shape = tuple[int, ...]
 Initializer = Callable[[Shape, Generator], npt.ArrayLike]
 """What a layer accepts besides a name: a callable taking ``shape`` and ``rng``."""
-InitializerName: TypeAlias = Literal["glorot", "orthogonal", "identity", "normal", "zeros", "ones"]
+InitializerName: TypeAlias = Literal["glorot", "orthogonal", "identity", "normal", "zeros", "ones", "kaiming", "lecun"]
 
 
 def _matrix(shape: Shape, name: str, square: bool = False) -> tuple[int, int]:
@@ -47,8 +47,24 @@ def glorot_uniform(shape: Shape, rng: Generator) -> Array:
     return rng.uniform(-limit, limit, shape)
 
 
-def orthogonal(shape: Shape, rng: Generator) -> Array:
-    """W Wᵀ = Wᵀ W = I, drawn uniformly (Haar measure) from the orthogonal group.
+def kaiming_normal(shape: Shape, rng: Generator) -> Array:
+    """W_ij ~ N(0, 2 / inputs): keeps the size of values from layer to layer where ReLU drops half of them.
+
+    Source: He, Zhang, Ren & Sun 2015, "Delving deep into rectifiers", equation 10.
+    """
+    return rng.normal(0.0, math.sqrt(2.0 / _matrix(shape, "kaiming_normal")[0]), shape)
+
+
+def lecun_normal(shape: Shape, rng: Generator) -> Array:
+    """W_ij ~ N(0, 1 / inputs): keeps the variance of what goes forward, in a linear layer.
+
+    Source: LeCun, Bottou, Orr & Müller 1998, "Efficient BackProp", equation 16.
+    """
+    return rng.normal(0.0, math.sqrt(1.0 / _matrix(shape, "lecun_normal")[0]), shape)
+
+
+def orthogonal(shape: Shape | None = None, rng: Rng = None, *, gain: float = 1.0) -> Any:
+    """W Wᵀ = Wᵀ W = gain²·I, drawn uniformly (Haar measure) from the orthogonal group; makes an initialiser of a gain.
 
     A = Q R with A_ij ~ N(0, 1); then W = Q diag(sign(R_11), …, sign(R_HH)). Without the signs, Q follows the sign
     convention of the QR routine and is not uniform. ``h W`` keeps the length of h, step after step: what a linear
@@ -60,10 +76,19 @@ def orthogonal(shape: Shape, rng: Generator) -> Array:
     Source: Saxe, McClelland & Ganguli 2013, "Exact solutions to the nonlinear dynamics of learning in deep linear
     neural networks"; the signs: Mezzadri 2007, "How to generate random matrices from the classical compact
     groups".
+
+    >>> W_hh = orthogonal(gain=1.5)((3, 3), np.random.default_rng(0))
+    >>> bool(np.allclose(W_hh @ W_hh.T, 2.25 * np.eye(3)))
+    True
     """
+    gain = as_number(gain, "orthogonal: gain", "a positive number", "try 1.0")
+    return Made(_orthogonal, gain) if shape is None else _orthogonal(gain, shape, as_generator(rng))
+
+
+def _orthogonal(gain: float, shape: Shape, rng: Generator) -> Array:
     inputs, outputs = _matrix(shape, "orthogonal")
     q, r = np.linalg.qr(rng.standard_normal((max(inputs, outputs), min(inputs, outputs))))
-    q = q * np.where(np.diagonal(r) < 0, -1.0, 1.0)
+    q = q * np.where(np.diagonal(r) < 0, -gain, gain)
     return q if inputs >= outputs else np.ascontiguousarray(q.T)
 
 
@@ -158,7 +183,11 @@ def _spectral(radius: float, shape: Shape, rng: Generator) -> Array:
 
 
 PRESETS: dict[str, Initializer] = dict(
-    zip(get_args(InitializerName), (glorot_uniform, orthogonal, identity, normal(0.001), zeros, ones), strict=True)
+    zip(
+        get_args(InitializerName),
+        (glorot_uniform, orthogonal, identity, normal(0.001), zeros, ones, kaiming_normal, lecun_normal),
+        strict=True,
+    )
 )
 """Every initialiser that has a name; "normal" is N(0, 0.001²)."""
 

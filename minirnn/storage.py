@@ -14,6 +14,9 @@ import json
 import math
 import os
 import pathlib
+import re
+import stat
+import sys
 import threading
 import zipfile
 from collections.abc import Mapping
@@ -31,8 +34,12 @@ KINDS = ("checkpoint", "weights")
 PARAMETERS = "parameters/"
 """What the names of a model's Parameters start with, in a file of either kind."""
 
-_ARRAY = "array:"
-"""A dict {_ARRAY: name} in the JSON stands for the array of that name."""
+_BOUNDS = {"members": 2**15, "bytes of JSON": 2**24, "values in its JSON": 2_000_000, "levels in its JSON": 100}
+"""What a file may hold, looked at before any of it is parsed; what minirnn writes is mostly a thousandth of it."""
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_LEVELS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
+_HINT = "free some space, or choose a directory that is there and may be written to"
 _TRUST = "Load only files that minirnn wrote"
 
 
@@ -58,66 +65,29 @@ class Contents(NamedTuple):
         return {name.removeprefix(PARAMETERS): a for name, a in self.arrays.items() if name.startswith(PARAMETERS)}
 
 
-# --- trees: what goes into the JSON, and what beside it ---------------------------------------------------------------
-
-
-def pack(tree: Any, argument: str, prefix: str, *, arrays: bool = True) -> tuple[Any, dict[str, Array]]:
-    """Split a tree into plain values for JSON, and its arrays by a name that starts with ``prefix``.
-
-    The plain values are a copy that JSON gives back as it is; tuples become lists.
-    """
-    found: dict[str, Array] = {}
-    expected = "must be made of dicts with str keys, lists, str, int, float, bool and None"
-    expected += ", and arrays of numbers" if arrays else ""
-
-    def walk(value: Any, where: str, name: str) -> Any:
-        if value is None or type(value) in (bool, int, float, str):
-            return value
-        if isinstance(value, list | tuple):
-            return [walk(item, f"{where}[{i}]", f"{name}/{i}") for i, item in enumerate(value)]
-        if isinstance(value, Mapping) and all(type(key) is str for key in value) and _ARRAY not in value:
-            return {key: walk(item, f"{where}[{key!r}]", f"{name}/{key}") for key, item in value.items()}
-        if arrays and isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
-            name = name if name not in found else f"{name} ({len(found)})"  # {"a": {"b": …}, "a/b": …}
-            found[name] = value
-            return {_ARRAY: name}
-        numpys = isinstance(value, np.generic) or (isinstance(value, np.ndarray) and not arrays)
-        hint = ": float(…), int(…) or .tolist() make numpy's numbers plain" if numpys else ""
-        raise TypeError(f"{where} {expected}, got {describe(value)}{hint}")
-
-    try:
-        return walk(tree, argument, prefix), found
-    except RecursionError:
-        raise TypeError(f"{argument} {expected}, and is nested too deeply, or holds itself") from None
-
-
-def unpack(plain: Any, arrays: Mapping[str, Array]) -> Any:
-    """Put the arrays back into the tree; KeyError for one that is not there."""
-    if isinstance(plain, list):
-        return [unpack(item, arrays) for item in plain]
-    if not isinstance(plain, dict):
-        return plain
-    if plain.keys() == {_ARRAY}:
-        return arrays[plain[_ARRAY]]
-    return {key: unpack(item, arrays) for key, item in plain.items()}
-
-
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
 def write(path: Any, kind: str, content: dict[str, Any], arrays: Mapping[str, Array], caller: str) -> pathlib.Path:
     """Write a file whole or not at all; the same contents give the same bytes."""
-    header = {"format": FORMAT, "version": VERSION, "kind": kind, "content": content}
+    header = json.dumps({"format": FORMAT, "version": VERSION, "kind": kind, "content": content})
+    hint = "put numbers into arrays, and many arrays into one, so that it can be read again"
+    try:
+        _bound("members", len(arrays) + 1, hint)
+        _bound("bytes of JSON", len(header), hint)
+        _bound_json(header.encode(), hint)
+    except _Refused as error:
+        raise ValueError(f"{caller}: what is saved {error}") from None
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        archive.writestr(zipfile.ZipInfo(HEADER), json.dumps(header))  # ZipInfo has no clock: 1 January 1980
+        archive.writestr(zipfile.ZipInfo(HEADER), header)  # ZipInfo has no clock: 1 January 1980
         for name, array in arrays.items():
             member = io.BytesIO()
             np.lib.format.write_array(member, np.asarray(array, order="C"), allow_pickle=False)
             archive.writestr(zipfile.ZipInfo(f"{name}.npy"), member.getvalue())
         archive.comment = MARK + b"0" * 64  # of the right length; the digest is of what comes before it
     data = buffer.getvalue()[:-64]
-    return write_whole(as_path(path, caller), data + _digest(data), caller)
+    return write_whole(path, data + _digest(data), caller)
 
 
 def _digest(data: bytes | memoryview) -> bytes:
@@ -125,37 +95,73 @@ def _digest(data: bytes | memoryview) -> bytes:
 
 
 def as_path(path: Any, caller: str, what: str = "file", example: str = "model.npz") -> pathlib.Path:
-    """Check a path; TypeError for anything but a str or a path."""
+    """Check a path, and write out its ``~``."""
     if not isinstance(path, str | os.PathLike) or not os.fspath(path):
         raise TypeError(f"{caller}: path must be a {what}'s path, got {describe(path)}: try {example!r}")
-    return pathlib.Path(path)
+    found = pathlib.Path(os.path.expanduser(path))
+    return found.absolute() if str(found).startswith("~") else found  # it was "./~", which a Path forgets
 
 
-def write_whole(path: pathlib.Path, data: bytes, caller: str) -> pathlib.Path:
+def _named(file: Any, verb: str, caller: str) -> tuple[pathlib.Path, Any]:
+    """Return the path and None; of a binary file the name that errors call it by, and the file itself."""
+    if isinstance(file, str | os.PathLike) or not hasattr(file, verb):
+        return as_path(file, caller), None
+    if isinstance(file, io.TextIOBase | io.RawIOBase):  # the latter may take a part of the data
+        must = f"path must be a path or a binary file with a buffer, got {type(file).__name__}"
+        raise TypeError(f"{caller}: {must}: try io.BytesIO() or open(path, '{verb[0]}b')")
+    return pathlib.Path(str(getattr(file, "name", f"<{type(file).__name__}>"))), file
+
+
+def write_whole(path: Any, data: bytes, caller: str) -> pathlib.Path:
     """Write a file so that at every moment, a loss of power included, the old one or the new one is there whole.
 
-    The data go to a file beside it and to the disk (fsync); only then does `os.replace` put it in the other's place.
-
-    Raises
-    ------
-    OSError
-        Of its own kind (no space, no permission, no such directory), with ``errno`` set; nothing is left behind then,
-        and a file that was there is what it was.
+    The data go to a file beside it and to the disk (fsync); only then does `os.replace` put it in the other's place,
+    with its mode and, if permitted, its owner; a symbolic link stays. No regular file (a pipe, what stdout goes to, an
+    object with ``write``) is replaced, but written into. OSError of its own kind: then nothing has changed.
     """
+    (name, file), hint = _named(path, "write", caller), "what was written before stays there"
+    try:
+        if file is not None:
+            file.write(data)
+        elif not _written_into(name, data):
+            hint = f"the file that was there, if any, is what it was; {_HINT}"
+            _replace(pathlib.Path(os.path.realpath(name)), data)
+    except OSError as error:
+        raise reworded(error, f"{caller}: cannot write {str(name)!r}", hint) from error
+    return name
+
+
+def _written_into(path: pathlib.Path, data: bytes) -> bool:
+    """Write into what cannot or must not be replaced, and return True; False for a file, a directory, or nothing."""
+    try:
+        there, ours = os.stat(path), 0
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return False
+    for descriptor, stream in ((1, sys.stdout), (2, sys.stderr)):  # they would go on writing to a file that is gone
+        with contextlib.suppress(OSError, AttributeError, ValueError):  # closed, None
+            if os.path.samestat(there, os.fstat(descriptor)):
+                ours = descriptor
+                stream.flush()  # what was printed comes first
+    if not ours and (stat.S_ISREG(there.st_mode) or stat.S_ISDIR(there.st_mode)):
+        return False
+    with open(ours or path, "wb", closefd=not ours) as file:
+        file.write(data)
+    return True
+
+
+def _replace(path: pathlib.Path, data: bytes) -> None:
     part = path.with_name(f".minirnn-{os.getpid()}-{threading.get_ident()}.part")
     try:
         with open(part, "wb") as file:
+            with contextlib.suppress(FileNotFoundError):
+                old = os.stat(path)
+                for do, *to in ("chown", -1, old.st_gid), ("chown", old.st_uid, -1), ("chmod", old.st_mode & 0o7777):
+                    with contextlib.suppress(OSError, AttributeError):  # not permitted, or not known, as on Windows
+                        getattr(os, do)(part, *to)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
-    except OSError as error:
-        raise reworded(
-            error,
-            f"{caller}: cannot write {str(path)!r}",
-            "the file that was there, if any, is what it was; free some space, or choose a directory that is there and "
-            "may be written to",
-        ) from error
     finally:
         with contextlib.suppress(OSError):
             part.unlink()
@@ -165,14 +171,6 @@ def write_whole(path: pathlib.Path, data: bytes, caller: str) -> pathlib.Path:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-    return path
-
-
-def remove_parts(directory: pathlib.Path) -> None:
-    """Remove what writers that were killed left behind; nobody may be writing there."""
-    for part in directory.glob(".minirnn-*.part"):
-        with contextlib.suppress(OSError):
-            part.unlink()
 
 
 def reworded(error: OSError, what: str, hint: str) -> OSError:
@@ -186,14 +184,17 @@ def reworded(error: OSError, what: str, hint: str) -> OSError:
 
 
 def read(path: Any, caller: str) -> Contents:
-    """Read a file after its checksum has been checked.
+    """Read a file, an open one from where it stands, after its checksum has been checked.
 
     CheckpointError if it is not what `write` made of it, or a later version; OSError if it cannot be read.
     """
-    path = as_path(path, caller)
+    path, given = _named(path, "read", caller)
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb") if given is None else contextlib.nullcontext(given) as file:
+            if given is not None or not file.seekable():  # a pipe
+                file = io.BytesIO(file.read())
             fault = _unsealed(file)
+            fault = fault if given is None or file.tell() else "is empty from where it stands: try seek(0) first"
             file.seek(0)
             data = b"" if fault else file.read()
     except OSError as error:
@@ -212,6 +213,18 @@ def read(path: Any, caller: str) -> Contents:
 
 class _Refused(Exception):
     """What is wrong with a file whose checksum is good."""
+
+
+def _bound(what: str, n: int, hint: str = _TRUST) -> None:
+    if n > _BOUNDS[what]:
+        raise _Refused(f"has {n:,} {what}, of at most {_BOUNDS[what]:,}: {hint}")
+
+
+def _bound_json(text: bytes, hint: str = _TRUST) -> None:
+    """Refuse JSON of too many or too deeply nested values without making any of them."""
+    _bound("values in its JSON", sum(map(text.count, (b"[", b"{", b",", b'"'))), hint)
+    brackets = _STRING.sub(b"", text).translate(_LEVELS, _NO_BRACKETS)
+    _bound("levels in its JSON", int(np.frombuffer(brackets, np.int8).cumsum(dtype=np.int32).max(initial=0)), hint)
 
 
 def _unsealed(file: BinaryIO) -> str:
@@ -241,6 +254,7 @@ def _unsealed(file: BinaryIO) -> str:
 
 
 def _parsed(path: pathlib.Path, data: bytes) -> Contents:
+    _bound("members", data.count(b"PK\1\2"))  # so each one's entry begins; in numbers that is rarer than any bound
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members = archive.infolist()
         # Before anything is unpacked: a member that is compressed may hide its size, and those that overlap hold the
@@ -249,7 +263,10 @@ def _parsed(path: pathlib.Path, data: bytes) -> Contents:
             raise _Refused(f"claims to hold more than its own size. {_TRUST}")
         if len({m.filename for m in members}) != len(members):
             raise _Refused(f"holds two members of one name. {_TRUST}")
-        header = json.loads(archive.read(HEADER))
+        _bound("bytes of JSON", archive.getinfo(HEADER).file_size)
+        text = archive.read(HEADER)
+        _bound_json(text)
+        header = json.loads(text)
         version = header["version"]
         if header["format"] == FORMAT and type(version) is int and version > VERSION:
             raise _Refused(f"is of version {version}, and this minirnn reads up to {VERSION}: get a newer minirnn")

@@ -7,7 +7,7 @@ from error_texts import raises
 
 from minirnn import init
 
-NAMES = ["glorot", "orthogonal", "identity", "normal", "zeros", "ones"]
+NAMES = ["glorot", "orthogonal", "identity", "normal", "zeros", "ones", "kaiming", "lecun"]
 
 
 def generator(seed=0):
@@ -40,6 +40,22 @@ def test_glorot_fills_its_interval_and_no_more():
     # 60,000 draws: the mean is within 4 standard errors, the variance within 4 of its own
     assert abs(W.mean()) < 4 * math.sqrt(2 / 500 / W.size)
     assert abs(W.var() * 500 / 2 - 1) < 4 * math.sqrt(0.8 / W.size)
+
+
+@pytest.mark.parametrize(("make", "variance"), [(init.kaiming_normal, 2 / 300), (init.lecun_normal, 1 / 300)])
+def test_kaiming_and_lecun_count_the_inputs(make, variance):
+    W = make((300, 200), generator())
+    assert abs(W.mean()) < 4 * (variance / W.size) ** 0.5
+    assert abs(W.var() / variance - 1) < 4 * (2 / W.size) ** 0.5
+    assert abs((W**4).mean() / variance**2 - 3) < 4 * (96 / W.size) ** 0.5  # a normal distribution's
+
+
+def test_orthogonal_with_a_gain():
+    W, plain = init.orthogonal(gain=1.5)((4, 3), generator()), init.orthogonal((4, 3), generator())
+    np.testing.assert_allclose(W, 1.5 * plain, rtol=1e-15)
+    assert repr(init.orthogonal(gain=2)) == "orthogonal(2.0)"
+    with pytest.raises(ValueError, match=r"^orthogonal: gain must be a positive number, got 0: try 1.0$"):
+        init.orthogonal(gain=0)
 
 
 def test_orthogonal_has_orthogonal_columns_or_if_it_is_wider_rows():
@@ -79,7 +95,9 @@ def test_identity_and_spectral_refuse_what_is_not_square():
             make((4, 8), generator())
 
 
-@pytest.mark.parametrize("name", ["glorot_uniform", "orthogonal", "identity", "spectral"])
+@pytest.mark.parametrize(
+    "name", ["glorot_uniform", "kaiming_normal", "lecun_normal", "orthogonal", "identity", "spectral"]
+)
 def test_initialisers_of_matrices_refuse_other_shapes(name):
     make = init.spectral(0.9) if name == "spectral" else getattr(init, name)
     for shape in [(4,), (2, 3, 4), (0, 4), (0, 0)]:

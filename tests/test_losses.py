@@ -1,5 +1,6 @@
 """Losses: values by hand and against torch, derivatives, extreme logits, masks, and what they refuse."""
 
+import functools
 import itertools
 import math
 
@@ -187,12 +188,139 @@ def test_what_stands_in_the_padding_changes_nothing(name):
         np.testing.assert_array_equal(dirty[1], clean[1])
 
 
+def test_targets_that_the_dtype_of_the_predictions_cannot_hold_are_named():
+    predictions, targets = np.zeros((4, 3), np.float32), np.full((4, 3), 1e300)
+    message = "mse: targets holds 1e+300 at [0, 0], too large for float32: try float64"
+    for given in (targets, targets.tolist(), mr.Tensor(targets)):
+        with raises(ValueError, message):
+            losses.mse(predictions, given, lengths=LENGTHS)
+    padding = np.arange(4)[:, None] >= np.array(LENGTHS)
+    for given in (targets * padding, (targets * padding).tolist()):
+        assert losses.mse(predictions, given, lengths=LENGTHS).item() == 0
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_lengths_need_time_and_rows(name):
     """Logits (T, C) have two axes, and yet they are not (T, N, C)."""
     loss, _ = LOSSES[name]
     with raises(ValueError, f"{name}: lengths can mask targets of shape (T, N, …) only, got (5,): leave it out"):
         loss(*problem(name, (5,)), lengths=[1, 2, 3, 4, 5])
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+SETTINGS = [  # the loss; ours; torch's function, and its settings
+    ("mse", {}, "mse_loss", {}),
+    ("l1", {}, "l1_loss", {}),
+    ("huber", {}, "huber_loss", {}),
+    ("huber", {"delta": 0.3}, "huber_loss", {"delta": 0.3}),
+    *(
+        ("cross_entropy", settings, "cross_entropy", settings)
+        for settings in (
+            {}, {"weight": [1.0, 0.0, 2.0, 0.5, 3.0]}, {"ignore_index": 2}, {"label_smoothing": 0.1},
+            {"weight": [1.0, 0.2, 2.0, 0.5, 3.0], "ignore_index": 0, "label_smoothing": 0.3},
+        )
+    ),
+    ("binary_cross_entropy", {"pos_weight": [0.5, 3.0, 1.0]}, "binary_cross_entropy_with_logits",
+     {"pos_weight": [0.5, 3.0, 1.0]}),
+]  # fmt: skip
+
+
+def settled(name, shape=(4, 3)):
+    """Predictions and targets of each loss; of those that measure a distance, those of mse."""
+    return problem(name if name in LOSSES else "mse", shape)
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize(("name", "ours", "theirs", "settings"), SETTINGS)
+def test_every_setting_is_torchs(name, ours, theirs, settings, reduction, torch):
+    loss, (predictions, targets) = getattr(losses, name), settled(name)
+    leaf = torch.from_numpy(predictions.copy()).requires_grad_()
+    settings = {k: torch.tensor(v, dtype=torch.float64) if isinstance(v, list) else v for k, v in settings.items()}
+    flat = (
+        (leaf.reshape(-1, 5), torch.from_numpy(targets).reshape(-1))
+        if name == "cross_entropy"
+        else (leaf, torch.from_numpy(targets))
+    )
+    exact = getattr(torch.nn.functional, theirs)(*flat, reduction=reduction, **settings)
+    given = mr.Tensor(predictions, requires_grad=True)
+    value = loss(given, targets, reduction=reduction, **ours)
+    np.testing.assert_allclose(value.numpy(), exact.detach().numpy().reshape(value.shape), rtol=1e-13, atol=1e-15)
+    g = np.random.default_rng(0).standard_normal(value.shape)
+    value.backward(g)
+    exact.backward(torch.from_numpy(g).reshape(exact.shape))
+    np.testing.assert_allclose(given.grad, leaf.grad.numpy(), rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize(("name", "ours"), [(name, ours) for name, ours, _, _ in SETTINGS])
+def test_every_setting_with_lengths_in_both_layouts_and_orders(name, ours):
+    """The steps that count, alone, give the same; and so do the gradient and its own."""
+    loss, (predictions, targets) = getattr(losses, name), settled(name)
+    kept = tuple(np.array([(t, n) for n, length in enumerate(LENGTHS) for t in range(length)]).T)
+    if name == "binary_cross_entropy":  # its weights belong to rows
+        ours = {"pos_weight": 2.5}
+    for reduction in ("mean", "sum", "none"):
+        options = {**ours, "reduction": reduction}
+        value, alone = loss(predictions, targets, LENGTHS, **options), loss(predictions[kept], targets[kept], **options)
+        np.testing.assert_allclose(
+            value.numpy()[kept] if reduction == "none" else value.numpy(), alone.numpy(), rtol=1e-14
+        )
+        turned = loss(predictions.swapaxes(0, 1), targets.swapaxes(0, 1), LENGTHS, batch_first=True, **options)
+        np.testing.assert_allclose(turned.numpy().T, value.numpy(), rtol=1e-14)
+    if reduction == "none":
+        assert not value.numpy()[1:, 1].any()
+    given = mr.Tensor(predictions, requires_grad=True)
+    for f in (
+        lambda p: loss(p, targets, LENGTHS, **ours),
+        lambda p: mr.grad(loss(p, targets, LENGTHS, **ours), p, create_graph=True),
+    ):
+        mr.gradcheck(f, [given])
+
+
+def test_what_a_mean_was_divided_by():
+    _, ids = settled("cross_entropy")
+    some = functools.partial(losses.cross_entropy, ignore_index=int(ids[0, 0]), weight=[1.0, 2.0, 3.0, 4.0, 5.0])
+    counts = ids[ids != ids[0, 0]]
+    assert losses.divisor(some, ids) == (counts + 1).sum()
+    assert losses.divisor(losses.mse, ids, LENGTHS) == losses.divisor(losses.mse, ids.T, LENGTHS, True) == sum(LENGTHS)
+
+
+def test_a_gradient_that_would_end_in_a_loss_is_refused():
+    """What stands in a loss as a constant is read as numbers, without a word of the gradient that it asked for."""
+    w = mr.Parameter(np.array([1.0, 2.0, 3.0]))
+    logits, ones = np.zeros((4, 3)), np.ones((4, 3))
+    for name, call in (
+        ("cross_entropy: weight", lambda t: losses.cross_entropy(logits, [0, 1, 2, 1], weight=t)),
+        ("binary_cross_entropy: pos_weight", lambda t: losses.binary_cross_entropy(logits, ones, pos_weight=t)),
+        ("binary_cross_entropy: targets", lambda t: losses.binary_cross_entropy(logits[0], t)),
+    ):
+        with raises(
+            TypeError,
+            f"{name} must be constants, got a Tensor of shape (3,) that requires a gradient, which would end here: "
+            "give its .detach(), or .numpy(), if none should flow",
+        ):
+            call(w / 3)
+        assert call((w / 3).detach()).item() == call(w.numpy() / 3).item()
+
+
+def test_settings_that_are_refused():
+    logits, ids = settled("cross_entropy")
+    for settings, message in (
+        ({"reduction": "avg"}, "cross_entropy: reduction must be one of 'mean', 'sum', 'none', got 'avg'"),
+        ({"label_smoothing": 1}, "cross_entropy: label_smoothing must be a number in [0, 1), got 1"),
+        ({"weight": [1.0, 2.0]},
+         "cross_entropy: weight must be 5 numbers ≥ 0, one for each class, got an array of shape (2,) "
+         "and dtype float64"),
+        ({"weight": [0.0] * 5},
+         "cross_entropy: the mean is over no target: all are ignored, or their classes have weight 0"),
+    ):  # fmt: skip
+        with raises(ValueError, message):
+            losses.cross_entropy(logits, ids, **settings)
+    with raises(TypeError, "cross_entropy: ids must be one array, got a ragged list: pad them to one length"):
+        losses.cross_entropy(logits, [[1, 2], [3]])
+    with raises(ValueError, "huber: delta must be a positive number, got 0: try 1.0"):
+        losses.huber([1.0], [2.0], delta=0)
 
 
 # --- what they refuse -------------------------------------------------------------------------------------------------

@@ -158,14 +158,16 @@ def test_any_iterable_will_do_and_zero_grad_sets_none():
     params[1].grad = np.ones(2)
     optimizer.zero_grad()
     assert all(p.grad is None for p in params)
+    for ordered in (dict.fromkeys(params), dict.fromkeys(params).keys(), dict(enumerate(params)).values()):
+        assert all(a is b for a, b in zip(optim.SGD(ordered, 0.1).params, params, strict=True))
 
 
 POSITIVE, FRACTION, PAIR = "a positive number", "a number in [0, 1)", "a pair (β₁, β₂)"
 BAD_SETTINGS = [
-    (optim.SGD, {"lr": 0}, ValueError, f"lr must be {POSITIVE}, got 0: try 0.01"),
-    (optim.Adam, {"lr": math.inf}, ValueError, f"lr must be {POSITIVE}, got inf: try 0.01"),
-    (optim.Adam, {"lr": "0.1"}, TypeError, f"lr must be {POSITIVE}, got '0.1' (str): try 0.01"),
-    (optim.Adam, {"lr": True}, TypeError, f"lr must be {POSITIVE}, got True (bool): try 0.01"),
+    (optim.SGD, {"lr": -0.1}, ValueError, "lr must be a number ≥ 0, got -0.1: try 0.01"),
+    (optim.Adam, {"lr": math.inf}, ValueError, "lr must be a number ≥ 0, got inf: try 0.01"),
+    (optim.Adam, {"lr": "0.1"}, TypeError, "lr must be a number ≥ 0, got '0.1' (str): try 0.01"),
+    (optim.Adam, {"lr": True}, TypeError, "lr must be a number ≥ 0, got True (bool): try 0.01"),
     (optim.Adam, {"eps": 0}, ValueError, f"eps must be {POSITIVE}, got 0: try 1e-8"),
     (optim.SGD, {"lr": 0.1, "momentum": 1.0}, ValueError, f"momentum must be {FRACTION}, got 1.0: try 0.9"),
     (optim.RMSprop, {"rho": -0.1}, ValueError, f"rho must be {FRACTION}, got -0.1: try 0.9"),
@@ -174,23 +176,64 @@ BAD_SETTINGS = [
 ]
 
 
-def test_settings_that_are_none_are_refused():
+def test_settings_that_are_none_are_refused_by_the_constructor_and_later():
     for optimizer, settings, kind, message in BAD_SETTINGS:
         with raises(kind, f"{optimizer.__name__}: {message}"):
             optimizer(parameters(), **settings)
+        made, (name, value) = optimizer(parameters(), lr=0), list(settings.items())[-1]
+        before = repr(made.state_dict())
+        with raises(kind, f"{optimizer.__name__}: {message}"):
+            setattr(made, name, value)
+        assert repr(made.state_dict()) == before
+
+
+def test_a_momentum_that_is_set_later_is_that_of_the_constructor():
+    params, twins = parameters(), parameters()
+    late, one = optim.SGD(params, 0.1), MAKE["momentum"](twins)
+    late.momentum = 0.9
+    for optimizer in (late, one):
+        steps(optimizer, optimizer.params, gradients(5))
+    assert repr(late.state_dict()) == repr(one.state_dict())
+    for momentum in (
+        0.5,
+        0,
+        0.5,
+        np.float32(0.25),
+    ):  # whatever it is set to, its own state loads, before a step and after
+        late.momentum = momentum
+        for _ in range(2):
+            late.load_state_dict(late.state_dict())
+            steps(late, params, gradients(1))
+    for name, value in {"betas": [0.5, 0.25], "eps": 1, "lr": 0}.items():
+        adam = MAKE["Adam"](parameters())
+        setattr(adam, name, value)
+        twin = MAKE["Adam"](parameters())
+        twin.load_state_dict(adam.state_dict())
+        assert repr(twin.state_dict()) == repr(adam.state_dict())
+    assert adam.betas == (0.8, 0.95)
 
 
 def test_parameters_that_are_none_are_refused():
     p, module = parameters(), mr.Linear(2, 3)
     several, hint = "params must be a list of Parameters, got one", "try module.parameters(), or put a Tensor in a list"
     twice = "a Parameter stands twice in params; each must be changed once"
+    order, half = (
+        "whose order is chance",
+        mr.Tensor(np.ones(2, np.float16), requires_grad=True),
+    )
+    floats = "numpy.float32 or numpy.float64"
     for kind, params, error, message in (
         (optim.SGD, [], ValueError, "SGD: params is empty; pass module.parameters()"),
         (optim.SGD, p[0], TypeError, f"SGD: {several} Parameter: {hint}"),
         (optim.Adam, [p[0], np.ones(2)], TypeError, "Adam: params[1] must be a Parameter, got ndarray"),
         (optim.Adam, module.named_parameters(), TypeError, "Adam: params[0] must be a Parameter, got tuple"),
         (optim.Adam, module, TypeError, f"Adam: {several} Linear: {hint}"),
+        (optim.SGD, module.parameters, TypeError, f"SGD: {several} method: {hint}"),
+        (optim.clip_grad_norm, module.parameters, TypeError, f"clip_grad_norm: {several} method: {hint}"),
         (optim.RMSprop, [p[0], p[1], p[0]], ValueError, f"RMSprop: {twice}"),
+        (optim.SGD, {*p}, TypeError, f"SGD: {several} set, {order}: {hint}"),
+        (optim.Adam, frozenset(p), TypeError, f"Adam: {several} frozenset, {order}: {hint}"),
+        (optim.Adam, [p[0], half], TypeError, f"Adam: the dtype of params[1] must be {floats}, got dtype('float16')"),
         (optim.clip_grad_norm, p[0], TypeError, f"clip_grad_norm: {several} Parameter: {hint}"),
         (optim.clip_grad_norm, module, TypeError, f"clip_grad_norm: {several} Linear: {hint}"),
         (optim.clip_grad_norm, [p[0], p[0]], ValueError, f"clip_grad_norm: {twice}"),
@@ -242,6 +285,8 @@ def test_a_state_says_what_it_is():
     assert list(state["memory"]) == ["first", "second"]
     assert state["counts"] == {"steps": [0, 0, 0, 0]}
     assert MAKE["SGD"](parameters()).state_dict()["memory"] == {"velocity": []}
+    adam.weight_decay = 0.1
+    assert list(adam.state_dict()["settings"]) == ["lr", "betas", "eps", "weight_decay"]
 
 
 FLOAT64, COUNT = "must be an array of shape {} and dtype float64, got", "must be an int ≥ 0, got"
@@ -430,3 +475,39 @@ def test_bounds_that_are_none():
         with raises(ValueError if real else TypeError, expected):
             optim.clip_grad_norm(params, max_norm)
         np.testing.assert_array_equal(params[0].grad, [3, 4])
+
+
+# --- clip_grad_value --------------------------------------------------------------------------------------------------
+
+
+def test_entries_are_cut_and_the_largest_before_is_returned():
+    for dtype in (np.float32, np.float64):
+        g, small = np.array([[3.0, -4.0, 0.25]], dtype), np.array([0.5, -0.5], dtype)
+        g.flags.writeable = False
+        params = [*with_gradients(g, np.array(2.0, dtype), small, np.ones((0, 2), dtype)), mr.Parameter(np.ones(2))]
+        peak = optim.clip_grad_value(iter(params), 0.5)
+        assert (type(peak), peak) == (float, 4.0)
+        assert [p.grad.tolist() for p in params[:3]] == [[[0.5, -0.5, 0.25]], 0.5, [0.5, -0.5]]
+        assert {(type(p.grad), p.grad.dtype) for p in params[:4]} == {(np.ndarray, np.dtype(dtype))}
+        assert (params[2].grad is small, params[4].grad) == (True, None)
+        assert g.max() == 3
+        assert optim.clip_grad_value(params, math.inf) == 0.5
+    for bad in (0, -1.0, math.nan):
+        expected = f"clip_grad_value: max_value must be a positive number or inf, got {bad}"
+        with raises(ValueError, f"{expected}: try 1.0, or math.inf to measure only"):
+            optim.clip_grad_value(params, bad)
+    with raises(RuntimeError, "clip_grad_value: no Parameter has a gradient: call loss.backward() first"):
+        optim.clip_grad_value(params[4:], 1.0)
+
+
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan])
+def test_an_entry_that_is_not_finite_is_not_cut(bad):
+    params = with_gradients(np.array([300.0]), np.array([[1.0, bad]]))
+    shown = "nan" if math.isnan(bad) else "inf"
+    message = (
+        f"clip_grad_value: the gradient of parameter p1 (1, 2) has an entry of size {shown}, so it cannot be cut; "
+        "nothing was changed. Try a smaller learning rate, or find the step at fault with minirnn.detect_anomaly()"
+    )
+    with raises(FloatingPointError, message):
+        optim.clip_grad_value(params, 1.0)
+    assert params[0].grad[0] == 300

@@ -13,9 +13,10 @@ from benchmarks.papers import PAPERS, pictures, records, report
 from benchmarks.papers.base import Job, Paper, Result, Results
 from benchmarks.papers.running import JobError, run_all
 from minirnn.bench.measure import machine, version_of
-from minirnn.cli.options import check_writable, size_of_bar, whole_number
-from minirnn.layers.threads import available_cpus
+from minirnn.cli.options import check_writable, whole_number
 from minirnn.storage import write_whole
+from minirnn.training.bar import size_of_bar
+from minirnn.training.sweeps.engine import Engine, EngineError
 
 COMMAND = "python -m benchmarks papers"
 
@@ -25,7 +26,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = make_parser().parse_args(argv)
     try:
         return run(arguments)
-    except (ValueError, OSError, JobError) as error:
+    except (ValueError, OSError, ImportError, JobError, EngineError) as error:
         print(f"{COMMAND}: error: {error}", file=sys.stderr)
         return 2
 
@@ -49,6 +50,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     add("--seeds", type=whole_number(1), metavar="K", help=seeds)
     jobs = "processes at a time, one thread each, which changes no figure; default: the CPUs that may be used"
     add("--jobs", type=whole_number(1), metavar="K", help=jobs)
+    scheduler = "of a dask cluster to run on instead, such as tcp://host:8786; its workers need this checkout"
+    add("--scheduler", metavar="ADDRESS", help=scheduler)
     out = "where the figures of each run (.csv), a table (.md) and, with matplotlib, a picture (.svg) go; "
     out += "default: %(default)s"
     add("--out", type=Path, default=Path("reproductions"), metavar="DIR", help=out)
@@ -58,20 +61,23 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run what is asked for, printing each result and then all; return 0 if all that is judged passes, else 1."""
-    paper = PAPERS[arguments.paper]
+    if arguments.jobs is not None and arguments.scheduler is not None:
+        raise ValueError("--scheduler: expected no --jobs with it, got both: leave one of them out")
+    paper, engine = PAPERS[arguments.paper], Engine(arguments.scheduler or arguments.jobs, "papers")
     files = _files(arguments)
     jobs = paper.jobs(arguments.full, range(arguments.seeds or paper.seeds))
     done = _earlier(files, arguments.resume)
-    print(f"{report.heading(paper)}\n", flush=True)
+    note = f"({engine.note})\n\n" if engine.note else ""
+    print(f"{report.heading(paper)}\n\n{note}", end="", flush=True)
     start = time.perf_counter()
-    interrupted = _run(jobs, done, files.csv, arguments)
+    interrupted = _run(jobs, done, files.csv, arguments, engine)
     seconds = time.perf_counter() - start
     results = _in_order(jobs, done)
     lines = paper.lines(results)
     passed, verdict = report.verdict(lines)
     ended = f"{verdict}; {len(results)} of {len(jobs)} runs; {report.duration(seconds)}"
-    print(f"\n{report.listing(lines)}\n\n{_machine(arguments)}\n{'interrupted: ' * interrupted}{ended}\n")
-    text = f"# {report.heading(paper)}\n\n{report.table(lines)}\n\n({_machine(arguments)}; {ended})\n"
+    print(f"\n{report.listing(lines)}\n\n{_machine(arguments, engine)}\n{'interrupted: ' * interrupted}{ended}\n")
+    text = f"# {report.heading(paper)}\n\n{report.table(lines)}\n\n({_machine(arguments, engine)}; {ended})\n"
     write_whole(files.table, text.encode(), "papers")
     print(f"Figures of each run: {files.csv}\nTable: {files.table}\n{_picture(paper, results, files.picture)}")
     return 130 if interrupted else 0 if passed else 1
@@ -109,7 +115,9 @@ def _earlier(files: _Files, resume: bool) -> dict[tuple[str, int], Result]:
     return {(r.setting, r.seed): r for r in records.read(files.csv)}
 
 
-def _run(jobs: Sequence[Job], done: dict[tuple[str, int], Result], csv: Path, arguments: argparse.Namespace) -> bool:
+def _run(
+    jobs: Sequence[Job], done: dict[tuple[str, int], Result], csv: Path, arguments: argparse.Namespace, engine: Engine
+) -> bool:
     """Run the jobs that are not done, writing the figures after each; return whether Ctrl-C ended it."""
     left = [job for job in jobs if (job.setting, job.seed) not in done]
     disable = True if arguments.no_progress else None
@@ -124,7 +132,7 @@ def _run(jobs: Sequence[Job], done: dict[tuple[str, int], Result], csv: Path, ar
             bar.update()
 
         try:
-            run_all(left, arguments.jobs or available_cpus(), finished)
+            run_all(left, engine, finished)
         except KeyboardInterrupt:
             return True
     return False
@@ -134,14 +142,13 @@ def _in_order(jobs: Sequence[Job], done: dict[tuple[str, int], Result]) -> Resul
     return Results(done[key] for job in jobs if (key := (job.setting, job.seed)) in done)
 
 
-def _machine(arguments: argparse.Namespace) -> str:
+def _machine(arguments: argparse.Namespace, engine: Engine) -> str:
     """Return the command, the day, the machine and the versions, for a table that is kept."""
     options = " --full" if arguments.full else ""
     options += f" --seeds {arguments.seeds}" if arguments.seeds else ""
     of = machine()
     versions = f"minirnn {version_of('minirnn')}, {of['Python']}, numpy {of['numpy']}"
-    processes = arguments.jobs or available_cpus()
-    where = f"{of['date']}, {of['CPU']}, {processes} process{'es' * (processes > 1)}, {versions}"
+    where = f"{of['date']}, {of['CPU']}, {engine}, {versions}"
     return f"`{COMMAND} {arguments.paper}{options}`, {where}"
 
 

@@ -132,7 +132,7 @@ def _until_right(
 
     adam = Adam(model.parameters(), lr=rate)
     settings: dict[str, Any] = {"clip_norm": 1.0, "stop": done, "progress": False, "metrics": {}, "tbptt": tbptt}
-    fit(model, seen, loss=cross_entropy, optimizer=adam, max_updates=10**9, **settings)
+    fit(model, seen, loss=cross_entropy, optimizer=adam, **settings)
     return {"sequences": math.inf if wrong[-1] else seen.count, "wrong": wrong[-1]}
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minirnn.arguments import as_array, describe
+from minirnn.arguments import as_array, describe, unmasked
 from minirnn.autograd import ops, shapes
 from minirnn.autograd.modes import MODE, RECORD
 from minirnn.autograd.op import REGISTRY, Axis, Op
@@ -50,36 +50,42 @@ def tanh(x: Any) -> "Tensor":
 
 
 def relu(x: Any) -> "Tensor":
-    """Rectify each entry: max(x, 0)."""
+    """Rectify each entry: max(x, 0), which hands NaN on."""
     return unary(ops.relu, x)
 
 
 def sigmoid(x: Any) -> "Tensor":
-    """Apply the logistic function σ(x) = ½(1 + tanh(x/2)), which overflows nowhere, to each entry.
-
-    >>> sigmoid([-1000.0, 0.0, 1000.0]).numpy()
-    array([0. , 0.5, 1. ], dtype=float32)
-    """
+    """Apply the logistic function σ(x) = 1 / (1 + e^−x) to each entry; for its logarithm there is `log_sigmoid`."""
     return unary(ops.sigmoid, x)
 
 
+def softplus(x: Any) -> "Tensor":
+    """Compute ln(1 + e^x) for each entry, right in its last digits however large or small; derivative σ(x)."""
+    return unary(ops.softplus, x)
+
+
+def log_sigmoid(x: Any) -> "Tensor":
+    """Compute ln σ(x) = −softplus(−x) for each entry, finite where σ(x) has long been 0; derivative σ(−x)."""
+    return unary(ops.log_sigmoid, x)
+
+
 def maximum(a: Any, b: Any) -> "Tensor":
-    """Take the larger of two, entry by entry; equal ones share the gradient."""
+    """Take the larger of two, entry by entry, NaN before all; the gradient goes to it, and equal ones share it."""
     return binary(ops.maximum, *_pair(a, b, "maximum"))
 
 
 def minimum(a: Any, b: Any) -> "Tensor":
-    """Take the smaller of two, entry by entry; equal ones share the gradient."""
+    """Take the smaller of two, entry by entry, NaN before all; the gradient goes to it, and equal ones share it."""
     return binary(ops.minimum, *_pair(a, b, "minimum"))
 
 
 def where(condition: Any, a: Any, b: Any) -> "Tensor":
     """Take ``a`` where the condition holds, else ``b``; all three broadcast."""
-    return apply(ops.where, np.asarray(condition, dtype=bool), *_pair(a, b, "where"))
+    return apply(ops.where, np.array(unmasked(condition, "where: condition"), dtype=bool), *_pair(a, b, "where"))
 
 
 def clip(x: Any, low: Any = None, high: Any = None) -> "Tensor":
-    """Limit each entry to ``low … high``, constants of which either may be left out."""
+    """Limit each entry to ``low … high``, constants of which either may be left out; NaN is handed on."""
     return unary(ops.clip, x, low=_bound(low, "low"), high=_bound(high, "high"))
 
 
@@ -119,22 +125,22 @@ def sum(x: Any, axis: Axis = None, keepdims: bool = False) -> "Tensor":
 
 
 def mean(x: Any, axis: Axis = None, keepdims: bool = False) -> "Tensor":
-    """Average over all axes, or those given."""
+    """Average over all axes, or those given; ValueError where there is nothing to average."""
     return unary(ops.mean, x, axis=axis, keepdims=keepdims)
 
 
 def max(x: Any, axis: Axis = None, keepdims: bool = False) -> "Tensor":
-    """Find the largest entry over all axes, or those given; ties share the gradient."""
+    """Find the largest entry over all axes, or those given, NaN before all; ties share the gradient."""
     return unary(ops.max_, x, axis=axis, keepdims=keepdims)
 
 
 def min(x: Any, axis: Axis = None, keepdims: bool = False) -> "Tensor":
-    """Find the smallest entry over all axes, or those given; ties share the gradient."""
+    """Find the smallest entry over all axes, or those given, NaN before all; ties share the gradient."""
     return unary(ops.min_, x, axis=axis, keepdims=keepdims)
 
 
 def softmax(x: Any, axis: int = -1) -> "Tensor":
-    """Compute exp(x) / Σ exp(x) along one axis."""
+    """Compute exp(x) / Σ exp(x) along one axis: of [1, 1, ∞] the limit, [0, 0, 1], and NaN where there is none."""
     return unary(ops.softmax, x, axis=axis)
 
 
@@ -267,6 +273,10 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 """numpy's other functions that work on Tensors, by name."""
 
 
+WRITERS = {"copyto", "put", "place", "putmask", "fill_diagonal", "put_along_axis"}
+"""What returns nothing but writes, and must be refused before it does."""
+
+
 def array_ufunc(self: "Tensor", ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
     """Tensor's ``__array_ufunc__``."""
     if (op := UFUNCS.get(ufunc)) is not None and method == "__call__" and not kwargs:
@@ -292,9 +302,12 @@ def _only_without_derivative(func: Any, method: str, args: Any, kwargs: Any) -> 
             return value.data
         return type(value)(plain(v) for v in value) if type(value) in (list, tuple) else value
 
-    result = (getattr(func, method) if method else func)(*plain(args), **{k: plain(v) for k, v in kwargs.items()})
-    differentiable = MODE.get() & RECORD and any(t.requires_grad for t in tensors) and _holds_floats(result)
-    if differentiable and func.__name__ not in ("zeros_like", "ones_like", "empty_like"):
+    args, kwargs = plain(args), {k: plain(v) for k, v in kwargs.items()}
+    lost = MODE.get() & RECORD and any(t.requires_grad for t in tensors)
+    if not (lost and func.__name__ in WRITERS):
+        result = (getattr(func, method) if method else func)(*args, **kwargs)
+        lost = lost and _holds_floats(result)
+    if lost and func.__name__ not in ("zeros_like", "ones_like", "empty_like"):
         module = getattr(func, "__module__", "numpy").replace("numpy", "np", 1)
         name = f"{module}.{func.__name__}" + (f".{method}" if method not in ("", "__call__") else "")
         raise TypeError(

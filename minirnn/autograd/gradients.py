@@ -13,9 +13,9 @@ import numpy as np
 
 from minirnn.arguments import Array, as_array_like
 from minirnn.autograd import ops, shapes, tape
-from minirnn.autograd.modes import RECORD, anomaly, check_finite, switched
+from minirnn.autograd.modes import ANOMALY, MODE, RECORD, anomaly, check_finite, switched
 from minirnn.autograd.op import OUTPUT
-from minirnn.autograd.record import KernelNode, OutputNode, apply, edges_with, receiver_of, unary, wrap
+from minirnn.autograd.record import KernelNode, OutputNode, apply, receiver_of, straight, unary, wrap
 from minirnn.autograd.tape import Node
 
 if TYPE_CHECKING:
@@ -43,16 +43,17 @@ def backward(self: "Tensor", gradient: Any = None, *, retain_graph: bool = False
         If nothing was recorded; FreedGraphError if the graph has been used up, ChangedParameterError if a parameter has
         changed since the forward pass. No ``grad`` has changed then.
     """
-    root, seed = _start(self, gradient, "backward")
-    retained = [node for ref in RETAINED.keyrefs() if (node := ref()) is not None] if RETAINED else []
-    checking = anomaly()
-    totals = tape.run(root, seed, retain_graph=retain_graph, capture=retained, check=_check if checking else None)
+    root, seed = _start(self, gradient, "backward", "backward: gradient")
+    retained = [node for ref in refs if (node := ref()) is not None] if (refs := RETAINED.keyrefs()) else ()
+    checking = MODE.get() & ANOMALY
+    totals = None if checking or retained else straight(root, seed, retain_graph)
+    if totals is None:
+        totals = tape.run(root, seed, retain_graph=retain_graph, capture=retained, check=_check if checking else None)
+    for node in retained:
+        if (g := totals.pop(node, None)) is not None and (tensor := RETAINED[node]()) is not None:
+            totals[tensor] = g
     seen = {id(seed)}
-    ready = []
-    for receiver, g in totals.items():
-        tensor = receiver if isinstance(receiver, Tensor) else RETAINED[receiver]()
-        if tensor is None:
-            continue
+    for tensor, g in totals.items():
         if tensor.hooks:
             g = tape.call_hooks(tensor.hooks, np.asarray(g))
         if type(g) is not np.ndarray or g.dtype is not tensor._data.dtype:
@@ -62,10 +63,16 @@ def backward(self: "Tensor", gradient: Any = None, *, retain_graph: bool = False
         seen.add(id(g))
         if checking:
             check_finite(g, f"the gradient of {tensor.label}", "look at the ops that it goes into")
-        ready.append((tensor, g))
+        totals[tensor] = g
     with _ACCUMULATE:  # the only thing a pass changes, and it comes last
-        for tensor, g in ready:
+        for tensor, g in totals.items():
             tensor._grad = g if tensor._grad is None else tensor._grad + g
+
+
+def forget(leaves: "Iterable[Tensor]") -> None:
+    """Set the ``grad`` of each to None."""
+    for leaf in leaves:
+        leaf._grad = None
 
 
 def grad(
@@ -99,7 +106,7 @@ def grad(
     for i, x in enumerate(inputs):
         if receiver_of(x) is None:
             raise ValueError(f"grad: inputs[{i}] does not require a gradient: {x!r}")
-    root, seed = _start(output, gradient, "grad")
+    root, seed = _start(output, gradient, "grad", "grad: gradient")
     targets = [receiver_of(x) for x in inputs]
     only = between(root, targets)
     nodes = [t for t in targets if isinstance(t, Node)]
@@ -127,9 +134,9 @@ def _result(g: Any, x: "Tensor", i: int) -> "Tensor":
 # --- where a pass starts, where it goes, what looks at it ------------------------------------------------------------
 
 
-def _start(output: "Tensor", gradient: Any, caller: str) -> tuple[Any, Array]:
+def _start(output: "Tensor", gradient: Any, caller: str, argument: str) -> tuple[Any, Array]:
     """Find the node, or leaf, where a pass from ``output`` starts, and the gradient that enters: given, or 1."""
-    if (root := receiver_of(output)) is None:
+    if (root := output.node or (output if output._requires_grad else None)) is None:
         raise RuntimeError(
             f"{caller}: nothing was recorded for this Tensor: no input of its computation has requires_grad=True, "
             "or it ran under no_grad()"
@@ -141,7 +148,7 @@ def _start(output: "Tensor", gradient: Any, caller: str) -> tuple[Any, Array]:
                 f"reduce it to one number first (.sum(), .mean()), or pass gradient="
             )
         return root, np.ones(output.shape, output.dtype)
-    return root, as_array_like(gradient, output, f"{caller}: gradient")
+    return root, as_array_like(gradient, output._data, argument)
 
 
 def between(root: Any, targets: Iterable[Any]) -> set[Any]:
@@ -183,7 +190,7 @@ def _check(g: Any, node: Node) -> None:
 def _open_recorded(node: Node, g: Any) -> Iterable[Any]:
     """Make edges with Tensors for the values saved, so that what the rules do is recorded."""
     if isinstance(node, KernelNode):
-        return edges_with(_rerun(node, g))
+        return _rerun(node, g)
     if type(node) is not Node:
         return node.open(g)
     rules = node.op.rules * (len(node.edges) if node.op.variadic else 1)
@@ -205,9 +212,9 @@ def _at(receiver: Any, value: Array) -> "Tensor":
     return receiver if isinstance(receiver, Tensor) else wrap(value, receiver)
 
 
-def _rerun(node: KernelNode, received: Any) -> list[tuple[Any, Any]]:
-    """Go through a kernel by way of its ops: run them again, and back through them."""
-    receivers, _, _, rerun, arrays = node.edges
+def _rerun(node: KernelNode, received: Any) -> list[tuple[Any, None, Any]]:
+    """Go through a kernel by way of its ops: run them again, and back through them; return edges without a rule."""
+    receivers, _, rerun, arrays, _ = node.edges
     # Identities fence the rerun off: gradients stop at them, so each input gets its own share and no more.
     inputs: list[Any] = [
         unary(ops.identity, _at(receiver, array)) if receiver is not None else None if array is None else wrap(array)
@@ -220,7 +227,7 @@ def _rerun(node: KernelNode, received: Any) -> list[tuple[Any, Any]]:
         if (root := outputs[i].node) is not None:
             for fence, gi in _run_recorded(root, g, only=between(root, fences), capture=fences).items():
                 totals[fence] = totals[fence] + gi if fence in totals else gi
-    return [(receiver, totals[fence]) for fence, receiver in fences.items() if fence in totals]
+    return [(receiver, None, totals[fence]) for fence, receiver in fences.items() if fence in totals]
 
 
 _run_recorded = partial(tape.run, retain_graph=True, open=_open_recorded, add_at=partial(apply, shapes.scatter_add))

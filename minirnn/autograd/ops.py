@@ -5,13 +5,16 @@ are in shapes.py. What works entry by entry says how it is written, and what it 
 """
 
 import math
+from operator import gt, lt
 from typing import Any
 
 import numpy as np
 
-from minirnn.arguments import Array
+from minirnn.arguments import Array, floats
 from minirnn.autograd.op import Axis, op
 from minirnn.autograd.shapes import axes_of, restore, spread, sum_to
+from minirnn.kernels.cells import sigmoid as logistic
+from minirnn.kernels.sums import add_up, centred, less, log_total, peak_of
 
 # --- arithmetic ------------------------------------------------------------------------------------------------------
 
@@ -70,21 +73,31 @@ def neg(x: Array) -> Array:
     return -x
 
 
-def _log_or_0(a: Any) -> Any:
-    log_a = np.log(a + (a == 0))
-    return log_a if hasattr(a, "shape") else float(log_a)  # a number must not widen float32
+def _power_a(g: Any, a: Any, b: Any, a_shape: tuple[int, ...]) -> Any:
+    if isinstance(b, int | float):
+        return sum_to(g * (b * a ** (b - (b != 0))), a_shape)
+    b = np.where((at_0 := np.asarray(a) == 0), np.asarray(b), b)  # a constant there, as y is below
+    one = np.where(at_0 & (b == 0), 0, 1).astype(b.dtype)  # 0·a^(−1) would be NaN where both are 0
+    return sum_to(g * (b * a ** (b - one)), a_shape)
+
+
+def _power_b(g: Any, y: Any, a: Any, b: Any, b_shape: tuple[int, ...]) -> Any:
+    if not hasattr(a, "shape"):
+        return sum_to(g * (y * float(np.log(a or 1))), b_shape)  # a float64 would widen
+    if (at_0 := np.asarray(a) == 0).any():
+        y = (a := np.where(at_0, 1, a)) ** b
+    return sum_to(g * (y * np.log(a)), b_shape)
 
 
 @op(
-    # b·a^(b−1) at b = 0 must be 0, not 0·a^(−1), which is NaN at a = 0; likewise y·ln a at a = 0.
-    a=lambda g, a, b, a_shape: sum_to(g * (b * a ** ((b - 1) * (b != 0))), a_shape),
-    b=lambda g, y, a, b_shape: sum_to(g * (y * _log_or_0(a)), b_shape),
+    a=_power_a,
+    b=_power_b,
     symbol="{a}^{b}",
     slopes={"a": "{b} {a}^({b} - 1)", "b": "{y} ln {a}"},
     ufunc=np.power,
 )
 def pow_(a: Array, b: Array) -> Array:
-    """Raise to a power, aᵇ; ∂/∂a = g·b·a^(b−1), 0 where b = 0; ∂/∂b = g·y·ln a, 0 where a = 0."""
+    """Raise to a power, aᵇ; ∂/∂a = g·b·a^(b−1), 0 where b = 0; ∂/∂b = g·y·ln a, 0 of every order where a = 0."""
     return a**b
 
 
@@ -139,21 +152,21 @@ def _matmul_b(g: Any, a: Any, b_shape: tuple[int, ...]) -> Any:
 
 
 @op(x=lambda g, y: g * y, symbol="exp({x})", slopes={"x": "{y}"}, ufunc=np.exp)
-def exp(x: Array) -> Array:
+def exp(x: Array) -> Any:
     """Raise e to the power of each entry; derivative y."""
-    return np.exp(x)
+    return np.exp(floats(x))
 
 
 @op(x=lambda g, x: g / x, symbol="ln({x})", slopes={"x": "1 / {x}"}, ufunc=np.log)
-def log(x: Array) -> Array:
+def log(x: Array) -> Any:
     """Take the natural logarithm of each entry; derivative 1/x."""
-    return np.log(x)
+    return np.log(floats(x))
 
 
 @op(x=lambda g, y: 0.5 * g / y, symbol="√({x})", slopes={"x": "1 / (2 {y})"}, ufunc=np.sqrt)
-def sqrt(x: Array) -> Array:
+def sqrt(x: Array) -> Any:
     """Take the square root of each entry; derivative 1/(2y)."""
-    return np.sqrt(x)
+    return np.sqrt(floats(x))
 
 
 @op(x=lambda g, x: g * np.sign(np.asarray(x)), symbol="|{x}|", slopes={"x": "sign({x})"}, ufunc=np.absolute)
@@ -163,20 +176,37 @@ def abs_(x: Array) -> Array:
 
 
 @op(x=lambda g, y: g * (1.0 - y * y), symbol="tanh({x})", slopes={"x": "(1 - {y}²)"}, ufunc=np.tanh)
-def tanh(x: Array) -> Array:
+def tanh(x: Array) -> Any:
     """Take the hyperbolic tangent of each entry; derivative 1 − y²."""
-    return np.tanh(x)
+    return np.tanh(floats(x))
 
 
 @op(x=lambda g, y: g * (y * (1.0 - y)), symbol="σ({x})", slopes={"x": "{y} ⊙ (1 - {y})"})
-def sigmoid(x: Array) -> Array:
-    """Apply the logistic function ½(1 + tanh(x/2)), which overflows nowhere, to each entry; derivative y(1 − y)."""
-    return 0.5 * (1.0 + np.tanh(0.5 * x))
+def sigmoid(x: Array) -> Any:
+    """Apply the logistic function 1 / (1 + e^−x) to each entry; derivative y(1 − y), 0 where y has come to be 1."""
+    return logistic(floats(x))
 
 
-@op(x=lambda g, y: g * (y > 0), symbol="max(0, {x})", slopes={"x": "[{y} > 0]"})
+def _logistic(x: Any) -> Any:
+    return x.sigmoid() if hasattr(x, "requires_grad") else logistic(x)
+
+
+@op(x=lambda g, x: g * _logistic(x), symbol="ln(1 + exp({x}))", slopes={"x": "σ({x})"})
+def softplus(x: Array) -> Any:
+    """Compute ln(1 + e^x) for each entry as max(x, 0) + ln(1 + e^−|x|), right in both tails; derivative σ(x)."""
+    x = floats(x)
+    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+
+
+@op(x=lambda g, x: g * _logistic(-x), symbol="ln σ({x})", slopes={"x": "σ(-{x})"})
+def log_sigmoid(x: Array) -> Any:
+    """Compute ln σ(x) for each entry as −softplus(−x), right in both tails; derivative σ(−x)."""
+    return -softplus.forward(-floats(x))
+
+
+@op(x=lambda g, y: g * (y != 0), symbol="max(0, {x})", slopes={"x": "[{y} > 0]"})
 def relu(x: Array) -> Array:
-    """Rectify each entry, max(x, 0); derivative 1 where x > 0, else 0."""
+    """Rectify each entry, max(x, 0), which is NaN of NaN; derivative 1 where y > 0 or NaN, else 0."""
     return np.maximum(x, 0)
 
 
@@ -186,37 +216,45 @@ def identity(x: Array) -> Array:
     return x
 
 
+@op(x=lambda g: g, symbol="{x}", slopes={"x": "1"})
+def copy(x: Array) -> Array:
+    """Copy the input; derivative 1."""
+    return x.copy()
+
+
 @op(x=lambda g, x_dtype: g.astype(x_dtype), symbol="{x}", slopes={"x": "1"})
 def astype(x: Array, *, dtype: Any) -> Array:
     """Cast to another dtype; the gradient is cast back."""
     return x.astype(dtype)
 
 
-def _share(g: Any, wins: Array, ties: Array, shape: tuple[int, ...]) -> Any:
-    return sum_to(g * wins + 0.5 * (g * ties), shape)
+def _share(g: Any, a: Any, b: Any, before: Any, shape: tuple[int, ...]) -> Any:
+    """Return the share of ``a``: NaN comes before everything, since it is what numpy hands on."""
+    wins, loses = before(a, b) | (a != a), before(b, a) | (b != b)
+    return sum_to(g * (wins & ~loses) + 0.5 * (g * (wins == loses)), shape)
 
 
 @op(
-    a=lambda g, a, b, a_shape: _share(g, a > b, a == b, a_shape),
-    b=lambda g, a, b, b_shape: _share(g, b > a, a == b, b_shape),
+    a=lambda g, a, b, a_shape: _share(g, a, b, gt, a_shape),
+    b=lambda g, a, b, b_shape: _share(g, b, a, gt, b_shape),
     symbol="max({a}, {b})",
     slopes={"a": "[{a} > {b}]", "b": "[{b} > {a}]"},
     ufunc=np.maximum,
 )
 def maximum(a: Array, b: Array) -> Array:
-    """Take the larger of two, entry by entry; the gradient goes to the larger, half to each where they are equal."""
+    """Take the larger of two, entry by entry, or NaN; the gradient goes to it, half to each of two equal ones."""
     return np.maximum(a, b)
 
 
 @op(
-    a=lambda g, a, b, a_shape: _share(g, a < b, a == b, a_shape),
-    b=lambda g, a, b, b_shape: _share(g, b < a, a == b, b_shape),
+    a=lambda g, a, b, a_shape: _share(g, a, b, lt, a_shape),
+    b=lambda g, a, b, b_shape: _share(g, b, a, lt, b_shape),
     symbol="min({a}, {b})",
     slopes={"a": "[{a} < {b}]", "b": "[{b} < {a}]"},
     ufunc=np.minimum,
 )
 def minimum(a: Array, b: Array) -> Array:
-    """Take the smaller of two, entry by entry; the gradient goes to the smaller, half to each where they are equal."""
+    """Take the smaller of two, as `maximum` the larger."""
     return np.minimum(a, b)
 
 
@@ -233,15 +271,13 @@ def where(condition: Array, a: Array, b: Array) -> Array:
 
 
 @op(
-    x=lambda g, x, low, high: (
-        g * ((x >= (-np.inf if low is None else low)) & (x <= (np.inf if high is None else high)))
-    ),
+    x=lambda g, x, low, high: g * ~((x < (-np.inf if low is None else low)) | (x > (np.inf if high is None else high))),
     symbol="clip({x}, {low}, {high})",
     slopes={"x": "[{low} ≤ {x} ≤ {high}]"},
 )
 def clip(x: Array, *, low: Any = None, high: Any = None) -> Array:
-    """Limit to constant bounds, ``min(max(x, low), high)``; derivative 1 within the bounds (ends included), else 0."""
-    return np.clip(x, low, high)
+    """Limit to constant bounds, ``min(max(x, low), high)``; derivative 0 beyond the bounds, else 1, at NaN too."""
+    return np.copy(x) if low is None is high else np.clip(x, low, high)  # numpy before 2.1 refuses to have no bounds
 
 
 # --- reductions ------------------------------------------------------------------------------------------------------
@@ -250,18 +286,25 @@ def clip(x: Array, *, low: Any = None, high: Any = None) -> Array:
 @op(x=lambda g, x_shape, axis, keepdims: spread(restore(g, x_shape, axis, keepdims), x_shape))
 def sum_(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Any:
     """Sum over all axes, or those given; every summand gets g."""
-    return np.add.reduce(x, axis, keepdims=keepdims)  # type: ignore[call-overload]
+    return add_up(x, axis, keepdims)
 
 
 @op(
-    x=lambda g, x_shape, axis, keepdims: (
-        spread(restore(g, x_shape, axis, keepdims), x_shape)
-        * (1.0 / math.prod(x_shape[a] for a in axes_of(axis, len(x_shape))))
+    x=lambda g, x_shape, axis, keepdims: spread(
+        restore(g, x_shape, axis, keepdims) * (1.0 / _count(x_shape, axis)), x_shape
     )
 )
 def mean(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Any:
     """Average over all axes, or those given; every entry gets g / count."""
-    return np.mean(x, axis=axis, keepdims=keepdims)
+    total = add_up(floats(x), axis, keepdims)
+    if count := _count(x.shape, axis):
+        return total / count
+    raise ValueError("nothing has no mean, and an axis of length 0 holds nothing: leave it out, or take the sum")
+
+
+def _count(shape: tuple[int, ...], axis: Axis) -> int:
+    """Return how many entries a reduction takes together."""
+    return math.prod(shape if axis is None else [shape[a] for a in axes_of(axis, len(shape))])
 
 
 def _to_the_extreme(g: Any, x: Any, y: Any, axis: Axis, keepdims: bool) -> Any:
@@ -281,36 +324,31 @@ def min_(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Any:
     return np.min(x, axis=axis, keepdims=keepdims)
 
 
-def _shift(x: Any, axis: Axis) -> Array:
-    """Find the largest entry, a constant that keeps exp from overflowing; 0 where it is infinite."""
-    peak: Array = np.max(np.asarray(x), axis=axis, keepdims=True)
-    return np.where(np.isfinite(peak), peak, 0).astype(peak.dtype)
-
-
 @op(
     x=lambda g, x, y, axis, keepdims: (
-        restore(g, x.shape, axis, keepdims) * np.exp(x - restore(y, x.shape, axis, keepdims))
+        restore(g, x.shape, axis, keepdims) * np.exp(less(x, restore(y, x.shape, axis, keepdims), axis))
     )
 )
-def logsumexp(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Array:
+def logsumexp(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Any:
     """Compute ln Σ exp(x) over all axes, or those given, without overflow; derivative softmax(x)."""
-    shift = _shift(x, axis)
-    y: Array = np.log(np.sum(np.exp(x - shift), axis=axis, keepdims=True)) + shift
+    x = floats(x)
+    peak = peak_of(x, axis)
+    y = np.where(np.isfinite(peak), log_total(less(x, peak, axis), axis) + peak, peak)
     return y if keepdims else np.squeeze(y, axis)
 
 
 @op(x=lambda g, y, axis: y * (g - (g * y).sum(axis=axis, keepdims=True)))
 def softmax(x: Array, *, axis: int = -1) -> Any:
-    """Compute exp(x) / Σ exp(x) along one axis; derivative y·(g − Σ g·y)."""
-    e = np.exp(x - _shift(x, axis))
-    return e / e.sum(axis=axis, keepdims=True)
+    """Compute exp(x) / Σ exp(x) along one axis; derivative y·(g − Σ g·y). The limit, [0, 0, 1], of [1, 1, ∞]."""
+    e = np.exp(centred(x, axis))
+    return e / add_up(e, axis, True)
 
 
 @op(x=lambda g, y, axis: g - np.exp(y) * g.sum(axis=axis, keepdims=True))
 def log_softmax(x: Array, *, axis: int = -1) -> Any:
     """Compute x − ln Σ exp(x) along one axis; derivative g − softmax(x)·Σ g."""
-    z: Array = x - _shift(x, axis)
-    return z - np.asarray(np.log(np.sum(np.exp(z), axis=axis, keepdims=True)))
+    z = centred(x, axis)
+    return z - log_total(z, axis)
 
 
 # --- losses of one target each ---------------------------------------------------------------------------------------
@@ -319,17 +357,20 @@ def log_softmax(x: Array, *, axis: int = -1) -> Any:
 def _softmax_less_one_hot(g: Any, logits: Any, ids: Array) -> Any:
     one_hot = np.zeros(logits.shape, logits.dtype)
     np.put_along_axis(one_hot, ids[..., None], 1, axis=-1)
-    return g.reshape((*g.shape, 1)) * (softmax.forward(logits) - one_hot)
+    e = np.exp(centred(logits, -1))
+    others = e / e.sum(axis=-1, keepdims=True) * (1 - one_hot)  # whose sum is 1 − softmax(logits)[id], not cancelled
+    return g.reshape((*g.shape, 1)) * (others - one_hot * others.sum(axis=-1, keepdims=True))
 
 
 @op(logits=_softmax_less_one_hot)
 def cross_entropy(logits: Array, *, ids: Array) -> Any:
     """Compute −ln softmax(logits)[id] in nats, (…, C), (…) → (…); derivative g·(softmax(logits) − one_hot(id))."""
-    z = logits - _shift(logits, -1)
+    z = centred(logits, -1)
     return np.log(np.exp(z).sum(axis=-1)) - np.take_along_axis(z, ids[..., None], axis=-1)[..., 0]
 
 
-@op(logits=lambda g, logits, target: g * (0.5 * (1.0 + np.tanh(0.5 * logits)) - target))
+@op(logits=lambda g, logits, target: g * (_logistic(logits) * (1.0 - target) - _logistic(-logits) * target))
 def binary_cross_entropy(logits: Array, *, target: Array) -> Any:
-    """Compute −t ln σ(x) − (1−t) ln(1−σ(x)) in nats as max(x, 0) − x·t + ln(1 + e^−|x|); derivative g·(σ(x) − t)."""
-    return np.maximum(logits, 0) - logits * target + np.log1p(np.exp(-np.abs(logits)))
+    """Compute −t ln σ(x) − (1−t) ln σ(−x) in nats; derivative g·(σ(x) − t). Nothing cancels; ∞·0 is 0, the limit."""
+    size, wrong = np.abs(logits), np.where(logits > 0, 1 - target, target)
+    return np.multiply(size, wrong, out=np.zeros_like(size), where=wrong != 0) + np.log1p(np.exp(-size))

@@ -5,14 +5,14 @@ without its loops, 1.1 to 1.4 times as fast: who reads may leave them out.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from minirnn.arguments import Array, as_array
+from minirnn.arguments import Array, as_array, unmasked
 from minirnn.autograd.modes import ANOMALY, MODE, OBSERVE, OBSERVER, RECORD, check_finite
 from minirnn.autograd.op import Op
-from minirnn.autograd.tape import Node
+from minirnn.autograd.tape import Node, changed
 
 if TYPE_CHECKING:  # it is made of what stands here, and comes here when it is ready: the last lines of tensor.py
     from minirnn.autograd.tensor import Tensor
@@ -38,7 +38,7 @@ def apply(op: Op, *inputs: Any, **settings: Any) -> "Tensor":
 def _node_of(op: Op, inputs: Sequence[Any], arrays: Sequence[Any], settings: dict[str, Any], y: Any) -> Node | None:
     """Make the node that goes on the tape; None if no input wants a gradient."""
     edges: list[Any] = []
-    read: list[Any] = []
+    read: list[int] = []
     saved: Any = None
     for i, x in enumerate(inputs):
         receiver = receiver_of(x)
@@ -49,8 +49,8 @@ def _node_of(op: Op, inputs: Sequence[Any], arrays: Sequence[Any], settings: dic
         if saved is None or not op.variadic:  # of many inputs, each must not look at all the others again
             saved = rule.save(y, *arrays, **settings)
         edges.append((receiver, rule.vjp, (i, *saved) if op.variadic else saved))
-        read += [inputs[j] for j in rule.reads]
-    return Node(op, edges, guards_of(read)) if any(edges) else None
+        read += rule.reads
+    return Node(op, edges, guards_of(inputs, read)) if any(edges) else None
 
 
 def receiver_of(x: Any) -> Any:
@@ -60,13 +60,16 @@ def receiver_of(x: Any) -> Any:
     return x.node if x.node is not None else x if x._requires_grad else None
 
 
-def guards_of(inputs: Iterable[Any]) -> "tuple[tuple[Tensor, int], ...] | None":
-    """List the leaves whose memory the inputs show, with the version of their data."""
-    guards: tuple[tuple[Tensor, int], ...] = ()
-    for x in inputs:
-        if (leaf := leaf_behind(x)) is not None:
-            guards += ((leaf, leaf._version),)
-    return guards or None
+def guards_of(inputs: Sequence[Any], read: Iterable[int]) -> "list[tuple[Tensor, int]] | None":
+    """List the leaves whose memory the inputs show that are read, by their places, with the version of their data."""
+    guards = None
+    for place in read:
+        if isinstance(x := inputs[place], Tensor):
+            leaf = x if x.node is None and x._base is None else x._base
+            if leaf is not None:
+                guards = guards or []
+                guards.append((leaf, leaf._version))
+    return guards
 
 
 def leaf_behind(x: Any) -> "Tensor | None":
@@ -94,11 +97,51 @@ def wrap(data: Any, node: Node | None = None, shown: Any = None) -> "Tensor":
     return t
 
 
+def as_tensor(x: Any) -> "Tensor":
+    """Return a Tensor as it is, and wrap an array."""
+    return x if isinstance(x, Tensor) else wrap(x)
+
+
 def _misfit(op: Op, arrays: Sequence[Any], error: ValueError) -> ValueError:
     return ValueError(f"{op.name}: inputs of shapes {', '.join(str(np.shape(a)) for a in arrays)} do not fit: {error}")
 
 
 # --- a whole kernel as one node: several inputs, several outputs, one backward function on plain arrays ------------
+
+
+class Inputs(NamedTuple):
+    """The inputs of a kernel, laid open before it runs: it asks whether there is to be a way back."""
+
+    arrays: list[Any]  # None for an input that there is not, as next to it
+    receivers: list[Any]  # where the gradient of each goes, None where it wants none
+    guards: "list[tuple[Tensor, int]]"
+    recorded: bool  # whether any gradient goes anywhere
+    leaves: bool  # whether none goes to a node
+
+
+def lay_open(inputs: Sequence[Any]) -> Inputs:
+    """Lay a kernel's inputs open, Tensors, arrays or None."""
+    arrays, receivers, guards, recorded, leaves = [], [], [], False, True
+    recording = MODE.get() & RECORD
+    for x in inputs:
+        receiver: Any = None
+        if isinstance(x, Tensor):
+            arrays.append(x._data)
+            if recording:
+                leaf, receiver = x._base, x.node
+                if receiver is not None:
+                    leaves = False
+                else:
+                    leaf = x if leaf is None else leaf
+                    receiver = x if x._requires_grad else None
+                if leaf is not None:
+                    guards.append((leaf, leaf._version))
+                if receiver is not None:
+                    recorded = True
+        else:
+            arrays.append(x)
+        receivers.append(receiver)
+    return Inputs(arrays, receivers, guards, recorded, leaves)
 
 
 def apply_kernel(
@@ -113,7 +156,7 @@ def apply_kernel(
     Parameters
     ----------
     op : object with a ``name``
-    inputs : Tensors or None
+    inputs : Tensors, arrays that want no gradient, or None; `Inputs` where they have been laid open
     outputs : arrays
         What the kernel's forward returned; each becomes a Tensor.
     backward : callable (received, wanted) -> sequence
@@ -122,33 +165,31 @@ def apply_kernel(
     rerun : callable (*inputs) -> Tensors
         The same outputs made of ops; what ``create_graph`` differentiates.
     """
-    receivers = [receiver_of(x) for x in inputs] if MODE.get() & RECORD else []
-    wanted = tuple([receiver is not None for receiver in receivers])
-    if True not in wanted:
+    arrays, receivers, guards, recorded, leaves = inputs if type(inputs) is Inputs else lay_open(inputs)
+    if not recorded:
         return tuple([wrap(y) for y in outputs])
-    edges = receivers, wanted, backward, rerun, [None if x is None else x._data for x in inputs]
-    node = KernelNode(op, edges, guards_of(inputs))
-    return tuple([wrap(y, OutputNode(node, i)) for i, y in enumerate(outputs)])
-
-
-def will_record(inputs: Sequence[Any]) -> bool:
-    """Whether a node made of these inputs, Tensors or None, would be recorded."""
-    return bool(MODE.get() & RECORD) and any(receiver_of(x) is not None for x in inputs)
+    node = KernelNode(op, (receivers, backward, rerun, arrays, leaves), guards)
+    return tuple([wrap(y, OutputNode(op, ((node, _under, (i,)),), None)) for i, y in enumerate(outputs)])
 
 
 class KernelNode(Node):
-    """The kernel; its ``edges`` are ``(receivers, wanted, backward, rerun, arrays)``, as in `apply_kernel`."""
+    """The kernel; its ``edges`` are ``(receivers, backward, rerun, arrays, leaves)``: `Inputs`, `apply_kernel`."""
 
     __slots__ = ()
+    opens = True
 
     def open(self, g: "Received") -> Iterable[Any]:
         """Run the kernel's backward on the gradients of its outputs; the edges only hand its results on."""
-        receivers, wanted, backward, _, _ = self.edges
-        return edges_with(zip(receivers, backward(g, wanted), strict=True))
+        return [(receiver, None, d) for receiver, d in self.shares(g) if receiver is not None and d is not None]
+
+    def shares(self, g: "Received") -> Iterable[tuple[Any, Any]]:
+        """Run the kernel's backward; return each input's receiver with its gradient, either of which may be None."""
+        receivers, backward, *_ = self.edges
+        return zip(receivers, backward(g, tuple([receiver is not None for receiver in receivers])), strict=True)
 
     def inputs(self) -> list[Any]:
         """Return the inputs that there are: a node, a leaf, or a constant."""
-        pairs = zip(self.edges[0], self.edges[4], strict=True)
+        pairs = zip(self.edges[0], self.edges[3], strict=True)
         return [wrap(array) if receiver is None else receiver for receiver, array in pairs if array is not None]
 
     def receivers(self) -> list[Any]:
@@ -157,21 +198,13 @@ class KernelNode(Node):
 
 
 class OutputNode(Node):
-    """One output of a kernel; hands its gradient to the kernel's node under its index."""
+    """One output of a kernel: its one edge hands the gradient to the kernel, under the output's index."""
 
     __slots__ = ()
-
-    def __init__(self, kernel: KernelNode, index: int) -> None:
-        super().__init__(kernel.op, ((kernel, lambda g: Received({index: g}), ()),), None)
 
     def box(self) -> Node:
         """Return the kernel, unless it has been used up."""
         return self if self.edges is None else self.edges[0][0]
-
-
-def edges_with(pairs: Iterable[tuple[Any, Any]]) -> list[Any]:
-    """Make edges for gradients that are known already, given with their receivers."""
-    return [(receiver, lambda _, gi: gi, (gi,)) for receiver, gi in pairs if receiver is not None and gi is not None]
 
 
 class Received(dict[int, Any]):
@@ -180,6 +213,32 @@ class Received(dict[int, Any]):
     def __add__(self, other: "Received") -> "Received":
         self.update({i: self[i] + g if i in self else g for i, g in other.items()})
         return self
+
+
+def _under(g: Any, index: int) -> Received:
+    return Received({index: g})
+
+
+def straight(root: Any, g: Any, retain_graph: bool) -> dict[Any, Any] | None:
+    """Return what `tape.run` would where all there is behind ``root`` is one kernel and its leaves; else None.
+
+    So it is where a layer is trained by itself: what the queue costs would be a fifth of a small layer's way back.
+    """
+    if type(root) is not OutputNode or root.hooks is not None or root.edges is None:
+        return None
+    ((kernel, _, (index,)),) = root.edges
+    if kernel.edges is None or not kernel.edges[-1]:
+        return None
+    for leaf, version in kernel.guards:
+        if leaf._version != version:
+            raise changed(kernel, leaf, version)
+    totals: dict[Any, Any] = {}
+    for leaf, share in kernel.shares(Received({index: g})):
+        if leaf is not None and share is not None:
+            totals[leaf] = totals[leaf] + share if leaf in totals else share
+    if not retain_graph:
+        root.edges = kernel.edges = kernel.guards = None
+    return totals
 
 
 # --- what may stand beside a Tensor, and how both come to one dtype ---------------------------------------------------
@@ -204,12 +263,17 @@ def _with_constant(t: "Tensor", c: Any) -> tuple[Any, Any]:
     if isinstance(c, (int, float)):  # a bool is an int; numpy gives them the array's dtype by itself
         return t, float(c) if type(c) is np.float64 else c  # np.float64 is a float, but would widen float32
     if isinstance(c, np.ndarray):
-        c = np.asarray(c)  # np.matrix has its own idea of a product
+        if isinstance(c, np.matrix):
+            raise TypeError("operand must be an array, got a matrix, whose * is another: try np.asarray(matrix)")
+        c = np.asarray(unmasked(c, "operand"))
         if c.dtype is t._data.dtype:
             return t, c
     elif isinstance(c, list | tuple):
         c = as_array(c if t.dtype.kind == "f" else np.asarray(c), "operand", t.dtype)
     elif not isinstance(c, np.generic):
+        for way in ("to_numpy", "toarray"):  # pandas, scipy: they would take the Tensor for numbers
+            if hasattr(c, way):
+                raise TypeError(f"operand must be an array, got a {type(c).__name__}: try its {way}()")
         return NotImplemented, NotImplemented
     if c.dtype.kind not in "biuf":
         raise TypeError(f"operand must be an array of numbers, got dtype {c.dtype}")
@@ -245,7 +309,7 @@ def unary(op: Op, x: Any, **settings: Any) -> "Tensor":
     if receiver is not None:
         rule = op.rules[0]
         edges = ((receiver, rule.vjp, rule.save(y, data, **settings)),)
-        node = Node(op, edges, guards_of((x,)) if rule.reads else None)
+        node = Node(op, edges, guards_of((x,), rule.reads) if rule.reads else None)
     return wrap(y, node, x if op.view else None)
 
 
@@ -268,12 +332,12 @@ def binary(op: Op, a: Any, b: Any) -> "Tensor":
     a_rule, b_rule = op.rules
     a_edge = b_edge = None
     read: tuple[int, ...] = ()
-    if (receiver := receiver_of(a)) is not None:
+    if isinstance(a, Tensor) and (receiver := a.node or (a if a._requires_grad else None)) is not None:
         a_edge = (receiver, a_rule.vjp, a_rule.save(y, da, db))
         read = a_rule.reads
-    if (receiver := receiver_of(b)) is not None:
+    if isinstance(b, Tensor) and (receiver := b.node or (b if b._requires_grad else None)) is not None:
         b_edge = (receiver, b_rule.vjp, b_rule.save(y, da, db))
         read += b_rule.reads
     elif a_edge is None:
         return wrap(y)
-    return wrap(y, Node(op, (a_edge, b_edge), guards_of([(a, b)[j] for j in read]) if read else None))
+    return wrap(y, Node(op, (a_edge, b_edge), guards_of((a, b), read) if read else None))

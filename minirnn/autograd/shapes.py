@@ -7,6 +7,7 @@ import numpy as np
 
 from minirnn.arguments import Array
 from minirnn.autograd.op import Axis, op
+from minirnn.kernels.sums import MOST, add_up
 
 # --- broadcasting, for rules: array or Tensor alike ------------------------------------------------------------------
 
@@ -15,13 +16,14 @@ def sum_to(g: Any, shape: tuple[int, ...]) -> Any:
     """Sum ``g`` over the axes that broadcasting added or stretched, so that it has ``shape``."""
     if g.shape == shape:
         return g
-    if g.shape[1:] == shape:  # a bias: the case that every step of a loop meets
-        return g.reshape(shape) if g.shape[0] == 1 else np.add.reduce(g) if type(g) is np.ndarray else g.sum(axis=0)
     added = g.ndim - len(shape)
-    stretched = tuple(i + added for i, n in enumerate(shape) if n == 1 and g.shape[i + added] != 1)
-    if not stretched and all(g.shape[i] == 1 for i in range(added)):
-        return g.reshape(shape)
-    return g.sum(axis=(*range(added), *stretched)).reshape(shape)
+    if g.shape[added:] == shape:  # a bias: the case that every step of a loop meets
+        if g.shape[:added].count(1) == added:
+            return g.reshape(shape)
+        axes: Any = tuple(range(added)) if added > 1 else 0
+        return add_up(g, axes) if type(g) is np.ndarray else g.sum(axis=axes)
+    axes = (*range(added), *(i + added for i, n in enumerate(shape) if n == 1 and g.shape[i + added] != 1))
+    return (add_up(g, axes) if type(g) is np.ndarray else g.sum(axis=axes)).reshape(shape)
 
 
 def spread(g: Any, shape: tuple[int, ...]) -> Any:
@@ -180,4 +182,5 @@ def _add_rows(buffer: Array, ids: Array, rows: Array) -> None:
     order = np.argsort(ids, kind="stable")
     ids = ids[order]
     starts = np.flatnonzero(np.diff(ids, prepend=-1))
-    buffer[ids[starts]] += np.add.reduceat(rows[order], starts, axis=0)
+    many = rows.dtype == np.float32 and np.diff(starts, append=len(ids)).max() > MOST  # reduceat adds one by one
+    buffer[ids[starts]] += np.add.reduceat(rows[order], starts, axis=0, dtype=np.float64 if many else None)

@@ -6,7 +6,7 @@ only use what exists already, so falling numbers are a topological order: `run` 
 gradient pending until none is left. There is no recursion, and whatever the pass counts or sums lives in the call, so
 a pass that is interrupted leaves nothing behind.
 
-The graph of ``y = tanh(x @ W + b)``, from the newest node down; what is saved stands in brackets::
+The graph of ``y = tanh(x @ W + b)``, from the newest node down; what is saved stands in brackets:
 
     tanh [y] ── add [shapes] ─┬─ matmul [x] ── W
                               └─ b
@@ -15,7 +15,7 @@ The graph of ``y = tanh(x @ W + b)``, from the newest node down; what is saved s
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Set
 from heapq import heappop, heappush
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -39,14 +39,17 @@ class Node:
     ----------
     edges : list of (receiver, vjp, saved) or None
         One for each input: where its gradient goes, the rule, and the values saved for it; None for an input that wants
-        no gradient. The attribute itself is None once the graph has been freed.
-    guards : tuple of (leaf, version) or None
+        no gradient. Without a rule, None, what is saved is the gradient. The attribute itself is None once the graph
+        has been freed.
+    guards : list of (leaf, version) or None
         The leaves whose data the rules will read, with the version their data must still have then.
     hooks : dict of callables or None
         Called with the gradient of the op's output; the keys are for their removal.
     """
 
     __slots__ = ("__weakref__", "edges", "guards", "hooks", "number", "op")
+    opens = False
+    """Whether a kind of node makes its edges of the gradient, in `open`."""
 
     def __init__(self, op: Any, edges: Any, guards: Any) -> None:
         self.op = op
@@ -57,7 +60,7 @@ class Node:
 
     def open(self, g: Any) -> Iterable[Any]:
         """Return the edges to go along with gradient ``g``."""
-        return cast(Iterable[Any], self.edges)
+        return self.edges  # type: ignore[no-any-return]
 
     def inputs(self) -> list[Any]:
         """Return the inputs: a node, a leaf, or None for a constant, of which nothing more is known."""
@@ -104,7 +107,7 @@ def run(
         Before any leaf has been changed: the leaves' totals are only returned.
     """
     pending: dict[Any, Any] = {root: gradient}
-    captured = dict.fromkeys(capture)
+    captured = dict.fromkeys(capture) if capture else None
     heap = [(root.number, root)] if isinstance(root, Node) else []
     while heap:
         node = heappop(heap)[1]
@@ -113,7 +116,7 @@ def run(
             g = g.to_dense(add_at)
         if node.hooks is not None:
             g = call_hooks(node.hooks, g)
-        if captured and node in captured:
+        if captured is not None and node in captured:
             captured[node] = g
         if only is not None and (node.edges is None or only.isdisjoint(node.receivers())):
             continue  # an end of the way: what lies below it is neither used nor used up
@@ -123,16 +126,12 @@ def run(
         if node.guards is not None:
             for leaf, version in node.guards:
                 if leaf._version != version:
-                    raise ChangedParameterError(
-                        f"backward: {leaf.label} was changed after the forward pass: '{node.op.name}' used version "
-                        f"{version} of its data and it is now at version {leaf._version}. "
-                        "Call backward() before the optimiser's step, or run the forward pass again"
-                    )
+                    raise changed(node, leaf, version)
         if check is not None:
             check(g, node)
         if open is not None:
             edges = open(node, g)
-        elif type(node) is not Node:
+        elif node.opens:
             edges = node.open(g)
         for edge in edges:
             if edge is None:
@@ -140,10 +139,11 @@ def run(
             receiver, vjp, saved = edge
             if only is not None and receiver not in only:
                 continue
+            share = saved if vjp is None else vjp(g, *saved)
             if receiver in pending:
-                pending[receiver] = pending[receiver] + vjp(g, *saved)
+                pending[receiver] = pending[receiver] + share
             else:
-                pending[receiver] = vjp(g, *saved)
+                pending[receiver] = share
                 if isinstance(receiver, Node):
                     heappush(heap, (receiver.number, receiver))
         if not retain_graph:
@@ -151,9 +151,18 @@ def run(
     for leaf, g in pending.items():  # every node has been taken out, so what is left are the leaves
         if type(g) is IndexedGradient:
             pending[leaf] = g.to_dense(add_at)
-    if captured:
+    if captured is not None:
         pending |= {node: g for node, g in captured.items() if g is not None}
     return pending
+
+
+def changed(node: Node, leaf: Any, version: int) -> ChangedParameterError:
+    """Return the error about a leaf that a node will read, and whose data has been changed since."""
+    return ChangedParameterError(
+        f"backward: {leaf.label} was changed after the forward pass: '{node.op.name}' used version "
+        f"{version} of its data and it is now at version {leaf._version}. "
+        "Call backward() before the optimiser's step, or run the forward pass again"
+    )
 
 
 def call_hooks(hooks: Mapping[object, Callable[[Any], Any]], g: Any) -> Any:

@@ -6,13 +6,18 @@ from typing import Any, cast
 
 import numpy as np
 
-from minirnn.arguments import Array, as_array, as_array_like, as_size
-from minirnn.autograd import functions, gradients, ops, record, shapes
+from minirnn.arguments import Array, as_array, as_array_like, as_size, unmasked
+from minirnn.autograd import functions, gradients, more, ops, products, record, shapes
+from minirnn.autograd.asked import refuse_masks, refuse_unasked
+from minirnn.autograd.gradients import forget
+from minirnn.autograd.modes import MODE, RECORD
 from minirnn.autograd.op import Op
-from minirnn.autograd.record import apply, apply_kernel, binary, receiver_of, unary, will_record, wrap
+from minirnn.autograd.record import apply, apply_kernel, as_tensor, binary, lay_open, receiver_of, unary, wrap
 from minirnn.autograd.tape import FreedGraphError, Node
 
-__all__ = ["Tensor", "apply", "apply_kernel", "binary", "receiver_of", "unary", "will_record", "wrap"]
+__all__ = [
+    "Tensor", "apply", "apply_kernel", "as_tensor", "binary", "forget", "lay_open", "receiver_of", "unary", "wrap",
+]  # fmt: skip
 
 
 def _operators(op: Op) -> tuple[Callable[[Any, Any], "Tensor"], Callable[[Any, Any], "Tensor"]]:
@@ -21,7 +26,7 @@ def _operators(op: Op) -> tuple[Callable[[Any, Any], "Tensor"], Callable[[Any, A
 
 
 def _comparison(ufunc: Any) -> Callable[[Any, Any], Any]:
-    return lambda self, other: ufunc(self._data, np.asarray(other))
+    return lambda self, other: ufunc(self._data, np.asarray(unmasked(other, "operand")))
 
 
 class Tensor:
@@ -42,6 +47,20 @@ class Tensor:
         The sum of the gradients of every `backward` since it was None; same shape and dtype as ``data``.
     node : Node or None
         Its place on the tape (minirnn/autograd/tape.py): the op that made it; None for a leaf or a constant. Read only.
+
+    Notes
+    -----
+    The way back reads again what went forward. Arrays given to an op or to `Linear` are kept, not copied: write into
+    them after `backward` only, or hand over copies. Recurrent layers without remat copy x and the state,
+    losses their ids and targets; indices, conditions, lengths and resets are copied too.
+
+    Where a gradient is required, plain numbers have to be asked for: by ``t.numpy()``, ``t.item()``, ``float(t)``, a
+    function of a number (``math.exp(t)``), ``np.asarray(t)`` or ``np.array(t)`` of one Tensor in any library's code, by
+    drawing and printing. Where numpy would take them unasked, and the graph would end, is a TypeError: in a list
+    (``np.mean([t, u])``), into an array (``a[0] = t``), in numpy's functions, in other libraries' operators. Within
+    `no_grad` all goes. Who asks is read off the code that calls, so ``map(np.asarray, ts)`` is refused, too; a list of
+    Tensors with axes is taken for a Tensor in ``np.asarray(m.tensors)``, and everything for asked for under
+    ``python -X no_debug_ranges``.
 
     >>> import minirnn as mr
     >>> w = mr.Tensor([1.0, 2.0], requires_grad=True)
@@ -77,7 +96,7 @@ class Tensor:
                 f"Tensor.data: only a leaf's data can be set, and this is the output of '{self.node.op.name}'; "
                 "use detach() first, or an op"
             )
-        self._data = as_array_like(value, self, "Tensor.data")
+        self._data = as_array_like(value, self._data, "Tensor.data")
         (self if self._base is None else self._base)._version += 1
 
     @property
@@ -87,7 +106,7 @@ class Tensor:
 
     @grad.setter
     def grad(self, value: Any) -> None:
-        self._grad = None if value is None else as_array_like(value, self, "Tensor.grad")
+        self._grad = None if value is None else as_array_like(value, self._data, "Tensor.grad")
 
     @property
     def requires_grad(self) -> bool:
@@ -144,6 +163,16 @@ class Tensor:
         """Return the values as an ndarray, in the same memory."""
         return self._data
 
+    to_numpy = numpy  # what matplotlib looks for
+
+    def tolist(self) -> Any:
+        """Return the values as nested lists of Python numbers, or one number."""
+        return self._data.tolist()
+
+    def copy(self) -> "Tensor":
+        """Return the same values in memory of their own; the gradient flows on."""
+        return unary(ops.copy, self)
+
     def item(self) -> float:
         """Return the only entry as a Python number."""
         if self._data.size != 1:
@@ -155,6 +184,8 @@ class Tensor:
         return wrap(self._data, shown=self)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        if self._requires_grad and MODE.get() & RECORD:
+            refuse_unasked(self, number=False, copy=copy)
         return np.array(self._data, dtype=dtype, copy=copy)
 
     def __len__(self) -> int:
@@ -169,9 +200,13 @@ class Tensor:
         return bool(self._data)
 
     def __float__(self) -> float:
+        if self._requires_grad and MODE.get() & RECORD:
+            refuse_unasked(self)
         return float(self.item())
 
     def __int__(self) -> int:
+        if self._requires_grad and MODE.get() & RECORD:
+            refuse_unasked(self)
         return int(self.item())
 
     def __format__(self, spec: str) -> str:
@@ -242,7 +277,15 @@ class Tensor:
     __truediv__, __rtruediv__ = _operators(ops.div)
     __pow__, __rpow__ = _operators(ops.pow_)
     __matmul__, __rmatmul__ = _operators(ops.matmul)
+    __floordiv__ = more.floor_divide
+    __mod__, __rmod__ = _operators(more.remainder)
     __abs__ = functions.abs
+
+    def __rfloordiv__(self, other: Any) -> "Tensor":
+        return more.floor_divide(other, self)
+
+    def __pos__(self) -> "Tensor":
+        return self
 
     def __neg__(self) -> "Tensor":
         return unary(ops.neg, self)
@@ -252,6 +295,11 @@ class Tensor:
 
     __array_ufunc__ = functions.array_ufunc
     __array_function__ = functions.array_function
+    __pandas_priority__ = 10_000  # so that series * t comes here, where it is refused
+
+    @property
+    def _mask(self) -> None:
+        refuse_masks(self)
 
     # Comparisons are constants, so they are plain arrays of bools.
     __lt__ = _comparison(np.less)
@@ -269,6 +317,8 @@ class Tensor:
     sqrt = functions.sqrt
     tanh = functions.tanh
     sigmoid = functions.sigmoid
+    softplus = functions.softplus
+    log_sigmoid = functions.log_sigmoid
     relu = functions.relu
     clip = functions.clip
     astype = functions.astype
@@ -279,6 +329,26 @@ class Tensor:
     swapaxes = functions.swapaxes
     squeeze = functions.squeeze
     broadcast_to = functions.broadcast_to
+    softmax = functions.softmax
+    log_softmax = functions.log_softmax
+    square = more.square
+    sin = more.sin
+    cos = more.cos
+    log1p = more.log1p
+    expm1 = more.expm1
+    round = more.round
+    var = more.var
+    std = more.std
+    norm = more.norm
+    prod = more.prod
+    cumsum = more.cumsum
+    argmax = more.argmax
+    argmin = more.argmin
+    flatten = more.flatten
+    ravel = more.flatten
+    repeat = more.repeat
+    take = more.take
+    dot = products.dot
 
     def reshape(self, *shape: Any) -> "Tensor":
         """Return the same entries in another shape: ``t.reshape(2, 3)`` or ``t.reshape((2, 3))``."""
@@ -294,12 +364,14 @@ def _unpacked(arguments: tuple[Any, ...]) -> tuple[int, ...]:
 
 
 def _plain(index: Any) -> Any:
-    """Return an index without Tensors and lists in it."""
+    """Return an index without Tensors and lists in it, and with arrays of its own, which stay what they are."""
     if isinstance(index, tuple):
         return tuple(_plain(i) for i in index)
     if isinstance(index, Tensor):
-        return index._data
-    return np.asarray(index, None if index else int) if isinstance(index, list) else index
+        return index._data.copy()
+    if isinstance(index, list):
+        return np.asarray(index, None if index else int)
+    return np.array(unmasked(index, "Tensor: index")) if isinstance(index, np.ndarray) else index
 
 
 def _remade(kind: Callable[..., Tensor], data: Array, *more: Any) -> Tensor:
@@ -309,5 +381,5 @@ def _remade(kind: Callable[..., Tensor], data: Array, *more: Any) -> Tensor:
 
 
 # A Tensor is made of what stands there, and what stands there makes Tensors in turn.
-for _module in (record, functions, gradients):
+for _module in (record, functions, more, products, gradients):
     vars(_module)["Tensor"] = Tensor

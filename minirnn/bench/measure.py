@@ -151,8 +151,4 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 def write_json(path: Path, measured: Any) -> None:
     """Write what was measured, times in seconds and all; a file that was there stays whole until the new one is."""
-    data = f"{json.dumps(measured, indent=1, ensure_ascii=False)}\n".encode()
-    if path.exists() and not path.is_file():  # /dev/stdout is written to, not replaced
-        path.write_bytes(data)
-    else:
-        write_whole(path, data, "bench")
+    write_whole(path, f"{json.dumps(measured, indent=1, ensure_ascii=False)}\n".encode(), "bench")

@@ -31,11 +31,11 @@ class Settings(NamedTuple):
 class Row(NamedTuple):
     """One measurement."""
 
-    section: str  # "ladder", "grid", "scaling" or "memory"
+    section: str  # "ladder", "grid", "step", "scaling" or "memory"
     contestant: str
     what: str  # the pass: "forward", "backward", "both ways", "update", …
     shape: Shape
-    unit: str  # "s" or "bytes"
+    unit: str  # "s", "bytes", or "" for a count
     values: Times  # what every turn of every run gave
     cell: str = "elman"  # a name of `KINDS`
 
@@ -52,7 +52,7 @@ class Row(NamedTuple):
     @property
     def median(self) -> str:
         """The median with its unit."""
-        return (bytes_text if self.unit == "bytes" else seconds_text)(self.spread.median)
+        return {"s": seconds_text, "bytes": bytes_text, "": "{:,.0f}".format}[self.unit](self.spread.median)
 
     @property
     def plus_minus(self) -> str:

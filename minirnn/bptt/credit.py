@@ -185,7 +185,7 @@ def truncated_gradient(
 def rtrl(model: Module, x: Any, loss: Loss, initial_state: Any = None, lengths: Any = None) -> dict[str, Array]:
     """Return the gradient by real-time recurrent learning: forward in time, without going back.
 
-    The influence of every parameter θ on the state is carried along with the state::
+    The influence of every parameter θ on the state is carried along with the state:
 
         P_t = ∂state_t/∂θ = J_t P_{t-1} + ∂state_t/∂θ with state_{t-1} held,      dL/dθ = Σ_t (dL/dh_t local) P_t
 

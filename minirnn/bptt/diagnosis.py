@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minirnn.arguments import describe
+from minirnn.arguments import as_size, describe
 from minirnn.bptt.findings import ADVICE, FINDINGS, Finding, said
 from minirnn.bptt.flow import flow_of
 from minirnn.bptt.measures import EXPLODED, Figures, measure
@@ -77,6 +77,7 @@ def doctor(
     lengths: Any = None,
     *,
     history: Record | None = None,
+    delay: int | None = None,
 ) -> Report:
     """Examine how gradients flow back through a layer, and say in plain language what is wrong and what to try.
 
@@ -87,6 +88,10 @@ def doctor(
     history : History, optional
         Of the training that made the layer what it is, as `fit` returns it. It adds figures and sentences on the
         gradient's norm over the updates and on clipping; the verdict is that on the trace.
+    delay : int, optional
+        How many steps back the task asks the gradient to reach, such as `minirnn.tasks.EchoTask.delay`: the way back
+        is judged over these. A layer that has learnt to forget what nobody asks for is in good health. By default it
+        is judged over all steps there are.
 
     Returns
     -------
@@ -96,7 +101,8 @@ def doctor(
         - ``gradient_norms`` (T,): ‖dL/dh_t‖ over all rows and neurons, in time order; ``underflows``: at how many
           steps it is 0 only because the dtype has no number so small;
         - ``enters``: at how many steps a gradient enters; ``enters_at``: the last of them, if all rows share it;
-        - ``left``: the factor by which that one gradient is multiplied on its way back, over ``steps_back`` steps;
+        - ``left``: the factor by which that one gradient is multiplied on its way back, over ``steps_back`` steps, at
+          most ``delay`` if that is given;
           ``first_factor``: that of its first step back, in which it loses what falls on units that are off, or, in an
           LSTM, what does not get into c; ``carried``: that of all other steps, by which it is judged; ``rate``: their
           geometric mean; ``half_life`` = ln 2 / −ln rate in steps, or ``doubling_time`` = ln 2 / ln rate; ``reach``:
@@ -139,8 +145,9 @@ def doctor(
     """
     if history is not None and not isinstance(history, Record):
         raise TypeError(f"doctor: history must be a History, got {describe(history)}: pass what fit returned")
+    steps = None if delay is None else as_size(delay, "doctor: delay")
     with np.errstate(all="ignore"):  # what overflows is told in the report
-        figures = measure(flow_of(model_or_trace, x, loss, initial_state, lengths, "doctor"))
+        figures = measure(flow_of(model_or_trace, x, loss, initial_state, lengths, "doctor"), steps)
     verdict = judge(figures)
     findings, advice = FINDINGS, ADVICE[verdict]
     if history is not None:

@@ -145,10 +145,10 @@ def _entering(f: Figures) -> Iterator[str]:
 def _left(f: Figures) -> Iterator[str]:
     if f.get("left", 0) > 1:
         yield """The gradient that enters {enters_at:entry}{enters:several} is {left} times as large {steps_back:steps}
-            further back."""
+            further back⟦{delay:=, as far as the task asks}⟧."""
     elif "left" in f:
         yield """Of the gradient that enters {enters_at:entry}{enters:several}, {left:percent} of the norm{states:joint}
-            is left {steps_back:steps} further back."""
+            is left {steps_back:steps} further back⟦{delay:=, as far as the task asks}⟧."""
     elif f["enters"]:
         yield "The gradient goes back {steps_back:steps}: with T = {T:d} it enters at the first there is."
 
@@ -211,10 +211,9 @@ FINDINGS: Sentences = (
     this batch{dead_units:learning}.""",
     "Saturated, that is with φ′ at most 5 % of its largest value: {saturation:shares}.",
     "message_clip = {message_clip} bounds each row of dL/dh_t; the factors above are without it.",
-    f"""The gradient of the layer's parameters has the norm {{parameter_gradient_norm}}⟦: clip at about {{clip}},
-    between {{clip_from}} and {{clip_to}}. The rule is 1/2 to 10 times the average over many updates ({PAPER}); this is
-    one batch, and norms often fall as a training goes on: look again then⟧⟦. The share of step t = {{clip_step:d}}
-    alone, which has been through no W_hh, has the norm {{clip_step_norm}}: {{clip_step_norm:clip there}}⟧.""",
+    """The gradient of the layer's parameters has the norm {parameter_gradient_norm}⟦. The share of step
+    t = {clip_step:d} alone, which has been through no W_hh, has the norm {clip_step_norm}:
+    {clip_step_norm:clip there}⟧.""",
 )
 """What there is to say about the figures of a trace, the most important first."""
 
@@ -302,6 +301,14 @@ def _smaller(f: Figures) -> Iterator[str]:
             {{spectral_norm:largest}}. {_TAKE_BACK}"""
 
 
+def _guard(f: Figures) -> Iterator[str]:
+    """Say where to clip, unless a history says what there is to say of it."""
+    if "updates" not in f:
+        yield f"""If single updates throw the training back, clip at about {{clip}}, between {{clip_from}} and
+            {{clip_to}}. The rule is 1/2 to 10 times the average norm over many updates ({PAPER}); this is one batch,
+            and norms often fall as a training goes on: look again then."""
+
+
 def _look_again(f: Figures) -> Iterator[str]:
     if f.get("reach", math.inf) < 1000:
         yield "For sequences longer than {reach:whole steps} look again: less than 1 % would be left there."
@@ -340,7 +347,9 @@ ADVICE: dict[str, Sentences] = {
         "Give it a sequence longer than T = {T:d}, or a loss of a later step: gradients go back from there.",
     ),
     "healthy": (
-        """Nothing to mend on this batch's way back: {left:percent} of the norm comes through {steps_back:steps}.""",
+        """Nothing to mend on this batch's way back: over {steps_back:steps} the norm becomes {left} times what it
+        was.""",
+        _guard,
         _look_again,
     ),
 }

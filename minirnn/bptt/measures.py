@@ -23,12 +23,12 @@ LARGEST_CLIP = 1e3
 """No threshold above this is suggested: where one step alone gives more, the states have exploded too."""
 
 
-def measure(trace: Flow) -> Figures:
-    """Return all figures there are, by name, as `minirnn.bptt.doctor` lists them."""
+def measure(trace: Flow, delay: int | None = None) -> Figures:
+    """Return all figures there are, by name, as `minirnn.bptt.doctor` lists them; the way back ends after ``delay``."""
     figures, bad = _setting(trace), first_not_finite(trace)
     met = bad["pass"] if bad else ""
     figures |= {"not_finite": bad} if bad else {}
-    figures |= _decay(trace) if met in ("", "backward") else {}
+    figures |= _decay(trace, delay) if met in ("", "backward") else {}
     figures |= _matrix(trace)
     figures |= _activations(trace) if met not in ("given", "forward") else {}
     return figures | _clipping(trace, figures)
@@ -89,11 +89,12 @@ def _first(of: str, arrays: Mapping[str, Array], steps: Sequence[int | None] = (
 # --- the way back -----------------------------------------------------------------------------------------------------
 
 
-def _decay(trace: Flow) -> Figures:
+def _decay(trace: Flow, delay: int | None) -> Figures:
     """Measure how much of the gradient that enters last is left, and how fast it goes."""
     enters_at, growth = survival(trace)
+    growth = growth[:delay]
     steps = len(growth)
-    found: Figures = {"enters_at": enters_at, "steps_back": steps}
+    found: Figures = {"enters_at": enters_at, "steps_back": steps} | ({} if delay is None else {"delay": delay})
     if not steps:
         return found
     found["left"] = _exp(growth.sum())

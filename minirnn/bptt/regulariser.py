@@ -52,14 +52,14 @@ class Omega:
 
 
 def omega(model: Module, x: Any, loss: Loss, initial_state: Any = None, lengths: Any = None) -> Omega:
-    """Return Ω and its immediate derivative, as in the paper::
+    """Return Ω and its immediate derivative, as in the paper:
 
         Ω = Σ_k Ω_k,    Ω_k = ( ‖(∂C/∂H_{k+1}) ∂H_{k+1}/∂H_k‖ / ‖∂C/∂H_{k+1}‖ − 1 )²
         ∂H_{k+1}/∂H_k = diag(φ′(H_{k+1})) W_hhᵀ,   so the numerator is ‖(∂C/∂H_{k+1} ⊙ φ′(H_{k+1})) W_hhᵀ‖
 
     k = 0 … T−2: the T−1 ways from one state of the sequence to the next. The immediate derivative holds all states and
     all ∂C/∂H constant, so that only the W_hh written above is left, and no other parameter has one. With
-    δ_k = (∂C/∂H_{k+1} ⊙ φ′(H_{k+1})) / ‖∂C/∂H_{k+1}‖, v_k = δ_k W_hhᵀ and r_k = ‖v_k‖::
+    δ_k = (∂C/∂H_{k+1} ⊙ φ′(H_{k+1})) / ‖∂C/∂H_{k+1}‖, v_k = δ_k W_hhᵀ and r_k = ‖v_k‖:
 
         ∂⁺Ω/∂W_hh = Σ_k 2 (r_k − 1) (v_k / r_k)ᵀ δ_k
 

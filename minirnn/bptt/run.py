@@ -8,7 +8,7 @@ import numpy as np
 from minirnn.arguments import Array, describe
 from minirnn.autograd.gradients import grad
 from minirnn.autograd.modes import RECORD, switched
-from minirnn.autograd.tensor import Tensor
+from minirnn.autograd.tensor import Tensor, as_tensor
 from minirnn.bptt.unrolled import Unrolled
 from minirnn.layers import Recurrence, SequenceModel
 from minirnn.layers.layer import Layer
@@ -16,6 +16,12 @@ from minirnn.layers.module import Module
 
 Loss = Callable[[Any], Tensor]
 """outputs -> a scalar, or one value per step (T,), of which the sum counts."""
+
+_DOES = {
+    "zoneout": "mixes old states into new ones",
+    "proj_size": "projects what its cell makes",
+    "peepholes": "has gates that read the cell state",
+}
 
 
 class Run(NamedTuple):
@@ -36,10 +42,11 @@ def run_of(model: Any, x: Any, loss: Loss, initial_state: Any, lengths: Any, cal
     if isinstance(model, SequenceModel):
         x = model.embed(x, lengths)
     given, state, sequences, mask = layer.arrange(x, initial_state, lengths)
+    given, *state = (as_tensor(a).data for a in (given, *state))
     valid = np.ones(given.shape[:2], bool) if sequences is None else sequences.valid()
     turn = turned(layer)
-    read, arrays = inside(valid, given.data)[turn].copy(), [s.data for s in state]
-    unrolled = Unrolled(layer, read, arrays, valid[turn], mask, initial_state is None)
+    read = inside(valid, given)[turn].copy()
+    unrolled = Unrolled(layer, read, state, valid[turn], mask, initial_state is None)
     outputs = Tensor(inside(valid, unrolled.states[0][1:][turn]), requires_grad=True)
     with switched(on=RECORD):  # what is asked for is recorded, within no_grad too
         value = _loss_of(model, layer, outputs, valid, loss, caller)
@@ -63,6 +70,8 @@ def layer_of(model: Any, caller: str) -> Layer:
     """Return the one layer to look into."""
     layer = model.recurrent if isinstance(model, SequenceModel) else model
     if isinstance(layer, Layer):
+        if what := layer.by_op:
+            raise ValueError(f"{caller}: a layer with {what} {_DOES[what]}, which is not looked into: make it without")
         return layer
     got = describe(model)
     if isinstance(layer, Recurrence):

@@ -20,7 +20,7 @@ import numpy as np
 
 from minirnn.arguments import Array
 from minirnn.cells.cell import activations_of, gates_of
-from minirnn.cells.pointwise import Edge, Local, Pass, linearise
+from minirnn.cells.pointwise import Edge, Local, Pass, linearise, times_slope
 from minirnn.kernels.layout import Weights
 from minirnn.layers.layer import Layer
 
@@ -198,7 +198,7 @@ class Unrolled:
             d[-1] = self.through(of_q, slice(J, None))  # to what is staged
         dz = np.zeros((*d[0].shape[:-1], self.pre.shape[2]), self.pre.dtype)
         for edge in self._to["z"]:  # one gradient (…, N, H) may meet several blocks
-            dz[..., edge.columns] += np.tile(d[edge.source], edge.slope.shape[-1] // self.H) * edge.slope[k]
+            dz[..., edge.columns] += times_slope(d[edge.source], edge.slope[k])
         dz_h = dz
         if self.cell.apart:
             dz_h = dz.copy()

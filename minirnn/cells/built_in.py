@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from minirnn.autograd.functions import sigmoid
 from minirnn.cells.cell import Cell, Phi
 from minirnn.kernels import gated, simple
 
@@ -42,6 +43,26 @@ class LSTM(Cell):
         """Return H_t and C_t."""
         i, f, g, o = self.activated(z)
         c = f * c + i * g
+        return o * c.tanh(), c
+
+
+class PeepholeLSTM(Cell):
+    """An LSTM whose gates read the cell state: i and f that of the step before, o the new one.
+
+    Gers & Schmidhuber 2000, "Recurrent nets that time and count".
+    """
+
+    gates, state_names, bias_settings, known_as = LSTM.gates, LSTM.state_names, LSTM.bias_settings, LSTM.known_as
+    vectors = ("w_ci", "w_cf", "w_co")
+
+    def equation(self, z: Any, h: Any, c: Any, w_ci: Any, w_cf: Any, w_co: Any) -> Any:
+        """Return H_t and C_t."""
+        H = c.shape[1]
+        i = self.term("i", sigmoid(z[:, :H] + w_ci * c))
+        f = self.term("f", sigmoid(z[:, H : 2 * H] + w_cf * c))
+        g = self.gate("g", z[:, 2 * H : 3 * H])
+        c = f * c + i * g
+        o = self.term("o", sigmoid(z[:, 3 * H :] + w_co * c))
         return o * c.tanh(), c
 
 

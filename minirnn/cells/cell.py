@@ -94,7 +94,7 @@ class Cell:
 
     Notes
     -----
-    See examples/07_a_cell_of_your_own.py.
+    See examples/12_a_cell_of_your_own.py.
 
     >>> import minirnn as mr
     >>> class Minimal(mr.Cell):
@@ -120,6 +120,9 @@ class Cell:
     stage: Any = None
     kernel: Any = None
     """The same written by hand, on arrays, for speed (minirnn/kernels); None for the equation, or `step`."""
+
+    vectors: Sequence[str] = ()
+    """What the weights are called, (H,) each, that ``equation`` takes behind the state; for cells without a kernel."""
 
     known_as = ""
     """What `minirnn.counting` calls a cell that other libraries have too."""
@@ -261,6 +264,8 @@ def as_cell(cell: Any, backend: str, name: str) -> Cell:
                 f"{name}: {kind}.{names} must be {count} different names, as {what} says, got {given!r}: name each, or "
                 f"leave {names} out"
             )
+    if cell.vectors:
+        raise TypeError(f"{name}: {kind} reads weights that this layer has not: use LSTMLayer(…, peepholes=True)")
     activations_of(cell)
     pair = [method for method in ("step", "step_backward") if has(cell, method)]
     if not has(cell, "equation") and (backend == "graph" or not pair):
@@ -281,25 +286,29 @@ def checked(made: Any, cell: Cell, state: Sequence[Tensor]) -> list[Tensor]:
     """Check what a cell's equation has made."""
     what = f"{type(cell).__name__}.equation: new state"
     for new in as_tuple(made, len(state), what):
-        if not isinstance(new, Tensor) or new.shape != state[0].shape:
+        if not isinstance(new, Tensor) or new.shape != state[-1].shape:
             ops = "use minirnn's functions and Tensor's methods, which know their derivatives"
             got = f"{new.shape}: a cell works entry by entry" if isinstance(new, Tensor) else f"{describe(new)}: {ops}"
-            raise ValueError(f"{what} must be Tensors of shape {state[0].shape}, got {got}")
+            raise ValueError(f"{what} must be Tensors of shape {state[-1].shape}, got {got}")
     return list(made)
 
 
 def next_state(
-    cell: Cell, x_t: Any, state: Sequence[Tensor], mask: Any, W_xh: Any, W_hh: Any, b_h: Any = None, b_hn: Any = None
-) -> list[Tensor]:
+    cell: Cell, x_t: Any, state: Sequence[Tensor], mask: Any, W_xh: Any, W_hh: Any, b_h: Any = None, b_hn: Any = None,
+    w_c: Any = None, W_hr: Any = None,
+) -> list[Tensor]:  # fmt: skip
     """Return the new state after a step, one op for each operation: the products, and the equation between them.
 
-    ``mask`` (N, H) is what recurrent_dropout multiplies H_{t-1} with before its products; None for nothing.
+    ``mask`` (N, H) is what recurrent_dropout multiplies H_{t-1} with before its products; None for nothing. ``w_c``
+    holds the `vectors` of the cell one after the other, and H_t is multiplied by ``W_hr`` (H, P).
     """
     fed = state[0] if mask is None else state[0] * mask
     from_x = x_t @ W_xh
     if not cell.apart:
         z = from_x + fed @ W_hh
-        return checked(cell.equation(z if b_h is None else z + b_h, *state), cell, state)
+        own = () if w_c is None else w_c.reshape((len(cell.vectors), -1))
+        h, *others = checked(cell.equation(z if b_h is None else z + b_h, *state, *own), cell, state)
+        return [h if W_hr is None else h @ W_hr, *others]
     from_x = from_x if b_h is None else from_x + b_h
     J = from_x.shape[1] - fed.shape[1]
     if cell.staged:

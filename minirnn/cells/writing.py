@@ -7,6 +7,7 @@ how it is written and what its derivative is called; the names are those of the 
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from copy import copy
 from itertools import takewhile
 from typing import Any, NamedTuple
 
@@ -343,26 +344,44 @@ def _shared(lists: Sequence[Sequence[str]]) -> int:
 # --- below a drawing --------------------------------------------------------------------------------------------------
 
 
-def lines_of(cell: Cell, H: int, *, bias: bool, reverse: bool) -> list[str]:
-    """Return the equations of a cell as they stand below a drawing, a line each, with subscripts as in ``h_{t}``."""
+def drawn(cell: Cell, H: int, *, bias: bool, reverse: bool) -> Text:
+    """Run a cell's equation for a drawing: names are those of `lines_of`."""
     before = "_{t+1}" if reverse else "_{t−1}"
-    of_x, of_h, b = "x_{t} W_{xh}", f"h{before} W_{{hh}}", " + b_{h}" * bias
-    if not has(cell, "equation"):
-        after, given = (", ".join(f"{s}{at}" for s in states_of(cell)) for at in ("_{t}", before))
-        return [f"{after} = {type(cell).__name__}({of_x} + {of_h}{b}, {given})"]
     side = f"(r ⊙ h{before}) W_{{h·}}" if cell.staged else f"h{before} W_{{h·}}" + " + b_{h·}" * bias
     style = Style("_{t}", before, "", False, ("x_{t} W_{x·}" + " + b_{·}" * bias, side))
     one, z = np.ones((1, H)), np.ones((1, (cell.blocks - cell.apart) * H))  # what matters is not the numbers
     x, q = (one, lambda staged: one) if cell.apart else (None, None)
-    text, gates = Text(cell, z, [one] * cell.states, x, q, style), gates_of(cell)
+    bound, own = copy(cell), [Tensor(one[0]) for _ in cell.vectors]
+    vars(bound)["equation"] = lambda *given: cell.equation(*given, *own)
+    text = Text(bound, z, [one] * cell.states, x, q, style)
+    text.names |= {id(w): f"{name[0]}_{{{name[2:]}}}" for w, name in zip(own, cell.vectors, strict=True)}
+    return text
+
+
+def product(gates: Sequence[str], before: str, bias: bool) -> str:
+    """Return the sum of products that the blocks of some gates are; of all of a cell's for ``["h"]``."""
+    x, h, b = (" ".join(f"{name}{gate}}}" for gate in gates) for name in ("W_{x", "W_{h", "b_{"))
+    if len(gates) > 1:
+        x, h, b = f"[{x}]", f"[{h}]", f"[{b}]"
+    return f"x_{{t}} {x} + h{before} {h}" + f" + {b}" * bias
+
+
+def lines_of(cell: Cell, H: int, *, bias: bool, reverse: bool) -> list[str]:
+    """Return the equations of a cell as they stand below a drawing, a line each, with subscripts as in ``h_{t}``."""
+    before = "_{t+1}" if reverse else "_{t−1}"
+    whole = product(["h"], before, bias)
+    if not has(cell, "equation"):
+        after, given = (", ".join(f"{s}{at}" for s in states_of(cell)) for at in ("_{t}", before))
+        return [f"{after} = {type(cell).__name__}({whole}, {given})"]
+    text, gates = drawn(cell, H, bias=bias, reverse=reverse), gates_of(cell)
     joint = gates[: len(gates) - cell.apart]
     if len(gates) == 1:
-        text.names[id(text.made.inputs["z"])] = f"{of_x} + {of_h}{b}"
+        text.names[id(text.made.inputs["z"])] = whole
         lines = []
     elif cell.apart:
-        lines = [f"z_{{{g}}} = x_{{t}} W_{{x{g}}} + h{before} W_{{h{g}}}" + f" + b_{{{g}}}" * bias for g in joint]
+        lines = [f"z_{{{g}}} = {product([g], before, bias)}" for g in joint]
     else:
-        lines = [f"[{' '.join(f'z_{{{g}}}' for g in joint)}] = {of_x} + {of_h}{b}"]
+        lines = [f"[{' '.join(f'z_{{{g}}}' for g in joint)}] = {whole}"]
     made = text.written()
     pre, activated, others = (
         [f"{w.name} = {w.formula}" for w in made if w.kind in kinds]

@@ -5,7 +5,8 @@ The weights alone: ``module.save(path)``, ``module.load(path)``.
 """
 
 from minirnn.checkpoints.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from minirnn.checkpoints.directory import CheckpointDirectory, DirectoryLockedError
+from minirnn.checkpoints.directory import CheckpointDirectory
+from minirnn.checkpoints.locking import DirectoryLockedError
 from minirnn.storage import CheckpointError
 
 __all__ = [

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from minirnn.arguments import Array, as_number, describe, is_real
+from minirnn.checkpoints.trees import pack, unpack
 from minirnn.layers.module import Module
 from minirnn.optim import Optimizer
-from minirnn.storage import PARAMETERS, CheckpointError, Contents, pack, read, unpack, write
+from minirnn.storage import PARAMETERS, CheckpointError, Contents, read, write
 
 SAVE, LOAD, RESTORE = "save_checkpoint", "load_checkpoint", "Checkpoint.restore"
 
@@ -43,12 +44,14 @@ class Checkpoint:
         model: Module,
         optimizer: Optimizer | None = None,
         generators: Mapping[str, np.random.Generator] | None = None,
+        begun: Mapping[str, Any] | None = None,
     ) -> None:
         """Put everything back where `save_checkpoint` took it from: all of it or nothing.
 
         The model is to be built as the one that was saved (the same names, shapes and dtypes, its Generators shared
         alike), the optimizer of the same kind over the same Parameters; its settings become those that were saved. A
-        CheckpointError lists everything that does not fit. For the weights alone, ``model.load(path)``.
+        CheckpointError lists everything that does not fit; among it what the run was ``begun`` with, as far as
+        ``extra["begun"]`` says otherwise. For the weights alone, ``model.load(path)``.
 
         What training does next is what it would have done, bit for bit. Two things are not in a checkpoint: which
         Parameters are frozen, and how many children a Generator has spawned.
@@ -59,6 +62,10 @@ class Checkpoint:
         given = None if optimizer is None else optimizer.name
         arrays = {name: p.data for name, p in model.named_parameters()}
         now = _described(arrays, given, _order(model, optimizer), _states_of(named))
+        known = self.extra.get("begun", {}) if isinstance(self.extra, dict) else {}
+        for name, value in (begun or {}).items():
+            if name in known:
+                then[f"the run's {name}"], now[f"the run's {name}"] = known[name], value
         faults = [f"missing: {name}, {now[name]}" for name in now if name not in then]
         faults += [f"unexpected: {name}, {then[name]}" for name in then if name not in now]
         faults += [f"{n} was {then[n]}, and is {now[n]}" for n in then if n in now and now[n] != then[n]]
@@ -93,8 +100,9 @@ def save_checkpoint(
 
     Parameters
     ----------
-    path : str or path
-        Of the file; an old one is replaced only when the new one is on the disk.
+    path : str, path or binary file
+        An old file is replaced only when the new one is on the disk. It keeps its mode, a symbolic link leads where it
+        led, and what is no regular file (a pipe, ``io.BytesIO()``) is written into.
     model : Module
         Its Parameters, and the Generators that it and its modules draw from (dropout's masks).
     optimizer : Optimizer, optional
@@ -160,13 +168,17 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: Any) -> Checkpoint:
-    """Read a checkpoint; what is in it goes nowhere before `Checkpoint.restore`.
+    """Read a checkpoint from a path or a binary file; what is in it goes nowhere before `Checkpoint.restore`.
 
     CheckpointError for a file that is truncated, changed in any bit, foreign, a pickle, or of a later version, and for
     weights alone; OSError where it cannot be read. Nothing in a file is ever run, and no more memory is taken than it
     is long.
     """
-    contents = read(path, LOAD)
+    return checkpoint_of(read(path, LOAD))
+
+
+def checkpoint_of(contents: Contents) -> Checkpoint:
+    """Make a checkpoint of what was read, or raise the errors of `load_checkpoint`."""
     if contents.kind != "checkpoint":
         raise CheckpointError(f"{LOAD}: {str(contents.path)!r} holds weights alone: try model.load(path)")
     try:

@@ -3,18 +3,19 @@
 import argparse
 import itertools
 import textwrap
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from minirnn.bench import grid, ladder, measure, memory, rows, scaling
+from minirnn.bench import grid, ladder, measure, memory, rows, scaling, step
 from minirnn.bench.cells import KINDS, Shape
-from minirnn.cli.options import DEFAULT, NO_PROGRESS, Options, add_parser, check_writable, number, size_of_bar
-from minirnn.layers.threads import available_cpus, get_num_threads, set_num_threads
+from minirnn.cli.options import DEFAULT, NO_PROGRESS, Options, add_parser, check_writable, expanded, number
+from minirnn.layers.threads import available_cpus, can_tell, get_num_threads, set_num_threads
+from minirnn.training.bar import size_of_bar
 
 SECTIONS: dict[str, tuple[ModuleType, str]] = {
     "ladder": (ladder, "one layer in several ways, from a loop in Python to fused with threads"),
     "grid": (grid, "forward, backward and update at many shapes, against bare products"),
+    "step": (step, "a training step in parts: time, calls, GFLOP/s and bytes of each"),
     "scaling": (scaling, "time against T, N and H, with fitted slopes"),
     "memory": (memory, "memory against T, with and without activation checkpointing"),
 }
@@ -39,7 +40,7 @@ def add_command(commands: Any) -> None:
             "nargs": "*",
             "type": _section,
             "metavar": "SECTION",
-            "help": "what to measure; default: all four",
+            "help": "what to measure; default: all",
         },
         "--cell": {"choices": tuple(KINDS), "default": "elman", "help": f"the layer: {layers}; {DEFAULT}"},
         "--shape": {
@@ -59,8 +60,8 @@ def add_command(commands: Any) -> None:
         "--dtype": {"choices": ("float32", "float64"), "default": "float32", "help": DEFAULT},
         "--threads": number("K", "threads that the layer and BLAS may use; default: the CPUs that may be used"),
         "--turns": number("K", "how often each is timed; default: what a minute allows", minimum=2),
-        "--json": {"type": Path, "metavar": "FILE", "help": "write all measurements there"},
-        "--compare": {"type": Path, "metavar": "OLD.json", "help": "hold this run against a file written by --json"},
+        "--json": {"type": expanded, "metavar": "FILE", "help": "write all measurements there"},
+        "--compare": {"type": expanded, "metavar": "OLD.json", "help": "hold this run against what --json wrote"},
         "--no-progress": NO_PROGRESS,
     }
     add_parser(
@@ -152,7 +153,7 @@ def _header(settings: rows.Settings) -> dict[str, str]:
     return {
         "minirnn": str(measure.version_of("minirnn")),
         **measure.machine(),
-        "threads": f"{threads}, for the layer and for BLAS{few}",
+        "threads": f"{threads}, for the layer{' and for BLAS' * can_tell()}{few}",
         "dtype": settings.dtype,
         "layer": f"{settings.kind.layer.__name__} (--cell {settings.cell})",
     }

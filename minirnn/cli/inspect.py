@@ -6,14 +6,19 @@ The model is an untrained one of a task, or one that was saved.
 import argparse
 import json
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from inspect import signature
 from pathlib import Path
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from minirnn import losses
-from minirnn.bptt import Report, doctor, trace
+from minirnn.autograd.modes import no_grad
+from minirnn.bptt import Report, doctor, trace, training_to_html
+from minirnn.checkpoints import CheckpointDirectory
+from minirnn.cli.convert import read_model
 from minirnn.cli.options import (
     COLUMNS,
     Options,
@@ -22,12 +27,15 @@ from minirnn.cli.options import (
     build_model,
     built_task,
     check_writable,
+    expanded,
     line_on,
     number,
 )
-from minirnn.cli.saved import SAVED, STEPS, load
+from minirnn.cli.saved import SAVED, STEPS, Saved, load
 from minirnn.drawing.charts import curve
-from minirnn.layers import SequenceModel
+from minirnn.interop.parts import modules_of
+from minirnn.layers import Recurrence
+from minirnn.layers.layer import Layer
 from minirnn.tasks import TASKS, Task, TextTask
 from minirnn.training import History
 
@@ -48,7 +56,12 @@ _SAVED = "PATH"
 """The word that stands, among the tasks, for the path of any saved model."""
 _DESTINATIONS: Options = {
     "--json": {"action": "store_true", "help": "print the report as JSON"},
-    "--html": {"type": Path, "metavar": "PATH", "help": "write a page to explore the trace with, in a browser"},
+    "--html": {
+        "type": expanded,
+        "metavar": "PATH",
+        "help": "write a page to explore the trace with, in a browser; of a directory "
+        "of checkpoints that of each, and how the training went",
+    },
 }
 
 # --- the command line -------------------------------------------------------------------------------------------------
@@ -72,7 +85,12 @@ def add_command(commands: Any) -> None:
         "--seed": number(None, "of the mini-batch; default: that of its training, and so its first", minimum=0),
     }
     about = "a model that was saved by minirnn train --save or --checkpoint"
-    options = SAVED | STEPS | options | _DESTINATIONS
+    others: Options = {
+        "--task": {"choices": tuple(TASKS), "help": "of a model that minirnn train did not save: what it reads; "
+                   "default: numbers drawn at random, and the mean square of what the model gives last as its loss"},
+        "--layer": {"metavar": "NAME", "help": "of a model of several layers, the one to look into, such as 0"},
+    }  # fmt: skip
+    options = SAVED | STEPS | options | others | _DESTINATIONS
     add_parser(tasks, _SAVED, run_saved, options, help=about, description=_ABOUT_SAVED, prog=parser.prog)
 
 
@@ -101,32 +119,120 @@ def run(arguments: argparse.Namespace) -> int:
 def run_saved(arguments: argparse.Namespace) -> int:
     """Trace one mini-batch through a saved model and print what is found; return 0."""
     check_writable("--html", arguments.html)
-    _, its, task, model, history = saved = load(arguments.path, file=arguments.file, T=arguments.steps_in_time)
+    saved = read_model(arguments.path, file=arguments.file, encoding=arguments.encoding, T=arguments.steps_in_time)
+    if not isinstance(saved, Saved):
+        return _run_another(arguments, saved)
+    _, its, task, model, history = saved
     _, for_data = np.random.default_rng(its.seed if arguments.seed is None else arguments.seed).spawn(2)
     batch = _batch(task, arguments.batch or its.batch, getattr(its, "chunk", None), for_data)
-    return _examine(arguments, task, batch, model, line_on(its, model), saved.after, history)
+    others = _others(arguments, saved) if arguments.html else {}
+    return _examine(arguments, task, batch, model, line_on(its, model), saved.after, history, others)
+
+
+def _others(arguments: argparse.Namespace, saved: Saved) -> dict[int, Any]:
+    """Return the models of a directory's other checkpoints by their update, and as it was before the first of them."""
+    if not arguments.path.is_dir():
+        return {}
+    its = saved.arguments
+    for_model, _ = np.random.default_rng(its.seed).spawn(2)
+    found = {0: build_model(its, saved.task, for_model)}
+    for path in (arguments.path / "best.npz", *CheckpointDirectory(arguments.path).paths().values()):
+        if path.exists() and path != saved.checkpoint.path:
+            other = load(path, file=arguments.file, encoding=arguments.encoding, T=arguments.steps_in_time)
+            found[other.history.updates] = other.model
+    return found
+
+
+def _run_another(arguments: argparse.Namespace, model: Any) -> int:
+    """Trace one mini-batch through a model that another library trained, or one of its layers, and print; return 0."""
+    rng = np.random.default_rng(arguments.seed)
+    for _, part in modules_of(model):
+        if isinstance(part, Recurrence):
+            part.batch_first = False  # as the tasks have it; the model is this command's own
+    T, N, known = arguments.steps_in_time or 50, arguments.batch or 32, ""
+    recurrent = getattr(model, "recurrent", model)
+    if not isinstance(recurrent, Recurrence):
+        raise ValueError(f"{str(arguments.path)!r} holds a {type(model).__name__}, through which nothing flows in time")
+    embedding = getattr(model, "embedding", None)
+    task: Any = SimpleNamespace(name=arguments.path.name, readout="last", description="drawn at random; the loss is "
+                                "the mean square of what comes last")  # fmt: skip
+    if arguments.task:
+        kind = TASKS[arguments.task]
+        task = kind(**({"T": T} if "T" in signature(kind).parameters else {}))
+        x, y, lengths = _batch(task, N, T, rng)
+    else:
+        ids = embedding is not None and rng.integers(0, embedding.num_embeddings, (T, N))
+        x, y, lengths = rng.standard_normal((T, N, recurrent.input_size)) if ids is False else ids, None, None
+    layers = dict(_layers(recurrent, ""))
+    if len(layers) > 1:
+        known = f": there are {', '.join(layers)}"
+        if arguments.layer not in layers:
+            raise ValueError(f"--layer: expected the name of one layer of several{known}, got {arguments.layer!r}")
+    elif arguments.layer:
+        raise ValueError(f"--layer: expected several layers with it, got a {type(recurrent).__name__}: leave it out")
+    layer = layers[arguments.layer] if arguments.layer else next(iter(layers.values()))
+    line = f"{layer}; {layer.count_params():,} parameters"
+    if known:  # what reaches it; the loss is that of its own outputs then
+        with no_grad():
+            x, model = _read_by(layer, model, x, lengths), layer
+        y = None
+    return _examine(arguments, task, (x, y, lengths), model, line, "trained elsewhere")
+
+
+def _layers(recurrent: Any, name: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(recurrent, Layer):
+        yield name, recurrent
+    else:
+        for own, child in recurrent.children():
+            if isinstance(child, Recurrence):
+                yield from _layers(child, f"{name}.{own}".lstrip("."))
+
+
+def _read_by(layer: Any, model: Any, x: Any, lengths: Any) -> Any:
+    """Run the model, and return what one of its layers reads."""
+    read: list[Any] = []
+    forward = layer.forward
+
+    def noted(x: Any, *others: Any, **more: Any) -> Any:
+        read.append(np.array(getattr(x, "data", x)))
+        return forward(x, *others, **more)
+
+    layer.forward = noted
+    model(x, lengths=lengths)
+    del layer.forward
+    return read[0]
 
 
 def _examine(
     arguments: argparse.Namespace,
     task: Any,
     batch: tuple[Any, Any, Any],
-    model: SequenceModel,
+    model: Any,
     line: str,
     state: str,
     history: History | None = None,
+    others: Mapping[int, Any] = MappingProxyType({}),
 ) -> int:
-    """Trace a mini-batch (x, y, lengths), and print what is found; ``state`` says how far the model was trained."""
+    """Trace a mini-batch (x, y, lengths), and print what is found; ``state`` says how far the model was trained.
+
+    ``others`` are models by their update, which the page shows beside it.
+    """
     x, y, lengths = batch
+    loss = _last_square if y is None else _loss(y, lengths if task.readout == "all" else None)
     with np.errstate(all="ignore"):  # what overflows is told in the report
-        traced = trace(model, x, _loss(y, lengths if task.readout == "all" else None), lengths=lengths)
-    report = doctor(traced, history=history)
-    if arguments.html:
-        traced.to_html(arguments.html, f"{task.name}, T = {traced.T}, {state}")
+        traced = trace(model, x, loss, lengths=lengths)
+        traces = {update: trace(other, x, loss, lengths=lengths) for update, other in others.items()}
+    report = doctor(traced, history=history, delay=getattr(task, "delay", None))
+    title = f"{task.name}, T = {traced.T}"
+    if arguments.html and history is not None:
+        training_to_html(traces | {history.updates: traced}, arguments.html, history=history, title=title)
+    elif arguments.html:
+        traced.to_html(arguments.html, f"{title}, {state}")
     if not arguments.json:
         print(_text(task, f"{line}, {state}", report, arguments.html))
         return 0
-    head = {"task": task.name, "layer": repr(model.recurrent), "parameters": model.count_params(), "model": state}
+    layer = repr(getattr(model, "recurrent", model))
+    head = {"task": task.name, "layer": layer, "parameters": model.count_params(), "model": state}
     page = {"html": str(arguments.html)} if arguments.html else {}
     print(json.dumps(head | page | report.to_dict(), indent=1, ensure_ascii=False, allow_nan=False))
     return 0
@@ -145,6 +251,11 @@ def _loss(y: Any, lengths: Any = None) -> Callable[[Any], Any]:
     """Return the loss that the task is trained with: of classes where its targets are ids, else of numbers."""
     loss = losses.cross_entropy if np.asarray(y).dtype.kind in "iu" else losses.mse
     return lambda predictions: loss(predictions, y, lengths=lengths)
+
+
+def _last_square(outputs: Any) -> Any:
+    last = outputs if outputs.ndim == 2 else outputs[-1]
+    return (last * last).mean()
 
 
 # --- what is printed --------------------------------------------------------------------------------------------------

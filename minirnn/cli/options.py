@@ -3,7 +3,7 @@
 import argparse
 import math
 import os
-import shutil
+import re
 from collections.abc import Callable
 from functools import partial
 from inspect import signature
@@ -13,11 +13,12 @@ from typing import Any, NoReturn, cast
 import numpy as np
 
 from minirnn.arguments import one_of
+from minirnn.data import Standardizer
 from minirnn.init import PRESETS
 from minirnn.kernels.cells import ACTIVATIONS
 from minirnn.layers import Embedding, GRULayer, Linear, LSTMLayer, RecurrentLayer, SequenceModel
 from minirnn.layers.layer import Layer
-from minirnn.tasks import Task, TextTask
+from minirnn.tasks import SeriesTask, Task, TextTask
 from minirnn.training.sources import CHUNK
 
 Options = dict[str, dict[str, Any]]
@@ -74,8 +75,14 @@ def whole_number(minimum: int) -> Callable[[str], int]:
     return partial(_at_least, minimum, int, f"a whole number ≥ {minimum}")
 
 
+def expanded(text: str) -> Path:
+    """Read an option that is a path; no shell has written out the ``~`` of --option=~/path."""
+    return Path(os.path.expanduser(text))
+
+
 positive = partial(_at_least, math.ulp(0.0), float, "a positive number")
 """Reads an option that is a number > 0, inf included."""
+at_least_0 = partial(_at_least, 0.0, float, "a number ≥ 0")
 
 
 def number(metavar: str | None, what: str, default: int | None = None, minimum: int = 1) -> dict[str, Any]:
@@ -88,19 +95,15 @@ def number(metavar: str | None, what: str, default: int | None = None, minimum: 
     }
 
 
-def size_of_bar() -> dict[str, int]:
-    """Return tqdm's settings of the size: left to itself it shows nothing on a terminal that does not know its own."""
-    return {"ncols": shutil.get_terminal_size().columns - 1, "nrows": 20}
-
-
 def check_writable(option: str, path: Path | None) -> None:
     """Refuse, before anything is done, a file that could not be written afterwards; ValueError naming the option."""
     if path is None:
         return
-    written = path if path.exists() and not path.is_file() else path.parent  # a device is written to as it is
+    folder = Path(os.path.realpath(path)).parent  # of a symbolic link that of the file it leads to
+    written = path if path.exists() and not path.is_file() else folder  # a device is written to as it is
     faults = {
         "it is a directory": path.is_dir() or not path.name,
-        "no such file or directory": not path.parent.is_dir(),
+        "no such file or directory": not folder.is_dir(),
         "permission denied": not os.access(written, os.W_OK),
     }
     if fault := next((text for text, found in faults.items() if found), None):
@@ -120,8 +123,18 @@ def add_task(
 ) -> None:
     """Add a task to a command, with what shapes the task and its model, and other options.
 
-    There is an option for each whole number that the task is made with: ``--steps-in-time`` for its T. ``about`` may
-    speak of the {task}; ``length`` is the option that says how many steps of a text are read, and what it does.
+    ``about`` may speak of the {task}; see `task_options`.
+    """
+    texts = {"help": task.description, "description": about.format(task=task)}
+    options = {**task_options(task, length), **others}
+    add_parser(tasks, task.name, run, options, **texts).set_defaults(task=task, backend="fused")
+
+
+def task_options(task: type[Task], length: tuple[str, str]) -> Options:
+    """Return the options that shape a task and its model.
+
+    There is one for each whole number that the task is made with: ``--steps-in-time`` for its T. ``length`` is the
+    option that says how many steps of a text are read, and what it does.
     """
     usual, options = task.defaults, Options()
     for name, size in _sizes_of(task).items():
@@ -129,27 +142,65 @@ def add_task(
         options[option] = {**number(letter, what, size), "dest": f"task_{name}"}
     if task is TextTask:
         options |= {
-            "--file": {"metavar": "PATH", "help": "a UTF-8 text file; default: the standard library's own prose"},
+            "--file": {"metavar": "PATH", "help": "a text file; default: the standard library's own prose"},
+            "--encoding": {"metavar": "NAME", "help": "of that file, such as cp1252 or utf-16; default: utf-8"},
             "--embedding": number("D", "size of a character's vector", 64),
             length[0]: number("T", length[1], CHUNK),
         }
+    if task is SeriesTask:
+        options |= {
+            "--file": {"metavar": "PATH", "help": "a CSV file, whose first line names its columns; default: two sines"},
+            "--column": {
+                "action": "append",
+                "metavar": "NAME",
+                "help": "one of its columns, and more if given again; default: all that hold numbers",
+            },
+            "--decimal": {"choices": (".", ","), "help": "what stands before the decimals of its numbers; default: ."},
+            "--encoding": {"metavar": "NAME", "help": "of that file, such as cp1252; default: utf-8"},
+        }
     start = f"{usual.init} for {usual.cell}, else {GATED_INIT}" if usual.init == "irnn" else usual.init
     phi = usual.activation or "relu for --init irnn, else tanh"
-    options |= {
+    return options | {
         "--hidden": number("H", "hidden neurons", usual.hidden),
         "--batch": number("N", "sequences side by side in an update", usual.batch),
         "--cell": {"choices": tuple(CELLS), "default": usual.cell, "help": f"the layer; {DEFAULT}"},
         "--init": {"choices": ("irnn", *PRESETS), "help": f"irnn, or the initialiser of W_hh; default: {start}"},
         "--activation": {"choices": tuple(ACTIVATIONS), "help": f"φ of elman; default: {phi}"},
     }
-    texts = {"help": task.description, "description": about.format(task=task)}
-    add_parser(tasks, task.name, run, {**options, **others}, **texts).set_defaults(task=task, backend="fused")
 
 
 def built_task(arguments: argparse.Namespace) -> Any:
     """Build the task with what its options give."""
     given = {name: getattr(arguments, f"task_{name}") for name in _sizes_of(arguments.task)}
-    return arguments.task(**given, **({"path": arguments.file} if hasattr(arguments, "file") else {}))
+    if hasattr(arguments, "file"):
+        if arguments.file is None and getattr(arguments, "encoding", None):
+            raise ValueError(
+                "--encoding: expected --file PATH with it, of the file that is in it, got none: leave it out"
+            )
+        given |= {"path": arguments.file, "encoding": getattr(arguments, "encoding", None) or "utf-8"}
+    return _series(arguments, given) if arguments.task is SeriesTask else arguments.task(**given)
+
+
+def _series(arguments: argparse.Namespace, given: dict[str, Any]) -> SeriesTask:
+    """Build the task of a series; of a saved one with the columns and in the units of its training."""
+    given |= {"columns": arguments.column, "decimal": arguments.decimal or "."}
+    given["encoding"] = arguments.encoding or "utf-8-sig"
+    for option, value in (("--column", arguments.column), ("--decimal", arguments.decimal)):
+        if value and arguments.file is None:
+            raise ValueError(f"{option}: expected --file PATH with it, got none: leave it out")
+    if (mark := getattr(arguments, "csv", None)) is not None:
+        given["units"] = Standardizer(np.array(mark["mean"], float), np.array(mark["std"], float))
+        given["columns"] = None if arguments.file is None else mark["columns"]
+    try:
+        return SeriesTask(**given)
+    except (ValueError, OSError) as error:  # told by the option, not by the argument
+        text, option = str(error), "--file"
+        for start, its in (("SeriesTask: T ", "--steps-in-time"), ("SeriesTask: columns ", "--column")):
+            option = its if text.startswith(start) else option
+        option = "--column" if " has no column " in text else option
+        text = re.sub(r"^(SeriesTask: \w+|read_csv:)", f"{option}:", text.replace("read_csv: encoding", "--encoding:"))
+        text = text.replace('decimal=","', "--decimal ,").replace("pass encoding=", "try --encoding cp1252, say")
+        raise type(error)(text) from error
 
 
 def _sizes_of(task: type[Task]) -> dict[str, int]:

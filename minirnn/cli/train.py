@@ -5,42 +5,36 @@ import hashlib
 import math
 import sys
 import textwrap
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from minirnn import losses, optim
 from minirnn.checkpoints import CheckpointDirectory, save_checkpoint
+from minirnn.cli import learning
+from minirnn.cli.learning import CHECKPOINT_EVERY, SEQUENCES
 from minirnn.cli.options import (
-    DEFAULT,
     NO_PROGRESS,
     Options,
     add_task,
     build_model,
     built_task,
     check_writable,
+    expanded,
+    line_on,
     number,
-    positive,
 )
-from minirnn.layers import BACKENDS, SequenceModel
+from minirnn.layers import SequenceModel
 from minirnn.layers.threads import set_num_threads
-from minirnn.tasks import TASKS, Task, TextTask
-from minirnn.training import Checkpointing, History, bits_per_character, fit, measure, sample, schedules
-from minirnn.training.saving import Position, describe_training
+from minirnn.tasks import TASKS, SeriesTask, Task, TextTask
+from minirnn.training import Checkpointing, History, fit, sample
+from minirnn.training.saving import Position, describe_training, history_of
 from minirnn.training.sources import HELD_OUT
 
-OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {"sgd": optim.SGD, "rmsprop": optim.RMSprop, "adam": optim.Adam}
-SEQUENCES = 1000
-"""In the held-out batch."""
 TEMPERATURE = 0.7
 """Of a sample: a little bolder than what was learnt."""
 
 _ABOUT = "Learn to {task.description}. Solved: {task.rule}. Source: {task.source}."
 _HEADER = "updates  seconds  training  held-out  bits per character"
-_WINDOW = 50  # updates over whose mean the training loss must look solved before held-out data are asked
-_INTERVAL = 200  # updates between two looks at held-out data, where the training loss is no such figure
 
 # --- the command line -------------------------------------------------------------------------------------------------
 
@@ -51,36 +45,30 @@ def add_command(commands: Any) -> None:
         "train",
         help="train a recurrent layer on a task",
         description="Train a recurrent layer on a task. Exit status: 0 solved, 1 not solved, 2 an error, 130 "
-        "interrupted.",
+        "interrupted, 143 ended by SIGTERM.",
         epilog="minirnn tasks lists the tasks, with what counts as solved",
     )
     tasks = parser.add_subparsers(metavar="TASK", required=True)
     for task in TASKS.values():
-        add_task(tasks, task, run, _ABOUT, ("--chunk", "steps an update goes back"), _options(task))
+        add_task(tasks, task, run, _ABOUT, learning.LENGTH, _options(task))
 
 
 def _options(task: type[Task]) -> Options:
-    text, usual = task is TextTask, task.defaults
-    rate = f"learning rate{', falling to 0' if text else ''}; {DEFAULT}"
-    clip = f"largest gradient norm, or inf; {DEFAULT}"
     options: Options = {
-        "--backend": {"choices": BACKENDS, "default": "fused", "help": f"the numbers are the same; {DEFAULT}"},
-        "--optimizer": {"choices": tuple(OPTIMIZERS), "default": "adam", "help": DEFAULT},
-        "--lr": {"type": positive, "default": usual.lr, "metavar": "RATE", "help": rate},
-        "--clip": {"type": positive, "default": usual.clip, "metavar": "NORM", "help": clip},
-        "--max-updates": number("K", "updates to make at most", usual.max_updates),
+        **learning.options(task),
         # One: the products of a step are mostly too small to share, and the numbers are the same on every machine.
         "--threads": number("K", "threads that the layer and BLAS may use", 1),
         "--seed": number(None, "the same seed and threads give the same numbers", 0, minimum=0),
         "--no-progress": NO_PROGRESS,
         "--checkpoint": {
-            "type": Path,
+            "type": expanded,
             "metavar": "DIR",
             "help": "save there every so often, in the end, and when Ctrl-C or SIGTERM ends the run",
         },
-        "--checkpoint-every": number("K", "updates between two checkpoints", 500),
+        "--checkpoint-every": CHECKPOINT_EVERY,
+        "--keep": number("K", "how many checkpoints are kept, beside the best", 3),
         "--save": {
-            "type": Path,
+            "type": expanded,
             "metavar": "PATH",
             "help": "save the model there in the end, solved or not: for minirnn eval, sample and inspect",
         },
@@ -89,11 +77,9 @@ def _options(task: type[Task]) -> Options:
             "help": "go on from the newest checkpoint in --checkpoint, with the same options",
         },
     }
-    of_text: Options = {
-        "--evaluate-every": number("K", "updates between evaluations; default: a tenth of all"),
-        "--sample": number("L", "characters to write at the end", 400, minimum=0),
-    }
-    return options | (of_text if text else {})
+    if task is TextTask:
+        options["--sample"] = number("L", "characters to write at the end", 400, minimum=0)
+    return options
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
@@ -106,10 +92,10 @@ def run(arguments: argparse.Namespace) -> int:
     for_model, for_data, for_sample = np.random.default_rng(arguments.seed).spawn(3)
     model = build_model(arguments, task, for_model)
     check_writable("--save", arguments.save)
+    if isinstance(task, TextTask):
+        arguments.schedule = arguments.max_updates  # unless a run is resumed, which has its own
     settings = {
-        "optimizer": OPTIMIZERS[arguments.optimizer](model.parameters(), arguments.lr),
-        "max_updates": arguments.max_updates,
-        "clip_norm": arguments.clip,
+        **learning.settings_of(arguments, model),
         "progress": False if arguments.no_progress else None,
         "checkpoint": _checkpointing(arguments, task),
     }
@@ -117,12 +103,13 @@ def run(arguments: argparse.Namespace) -> int:
         held_out = task.evaluation_batch(SEQUENCES, arguments.seed)
         history = _train_on_sequences(arguments, task, model, for_data, held_out, settings)
         _save_model(arguments, task, model, settings["optimizer"], history)
-        figure = measure(model, task, held_out)
+        figure = learning.measure(model, task, held_out)
         unit = "nats per target" if task.kind == "classification" else "squared error"
         return _ending(history, task.solved(figure), verdict_on(task, figure), unit)
     history = _train_on_text(arguments, task, model, for_data, settings)
     _save_model(arguments, task, model, settings["optimizer"], history)
-    status = _ending(history, *_last_figure(task, history), "nats (1.44 bits) per character")
+    text_solved, bits = learning.last_figure(task, history)
+    status = _ending(history, text_solved, _said(task, history, bits), "nats (1.44 bits) per character")
     if arguments.sample:
         written = sample(model, task, arguments.sample, rng=for_sample, temperature=TEMPERATURE)
         print(f"\na sample, at temperature {TEMPERATURE}:\n\n{shown(written)}")
@@ -132,22 +119,14 @@ def run(arguments: argparse.Namespace) -> int:
 def _train_on_sequences(
     arguments: argparse.Namespace, task: Any, model: SequenceModel, rng: Any, held_out: Any, settings: dict[str, Any]
 ) -> History:
-    """Train until the held-out batch is solved; it is asked now and then: it costs more than the training loss."""
-    by_the_loss = task.kind == "regression" and task.metric.startswith("mean squared error")
-
-    def solved(history: History) -> bool:
-        if history.updates % (_WINDOW if by_the_loss else _INTERVAL):
-            return False
-        if by_the_loss and not task.solved(history.recent(_WINDOW)):
-            return False
-        figure = measure(model, task, held_out)
-        history.record(HELD_OUT, figure)
-        return bool(task.solved(figure))
-
-    model.summary()
+    """Train until the held-out batch is solved."""
     T = f", T = {task.T}" if hasattr(task, "T") else ""
-    print(f"\n{task.name}{T}\nto be solved: {task.rule}", flush=True)
-    return fit(model, task, batch=arguments.batch, rng=rng, stop=solved, **settings)
+    print(f"{task.name}{T}: {task.description}")
+    print(f"to be solved: {task.rule}\nmodel: {line_on(arguments, model)}", flush=True)
+    history = learning.on_sequences(arguments, task, model, rng, held_out, settings, fit)
+    if history.restored is not None:
+        print(f"\nkept: the weights of update {history.restored:,}, the best on held-out data", flush=True)
+    return history
 
 
 def _train_on_text(
@@ -155,55 +134,54 @@ def _train_on_text(
 ) -> History:
     """Train for a number of updates, with a line of bits per character now and then and at the end."""
     streams = task.streams(arguments.batch, arguments.chunk, rng)
-    last = arguments.max_updates
-    interval = arguments.evaluate_every or max(1, last // 10)
-
-    def report(history: History) -> None:
-        if history.updates % interval == 0 or history.updates == last:
-            history.record(HELD_OUT, bits_per_character(model, task))
-            _print_row(history, interval)
-
-    model.summary()
     sizes = f"{task.train_ids.size:,} characters to train on and {task.held_out_ids.size:,} held out"
-    print(f"\ntext, {sizes}, {task.input_size} different\nto be solved: {task.rule}\n")
+    print(f"text: {task.description}\n{sizes}, {task.input_size} different")
+    print(f"to be solved: {task.rule}\nmodel: {line_on(arguments, model)}\n")
     print(f"{_HEADER}; {_baselines(task)}", flush=True)
-    return fit(
-        model,
-        streams,
-        loss=losses.cross_entropy,
-        schedule=schedules.linear(last),
-        carry_state=True,
-        callbacks=[report],
-        **settings,
-    )
+    return learning.on_text(arguments, task, model, streams, settings, fit, _print_row)
 
 
 # --- what is saved ----------------------------------------------------------------------------------------------------
 
 FREE = {
     *("version", "run", "task", "no_progress", "max_updates", "sample", "evaluate_every"),
-    *("checkpoint", "checkpoint_every", "resume", "save"),
+    *("checkpoint", "checkpoint_every", "keep", "resume", "save"),
 }
 """What may differ when a run is resumed, and what is no option; it is not saved."""
-TEXT = "text"
-"""The setting that says which text was read."""
+TEXT, SERIES = "text", "csv"
+"""The settings that say which text or series was read, by the names of their tasks."""
+
+
+PLACES = {"file", "encoding", "schedule"}
+"""What may differ too, and is saved: where the text is, and the updates in which the learning rate falls to 0."""
 
 
 def _saved_settings(arguments: argparse.Namespace, task: Task) -> dict[str, Any]:
     """Gather the settings that are saved with the weights: minirnn.cli.saved builds task and model by them."""
     options = {name: value for name, value in vars(arguments).items() if name not in FREE}
-    return {"task": task.name, **options, **({TEXT: mark_of(task)} if isinstance(task, TextTask) else {})}
+    return {"task": task.name, **options, **({task.name: mark_of(task)} if task.name in (TEXT, SERIES) else {})}
 
 
-def mark_of(task: TextTask) -> dict[str, str]:
-    """Describe a text by its characters, whose places are the model's ids, and a digest of all of it."""
+def mark_of(task: Any) -> dict[str, Any]:
+    """Describe what was read: a series by its columns and units, and a digest of all its values.
+
+    A text by its characters, whose places are the model's ids, a digest of all of it, and how it begins.
+    """
+    if isinstance(task, SeriesTask):
+        units = {"mean": task.mean.tolist(), "std": task.std.tolist()}
+        return {"columns": [*task.columns], **units, "sha256": task.sha256}
     text = task.decode(np.concatenate([task.train_ids, task.held_out_ids]))
-    return {"vocabulary": task.vocabulary, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+    return {"vocabulary": task.vocabulary, "sha256": hashlib.sha256(text.encode()).hexdigest(), "first": text[0]}
 
 
 def option_of(name: str) -> str:
     """Return the option that sets an argument."""
     return "--steps-in-time" if name == "task_T" else "--" + name.removeprefix("task_").replace("_", "-")
+
+
+def _plain(value: Any) -> Any:
+    """Write several values of an option side by side."""
+    return ", ".join(value) if isinstance(value, list) else value
 
 
 def _save_model(
@@ -234,15 +212,32 @@ def _checkpointing(arguments: argparse.Namespace, task: Task) -> Checkpointing |
             f"--checkpoint: expected a directory without a run, got {there}, which holds one: go on with it by "
             "--resume, or choose another"
         )
-    for name, then in (latest.settings if latest else {}).items():
+    begun = latest.settings if latest else {}
+    for name, then in begun.items():
         now = settings.get(name)
-        if then != now:
-            expected, got = (f"{option_of(name)} {then}", now) if name != TEXT else ("the same text", "another")
-            raise ValueError(
-                f"--resume: expected {expected} as the run in {there} was begun with, got {got}: give it the same "
-                "options, or choose another directory"
-            )
-    return Checkpointing(arguments.checkpoint, arguments.checkpoint_every, arguments.resume, settings=settings)
+        if name in PLACES or then == now or (name in (TEXT, SERIES) and now and then["sha256"] == now["sha256"]):
+            continue
+        same = {TEXT: "the same text", SERIES: "the same series"}.get(name)
+        expected, got = (same, "another") if same else (f"{option_of(name)} {_plain(then)}", _plain(now))
+        raise ValueError(
+            f"--resume: expected {expected} as the run in {there} was begun with, got {got}: give it the same "
+            "options, or choose another directory"
+        )
+    if arguments.max_updates > (last := begun.get("schedule", math.inf)):
+        raise ValueError(
+            f"--resume: expected --max-updates {last} at most, by which the learning rate of the run in {there} has "
+            f"fallen to 0, got {arguments.max_updates}: begin a longer run in another directory"
+        )
+    if "schedule" in begun:
+        settings["schedule"] = arguments.schedule = last
+    if latest:
+        made = counted(history_of(latest).updates, "update")
+        print(f"going on after {made}, from {str(latest.path)!r}\n", flush=True)
+    elif arguments.resume:
+        print(f"--resume: there is no checkpoint in {there}, so a new run begins\n", flush=True)
+    return Checkpointing(
+        arguments.checkpoint, arguments.checkpoint_every, arguments.resume, keep=arguments.keep, settings=settings
+    )
 
 
 # --- what is printed --------------------------------------------------------------------------------------------------
@@ -265,13 +260,13 @@ def _baselines(task: TextTask) -> str:
     return f"bigram {task.bigram_bits:.2f}, unigram {task.unigram_bits:.2f}"
 
 
-def _last_figure(task: TextTask, history: History) -> tuple[bool, str]:
-    """Say whether a text was solved when it was last measured, and how far that was."""
-    if HELD_OUT not in history.evaluations:
-        return False, f"held-out {task.metric} not measured yet, {_baselines(task)}"
-    update, bits = history.evaluations[HELD_OUT][-1]
+def _said(task: TextTask, history: History, bits: float | None) -> str:
+    """Say how far a text was learnt when it was last measured."""
+    if bits is None:
+        return f"held-out {task.metric} not measured yet, {_baselines(task)}"
+    update = history.evaluations[HELD_OUT][-1].update
     after = f" after update {update:,}" if update < history.updates else ""
-    return task.solved(bits), f"held-out {task.metric} {bits:.3f}{after}, {_baselines(task)}"
+    return f"held-out {task.metric} {bits:.3f}{after}, {_baselines(task)}"
 
 
 def _ending(history: History, solved: bool, figures: str, unit: str) -> int:
@@ -283,7 +278,7 @@ def _ending(history: History, solved: bool, figures: str, unit: str) -> int:
     )
     print(f"\n{verdict}: {figures}; {history.updates:,} updates in {seconds:.1f} s{accuracy}")
     print(f"\n{history.chart(title=f'training loss, {unit}')}", flush=True)
-    return 130 if history.interrupted else 0 if solved else 1
+    return 128 + history.signal if history.interrupted else 0 if solved else 1
 
 
 def _print_row(history: History, window: int) -> None:

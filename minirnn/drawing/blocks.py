@@ -23,7 +23,8 @@ class Cell:
     around: Weight  # W_hh
     biases: Sequence[Weight]
     reverse: bool  # whether it goes back in time
-    size: int  # H
+    size: int  # H, or P
+    letter: str = "H"  # what that is called
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,16 @@ class Both:
     size: int
 
 
+@dataclass(frozen=True)
+class Part:
+    """An op within a cell, or what enters or leaves it; ``inputs`` are the numbers of the parts that it reads."""
+
+    name: str  # with subscripts as in h_{t}
+    remark: str = ""  # below it
+    style: str = "plain"  # "input", "output", "gate", "op", or "plain" for a sum of products
+    inputs: Sequence[int] = ()
+
+
 Block = Cell | Box | Tower | Both
 
 
@@ -64,6 +75,7 @@ class Picture:
     equations: Sequence[str] = ()  # written below, with subscripts as in h_{t}
     head: Box | None = None  # reads the block's output
     every: bool = True  # whether the head reads every step, or only the last one processed
+    inside: Sequence[Part] = ()  # drawn beside the equations
 
 
 def last(block: Block) -> tuple[bool, ...]:

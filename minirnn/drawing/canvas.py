@@ -33,6 +33,7 @@ _LIGHT = {
     ".head": "fill:#59636e;stroke:none",
     ".cell": "fill:#ddf1ea;stroke:#00694c;stroke-width:1.5",
     ".gate": "fill:#ffffff;stroke:#00694c;stroke-width:1",
+    ".op": "fill:#ffffff;stroke:#59636e;stroke-width:1.2",
     ".input": "fill:#dcecf7;stroke:#0072b2;stroke-width:1.5",
     ".output": "fill:#fcefcf;stroke:#8f6300;stroke-width:1.5",
     ".plain": "fill:#eff1f3;stroke:#59636e;stroke-width:1.5",
@@ -47,6 +48,7 @@ _DARK = {
     ".head": "fill:#a5afba",
     ".cell": "fill:#0f3a2e;stroke:#3fc69b",
     ".gate": "fill:#16191d;stroke:#3fc69b",
+    ".op": "fill:#16191d;stroke:#a5afba",
     ".input": "fill:#0e3149;stroke:#56b4e9",
     ".output": "fill:#43320a;stroke:#e69f00",
     ".plain": "fill:#2a2f36;stroke:#a5afba",
@@ -169,10 +171,10 @@ class Canvas:
         """Mark where a line divides."""
         self.elements.append(f'<circle class="head" cx="{_n(x)}" cy="{_n(y)}" r="3"/>')
 
-    def add(self, other: "Canvas", dx: float, dy: float) -> None:
+    def add(self, other: "Canvas", dx: float, dy: float, style: str = "") -> None:
         """Put another drawing on this one, moved."""
         self._reach((other.left + dx, other.top + dy), (other.right + dx, other.bottom + dy))
-        self.elements += [f'<g transform="translate({_n(dx)},{_n(dy)})">', *other.elements, "</g>"]
+        self.elements += [f'<g{_class(style)} transform="translate({_n(dx)},{_n(dy)})">', *other.elements, "</g>"]
 
     def document(self, title: str, description: str) -> str:
         """Return the whole as an SVG document; title and description are for those who hear it read out."""

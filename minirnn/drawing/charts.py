@@ -1,6 +1,6 @@
 """A curve as text, for a terminal."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,10 @@ def curve(
     margin = max(map(len, labels.values()))
     lines = [f"{labels.get(row, ''):>{margin}} {'┤' if row in labels else '│'}" for row in range(height)]
     drawn = [(line + "".join(_cells(rows, row))).rstrip() for row, line in enumerate(lines)]
-    share = f", each column the mean of {values.size / width:.3g} {unit}" if values.size > width else ""
+    least, more = divmod(values.size, width)
+    share = (
+        f", each column the mean of {least}{f' or {least + 1}' if more else ''} {unit}" if values.size > width else ""
+    )
     first, last = ends
     gap = max(rows.size - len(first), len(last) + 1)
     foot = f"{'':{margin}} └{'─' * rows.size}\n{'':{margin}}  {first}{last:>{gap}}"
@@ -79,3 +82,29 @@ def _cells(rows: npt.NDArray[Any], row: int) -> Iterator[str]:
         else:
             yield "│" if min(before, here) < row < max(before, here) else " "
         before = here
+
+
+def bars(labels: Sequence[str], values: Sequence[float], title: str, width: int = 40) -> str:
+    """Draw a bar of at most ``width`` characters for each value ≥ 0, with its label before and its number behind.
+
+    Where the values span more than a factor of 100 a bar is as long as the logarithm is high above a tenth of the
+    least. What is not finite has no bar.
+
+    >>> print(bars(["irnn", "glorot"], [0.05, 0.2], "median loss", 8))
+    median loss
+      irnn   ┤━━ 0.05
+      glorot ┤━━━━━━━━ 0.2
+    """
+    seen = np.array([value for value in values if np.isfinite(value) and value > 0])
+    logarithmic = bool(seen.size and seen.max() > 100 * seen.min())
+    low = np.log(seen.min() / 10) if logarithmic else 0.0
+    lines = [title + " (logarithmic)" * logarithmic]
+    margin = max(map(len, labels), default=0)
+    for label, value in zip(labels, values, strict=True):
+        length = 0.0
+        if np.isfinite(value) and value > 0:
+            high = np.log(seen.max()) - low if logarithmic else seen.max()
+            length = width * ((np.log(value) - low) / high if logarithmic else value / high)
+        number = f"{value:.4g}" if np.isfinite(value) else "–"
+        lines.append(f"  {label:{margin}} ┤{'━' * round(length)} {number}")
+    return "\n".join(lines)

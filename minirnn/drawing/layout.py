@@ -22,14 +22,16 @@ Neighbours = dict[Spot, dict[Spot, float]]
 
 
 def layered(
-    inputs: Sequence[Sequence[int]], sizes: Sequence[tuple[float, float]]
+    inputs: Sequence[Sequence[int]], sizes: Sequence[tuple[float, float]], leftmost: Sequence[int] = ()
 ) -> tuple[list[Point], list[list[list[Point]]]]:
     """Lay out an acyclic graph: for each box the numbers of those it reads, in order, and its (width, height).
 
-    Box 0 reads the others, directly or through others. Returned are the middle of each box, and for each box and each
-    of its inputs the line between, ends included.
+    Box 0 reads the others, directly or through others; ``leftmost``, which read none, all stand on the left. Returned
+    are the middle of each box, and for each box and each of its inputs the line between, ends included.
     """
     level, boxes = levels(inputs), range(len(inputs))
+    for v in leftmost:
+        level[v] = max(level)
     ways = [[_way(u, v, level) for u in inputs[v]] for v in boxes]
     height = {(v, level[v]): sizes[v][1] for v in boxes}
     columns, neighbours = _columns(ways, level, height)

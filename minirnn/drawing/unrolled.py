@@ -7,6 +7,7 @@ next. Of a long sequence the first steps and the last stand for all.
 from collections.abc import Sequence
 from itertools import pairwise
 
+from minirnn.drawing import inside
 from minirnn.drawing.blocks import Block, Both, Box, Cell, Picture, Tower, Weight, last
 from minirnn.drawing.canvas import SIZE, Canvas, Piece, Point, Text, fitted, maths, parameter, plain, width
 
@@ -35,16 +36,22 @@ def draw(picture: Picture, T: int) -> str:
     title = fitted(picture.title, paper.right - left, SIZE + 1)
     paper.text(left, top - 30, plain(title), "start", SIZE + 1, "strong")
     below = paper.bottom + 30
-    for i, equation in enumerate(picture.equations):
-        paper.text(left, below + 22 * i, maths(equation), "start")
+    equations = [maths(equation) for equation in picture.equations]
+    for i, equation in enumerate(equations):
+        paper.text(left, below + 22 * i, equation, "start")
+    if picture.inside:
+        step = inside.draw(picture.inside)
+        beside = left + max(map(width, equations)) + 44
+        paper.text(beside, below, plain("inside a step"), "start", style="muted")
+        paper.add(step, beside - step.left, below + 22 - step.top, "inside")
     return paper.document(picture.title, _description(picture, T))
 
 
 def _description(picture: Picture, T: int) -> str:
     parts = [
-        f"{cell.kind} with {', '.join(cell.gates)}, H = {cell.size}, going {'back' if cell.reverse else 'forward'} in "
-        f"time, its state {', '.join(cell.states)} fed back through {cell.around.name} {cell.around.shape}, its input "
-        f"through {cell.into.name} {cell.into.shape}"
+        f"{cell.kind} with {', '.join(cell.gates)}, {cell.letter} = {cell.size}, going "
+        f"{'back' if cell.reverse else 'forward'} in time, its state {', '.join(cell.states)} fed back through "
+        f"{cell.around.name} {cell.around.shape}, its input through {cell.into.name} {cell.into.shape}"
         for cell, _ in Column(picture, _HALF).cells
     ]
     return f"Left: the cell with its loop. Right: unrolled over T = {T} steps. From the bottom up: {'; '.join(parts)}."
@@ -68,8 +75,9 @@ def _folded(picture: Picture) -> Canvas:
         _loop(canvas, y, column.half, cell)
     column.draw(canvas, 0, shapes=True)
     pill(canvas, 0, 0, "x_{t}", "input", "class ids" if picture.size is None else f"D = {picture.size}")
-    size = column.placed[-1][0].size
-    remark = "" if size is None else f"{'H' if picture.head is None else 'P'} = {size}"
+    top = column.placed[-1][0]
+    letter = getattr(top, "letter", "H") if picture.head is None else "P"
+    remark = "" if top.size is None else f"{letter} = {top.size}"
     pill(canvas, 0, column.top, f"{_letter(picture)}_{{{'t' if picture.every else 'last'}}}", "output", remark)
     return canvas
 

@@ -4,6 +4,7 @@ The activations φ stand here with their derivatives; then what `kernels.columns
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -56,11 +57,20 @@ def tanh_slope(y: Array, out: Array) -> None:
     np.subtract(1.0, out, out)  # 1.0 and not 1, which numpy would first have to turn into a float
 
 
-def _sigmoid_into(half: Array, z: Array, out: Array) -> None:
-    np.multiply(z, half, out)
-    np.tanh(out, out)
-    np.multiply(out, half, out)
-    np.add(out, half, out)
+QUIET = partial(np.errstate, over="ignore", under="ignore")  # the context for σ: where e^−z overflows, 0 is right
+
+
+def sigmoid(z: Array) -> Any:
+    """Return σ(z) = 1 / (1 + e^−z), right in its last digits below 0 too, where ½ + ½ tanh(z/2) would cancel."""
+    with QUIET():
+        return 1.0 / (1.0 + np.exp(-z))
+
+
+def _sigmoid_into(one: Array, z: Array, out: Array) -> None:
+    np.negative(z, out)
+    np.exp(out, out)
+    np.add(out, one, out)
+    np.reciprocal(out, out)
 
 
 def sigmoid_slope(y: Array, out: Array) -> None:
@@ -80,16 +90,16 @@ ACTIVATIONS = {
         Activation(
             "relu",
             lambda z: np.maximum(z, 0),
-            lambda y: (y > 0).astype(y.dtype),
+            lambda y: (y != 0).astype(y.dtype),  # y ≥ 0, or NaN, which is let through
             # With zeros in the array's own shape np.maximum is up to four times as fast as with the number 0.
             lambda shape, dtype: partial(_relu_into, np.zeros(shape, dtype)),
-            lambda y, out: np.copyto(out, y > 0),
+            lambda y, out: np.copyto(out, y != 0),
         ),
         Activation(
             "sigmoid",
-            lambda z: 0.5 * (1.0 + np.tanh(0.5 * z)),
+            sigmoid,
             lambda y: y * (1.0 - y),
-            lambda shape, dtype: partial(_sigmoid_into, np.full(shape, 0.5, dtype)),
+            lambda shape, dtype: partial(_sigmoid_into, np.ones((), dtype)),
             sigmoid_slope,
         ),
         Activation(
@@ -110,16 +120,15 @@ class Layout:
     """Which pre-activations a cell gets, and in what order: blocks of H, each from x and 1, from h, or from both.
 
     The x side of the gates ``x`` goes to the blocks 0, 1, …; the h side of the gates ``h`` to the blocks ``start``,
-    ``start`` + 1, …. So many blocks from ``start`` on as ``halved`` says come as half of the pre-activation, since
-    σ(z) = ½ + ½ tanh(z/2). ``stage`` is a gate whose h side is a product with what the cell makes of h, added to
-    block 0.
+    ``start`` + 1, …. So many blocks from ``start`` on as ``negated`` says come as −z, since σ(z) = 1 / (1 + e^−z).
+    ``stage`` is a gate whose h side is a product with what the cell makes of h, added to block 0.
     """
 
     def __init__(
-        self, x: tuple[int, ...], h: tuple[int, ...], start: int = 0, halved: int = 0, stage: int | None = None
+        self, x: tuple[int, ...], h: tuple[int, ...], start: int = 0, negated: int = 0, stage: int | None = None
     ) -> None:
         self.x, self.h = x, h
-        self.start, self.halved, self.stage = start, halved, stage
+        self.start, self.negated, self.stage = start, negated, stage
         self.blocks = max(len(x), start + len(h))  # R, how many there are
         self.whole = len(x) == len(h) == self.blocks  # whether every block has both sides
 
@@ -136,21 +145,39 @@ class Pointwise:
     """What a cell between the products says of itself, unless it says otherwise."""
 
     extras = 0  # how many arrays its state has beside h
+    saves = 0  # how many arrays (H, N) backward needs of each step, beside the outputs
     slopes_of_output = False  # whether its derivatives are made of the outputs
+    quiet: Any = nullcontext  # makes the context in which it is run
+
+    def make_saved(self, L: int, H: int, columns: tuple[int, ...], dtype: Any) -> Any:
+        """Allocate what backward needs of L steps, beside the outputs."""
+        return np.empty((L, self.saves, H, *columns), dtype)
 
 
 class Half:
-    """The cell at one step, forward or back, unless it says otherwise."""
+    """The cell forward or back, with scratch for some steps, unless it says otherwise.
 
+    ``steps``, forward, has the arrays of each step, Z first; ``parts``, backward, what `step` writes to at each, and
+    ``dz`` (steps, blocks·H, …) the dZ among it. Of ``carried``, the states beside h, (steps + 1, H, …) each, those
+    before step k are at k; backward their gradients.
+    """
+
+    carried: Sequence[Array] = ()
     stage: Any = None  # what makes the operand of a product of its own
-    direct: Any = None  # what of dH goes to the step before past the products
-    extras: Sequence[Array] = ()  # the gradients of the states beside h
+    direct: Any = None  # backward: for each step what of dH goes to the step before past the products
 
-    def parts(self, dz: Array) -> Any:
-        """Return the views of dZ that `step` writes to."""
-        return dz
+    def save(self, saved: Any, lo: int, n: int) -> None:
+        """Write what backward needs of the first ``n`` steps to those from ``lo`` on."""
+
+    def forget(self) -> None:
+        """Let go of what must not live on in scratch."""
 
 
 def rows_first(a: Array, N: int) -> Array:
     """Return columns (steps, features, N), or without the last axis for N = 1, as (steps, N, features), a view."""
     return a.reshape(len(a), -1, N).swapaxes(1, 2)
+
+
+def flat(a: Array) -> Array:
+    """Return (steps, blocks, H, …) as (steps, blocks·H, …), a view."""
+    return a.reshape(len(a), -1, *a.shape[3:])

@@ -17,10 +17,14 @@ from minirnn.arguments import Array
 from minirnn.kernels.cells import rows_first
 from minirnn.kernels.lanes import Switch, spans
 from minirnn.kernels.layout import Matrices, Settings, Sums, clipped
+from minirnn.kernels.products import fitting, times
 from minirnn.kernels.scratch import chunk_length, chunks
 
 JOINED = 100_000
 """From so many multiplications by zero on, a step makes two products, one with x and one with h, instead of one."""
+
+ROWS = 512
+"""Rows of a chunk that are enough for the products over them: of gates, derivatives and dZ, more leave the cache."""
 
 SLOPES = 1 << 19
 """Bytes of pre-activations whose derivatives are made at a time."""
@@ -33,8 +37,9 @@ class Saved(NamedTuple):
     hs: Array  # (L + 1, N, H); without ``fed``, what was fed back: at a switch, the state of the sequence that begins
     extras: Sequence[Array]  # (N, H) each, the other states before the first step
     first: Sequence[Array]  # (sequences, H) each, the states before the first steps of all sequences
-    own: Any  # the cell's buffers for L steps; None where the steps are to be run again, or backward is not to follow
+    own: Any  # what the cell saved of L steps; None where they are to be run again, or backward is not to follow
     fed: Array | None  # (L, N, H), what was fed back; None where hs says it, or nobody asks
+    others: Sequence[Array] = ()  # (L + 1, N, H) each, the other states, as hs; where somebody asks
 
 
 class Around(NamedTuple):
@@ -59,7 +64,12 @@ class Around(NamedTuple):
 def steps_at_a_time(cell: Any, L: int, N: int, D: int, H: int, dtype: np.dtype[Any]) -> int:
     """Return for how many steps scratch is made to go through L of them."""
     few = 1 << (L - 1).bit_length()  # a power of two, not less than L: scratch of few sizes serves for all
-    return min(few, chunk_length(N, max(D + 1 + H, cell.layout.blocks * H), dtype))
+    return min(few, chunk_length(N, max(D + 1 + H, cell.layout.blocks * H), dtype, ROWS))
+
+
+def steps_back(cell: Any, L: int, N: int, D: int, H: int, dtype: np.dtype[Any]) -> int:
+    """Return the same for backward, where the sums over the steps are products as well."""
+    return fitting(steps_at_a_time(cell, L, N, D, H, dtype), N * cell.layout.blocks * H * max(D, H))
 
 
 class Forward:
@@ -76,24 +86,22 @@ class Forward:
         self.outs = np.empty((steps + 1, H, *columns), dtype) if masked else self.fed
         self.steps = list(zip(self.inputs, self.fed, self.outs, self.outs[1:], self.fed[1:], strict=False))
         self.side = np.empty((R * H, *columns), dtype)
-        self.spare = cell.make_buffers(steps, H, columns, dtype)
-        self.spare_steps = list(cell.steps(self.spare, 0, steps))
-        self.point = cell.Forward(H, columns, dtype)
+        self.point = cell.Forward(steps, H, columns, dtype)
         self.mask = np.empty((H, *columns), dtype)
         self.nbytes = dtype.itemsize * (steps * N * (K + (R + 3) * H))
 
     def run(self, saved: Saved, around: Around, i: int) -> list[Array]:
-        """Unroll the inputs of piece ``i`` from hs[0] and the extras on, and write hs[1:], ``own`` and ``fed``.
+        """Unroll the inputs of piece ``i`` from hs[0] and the extras on; write hs[1:], ``own``, ``fed``, ``others``.
 
-        Return the states beside h after the last step, (N, H) each: views of scratch, or of ``own``.
+        Return the states beside h after the last step, (N, H) each: views of scratch.
         """
-        x, hs, extras, _, own, fed = saved
+        x, hs, extras, _, own, fed, others = saved
         switches, mask = around.view.pieces[i].switches, around.mask(i)
-        product, step, stage = self._product(around.matrices), self.point.step, self.point.stage
+        product, point = self._product(around.matrices), self.point
+        step, stage, carried = point.step, point.stage, point.carried
         W_stage, side = None if stage is None else around.matrices.stage_forward, self.side[: self.H]
         rows_fed, rows_out = rows_first(self.fed, self.N), rows_first(self.outs, self.N)
         xs = rows_first(self.inputs, self.N)[..., : self.D]
-        carried = (self.spare if own is None else own)[0]
         for state, given in zip(carried, extras, strict=True):
             state[0].reshape(self.H, self.N)[...] = given.T
         rows_out[0] = hs[0]
@@ -103,13 +111,12 @@ class Forward:
             multiply(self.outs[0], factor, self.fed[0])
         plain = stage is None and factor is None
         for lo, hi in chunks(len(x), self.chunk):
-            n, base = hi - lo, 0 if own is None else lo
+            n = hi - lo
             xs[:n] = x[lo:hi]
-            arrays_of_steps = self.spare_steps if own is None else self.cell.steps(own, lo, hi)
-            steps = list(zip(self.steps[:n], arrays_of_steps, strict=False))
+            steps = list(zip(self.steps[:n], point.steps, strict=False))
             for a, b, now in spans(lo, hi, switches):
                 for switch in now:
-                    self._switch(switch, a - lo, [s[a - lo + base] for s in carried], around)
+                    self._switch(switch, a - lo, [s[a - lo] for s in carried], around)
                 if plain:
                     for (u, h, _, out, _), arrays in steps[a - lo : b - lo]:
                         product(u, arrays[0])
@@ -135,12 +142,14 @@ class Forward:
             self.inputs[0] = self.inputs[n]
             if factor is not None:
                 self.outs[0] = self.outs[n]
-            if own is None:
-                for state in carried:
-                    state[0] = state[n]
-        if own is None and isinstance(self.spare[-1], list):
-            self.spare[-1][:] = [None] * self.chunk  # what a user's cell saved must not live on in scratch
-        return [state[0 if own is None else len(x)].reshape(self.H, self.N).T for state in carried]
+            if own is not None:
+                point.save(own, lo, n)
+            for state, kept in zip(carried, others, strict=False):
+                kept[lo : hi + 1] = rows_first(state[: n + 1], self.N)
+            for state in carried:
+                state[0] = state[n]
+        point.forget()
+        return [state[0].reshape(self.H, self.N).T for state in carried]
 
     def _switch(self, switch: Switch, k: int, carried: Sequence[Array], around: Around) -> None:
         """Leave the states of the sequence that has ended; start from those of the one that begins."""
@@ -159,15 +168,15 @@ class Forward:
         plan, D, H = self.cell.layout, self.D, self.H
         start, zeros = plan.start * H, plan.blocks * H - len(plan.h) * H
         if not plan.start or zeros * H * self.N < JOINED:
-            return matrices.forward.dot
-        x_side, from_x, from_h = plan.slice_x(H), matrices.from_x, matrices.from_h
-        side, both, rest = self.side[: len(from_h)], x_side.stop - start, slice(x_side.stop, None)
+            return times(matrices.forward, self.N)
+        x_side, from_x, from_h = plan.slice_x(H), times(matrices.from_x, self.N), times(matrices.from_h, self.N)
+        side, both, rest = self.side[: len(plan.h) * H], x_side.stop - start, slice(x_side.stop, None)
         both_sides = slice(start, x_side.stop)
         bias = matrices.forward[rest, D].reshape(-1, *[1] * (self.inputs.ndim - 2))
 
         def two(u: Array, z: Array) -> None:
-            from_x.dot(u[: D + 1], z[x_side])
-            from_h.dot(u[D + 1 :], side)
+            from_x(u[: D + 1], z[x_side])
+            from_h(u[D + 1 :], side)
             np.add(z[both_sides], side[:both], z[both_sides])
             if both < len(side):
                 np.add(side[both:], bias, z[rest])
@@ -185,17 +194,13 @@ class Backward:
         columns = (N,) if N > 1 else ()
         self.entering = np.empty((steps, H, *columns), dtype)
         self.output = np.empty((S, H, *columns), dtype)
-        self.rows = np.empty((steps, N, width), dtype)  # dZ
         self.dh = np.empty((H, *columns), dtype)
-        self.point = cell.Backward(S, H, columns, dtype)
-        # One row is the same in both orders: then dZ is made where it is wanted.
-        dzs = [np.empty((width, *columns), dtype)] * steps if columns else list(self.rows[:, 0])
-        h_side = cell.layout.slice_h(H)
-        self.steps = [
-            (e, dz, self.point.parts(dz), dz[h_side], row.T)
-            for e, dz, row in zip(self.entering, dzs, self.rows, strict=True)
-        ]
-        self.nbytes = dtype.itemsize * (steps * N * (width + H) + S * N * (width + 3 * H))
+        self.point = point = cell.Backward(steps, S, H, columns, dtype)
+        self.turned = np.empty(steps * N * width, dtype)  # dZ of all steps and rows
+        direct = [None] * steps if point.direct is None else point.direct
+        of_h = point.dz[:, cell.layout.slice_h(H)]
+        self.steps = list(zip(self.entering, point.parts, of_h, direct, strict=True))
+        self.nbytes = dtype.itemsize * (steps * N * (2 * width + 3 * H) + S * N * 2 * H)
 
     def run(
         self,
@@ -213,18 +218,20 @@ class Backward:
         """
         hs, N, point = saved.hs, self.N, self.point
         switches, mask, clip = around.view.pieces[i].switches, around.mask(i, end=True), around.settings.clip
-        states = [d.reshape(-1, N) for d in (self.dh, *point.extras)]
+        states = [self.dh, *(d[0] for d in point.carried)]
         for d, given in zip(states, d_states, strict=True):
-            d[...] = given.T
+            d.reshape(-1, N)[...] = given.T
         factor = None if mask is None else mask.T.reshape(self.dh.shape).copy()
         stage = None if self.cell.layout.stage is None else around.matrices.stage
-        dh, dot, add = self.dh, around.matrices.back.dot, np.add
-        step, direct = point.step, point.direct
+        dh, dot, add = self.dh, times(around.matrices.back, N), np.add
+        step = point.step
         plain = d_outputs is not None and stage is None and factor is None and clip is None
         entering, output = rows_first(self.entering, N), rows_first(self.output, N)
         for lo, hi in reversed(chunks(len(hs) - 1, self.chunk)):
             if d_outputs is not None:
                 entering[: hi - lo] = d_outputs[lo:hi]
+            for d in point.carried:
+                d[hi - lo] = d[0]
             backwards = self.steps[hi - lo - 1 :: -1]
             for first, last in reversed([(lo + a, lo + b) for a, b in chunks(hi - lo, self.slopes)]):
                 if self.cell.slopes_of_output:
@@ -233,26 +240,33 @@ class Backward:
                 for a, b, now in reversed(list(spans(first, last, switches))):
                     steps = zip(backwards[hi - b : hi - a], slopes[last - b : last - a], strict=True)
                     if plain:
-                        for (e, dz, parts, of_h, rows), arrays in steps:
+                        for (e, parts, of_h, direct), arrays in steps:
                             add(dh, e, dh)
                             step(dh, parts, arrays)
                             dot(of_h, dh)
                             if direct is not None:
                                 add(dh, direct, dh)
-                            if N > 1:
-                                rows[...] = dz
                     else:
                         self._steps(steps, d_outputs is not None, stage, dot, factor, clip)
                     for switch in now:
-                        self._switch(switch, states, around, factor)
+                        self._switch(switch, [self.dh, *(d[a - lo] for d in point.carried)], around, factor)
             staged = self.cell.staged(saved.own, lo, hi, N) if stage is not None else None
-            sums.add(lo, (hs if saved.fed is None else saved.fed)[lo:hi], self.rows[: hi - lo], staged)
-        return [d.T for d in states]
+            sums.add(lo, (hs if saved.fed is None else saved.fed)[lo:hi], self._rows(hi - lo), staged)
+        return [d.reshape(-1, N).T for d in states]
+
+    def _rows(self, n: int) -> Array:
+        """Return dZ of the first ``n`` steps, (n·N, blocks·H); features lie first in memory, as they were made."""
+        dz: Array = self.point.dz[:n]
+        if self.N == 1:
+            return dz
+        turned = self.turned[: dz.size].reshape(-1, n, self.N)
+        np.copyto(turned, dz.swapaxes(0, 1))
+        return turned.reshape(len(turned), -1).T
 
     def _steps(self, steps: Iterable[Any], entering: bool, stage: Any, dot: Any, factor: Any, clip: Any) -> None:
         """Go back over some steps, with everything there may be."""
         dh, point = self.dh, self.point
-        for (e, dz, parts, of_h, rows), arrays in steps:
+        for (e, parts, of_h, direct), arrays in steps:
             if entering:
                 np.add(dh, e, dh)
             if clip is not None:
@@ -266,14 +280,13 @@ class Backward:
                 np.add(dh, point.staged, dh)
             if factor is not None:
                 np.multiply(dh, factor, dh)
-            if point.direct is not None:
-                np.add(dh, point.direct, dh)
-            if self.N > 1:
-                rows[...] = dz
+            if direct is not None:
+                np.add(dh, direct, dh)
 
     def _switch(self, switch: Switch, states: Sequence[Array], around: Around, factor: Any) -> None:
         """Leave the gradients of the sequence that begins; go on with those of the one that ends."""
         _, lane, old, new = switch
+        states = [d.reshape(-1, self.N) for d in states]
         for d, first, last in zip(states, around.first, around.last, strict=True):
             if new >= 0:
                 first[new] = d[:, lane]

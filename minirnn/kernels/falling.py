@@ -70,7 +70,8 @@ def forward(x: Array, state: Sequence[Array], weights: Weights, settings: Settin
     states = np.empty((S + len(inputs) + 1, H), state[0].dtype)
     state[0].take(order.order, axis=0, out=states[:S], mode="clip")
     states[-1] = 0  # for the padding
-    _run(weights, settings, inputs, states, 0, len(order.counts))
+    with settings.cell.quiet():
+        _run(weights, settings, inputs, states, 0, len(order.counts))
     outputs = states.take(_find_rows(order, T * N) + S, axis=0).reshape(T, N, H)
     saved = [states]
     if settings.segment is not None:
@@ -98,13 +99,14 @@ def backward(
     sums = Sums(inputs, made[:-1] if "x" in wanted else None, back, wanted, settings.cell.layout)
     d = np.zeros((S, H), dtype) if d_final[0] is None else d_final[0].take(order.order, axis=0)
     segments = chunks(len(order.counts), settings.segment or len(order.counts))
-    for (lo, hi), first in zip(reversed(segments), reversed(states), strict=True):
-        hs = first
-        if settings.segment is not None:  # the segment is run again
-            hs = np.empty((len(first) + order.offsets[hi] - order.offsets[lo], H), dtype)
-            hs[: len(first)] = first
-            _run(weights, settings, inputs[:, 0], hs, lo, hi)
-        _run_back(weights, settings, d_outputs, d, hs, lo, hi, sums)
+    with settings.cell.quiet():
+        for (lo, hi), first in zip(reversed(segments), reversed(states), strict=True):
+            hs = first
+            if settings.segment is not None:  # the segment is run again
+                hs = np.empty((len(first) + order.offsets[hi] - order.offsets[lo], H), dtype)
+                hs[: len(first)] = first
+                _run(weights, settings, inputs[:, 0], hs, lo, hi)
+            _run_back(weights, settings, d_outputs, d, hs, lo, hi, sums)
     d_h0 = np.empty_like(d)
     d_h0[order.order] = d
     d_x = made.take(_find_rows(order, T * N), axis=0).reshape(x.shape) if "x" in wanted else None
@@ -182,6 +184,6 @@ def _run_back(
             multiply(own, side, own)
             own.dot(W_back, side)
             at = begin
-        sums.add(a, states.take(order.before[a:b] + ahead, axis=0)[:, None], dz[:, None])
+        sums.add(a, states.take(order.before[a:b] + ahead, axis=0)[:, None], dz)
     d[...] = work.side
     scratch.give(work)

@@ -6,217 +6,233 @@ C_t = f ⊙ C_{t-1} + i ⊙ g               H_t = o ⊙ tanh(C_t)
 r, z = σ(Z_r), σ(Z_z)        n = tanh(X_n + r ⊙ Z_n)                  GRU, reset after the product
 n = tanh(X_n + (r ⊙ H_{t-1}) W_hn)                                    reset before it: a stage
 H_t = (1 − z) ⊙ n + z ⊙ H_{t-1} = n + z ⊙ (H_{t-1} − n)
+
+A step costs its calls, so what can be one call stands side by side. The gates with σ are made in place of Z, as
+1/σ = 1 + e^−z to divide by. Backward needs only derivatives, of everything that goes on from a step after what comes to
+it: they are made of a few steps at once, as long as these are in the cache, and are all that is saved.
 """  # noqa: D400
 
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from minirnn.arguments import Array
-from minirnn.kernels.cells import Half, Layout, Pointwise, rows_first, sigmoid_slope, tanh_slope
+from minirnn.kernels.cells import QUIET, Half, Layout, Pointwise, flat, rows_first, sigmoid_slope, tanh_slope
 
-
-def blocks(a: Array, H: int) -> list[Array]:
-    """Return the blocks of (steps, k·H, …), views."""
-    return [a[:, j : j + H] for j in range(0, a.shape[1], H)]
+BUFFER = 512
+"""Entries in a buffer of numpy's within the cell: its usual 8,192 hold several steps of most shapes."""
 
 
 class Gated(Pointwise):
-    """A cell whose gates are made in place of Z; those with σ stand side by side, their Z halved."""
+    """A cell that saves its derivatives, and whose gates with σ are made by e^−z."""
 
-    layout: Layout
-    others = 1  # how many arrays of H are saved of each step beside the gates
-
-    def make_buffers(self, L: int, H: int, columns: tuple[int, ...], dtype: Any) -> Any:
-        """Allocate for L steps: the states beside h before and after each, the gates, and the others."""
-        states = [np.empty((L + 1, H, *columns), dtype) for _ in range(self.extras)]
-        gates = np.empty((L, self.layout.blocks * H, *columns), dtype)
-        return states, gates, *(np.empty((L, H, *columns), dtype) for _ in range(self.others))
-
-    def steps(self, saved: Any, lo: int, hi: int) -> Iterable[tuple[Any, ...]]:
-        """Slice the buffers for each step: Z, the part of it for σ, every block, the states, and the others."""
-        states, gates, *others = saved
-        plan, z = self.layout, gates[lo:hi]
-        H = z.shape[1] // plan.blocks
-        sigmoids = z[:, plan.start * H : (plan.start + plan.halved) * H]
-        before_and_after = [s[lo + k : hi + k] for s in states for k in (0, 1)]
-        return zip(z, sigmoids, *blocks(z, H), *before_and_after, *(a[lo:hi] for a in others), strict=True)
-
-
-class _Forward(Half):
-    sigmoids: int  # how many blocks σ makes
-
-    def __init__(self, H: int, columns: tuple[int, ...], dtype: Any) -> None:
-        self.t = np.empty((H, *columns), dtype)
-        self.half = np.full((self.sigmoids * H, *columns), 0.5, dtype)
+    @staticmethod
+    @contextmanager
+    def quiet() -> Iterator[None]:
+        """Let σ overflow; keep numpy from copying what several steps have in strided arrays into buffers."""
+        with QUIET():
+            before = np.setbufsize(BUFFER)
+            try:
+                yield
+            finally:
+                np.setbufsize(before)
 
 
 class LSTM(Gated):
-    """Hochreiter & Schmidhuber 1997, with the forget gate of Gers, Schmidhuber & Cummins 2000. It saves tanh(C_t)."""
+    """Hochreiter & Schmidhuber 1997, with the forget gate of Gers, Schmidhuber & Cummins 2000.
 
-    layout = Layout((3, 1, 0, 2), (3, 1, 0, 2), halved=3)  # o, f, i, g: those with σ side by side, i beside g
+    It saves ∂H/∂C, ∂H/∂Z_o, then ∂C/∂Z of i, f and g, and ∂C/∂C_{t-1} = f.
+    """
+
+    layout = Layout((3, 0, 1, 2), (3, 0, 1, 2), negated=3)  # o, i, f, g: those with σ side by side
     extras = 1  # C
+    saves = 6
 
-    class Forward(_Forward):
-        """One step, in scratch for (H, N)."""
+    class Forward(Half):
+        """Scratch for so many steps of (H, N)."""
 
-        sigmoids = 3
+        def __init__(self, steps: int, H: int, columns: tuple[int, ...], dtype: Any) -> None:
+            self.gates = a = np.empty((steps + 1, 5, H, *columns), dtype)  # o, i, f, g, and C_{t-1} beside g
+            self.products = p = np.empty((steps, 2, H, *columns), dtype)  # i ⊙ g and f ⊙ C_{t-1}
+            self.tanh_c = np.empty((steps, H, *columns), dtype)
+            self.carried = [a[:, 4]]
+            arrays = (flat(a[:-1, :4]), a[:, :3], a[:, 3], a[:, 3:], a[:, 1:3], p, p[:, 0], p[:, 1], a[1:, 4])
+            self.steps = list(zip(*arrays, self.tanh_c, a[:, 0], strict=False))
+            self.step = self._step(np.ones((), dtype))
 
-        def step(self, h: Any, out: Any, arrays: Any) -> None:
-            """Turn Z into the gates, in place, and write C_t and H_t."""
-            z, sigmoids, o, f, i, g, before, c, tanh_c = arrays
-            t, half = self.t, self.half
-            multiply, add, tanh = np.multiply, np.add, np.tanh  # to look these up costs a few per cent of a small step
-            tanh(z, z)  # all four at once: the Z of the σ come halved
-            multiply(sigmoids, half, sigmoids)
-            add(sigmoids, half, sigmoids)
-            multiply(i, g, t)
-            multiply(f, before, c)
-            add(c, t, c)
-            tanh(c, tanh_c)
-            multiply(o, tanh_c, out)
+        @staticmethod
+        def _step(one: Array) -> Any:
+            """Return the step, to which all it needs is at hand: a few per cent of a small one."""
+            exp, add, tanh, divide = np.exp, np.add, np.tanh, np.divide
+
+            def step(h: Any, out: Any, arrays: Any) -> None:
+                """Turn Z into the gates, in place, and write C_t and H_t."""
+                _, sigmoids, g, g_and_before, i_and_f, products, new, kept, c, tanh_c, o = arrays
+                exp(sigmoids, sigmoids)  # their Z come negated
+                add(sigmoids, one, sigmoids)  # numpy adds an array of 1 faster than Python's 1.0
+                tanh(g, g)
+                divide(g_and_before, i_and_f, products)
+                add(new, kept, c)
+                tanh(c, tanh_c)
+                divide(tanh_c, o, out)
+
+            return step
+
+        def save(self, saved: Array, lo: int, n: int) -> None:
+            """Make the derivatives of the first ``n`` steps, and write them to those from ``lo`` on::
+
+            ∂C/∂Z_i = i ⊙ g ⊙ (1 − i)      ∂C/∂Z_f = f ⊙ C_{t-1} ⊙ (1 − f)      ∂C/∂Z_g = i − i ⊙ g ⊙ g
+            ∂H/∂Z_o = o ⊙ tanh(C) ⊙ (1 − o)                            ∂H/∂C = o − o ⊙ tanh(C) ⊙ tanh(C)
+            """  # noqa: D400
+            J, gates, products, tanh_c = saved[lo : lo + n], self.gates[:n], self.products[:n], self.tanh_c[:n]
+            sigmoids, g, by_h, by_g = gates[:, :3], gates[:, 3], J[:, 0], J[:, 4]
+            np.reciprocal(sigmoids, sigmoids)
+            o, i, f = sigmoids.swapaxes(0, 1)
+            np.subtract(1.0, sigmoids, J[:, 1:4])
+            J[:, 2:4] *= products
+            np.multiply(o, tanh_c, by_h)
+            J[:, 1] *= by_h
+            by_h *= tanh_c
+            np.subtract(o, by_h, by_h)
+            np.multiply(products[:, 0], g, by_g)
+            np.subtract(i, by_g, by_g)
+            J[:, 5] = f
 
     class Backward(Half):
-        """The derivatives of a few steps at once, and one step of the chain."""
+        """Scratch for so many steps of the chain."""
 
-        def __init__(self, S: int, H: int, columns: tuple[int, ...], dtype: Any) -> None:
-            self.local = np.empty((S, 4 * H, *columns), dtype)  # ∂H/∂Z_o, and ∂C/∂Z of f, i and g
-            self.into_c = np.empty((S, H, *columns), dtype)  # ∂H/∂C
-            self.t = np.empty((H, *columns), dtype)
-            self.dc = np.empty((H, *columns), dtype)
-            self.extras = [self.dc]
-            self.views = [(*self.parts(J), K) for J, K in zip(self.local, self.into_c, strict=True)]
+        def __init__(self, steps: int, S: int, H: int, columns: tuple[int, ...], dtype: Any) -> None:
+            self.made = a = np.empty((steps + 1, 6, H, *columns), dtype)  # dC by way of H, dZ of o, i, f, g, dC_{t-1}
+            self.carried, self.dz = [a[:, 5]], flat(a[:-1, 1:5])
+            self.parts = list(zip(a[:, 0], a[:, 1], a[1:, 5], a[:, 2:], strict=False))
+            self.step = self._step(np.empty((H, *columns), dtype))
 
-        def parts(self, dz: Array) -> tuple[Any, ...]:
-            """Return the views of dZ that `step` writes to: that of o, which is made of dH, and the rest, of dC."""
-            H = len(self.t)
-            return dz[:H], dz[H:].reshape(3, *self.t.shape)
+        def slopes(self, saved: Array, lo: int, hi: int, output: Any) -> Any:
+            """Return the derivatives of H and those of C at each of the steps ``lo`` … ``hi``."""
+            J = saved[lo:hi]
+            return list(zip(J[:, 0], J[:, 1], J[:, 2:], strict=True))
 
-        def slopes(self, saved: Any, lo: int, hi: int, output: Any) -> list[Any]:
-            """Make the derivatives of the steps ``lo`` … ``hi``; return what `step` gets at each."""
-            (c,), gates, others = saved
-            z, tanh_c, H = gates[lo:hi], others[lo:hi], c.shape[1]
-            J, K = self.local[: hi - lo], self.into_c[: hi - lo]
-            o, f, i, g = blocks(z, H)
-            Jo, Jf, Ji, Jg = blocks(J, H)
-            sigmoid_slope(z[:, : 3 * H], J[:, : 3 * H])
-            tanh_slope(g, Jg)
-            Jo *= tanh_c
-            Jf *= c[lo:hi]
-            Ji *= g
-            Jg *= i
-            tanh_slope(tanh_c, K)
-            K *= o
-            return list(zip(self.views, f, strict=False))
+        @staticmethod
+        def _step(dc: Array) -> Any:
+            multiply, add = np.multiply, np.add
 
-        def step(self, dh: Any, parts: Any, arrays: Any) -> None:
-            """Write dZ from dH and dC, and dC of the step before."""
-            t, dc, multiply = self.t, self.dc, np.multiply
-            (of_o, of_rest, K), forget = arrays
-            multiply(dh, K, t)
-            np.add(dc, t, dc)
-            multiply(of_o, dh, parts[0])
-            multiply(of_rest, dc, parts[1])
-            multiply(dc, forget, dc)
+            def step(dh: Any, parts: Any, arrays: Any) -> None:
+                """Write dZ, and dC of the step before, from dH and dC."""
+                (by_h, of_o, after, of_c), (K, J_o, J_c) = parts, arrays
+                multiply(K, dh, by_h)
+                multiply(J_o, dh, of_o)  # apart, since numpy spreads dh over blocks at the price of three calls
+                add(after, by_h, dc)
+                multiply(J_c, dc, of_c)
+
+            return step
 
 
 class GRU(Gated):
-    """Cho et al. 2014 (arXiv:1406.1078v1): the reset gate works on the product. It saves H_{t-1} − n."""
+    """Cho et al. 2014 (arXiv:1406.1078v1): the reset gate works on the product.
 
-    layout = Layout((2, 0, 1), (0, 1, 2), start=1, halved=2)  # n from x, r, z, n from h
+    It saves ∂H/∂X_n, ∂H/∂Z of r, z and n, and z, which is what of dH goes to the step before past the products.
+    """
 
-    class Forward(_Forward):
-        """One step, in scratch for (H, N)."""
+    layout = Layout((2, 0, 1), (0, 1, 2), start=1, negated=2)  # n from x, r, z, n from h
+    saves = 5
 
-        sigmoids = 2
+    class Forward(Half):
+        """Scratch for so many steps of (H, N)."""
 
-        def step(self, h: Any, out: Any, arrays: Any) -> None:
-            """Turn Z into the gates and the candidate, in place, and write H_t."""
-            _, sigmoids, n, r, u, side, rest = arrays
-            t, half = self.t, self.half
-            multiply, add, tanh = np.multiply, np.add, np.tanh
-            tanh(sigmoids, sigmoids)  # their Z come halved
-            multiply(sigmoids, half, sigmoids)
-            add(sigmoids, half, sigmoids)
-            multiply(r, side, t)
-            add(n, t, n)
-            tanh(n, n)
-            np.subtract(h, n, rest)
-            multiply(u, rest, out)
-            add(out, n, out)
+        def __init__(self, steps: int, H: int, columns: tuple[int, ...], dtype: Any) -> None:
+            self.gates = a = np.empty((steps, 4, H, *columns), dtype)
+            self.rest = np.empty((steps, H, *columns), dtype)  # H_{t-1} − n
+            self.steps = list(zip(flat(a), a[:, 1:3], *a.swapaxes(0, 1), self.rest, strict=True))
+            self.step = self._step(np.empty((H, *columns), dtype), np.ones((), dtype))
+
+        @staticmethod
+        def _step(t: Array, one: Array) -> Any:
+            exp, add, tanh, divide, subtract = np.exp, np.add, np.tanh, np.divide, np.subtract
+
+            def step(h: Any, out: Any, arrays: Any) -> None:
+                """Turn Z into the gates and the candidate, in place, and write H_t."""
+                _, sigmoids, n, r, u, side, rest = arrays
+                exp(sigmoids, sigmoids)  # their Z come negated
+                add(sigmoids, one, sigmoids)  # r and u are 1/σ
+                divide(side, r, t)
+                add(n, t, n)
+                tanh(n, n)
+                subtract(h, n, rest)
+                divide(rest, u, out)
+                add(out, n, out)
+
+            return step
+
+        def save(self, saved: Array, lo: int, n: int) -> None:
+            """Make the derivatives of the first ``n`` steps, and write them to those from ``lo`` on."""
+            J, gates = saved[lo : lo + n], self.gates[:n]
+            save_gates(J, gates, self.rest[:n], 4)
+            np.multiply(J[:, 0], gates[:, 1], J[:, 3])
+            J[:, 1] *= gates[:, 3]
+            J[:, 1] *= J[:, 0]
 
     class Backward(Half):
-        """The derivatives of a few steps at once, and one step of the chain."""
+        """Scratch for so many steps of the chain."""
 
-        count = 4  # ∂H/∂X_n, ∂H/∂Z of r, z and n
+        def __init__(self, steps: int, S: int, H: int, columns: tuple[int, ...], dtype: Any) -> None:
+            self.made = a = np.empty((steps, 5, H, *columns), dtype)  # dZ, and what goes past the products
+            self.parts, self.dz, self.direct = list(a), flat(a[:, :4]), list(a[:, 4])
 
-        def __init__(self, S: int, H: int, columns: tuple[int, ...], dtype: Any) -> None:
-            self.local = np.empty((S, self.count * H, *columns), dtype)
-            self.t = np.empty((S, H, *columns), dtype)
-            self.direct = np.empty((H, *columns), dtype)
-            self.views = [self.parts(J) for J in self.local]
-
-        def parts(self, dz: Array) -> Any:
-            """Return the blocks of dZ that `step` writes to."""
-            return dz.reshape(self.count, *self.direct.shape)
-
-        def _make_slopes(self, z: Array, rest: Array) -> list[Array]:
-            """Make what both kinds have in common, block by block, and return the blocks: n's is ∂H/∂X_n, r's is σ′.
-
-            In z stand n, r and z, one after the other, in ``rest`` H_{t-1} − n.
-            """
-            n, H = rest.shape[:2]
-            J, keep = self.local[:n], self.t[:n]
-            Jn, _, Ju, *_ = found = blocks(J, H)
-            sigmoid_slope(z[:, H : 3 * H], J[:, H : 3 * H])
-            tanh_slope(z[:, :H], Jn)
-            np.subtract(1.0, z[:, 2 * H : 3 * H], keep)
-            Jn *= keep
-            Ju *= rest
-            return found
-
-        def slopes(self, saved: Any, lo: int, hi: int, output: Any) -> list[Any]:
-            """Make the derivatives of the steps ``lo`` … ``hi``; return what `step` gets at each."""
-            _, gates, rest = saved
-            t = self.t[: hi - lo]
-            _, r, u, side = blocks(gates[lo:hi], rest.shape[1])
-            Jn, Jr, _, Jside = self._make_slopes(gates[lo:hi], rest[lo:hi])
-            np.multiply(Jn, r, Jside)
-            np.multiply(Jn, side, t)
-            Jr *= t
-            return list(zip(self.views, u, strict=False))
+        def slopes(self, saved: Array, lo: int, hi: int, output: Any) -> Any:
+            """Return the derivatives at each of the steps ``lo`` … ``hi``."""
+            return list(saved[lo:hi])
 
         def step(self, dh: Any, parts: Any, arrays: Any) -> Any:
             """Write dZ, and the direct part of dH of the step before, from dH."""
-            np.multiply(arrays[0], dh, parts)
-            np.multiply(arrays[1], dh, self.direct)
+            np.multiply(arrays, dh, parts)
 
 
-class GRUResetBefore(GRU):
+def save_gates(J: Array, gates: Array, rest: Array, keep: int) -> None:
+    """Write what both kinds of GRU have in common: ∂H/∂X_n, σ′ of r, ∂H/∂Z_z and, to block ``keep``, z.
+
+    In ``gates`` stand n, 1/r and 1/z, which become r and z, in ``rest`` H_{t-1} − n.
+    """
+    sigmoids, z = gates[:, 1:3], gates[:, 2]
+    np.reciprocal(sigmoids, sigmoids)
+    sigmoid_slope(sigmoids, J[:, 1:3])
+    J[:, 2] *= rest
+    tanh_slope(gates[:, 0], J[:, 0])
+    np.subtract(1.0, z, J[:, keep])
+    J[:, 0] *= J[:, keep]
+    J[:, keep] = z
+
+
+class GRUResetBefore(Gated):
     """Cho et al. 2014 (arXiv:1406.1078v3): the reset gate works on H_{t-1}, before its product with W_hn.
 
-    It saves H_{t-1} − n, H_{t-1} and r ⊙ H_{t-1}.
+    It saves ∂H/∂Z_n, ∂(r ⊙ H_{t-1})/∂Z_r, ∂H/∂Z_z, z, r and r ⊙ H_{t-1}.
     """
 
-    layout = Layout((2, 0, 1), (0, 1), start=1, halved=2, stage=2)  # n, r, z
-    others = 3
+    layout = Layout((2, 0, 1), (0, 1), start=1, negated=2, stage=2)  # n, r, z
+    saves = 6
 
-    def staged(self, saved: Any, lo: int, hi: int, N: int) -> Array:
+    def staged(self, saved: Array, lo: int, hi: int, N: int) -> Array:
         """Return r ⊙ H_{t-1} of the steps ``lo`` … ``hi``, rows first: (steps, N, H)."""
-        return rows_first(saved[-1][lo:hi], N)
+        return rows_first(saved[lo:hi, 5], N)
 
-    class Forward(GRU.Forward):
-        """One step, in scratch for (H, N)."""
+    class Forward(Half):
+        """Scratch for so many steps of (H, N)."""
+
+        def __init__(self, steps: int, H: int, columns: tuple[int, ...], dtype: Any) -> None:
+            self.gates = a = np.empty((steps, 3, H, *columns), dtype)
+            self.others = b = np.empty((3, steps, H, *columns), dtype)  # H_{t-1} − n, H_{t-1}, r ⊙ H_{t-1}
+            self.steps = list(zip(flat(a), a[:, 1:3], *a.swapaxes(0, 1), *b, strict=True))
+            self.one = np.ones((), dtype)
 
         def stage(self, h: Any, arrays: Any) -> Any:
             """Make the gates, and return r ⊙ H_{t-1}, and n, to which its product is to be added."""
             _, sigmoids, n, r, _, _, before, staged = arrays
-            np.tanh(sigmoids, sigmoids)
-            np.multiply(sigmoids, self.half, sigmoids)
-            np.add(sigmoids, self.half, sigmoids)
+            np.exp(sigmoids, sigmoids)
+            np.add(sigmoids, self.one, sigmoids)
             np.copyto(before, h)
-            np.multiply(r, h, staged)
+            np.divide(h, r, staged)
             return staged, n
 
         def step(self, h: Any, out: Any, arrays: Any) -> None:
@@ -224,39 +240,37 @@ class GRUResetBefore(GRU):
             _, _, n, _, u, rest, _, _ = arrays
             np.tanh(n, n)
             np.subtract(h, n, rest)
-            np.multiply(u, rest, out)
+            np.divide(rest, u, out)
             np.add(out, n, out)
 
-    class Backward(GRU.Backward):
-        """The derivatives of a few steps at once, and one step of the chain, in two halves around the product."""
+        def save(self, saved: Array, lo: int, n: int) -> None:
+            """Make the derivatives of the first ``n`` steps, and write them to those from ``lo`` on."""
+            J, gates, (rest, before, staged) = saved[lo : lo + n], self.gates[:n], self.others[:, :n]
+            save_gates(J, gates, rest, 3)
+            J[:, 1] *= before
+            J[:, 4], J[:, 5] = gates[:, 1], staged
 
-        count = 3  # ∂H/∂Z_n, ∂(r ⊙ H)/∂Z_r, ∂H/∂Z_z
+    class Backward(Half):
+        """Scratch for so many steps of the chain, each in two halves around the product of the stage."""
 
-        def __init__(self, S: int, H: int, columns: tuple[int, ...], dtype: Any) -> None:
-            super().__init__(S, H, columns, dtype)
+        def __init__(self, steps: int, S: int, H: int, columns: tuple[int, ...], dtype: Any) -> None:
+            self.made = a = np.empty((steps, 4, H, *columns), dtype)  # dZ, and what goes past the products
+            self.dz, self.direct = flat(a[:, :3]), list(a[:, 3])
+            self.parts = list(zip(a[:, 0], a[:, 1], a[:, 2:], strict=True))
             self.staged = np.empty((H, *columns), dtype)
 
-        def parts(self, dz: Array) -> Any:
-            """Return the blocks of dZ that `step` and `stage` write to, one by one."""
-            return tuple(super().parts(dz))
-
-        def slopes(self, saved: Any, lo: int, hi: int, output: Any) -> list[Any]:
-            """Make the derivatives of the steps ``lo`` … ``hi``; return what `step` gets at each."""
-            _, gates, rest, before, _ = saved
-            _, r, u = blocks(gates[lo:hi], rest.shape[1])
-            _, Jr, _ = self._make_slopes(gates[lo:hi], rest[lo:hi])
-            Jr *= before[lo:hi]
-            return list(zip(self.views, u, r, strict=False))
+        def slopes(self, saved: Array, lo: int, hi: int, output: Any) -> Any:
+            """Return what `step` and `stage` need at each of the steps ``lo`` … ``hi``."""
+            J = saved[lo:hi]
+            return list(zip(J[:, 0], J[:, 1], J[:, 2:4], J[:, 4], strict=True))
 
         def step(self, dh: Any, parts: Any, arrays: Any) -> Any:
             """Write dZ_n and dZ_z; return dZ_n, whose product with W_hn is the gradient of r ⊙ H_{t-1}."""
-            (Jn, _, Ju), keeping, _ = arrays
-            np.multiply(Jn, dh, parts[0])
-            np.multiply(Ju, dh, parts[2])
-            np.multiply(keeping, dh, self.direct)
+            np.multiply(arrays[0], dh, parts[0])
+            np.multiply(arrays[2], dh, parts[2])
             return parts[0]
 
         def stage(self, parts: Any, arrays: Any) -> None:
             """Take ``staged``, the gradient of r ⊙ H_{t-1}, on to Z_r and, in place, to H_{t-1}."""
-            np.multiply(arrays[0][1], self.staged, parts[1])
-            np.multiply(self.staged, arrays[2], self.staged)
+            np.multiply(arrays[1], self.staged, parts[1])
+            np.multiply(self.staged, arrays[3], self.staged)

@@ -27,13 +27,13 @@ KEPT = 16
 W = TypeVar("W")
 
 
-def chunk_length(N: int, width: int, dtype: np.dtype[Any]) -> int:
+def chunk_length(N: int, width: int, dtype: np.dtype[Any], rows: int = 1024) -> int:
     """Return how many steps of N rows of so many numbers are gone through at a time.
 
     As many as fill 512 KiB, which then are still in the cache when the loop comes to them, or give the products over
-    all rows of a chunk 1,024 rows, beside which it costs little to start one; 256 at most.
+    all rows of a chunk so many ``rows``, beside which it costs little to start one; 256 at most.
     """
-    return min(256, max(1, 2**19 // (N * width * dtype.itemsize), 1024 // N))
+    return min(256, max(1, 2**19 // (N * width * dtype.itemsize), rows // N))
 
 
 def chunks(T: int, length: int) -> list[tuple[int, int]]:

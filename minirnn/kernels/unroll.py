@@ -5,7 +5,8 @@ Shapes: T steps, N rows of the mini-batch, D inputs, H hidden neurons, G gates.
 The loop over the steps and the products stand in kernels/columns.py, what a cell does between them in kernels/gated.py
 and simple.py. Elman's plain layer has a faster unroll of its own, kernels/elman.py: with one block, what the
 columns save between the products is less than it costs to turn the arrays, and its derivative needs only its outputs.
-For sequences of unequal length that is kernels/falling.py; all other cells have them in lanes, kernels/lanes.py.
+For sequences of unequal length that is kernels/falling.py, or padded.py where steps are small; all other cells have
+them in lanes, kernels/lanes.py.
 """
 
 from collections.abc import Callable, Iterator, Sequence, Set
@@ -15,9 +16,8 @@ from typing import Any
 import numpy as np
 
 from minirnn.arguments import Array
-from minirnn.kernels import falling, scratch
-from minirnn.kernels.cells import rows_first
-from minirnn.kernels.columns import Around, Backward, Forward, Saved, steps_at_a_time
+from minirnn.kernels import falling, folded_lstm, padded, scratch
+from minirnn.kernels.columns import Around, Backward, Forward, Saved, steps_at_a_time, steps_back
 from minirnn.kernels.lanes import Packed, Whole
 from minirnn.kernels.layout import Gradients, Matrices, Settings, Sums, Unrolled, Weights
 from minirnn.kernels.simple import Elman
@@ -34,6 +34,8 @@ def forward(x: Array, state: Sequence[Array], weights: Weights, settings: Settin
     All arrays are of one dtype. ``save`` says whether backward is to follow: what is saved, for each part, are the
     `Saved` of its pieces.
     """
+    if isinstance(settings.lanes, padded.Padded):
+        return padded.forward(x, state, weights, settings, save)
     if isinstance(settings.lanes, falling.Falling):
         return falling.forward(x, state, weights, settings, save)
     T, N, _ = x.shape
@@ -68,6 +70,8 @@ def backward(
     ``d_outputs`` is (T, N, H) and ``d_final`` (sequences, H) for each array of the state; None for zeros.
     ``wanted`` names the gradients to compute, "x" or as in `Weights`; those of the states always are.
     """
+    if isinstance(settings.lanes, padded.Padded):
+        return padded.backward(d_outputs, d_final, saved, x, weights, settings, wanted)
     if isinstance(settings.lanes, falling.Falling):
         return falling.backward(d_outputs, d_final, saved, x, weights, settings, wanted)
     T, N, D = x.shape
@@ -90,8 +94,11 @@ def backward(
 
 def states(x: Array, state: Sequence[Array], weights: Weights, settings: Settings) -> list[Array]:
     """Return every state of whole rows in the order of processing, (T + 1, N, H) each: before step k at k."""
-    (piece,) = forward(x, state, weights, settings).saved[0]
-    return [piece.hs, *(np.ascontiguousarray(rows_first(s, x.shape[1])) for s in piece.own[0])]
+    hs, *others = made = [np.empty((len(x) + 1, *s.shape), s.dtype) for s in state]
+    hs[0], *extras = state
+    matrices = Matrices(weights, settings.cell.layout)
+    _run(Around(Whole(len(x), slice(None), settings), state, [], matrices, settings), 0, x, hs, extras, False, others)
+    return made
 
 
 def _each(part: Callable[[int, Any], Any], T: int, N: int, settings: Settings, packed: Packed | None) -> list[Any]:
@@ -116,16 +123,19 @@ def _forward(around: Around, x: Array, states: Array, save: bool) -> list[Saved]
     return pieces
 
 
-def _run(around: Around, i: int, x: Array, hs: Array, extras: Sequence[Array], save: bool) -> tuple[list[Array], Saved]:
-    """Unroll piece ``i``; return the states after it, and what backward needs."""
+def _run(
+    around: Around, i: int, x: Array, hs: Array, extras: Sequence[Array], save: bool, others: Sequence[Array] = ()
+) -> tuple[list[Array], Saved]:
+    """Unroll piece ``i``; return the states after it, and what backward needs. To ``others`` go all states beside h."""
     cell, masked = around.settings.cell, around.settings.mask is not None
     (L, n, D), H = x.shape, hs.shape[2]
-    own = cell.make_buffers(L, H, (n,) if n > 1 else (), hs.dtype) if save else None
+    own = cell.make_saved(L, H, (n,) if n > 1 else (), hs.dtype) if save else None
     # What is fed back differs from the outputs, or from what hs will say of them:
     differs = masked or (around.view.pieces[i].switches and cell.slopes_of_output)
-    saved = Saved(x, hs, extras, around.first, own, np.empty((L, n, H), hs.dtype) if save and differs else None)
+    saved = Saved(x, hs, extras, around.first, own, np.empty((L, n, H), hs.dtype) if save and differs else None, others)
     work = scratch.take(Forward, cell, n, D, H, hs.dtype, steps_at_a_time(cell, L, n, D, H, hs.dtype), masked)
-    after = [hs[-1], *(s.copy() for s in work.run(saved, around, i))]
+    with cell.quiet():
+        after = [hs[-1], *(s.copy() for s in work.run(saved, around, i))]
     scratch.give(work)
     return after, saved
 
@@ -146,13 +156,30 @@ def _backward(
         sums = Sums(saved.inputs, None if d_x is None else view.room(d_x, i), back, wanted, cell.layout)
         entering = None if d_outputs is None else view.entering(d_outputs, i)
         arriving = _arrive(around, i, current, saved.hs[-1])
-        (L, n, D), H, dtype = saved.inputs.shape, saved.hs.shape[2], saved.hs.dtype
-        work = scratch.take(Backward, cell, n, D, H, dtype, steps_at_a_time(cell, L, n, D, H, dtype))
-        current = [d.copy() for d in work.run(entering, arriving, saved, around, i, sums)]
-        scratch.give(work)
+        current = _go_back(around, i, entering, arriving, saved, sums)
         yield sums
     for to, d in zip(around.first, current, strict=True):
         to[view.begins] = d
+
+
+def _go_back(
+    around: Around, i: int, entering: Array | None, arriving: Sequence[Array], saved: Saved, sums: Sums
+) -> list[Array]:
+    """Go back through piece ``i``, in the form that fits; return the gradients of the states before it."""
+    cell, (L, n, D), H, dtype = around.settings.cell, saved.inputs.shape, saved.hs.shape[2], saved.hs.dtype
+    found = None
+    if folded_lstm.folds(around, i, n, H):
+        folded = scratch.take(folded_lstm.FoldedBackward, folded_lstm.steps_at_a_time(L, H, dtype.itemsize), H, dtype)
+        with cell.quiet(), np.errstate(invalid="ignore"):
+            found = folded.run(entering, arriving, saved, around, sums)
+            found = None if found is None else [d.copy() for d in found]
+        scratch.give(folded)
+    if found is None:
+        work = scratch.take(Backward, cell, n, D, H, dtype, steps_back(cell, L, n, D, H, dtype))
+        with cell.quiet():
+            found = [d.copy() for d in work.run(entering, arriving, saved, around, i, sums)]
+        scratch.give(work)
+    return found
 
 
 def _arrive(around: Around, i: int, current: Sequence[Array], like: Array) -> list[Array]:

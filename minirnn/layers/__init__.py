@@ -2,9 +2,10 @@
 
 from minirnn.cells import Cell
 from minirnn.layers.composites import Bidirectional, BidirectionalState, Stacked
+from minirnn.layers.containers import ModuleDict, ModuleList, Sequential
 from minirnn.layers.family import GRULayer, LSTMLayer, LSTMState, RecurrentLayer
 from minirnn.layers.module import Module, Parameter
-from minirnn.layers.plain import Dropout, Embedding, Linear, Sequential
+from minirnn.layers.plain import Dropout, Embedding, Linear, OneHot
 from minirnn.layers.recurrence import Recurrence, RecurrentOutput
 from minirnn.layers.sequence_model import SequenceModel, SequenceOutput
 from minirnn.layers.settings import BACKENDS
@@ -21,6 +22,9 @@ __all__ = [
     "LSTMState",
     "Linear",
     "Module",
+    "ModuleDict",
+    "ModuleList",
+    "OneHot",
     "Parameter",
     "Recurrence",
     "RecurrentLayer",

@@ -6,11 +6,11 @@ Both are recurrent modules themselves, so that one can hold the other.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeAlias, cast, get_args
 
 import numpy as np
 
-from minirnn.arguments import Rng, as_probability, describe
+from minirnn.arguments import Rng, as_probability, describe, one_of
 from minirnn.autograd.functions import concatenate
 from minirnn.autograd.modes import WITHIN, anomaly
 from minirnn.autograd.tensor import Tensor
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from minirnn.drawing import blocks
 
 
+Merge: TypeAlias = Literal["concat", "sum", "mean", "mul"]
+
+
 class BidirectionalState(NamedTuple, Generic[Forward, Backward]):
     """The state of a `Bidirectional`, each part as its layer has it: a Tensor (N, H) or (h, c) of an LSTM."""
 
@@ -30,7 +33,7 @@ class BidirectionalState(NamedTuple, Generic[Forward, Backward]):
 
 
 class Bidirectional(Recurrence[BidirectionalState[Forward, Backward]], Generic[Forward, Backward]):
-    """Two layers over the same sequence, one from its beginning and one from its end (Schuster and Paliwal 1997)::
+    """Two layers over the same sequence, one from its beginning and one from its end (Schuster and Paliwal 1997):
 
         F_t = forward_layer(X_t, F_{t-1})        t = 0 … T−1
         B_t = backward_layer(X_t, B_{t+1})       t = T−1 … 0
@@ -42,10 +45,13 @@ class Bidirectional(Recurrence[BidirectionalState[Forward, Backward]], Generic[F
         One that goes forward: a layer, or a `Stacked` of such layers.
     backward_layer : recurrent module
         One made with ``reverse=True``. Its hidden size may be another; what it reads must be the same.
+    merge : "concat", "sum", "mean" or "mul"
+        What Y_t is made of F_t and B_t by: side by side, or entry by entry, which needs one hidden size.
 
     Notes
     -----
-    ``output_size`` is H_F + H_B, and ``reverse`` None: it has no one direction.
+    ``output_size`` is H_F + H_B, or H where they are merged entry by entry, and ``reverse`` None: it has no one
+    direction.
 
     Source: Schuster and Paliwal 1997, IEEE Trans. Signal Processing 45:2673. torch's ``bidirectional=True`` is the
     same and orders the outputs alike.
@@ -62,8 +68,11 @@ class Bidirectional(Recurrence[BidirectionalState[Forward, Backward]], Generic[F
 
     reverse: bool | None = None
 
-    def __init__(self, forward_layer: Recurrence[Forward], backward_layer: Recurrence[Backward]) -> None:
+    def __init__(
+        self, forward_layer: Recurrence[Forward], backward_layer: Recurrence[Backward], *, merge: Merge = "concat"
+    ) -> None:
         super().__init__()
+        self.merge = one_of(merge, get_args(Merge), f"{self.name}: merge")
         layers: dict[str, Recurrence] = {"forward_layer": forward_layer, "backward_layer": backward_layer}
         _check(self.name, layers, ("input_size", "dtype", "batch_first"))
         for (argument, layer), reverse in zip(layers.items(), (False, True), strict=True):
@@ -73,7 +82,13 @@ class Bidirectional(Recurrence[BidirectionalState[Forward, Backward]], Generic[F
                     f"{_WAYS[layer.reverse]}: make it {'of layers ' * any(layer.children())}with reverse={reverse}"
                 )
         self.input_size = forward_layer.input_size
-        self.output_size = forward_layer.output_size + backward_layer.output_size
+        sizes = forward_layer.output_size, backward_layer.output_size
+        if merge != "concat" and sizes[0] != sizes[1]:
+            raise ValueError(
+                f"{self.name}: merge={merge!r} works entry by entry, so both layers must have one hidden size, got "
+                f'{sizes[0]} and {sizes[1]}: make them alike, or try merge="concat"'
+            )
+        self.output_size = sum(sizes) if merge == "concat" else sizes[0]
         self.dtype, self.batch_first = forward_layer.dtype, forward_layer.batch_first
         self.forward_layer, self.backward_layer = forward_layer, backward_layer
 
@@ -92,7 +107,7 @@ class Bidirectional(Recurrence[BidirectionalState[Forward, Backward]], Generic[F
                 forward = self.forward_layer(x, of_forward, lengths, reset=reset)
             with _noted(self, "backward_layer", self.backward_layer):
                 backward = self.backward_layer(x, of_backward, lengths, reset=reset)
-        outputs = concatenate([forward.outputs, backward.outputs], axis=-1)
+        outputs = self._merged(forward.outputs, backward.outputs)
         return RecurrentOutput(outputs, BidirectionalState(forward.final_state, backward.final_state))
 
     def step(self, x_t: Any, state: Any = None) -> Any:
@@ -105,9 +120,17 @@ class Bidirectional(Recurrence[BidirectionalState[Forward, Backward]], Generic[F
     def last_output(self, final_state: Any) -> Tensor:
         """Return [F_{T−1} B_0], (N, H_F + H_B): what each layer returned at the step it processed last."""
         forward, backward = self._states(final_state, "final_state", optional=False)
-        return concatenate(
-            [self.forward_layer.last_output(forward), self.backward_layer.last_output(backward)], axis=-1
-        )
+        return self._merged(self.forward_layer.last_output(forward), self.backward_layer.last_output(backward))
+
+    def _merged(self, forward: Tensor, backward: Tensor) -> Tensor:
+        if self.merge == "concat":
+            return concatenate([forward, backward], axis=-1)
+        made = forward * backward if self.merge == "mul" else forward + backward
+        return 0.5 * made if self.merge == "mean" else made
+
+    def extra_repr(self) -> str:
+        """Return the settings shown between the brackets of ``repr``."""
+        return "" if self.merge == "concat" else f"merge={self.merge!r}"
 
     def _states(self, states: Any, argument: str, optional: bool = True) -> Sequence[Any]:
         return _entries(states, 2, f"{self.name}: {argument}", "a tuple (forward, backward)", optional)
@@ -119,7 +142,7 @@ class Bidirectional(Recurrence[BidirectionalState[Forward, Backward]], Generic[F
 
 
 class Stacked(Recurrence[tuple[Any, ...]]):
-    """Recurrent layers one on top of the other, with dropout between them if wanted::
+    """Recurrent layers one on top of the other, with dropout between them if wanted:
 
         Y⁰ = X,   Yˡ = layerˡ(d(Yˡ⁻¹)),   d(y) = y ⊙ m / (1 − p),   m ~ Bernoulli(1 − p)
 
@@ -277,6 +300,9 @@ def _entries(states: Any, count: int, argument: str, expected: str, optional: bo
             f"{expected}, got {describe(states)}: "
             + (f"try tuple({argument.split()[-1]})" if np.ndim(states) == 3 else hint)
         )
+    if len(states) == 2 and all(getattr(state, "shape", ())[:-2] == (count,) for state in states):
+        hint = f"torch's (h, c) has the layers within each array, try tuple(zip(*{argument.split()[-1]}))"
+        raise ValueError(f"{expected}, got two of shape {states[0].shape}: {hint}")
     if len(states) != count:
         raise ValueError(f"{expected}, got a {type(states).__name__} of {len(states)}: {hint}")
     return states

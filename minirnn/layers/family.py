@@ -1,29 +1,40 @@
 """The recurrent layers: Elman's with any cell, LSTM and GRU."""
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, Unpack
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Unpack
 
 import numpy as np
 
-from minirnn.arguments import as_flag, as_number, float_dtype
+from minirnn.arguments import as_flag, as_number, as_size, float_dtype
 from minirnn.autograd.tensor import Tensor
-from minirnn.cells import GRU, LSTM, Cell, Elman, GRUResetBefore
+from minirnn.cells import GRU, LSTM, Cell, Elman, GRUResetBefore, PeepholeLSTM
 from minirnn.cells.cell import ActivationName, as_cell, resolve
 from minirnn.layers.layer import Layer
 from minirnn.layers.settings import Settings, spell_out
 
-_LSTM, _GRU, _GRU_BEFORE = LSTM(), GRU(), GRUResetBefore()
+if TYPE_CHECKING:
+    from minirnn.drawing import blocks
+
+_LSTM, _PEEPHOLES, _GRU, _GRU_BEFORE = LSTM(), PeepholeLSTM(), GRU(), GRUResetBefore()
 
 
 class LSTMState(NamedTuple):
-    """The state of an LSTM: a pair."""
+    """The state of an LSTM: a pair.
 
-    h: Tensor  # (N, H), the output
-    c: Tensor  # (N, H), what the cell remembers
+    Attributes
+    ----------
+    h : Tensor (N, H), or (N, P) with ``proj_size``
+        The output.
+    c : Tensor (N, H)
+        What the cell remembers.
+    """
+
+    h: Tensor
+    c: Tensor
 
 
 class RecurrentLayer(Layer[Tensor]):
-    """A layer of recurrent neurons (Elman 1990), unrolled through time::
+    """A layer of recurrent neurons (Elman 1990), unrolled through time:
 
         H_t = φ(X_t W_xh + H_{t-1} W_hh + b_h)
 
@@ -42,9 +53,13 @@ class RecurrentLayer(Layer[Tensor]):
     Attributes
     ----------
     W_xh : Parameter (D, H)
+        The weights of what comes in; column j is neuron j's.
     W_hh : Parameter (H, H)
+        The weights of the state before.
     b_h : Parameter (H,) or None
+        The one bias; None without ``bias``.
     h_0 : Parameter (H,), with ``learn_initial_state``
+        Where a sequence starts that is given no state.
 
     Notes
     -----
@@ -106,19 +121,29 @@ class RecurrentLayer(Layer[Tensor]):
 
 
 class LSTMLayer(Layer[LSTMState]):
-    """A layer of long short-term memory, unrolled through time::
+    """A layer of long short-term memory, unrolled through time:
 
         i, f, o = σ(X_t W_x· + H_{t-1} W_h· + b_·), each with its block of the weights
         g = tanh(X_t W_xg + H_{t-1} W_hg + b_g)
         C_t = f ⊙ C_{t-1} + i ⊙ g
         H_t = o ⊙ tanh(C_t)
 
-    The blocks stand in the order i, f, g, o.
+    The blocks stand in the order i, f, g, o. With ``peepholes`` i and f read C_{t-1}, and o reads C_t; with
+    ``proj_size`` H_t is narrower than C_t, of P entries:
+
+        i, f = σ(… + w_c· ⊙ C_{t-1}),   o = σ(… + w_co ⊙ C_t)
+        H_t = (o ⊙ tanh(C_t)) W_hr
 
     Parameters
     ----------
     input_size, hidden_size : int
         D and H.
+    proj_size : int, optional
+        P < H: outputs and h are (…, P), c stays (N, H). Such a layer, as one with ``peepholes``, is unrolled op by op
+        whatever the backend, and so as slowly as "graph"; `minirnn.bptt` does not look into it, and `detect_anomaly`
+        names the op at fault, not the step.
+    peepholes : bool
+        Whether the gates read the cell state.
     forget_bias : float
         The initial value of b_h's f block, nothing more (Gers et al. 2000; Jozefowicz et al. 2015 recommend 1).
     **settings
@@ -126,14 +151,23 @@ class LSTMLayer(Layer[LSTMState]):
     Attributes
     ----------
     W_xh : Parameter (D, 4·H)
-    W_hh : Parameter (H, 4·H)
+        The weights of what comes in, the blocks of i, f, g, o side by side.
+    W_hh : Parameter (H, 4·H), or (P, 4·H)
+        Those of h, in the same order.
     b_h : Parameter (4·H,) or None
-    h_0, c_0 : Parameter (H,), with ``learn_initial_state``
+        The biases; that of f starts at ``forget_bias``.
+    w_c : Parameter (3·H,), with ``peepholes``
+        w_ci, w_cf, w_co, in this order; 0 at first.
+    W_hr : Parameter (H, P), with ``proj_size``
+        From ``recurrent_initializer``, as W_hh.
+    h_0, c_0 : Parameter (H,), or (P,) and (H,), with ``learn_initial_state``
+        Where a sequence starts that is given no state.
 
     Notes
     -----
-    Source: Hochreiter & Schmidhuber 1997, with the forget gate of Gers, Schmidhuber & Cummins 2000; no peepholes. Its
-    count is 4H(D + H + 1). The state is a pair (h, c).
+    Source: Hochreiter & Schmidhuber 1997, with the forget gate of Gers, Schmidhuber & Cummins 2000. Its count is
+    4H(D + H + 1). The state is a pair (h, c). ``peepholes``: Gers & Schmidhuber 2000, as in ONNX, 3H more;
+    ``proj_size``: Sak, Senior & Beaufays 2014 (arXiv:1402.1128), as in torch, 4H(D + P + 1) + HP.
 
     >>> import minirnn as mr
     >>> layer = mr.LSTMLayer(3, 5, rng=0)
@@ -145,24 +179,66 @@ class LSTMLayer(Layer[LSTMState]):
     gates, state_names = LSTM.blocks, LSTM.state_names
 
     def __init__(
-        self, input_size: int, hidden_size: int, *, forget_bias: float = 1.0, **settings: Unpack[Settings]
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        forget_bias: float = 1.0,
+        proj_size: int | None = None,
+        peepholes: bool = False,
+        **settings: Unpack[Settings],
     ) -> None:
+        self.peepholes = as_flag(peepholes, f"{self.name}: peepholes")
+        if proj_size is not None:
+            proj_size = as_size(proj_size, f"{self.name}: proj_size", hint="leave it out for an output as wide as C_t")
+            if proj_size >= as_size(hidden_size, f"{self.name}: hidden_size"):
+                raise ValueError(
+                    f"{self.name}: proj_size must be below hidden_size={hidden_size}, got {proj_size}: it makes the "
+                    "output narrower than the cell state; leave it out for an output as wide"
+                )
+        self.proj_size = proj_size
+        self._without_kernel = "proj_size" if proj_size else "peepholes" if self.peepholes else ""
+        if settings.get("remat") and (what := self._without_kernel):
+            raise ValueError(
+                f"{self.name}: remat keeps fewer states of a kernel, which a layer with {what} has not: leave it out"
+            )
         start = as_number(forget_bias, f"{self.name}: forget_bias")
         if start != 1.0 and not settings.get("bias", True):
             raise ValueError(
                 f"{self.name}: forget_bias={forget_bias} is where b_h starts, and with bias=False there is none: "
                 "leave one of the two out"
             )
-        super().__init__(input_size, hidden_size, _LSTM, settings)
+        super().__init__(input_size, hidden_size, _PEEPHOLES if self.peepholes else _LSTM, settings, proj_size)
         if self.b_h is not None:
             self.b_h.data[self.hidden_size : 2 * self.hidden_size] = start
+
+    @property
+    def weights(self) -> list[Any]:
+        """W_xh, W_hh and b_h, None without bias; with ``proj_size`` or ``peepholes`` None, and w_c and W_hr or None."""
+        own = [None, getattr(self, "w_c", None), getattr(self, "W_hr", None)]
+        return [self.W_xh, self.W_hh, self.b_h, *(own if self._without_kernel else [])]
+
+    def _own_repr(self) -> list[str]:
+        return [f"proj_size={self.proj_size}"] * bool(self.proj_size) + ["peepholes=True"] * self.peepholes
+
+    def _step(self) -> "tuple[list[str], list[blocks.Part]]":
+        lines, parts = super()._step()
+        if self.proj_size:
+            from minirnn.drawing.blocks import Part
+
+            after, made = lines[-1].split(" = ")
+            lines[-1] = f"{after} = ({made}) W_{{hr}}"
+            *others, h = parts
+            product = Part("W_{hr}", inputs=h.inputs)
+            parts = [*others, Part(h.name, style=h.style, inputs=(len(parts),)), product]
+        return lines, parts
 
     def _joined(self, state: Any) -> LSTMState:
         return LSTMState(*state)
 
 
 class GRULayer(Layer[Tensor]):
-    """A layer of gated recurrent units, unrolled through time::
+    """A layer of gated recurrent units, unrolled through time:
 
         r, z = σ(X_t W_x· + H_{t-1} W_h· + b_·), each with its block of the weights
         n = tanh(X_t W_xn + b_n + r ⊙ (H_{t-1} W_hn + b_hn))      reset_after=True
@@ -182,11 +258,15 @@ class GRULayer(Layer[Tensor]):
     Attributes
     ----------
     W_xh : Parameter (D, 3·H)
+        The weights of what comes in, the blocks of r, z, n side by side.
     W_hh : Parameter (H, 3·H)
+        Those of the state before, in the same order.
     b_h : Parameter (3·H,) or None
+        The biases, all but b_hn.
     b_hn : Parameter (H,) or None
         With ``reset_after``: the one recurrent bias that cannot be folded into b_h, because r multiplies it.
     h_0 : Parameter (H,), with ``learn_initial_state``
+        Where a sequence starts that is given no state.
 
     Notes
     -----

@@ -1,4 +1,4 @@
-"""Layers without recurrence: Linear, Embedding, Dropout, Sequential."""
+"""Layers without recurrence: Linear, Embedding, Dropout."""
 
 from typing import Any, cast
 
@@ -10,14 +10,19 @@ from minirnn.arguments import (
     as_array,
     as_flag,
     as_generator,
+    as_index,
     as_probability,
     as_size,
     class_ids,
     float_dtype,
+    typed,
 )
+from minirnn.autograd.functions import where
 from minirnn.autograd.modes import check_finite
 from minirnn.autograd.tensor import Tensor
 from minirnn.init import Initializer, InitializerName, initialise
+from minirnn.kernels.one_hot import OneHot as Held
+from minirnn.layers.containers import Sequential as Sequential
 from minirnn.layers.module import Module, Parameter
 
 
@@ -33,7 +38,9 @@ class Linear(Module):
     Attributes
     ----------
     weight : Parameter (in, out)
+        What x is multiplied with from the right.
     bias : Parameter (out,) or None
+        Added to every row.
 
     Notes
     -----
@@ -63,7 +70,7 @@ class Linear(Module):
         self.bias = Parameter(np.zeros(self.out_features, self.dtype)) if bias else None
 
     def forward(self, x: Any) -> Tensor:
-        """Apply to the last axis of ``x``, an array or a Tensor."""
+        """Apply to the last axis of ``x``, an array or a Tensor; an array is kept, not copied, until `backward`."""
         x = x if isinstance(x, Tensor) else Tensor(as_array(x, "Linear: x", self.dtype))
         if not x.ndim or x.shape[-1] != self.in_features:
             raise ValueError(
@@ -71,7 +78,8 @@ class Linear(Module):
                 f"the layer was made with in_features={self.in_features}"
             )
         check_finite(x.data, "Linear: x", "look at the data that comes in")
-        y: Tensor = x.astype(self.dtype) @ self.weight
+        x = x if x.dtype is self.dtype else typed(x, self.dtype, "Linear: x")
+        y: Tensor = x @ self.weight
         return y if self.bias is None else y + self.bias
 
     def extra_repr(self) -> str:
@@ -89,10 +97,13 @@ class Embedding(Module):
     num_embeddings, embedding_dim : int
         How many ids there are, and D.
     initializer : str or callable (shape, rng) -> array
+    padding_idx : int, optional
+        An id whose vector is 0, and stays so: no gradient goes to it.
 
     Attributes
     ----------
     weight : Parameter (num_embeddings, D)
+        Row k is the vector of id k.
 
     >>> Embedding(4, 3)([[0, 3], [1, 1]]).shape
     (2, 2, 3)
@@ -104,6 +115,7 @@ class Embedding(Module):
         embedding_dim: int,
         *,
         initializer: InitializerName | Initializer = "glorot",
+        padding_idx: int | None = None,
         dtype: npt.DTypeLike = np.float32,
         rng: Rng = None,
     ) -> None:
@@ -112,15 +124,49 @@ class Embedding(Module):
         self.embedding_dim = as_size(embedding_dim, "Embedding: embedding_dim")
         shape = (self.num_embeddings, self.embedding_dim)
         dtype = float_dtype(dtype, "Embedding: dtype")
+        self.padding_idx = padding_idx
+        if padding_idx is not None:
+            what, places = "the id of one of its rows,", range(self.num_embeddings)
+            self.padding_idx = as_index(padding_idx, "Embedding: padding_idx", what, places, "leave it out for none")
         self.weight = Parameter(initialise(initializer, shape, as_generator(rng), dtype, "Embedding: initializer"))
+        if padding_idx is not None:
+            self.weight.data[self.padding_idx] = 0
 
     def forward(self, ids: Any) -> Tensor:
         """Look the ids up."""
-        return self.weight[class_ids(ids, self.num_embeddings, "Embedding: ids")]
+        ids = class_ids(ids, self.num_embeddings, "Embedding: ids")
+        vectors = self.weight[ids]
+        return vectors if self.padding_idx is None else where((ids != self.padding_idx)[..., None], vectors, 0.0)
 
     def extra_repr(self) -> str:
         """Return the settings shown between the brackets of ``repr``."""
-        return f"{self.num_embeddings}, {self.embedding_dim}"
+        padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
+        return f"{self.num_embeddings}, {self.embedding_dim}{padding}"
+
+
+class OneHot(Module):
+    """A row of 0 with a 1 for each class id: (…) ids → (…, D), D being how many ids there are.
+
+    As the embedding of a `SequenceModel` it costs nothing: the layer takes rows of W_xh, and makes no product of zeros.
+
+    >>> OneHot(3)([2, 0]).numpy()
+    array([[0., 0., 1.],
+           [1., 0., 0.]], dtype=float32)
+    """
+
+    def __init__(self, num_embeddings: int, *, dtype: npt.DTypeLike = np.float32) -> None:
+        super().__init__()
+        self.num_embeddings = self.embedding_dim = as_size(num_embeddings, "OneHot: num_embeddings")
+        self.dtype = float_dtype(dtype, "OneHot: dtype")
+
+    def forward(self, ids: Any) -> Tensor:
+        """Make the rows."""
+        ids = class_ids(ids, self.num_embeddings, "OneHot: ids")
+        return Tensor(np.asarray(Held(ids, self.num_embeddings, self.dtype)))
+
+    def extra_repr(self) -> str:
+        """Return the settings shown between the brackets of ``repr``."""
+        return f"{self.num_embeddings}"
 
 
 class Dropout(Module):
@@ -134,7 +180,8 @@ class Dropout(Module):
     p : float
         The probability of dropping an entry, 0 < p < 1.
     rng : numpy.random.Generator, int or None
-        Where the masks come from. It moves on with every call in training mode, and is not part of `state_dict`.
+        Where the masks come from. It moves on with every call in training mode, and is not part of `state_dict`. A copy
+        of the layer, by ``copy.deepcopy`` or pickle, has one of its own in the same state, and so draws the same masks.
 
     Notes
     -----
@@ -173,36 +220,3 @@ class Dropout(Module):
     def extra_repr(self) -> str:
         """Return the settings shown between the brackets of ``repr``."""
         return f"{self.p}"
-
-
-class Sequential(Module):
-    """Modules applied one after the other, each to what the one before returned.
-
-    Parameters
-    ----------
-    *modules : Module
-        None of them recurrent: a recurrent layer returns its state too, which a chain would lose; see `SequenceModel`.
-
-    >>> Sequential(Linear(3, 4), Linear(4, 1))(np.zeros((2, 3))).shape
-    (2, 1)
-    """
-
-    def __init__(self, *modules: Module) -> None:
-        super().__init__()
-        if not modules:
-            raise ValueError("Sequential: expected at least one module, got none")
-        for i, module in enumerate(modules):
-            if not isinstance(module, Module):
-                raise TypeError(f"Sequential: modules[{i}] must be a Module, got {type(module).__name__}")
-            if module.carries_state:
-                raise TypeError(
-                    f"Sequential: modules[{i}], a {type(module).__name__}, returns a state beside its outputs, which a "
-                    "chain would lose: use SequenceModel(recurrent, head)"
-                )
-            setattr(self, str(i), module)
-
-    def forward(self, x: Any) -> Tensor:
-        """Apply the modules in order."""
-        for _, module in self.children():
-            x = module(x)
-        return cast(Tensor, x)

@@ -69,7 +69,8 @@ class Recurrence(Module, Generic[State]):
     def to_svg(self, T: int = 5) -> str:
         """Draw it as an SVG document: the cell with its loop and, beside it, unrolled through T steps.
 
-        Of more than five steps the first three and the last are drawn. Figures 14-1 and 14-2 of note 003.
+        Of more than five steps the first three and the last are drawn (figures 14-1 and 14-2 of note 003). Below stand
+        the cell's equations, and beside them, where there is more to a step than one op, its gates and paths.
 
         Raises
         ------
@@ -83,7 +84,8 @@ class Recurrence(Module, Generic[State]):
         """
         from minirnn.drawing import blocks, unrolled
 
-        picture = blocks.Picture(self._title(), self._block(), self.input_size, self._equations())
+        equations, inside = self._step()
+        picture = blocks.Picture(self._title(), self._block(), self.input_size, equations, inside=inside)
         return unrolled.draw(picture, as_size(T, f"{self.name}.to_svg: T"))
 
     def _repr_svg_(self) -> str:
@@ -97,6 +99,6 @@ class Recurrence(Module, Generic[State]):
         """Return it as a block of a drawing; a subclass says which."""
         raise NotImplementedError(f"{self.name}.to_svg: define _block(), from minirnn.drawing.blocks")
 
-    def _equations(self) -> list[str]:
-        """Return the equations that stand below a drawing."""
-        return []
+    def _step(self) -> "tuple[list[str], list[blocks.Part]]":
+        """Return the equations that stand below a drawing, and the parts of a step that are drawn beside them."""
+        return [], []

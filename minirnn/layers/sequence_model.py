@@ -4,20 +4,28 @@ from typing import Any, Generic, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 
-from minirnn.arguments import as_lengths, as_size, one_of
+from minirnn.arguments import as_size, counting, one_of
 from minirnn.autograd.tensor import Tensor
 from minirnn.layers.module import Module
-from minirnn.layers.recurrence import Recurrence, State
+from minirnn.layers.recurrence import Recurrence, RecurrentOutput, State
 
 Readout: TypeAlias = Literal["all", "last"]
 READOUTS: tuple[Readout, ...] = get_args(Readout)
 
 
 class SequenceOutput(NamedTuple, Generic[State]):
-    """What a `SequenceModel` returns."""
+    """What a `SequenceModel` returns.
 
-    predictions: Tensor  # (T, N, P) for readout="all", (N, P) for "last"
-    final_state: State  # as the recurrent module has it: a Tensor (N, H), (h, c) of an LSTM, a tuple of a composite
+    Attributes
+    ----------
+    predictions : Tensor (T, N, P), or (N, P)
+        Of every step for readout="all", (N, T, P) for ``batch_first``; of the last one for "last".
+    final_state : as the recurrent module has it
+        A Tensor (N, H), (h, c) of an LSTM, a tuple of a composite.
+    """
+
+    predictions: Tensor
+    final_state: State
 
 
 class SequenceModel(Module, Generic[State]):
@@ -86,6 +94,11 @@ class SequenceModel(Module, Generic[State]):
         self.head = head
         self.readout = one_of(readout, READOUTS, "SequenceModel: readout")
 
+    @property
+    def batch_first(self) -> bool:
+        """Whether it reads and predicts (N, T, …), as its recurrent module does."""
+        return self.recurrent.batch_first
+
     def forward(
         self, x: Any, initial_state: Any = None, lengths: Any = None, *, reset: Any = None
     ) -> SequenceOutput[State]:
@@ -100,9 +113,19 @@ class SequenceModel(Module, Generic[State]):
             As the recurrent module takes them; see `RecurrentLayer.forward`. Predictions past a row's end are
             head(0): a loss should be given the lengths too.
         """
-        outputs, final_state = self.recurrent(self.embed(x, lengths), initial_state, lengths, reset=reset)
+        outputs, final_state = self._run(x, initial_state, lengths, reset)
         read = outputs if self.readout == "all" else self.recurrent.last_output(final_state)
         return SequenceOutput(self.head(read), final_state)
+
+    def _run(self, x: Any, initial_state: Any, lengths: Any, reset: Any) -> RecurrentOutput[State]:
+        """Run the recurrent module, on the ids themselves where that is less work than vectors would be."""
+        recurrent, embedding = self.recurrent, self.embedding
+        if embedding is not None and type(self).embed is SequenceModel.embed:
+            from minirnn.layers import ids  # which knows layers, as they are not asked to know here
+
+            if (held := ids.taken(recurrent, embedding, x, lengths)) is not None:
+                return ids.unrolled(recurrent, embedding, held, initial_state, lengths, reset)
+        return recurrent(self.embed(x, lengths), initial_state, lengths, reset=reset)
 
     def embed(self, ids: Any, lengths: Any) -> Any:
         """Apply the embedding, if there is one, as if id 0 stood in the padding, where ids (T, N) may be anything."""
@@ -110,9 +133,8 @@ class SequenceModel(Module, Generic[State]):
             return ids
         if lengths is None or (array := np.asarray(ids)).ndim != 2 or array.dtype.kind not in "iu" or not array.size:
             return self.embedding(ids)  # it or the layer says what is wrong, if anything is
-        T, N = array.shape[::-1] if self.recurrent.batch_first else array.shape
-        valid = np.arange(T)[:, None] < as_lengths(lengths, T, N, f"{self.recurrent.name}: lengths")
-        return self.embedding(np.where(valid.T if self.recurrent.batch_first else valid, array, 0))
+        valid = counting(lengths, array.shape, f"{self.recurrent.name}: lengths", self.batch_first)
+        return self.embedding(np.where(valid, array, 0))
 
     def to_svg(self, T: int = 5) -> str:
         """Draw it as `Recurrence.to_svg` does, with the embedding below and the head above."""

@@ -96,6 +96,17 @@ class Settings(TypedDict, total=False):
             "a sequence, with this probability (Gal & Ghahramani 2016). What a gate keeps is not touched.",
         ),
     ]
+    zoneout: Annotated[
+        float,
+        Setting(
+            as_probability,
+            0.0,
+            "float",
+            "In training, let entries of the state keep their old value with this probability, drawn anew at every "
+            "step; in evaluation the state is the mean, zoneout·old + (1 − zoneout)·new (Krueger et al. 2017). Such a "
+            'layer is unrolled op by op whatever the backend, and so as slowly as "graph".',
+        ),
+    ]
     message_clip: Annotated[
         float | None,
         Setting(
@@ -115,7 +126,8 @@ class Settings(TypedDict, total=False):
             False,
             "bool or int",
             "Keep one state of every so many steps, and run the steps between again in backward, for about one more "
-            "forward pass; True: √T of T. The gradients are the same. What the caller holds is not saved by it.",
+            "forward pass; True: √T of T. The gradients are the same. What the caller holds is not saved by it: x is "
+            "kept then, not copied, until `backward`.",
         ),
     ]
     dtype: Annotated[
@@ -154,14 +166,21 @@ def filled(given: Settings, name: str) -> SimpleNamespace:
             f"{name}: remat needs backend='fused', got {values['backend']!r}, which keeps every op to be looked into: "
             "leave one of the two out"
         )
+    if values["remat"] and values["zoneout"]:
+        raise ValueError(
+            f"{name}: remat keeps fewer states of a kernel, which a layer with zoneout has not: leave it out"
+        )
     return SimpleNamespace(**values)
 
 
-class _Words(str):
-    """What a signature shows of a type, as it stands."""
+class _Words:
+    """What a signature shows of a type, as it stands; a str would be taken for an expression."""
 
-    __slots__ = ()
-    __repr__ = str.__str__
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def __repr__(self) -> str:
+        return self.kind
 
 
 def spell_out(make: type) -> None:

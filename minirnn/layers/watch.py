@@ -18,7 +18,7 @@ from minirnn.arguments import Array
 from minirnn.autograd import tape
 from minirnn.autograd.functions import where
 from minirnn.autograd.modes import ANOMALY, RECORD, WITHIN, check_finite, observing, switched
-from minirnn.autograd.tensor import Tensor, apply_kernel, receiver_of
+from minirnn.autograd.tensor import Tensor, apply_kernel, as_tensor, receiver_of
 from minirnn.cells.cell import Cell, gates_of, next_state, states_of
 from minirnn.cells.pointwise import Pass, equation_of
 from minirnn.cells.writing import ATOM, Style, Term, Text, combined
@@ -39,7 +39,7 @@ OF_GRADIENT = (
 
 def forward(layer: "Layer[Any]", x: Any, initial_state: Any, lengths: Any, reset: Any) -> RecurrentOutput[Any]:
     """Call a layer, ``layer(x, initial_state, lengths, reset=reset)``, with a look at everything."""
-    x = layer._tensor(x, "x")
+    x = as_tensor(layer._given(x, "x"))
     sequences = layer._sequences(x.shape, lengths, reset)
     if sequences is None:
         _check(layer, x.data, "x")
@@ -49,15 +49,16 @@ def forward(layer: "Layer[Any]", x: Any, initial_state: Any, lengths: Any, reset
         x = where(valid, x, 0.0)
     initial_state = _checked(layer, initial_state, x.shape[0 if layer.batch_first else 1], "initial_state")
     x, state, sequences, mask = layer.arrange(x, initial_state, lengths, reset)
+    state = list(map(as_tensor, state))
     watch = Watch(layer, sequences, mask, x, state)
-    outputs, final = layer._unrolled(x, state, sequences, mask)
+    (outputs,), final = layer._unrolled(x, state, sequences, mask)
     outputs, *final = watch.over([outputs, *final])
     return RecurrentOutput(outputs, layer._joined(final))
 
 
 def step(layer: "Layer[Any]", x_t: Any, state: Any) -> Any:
     """Take a step, ``layer.step(x_t, state)``, with a look at everything."""
-    x_t = layer._tensor(x_t, "x_t")
+    x_t = as_tensor(layer._given(x_t, "x_t"))
     _check(layer, x_t.data, "x_t")
     x_t = layer._one_step(x_t)
     given = layer._step_state(_checked(layer, state, x_t.shape[0], "state"), x_t.shape[0])
@@ -80,7 +81,7 @@ def _check(layer: "Layer[Any]", value: Array, argument: str) -> None:
 def _checked(layer: "Layer[Any]", state: Any, N: int, argument: str) -> Any:
     """Check a state, then the Parameters; return the state as it was given, as Tensors."""
     given = [] if state is None else layer._named_states(state, N, argument)
-    tensors = [layer._tensor(value, name) for name, value in given]
+    tensors = [as_tensor(layer._given(value, name)) for name, value in given]
     for (name, _), tensor in zip(given, tensors, strict=True):
         _check(layer, tensor.data, name)
     hint = "did an update or an initialiser go wrong? Try a smaller learning rate, or load the values again"

@@ -6,10 +6,11 @@ or (x, y, lengths) where rows differ in length; `TextTask` alone gives contiguou
 """
 
 from minirnn.tasks.adding import AddingTask, MultiplicationTask, OriginalAddingTask, RaggedAddingTask, adding
-from minirnn.tasks.base import Batch, Defaults, SequenceTask, Task
+from minirnn.tasks.base import Batch, Defaults, SequenceTask, Task, TimeMajor
 from minirnn.tasks.grammar import EmbeddedReberTask, ReberTask
 from minirnn.tasks.memory import CopyTask, EchoTask, ParityTask, SineTask, TemporalOrderTask, TemporalOrderThreeTask
 from minirnn.tasks.recorded import DigitsTask, SunspotsTask, VowelsTask
+from minirnn.tasks.series import SeriesTask
 from minirnn.tasks.text import Chunk, TextTask
 
 __all__ = [
@@ -28,12 +29,14 @@ __all__ = [
     "RaggedAddingTask",
     "ReberTask",
     "SequenceTask",
+    "SeriesTask",
     "SineTask",
     "SunspotsTask",
     "Task",
     "TemporalOrderTask",
     "TemporalOrderThreeTask",
     "TextTask",
+    "TimeMajor",
     "VowelsTask",
     "adding",
 ]
@@ -57,6 +60,7 @@ TASKS: dict[str, type[Task]] = {
         DigitsTask,
         SunspotsTask,
         VowelsTask,
+        SeriesTask,
     )
 }
 """Every task by its name."""

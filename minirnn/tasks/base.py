@@ -8,12 +8,28 @@ from typing import Any, ClassVar, Literal, NamedTuple, cast
 import numpy as np
 import numpy.typing as npt
 
-from minirnn.arguments import Array, as_array, as_generator, as_lengths, as_size, class_ids
+from minirnn.arguments import Array, as_array, as_flag, as_generator, as_size, class_ids, counting
 
 Floats = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int64]
 Batch = tuple[Any, ...]
 """(x, y), or (x, y, lengths) of a task whose rows differ in length."""
+
+
+class TimeMajor(tuple[Any, ...]):
+    """(x, y), or (x, y, lengths), with time first in x: a tuple like any other, but for knowing so.
+
+    By this `minirnn.training` turns it for a model of ``batch_first``. A plain tuple of its parts does not know.
+    """
+
+    every_step: bool = False
+    """Whether time comes first in y too: (T, N, …), a target at every step."""
+
+    def rows_first(self) -> Batch:
+        """Return the batch as a model of ``batch_first`` reads it, with x (N, T, …)."""
+        x, y, *lengths = self
+        return (np.swapaxes(x, 0, 1), np.swapaxes(y, 0, 1) if self.every_step else y, *lengths)
+
 
 # Keeps held-out batches apart from the training stream of the same seed; any fixed number would do.
 _HELD_OUT = 0x68656C64
@@ -69,7 +85,7 @@ class Task:
         """Whether this figure counts as solved, as ``rule`` says (NaN does not)."""
         return bool(figure < self.goal)
 
-    def figure(self, predictions: Any, y: Any, lengths: Any = None) -> float:
+    def figure(self, predictions: Any, y: Any, lengths: Any = None, *, batch_first: bool = False) -> float:
         """Measure predictions by the figure that ``rule`` is about, ``metric``; lower is better.
 
         Parameters
@@ -80,6 +96,8 @@ class Task:
             As the task gave it.
         lengths : array_like of int (N,), optional
             As the task gave it. Steps past a row's length do not count.
+        batch_first : bool
+            Whether predictions and y of every step are (N, T, …), as a model of ``batch_first`` has them.
 
         TypeError, ValueError or IndexError for other shapes, or ids or lengths out of range.
         """
@@ -90,11 +108,13 @@ class Task:
         expected = targets.shape + (self.output_size,) * (self.kind == "classification")
         if scores.shape != expected or not scores.size:
             raise ValueError(f"{caller}: predictions must have shape {expected} for this y, got {scores.shape}")
-        counting = np.ones(targets.shape[: 2 if self.readout == "all" else 1], bool)
-        if self.readout == "all" and lengths is not None:
-            T, N = targets.shape[:2]
-            counting = np.arange(T)[:, None] < as_lengths(lengths, T, N, f"{caller}: lengths")
-        return self._figure(scores, targets, counting)
+        every_step = self.readout == "all"
+        count = np.ones(targets.shape[: 2 if every_step else 1], bool)
+        if every_step and lengths is not None:
+            count = counting(lengths, targets.shape, f"{caller}: lengths", batch_first)
+        if as_flag(batch_first, f"{caller}: batch_first") and every_step:
+            scores, targets, count = (a.swapaxes(0, 1) for a in (scores, targets, count))
+        return self._figure(scores, targets, count)
 
     def _figure(self, predictions: Array, y: Array, counting: npt.NDArray[np.bool_]) -> float:
         """Measure the mean squared error, or the share of targets whose class has not the largest score.
@@ -122,7 +142,8 @@ class Task:
 class SequenceTask(Task, ABC):
     """A task whose mini-batches are drawn one by one; a subclass says how (``_draw``) and describes itself.
 
-    ``batch``, ``batches`` and ``evaluation_batch`` give (x, y), or (x, y, lengths) where rows differ in length:
+    ``batch``, ``batches`` and ``evaluation_batch`` give a `TimeMajor` (x, y), or (x, y, lengths) where rows differ in
+    length:
 
     - x, float32 (T, N, D), time first; what stands past a row's length is 0;
     - y, float32 (N, P) of a regression, int64 class ids (N,) of a classification; (T, N, P) and (T, N) where there is a
@@ -143,17 +164,22 @@ class SequenceTask(Task, ABC):
 
     def batch(self, N: int, rng: np.random.Generator | int | None = None) -> Batch:
         """Draw one mini-batch of N sequences: (x, y) or (x, y, lengths)."""
-        return self._draw(as_size(N, f"{type(self).__name__}.batch: N"), as_generator(rng))
+        return self._time_major(self._draw(as_size(N, f"{type(self).__name__}.batch: N"), as_generator(rng)))
 
     def batches(self, N: int, rng: np.random.Generator | int | None = None) -> Iterator[Batch]:
         """Draw mini-batches without end from one Generator; arguments are checked at the call."""
         size, generator = as_size(N, f"{type(self).__name__}.batches: N"), as_generator(rng)
-        return iter(partial(self._draw, size, generator), None)  # no generator: this can be copied and pickled
+        return iter(partial(self.batch, size, generator), None)  # no generator: this can be copied and pickled
 
     def evaluation_batch(self, N: int = 1000, seed: int = 0) -> Batch:
         """Draw the held-out batch of a seed ≥ 0: the same at every call, and no stream of ``rng=seed``."""
         caller = f"{type(self).__name__}.evaluation_batch"
-        return self._draw_held_out(as_size(N, f"{caller}: N"), as_size(seed, f"{caller}: seed", 0))
+        return self._time_major(self._draw_held_out(as_size(N, f"{caller}: N"), as_size(seed, f"{caller}: seed", 0)))
+
+    def _time_major(self, drawn: Batch) -> TimeMajor:
+        batch = TimeMajor(drawn)
+        batch.every_step = self.readout == "all"
+        return batch
 
     def _draw_held_out(self, N: int, seed: int) -> Batch:
         return self._draw(N, np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_HELD_OUT,))))

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from minirnn.arguments import Array, as_size
-from minirnn.tasks.base import Batch, Defaults, Ids, SequenceTask
+from minirnn.tasks.base import Batch, Defaults, Ids, SequenceTask, TimeMajor
 
 
 class RecordedTask(SequenceTask):
@@ -42,8 +42,10 @@ def rows(part: Batch) -> int:
 def take(part: Batch, chosen: Ids) -> Batch:
     """Take some rows of a part, as new arrays; those of unequal length are cut at the longest of them."""
     x, y, *lengths = part
+    if getattr(part, "every_step", False):
+        return TimeMajor((x[:, chosen], y[:, chosen]))
     x, others = x[:, chosen], [array[chosen] for array in (y, *lengths)]
-    return (x[: others[1].max()] if lengths else x, *others)
+    return TimeMajor((x[: others[1].max()] if lengths else x, *others))
 
 
 def package_folder(packages: tuple[str, ...], task: str, needs: str | None) -> Path:
@@ -153,7 +155,7 @@ class SunspotsTask(
     def _windows(self, series: Array) -> Batch:
         """Make every T consecutive years a row of x, and the year after them y."""
         windows = np.lib.stride_tricks.sliding_window_view(series, self.T + 1).T.copy()
-        return windows[:-1, :, None], windows[-1, :, None]
+        return TimeMajor((windows[:-1, :, None], windows[-1, :, None]))
 
 
 class VowelsTask(
@@ -213,4 +215,4 @@ def pad(steps: Array, sequences: list[Array], classes: Ids) -> Batch:
     x = np.zeros((lengths.max(), len(lengths), steps.shape[1]), np.float32)
     for n, part in enumerate(np.split(steps, lengths.cumsum()[:-1])):
         x[: len(part), n] = part
-    return x, classes, lengths
+    return TimeMajor((x, classes, lengths))

@@ -15,7 +15,10 @@ from minirnn.tasks.base import Defaults, Ids, Task, nats
 
 
 class Chunk(NamedTuple):
-    """``chunk`` steps of N streams: what the model reads, what it should predict, and whether to reset its state."""
+    """``chunk`` steps of N streams: what the model reads, what it should predict, and whether to reset its state.
+
+    Time comes first, as in every `minirnn.tasks.TimeMajor`.
+    """
 
     ids_in: Ids
     """(chunk, N): the character at each step."""
@@ -23,6 +26,10 @@ class Chunk(NamedTuple):
     """(chunk, N): the character after it."""
     is_start: bool
     """True when the streams do not continue the chunk before: start from a fresh state."""
+
+    def rows_first(self) -> tuple[Ids, Ids, bool]:
+        """Return the chunk as a model of ``batch_first`` reads it: ids (N, chunk)."""
+        return self.ids_in.T, self.ids_target.T, self.is_start
 
 
 class TextTask(
@@ -45,7 +52,7 @@ class TextTask(
     Parameters
     ----------
     text : str, optional
-    path : path of a UTF-8 text file, optional
+    path : path of a text file, optional
         At most one of the two. Line ends become ``\n`` and a byte order mark is dropped. With neither, the text is the
         standard library's ``pydoc_data.topics``: the topics in the order of their names, joined by a newline; about
         465,000 characters of English prose and Python, always the same for the same Python. In Python 3.11 the unigram
@@ -53,6 +60,11 @@ class TextTask(
         held-out lines of 40 and more characters 8 % stand in the train part too.)
     held_out : float
         The share of the text, at its end, that is held out; between 0 and 1, both excluded.
+    encoding : str
+        Of the file, as `bytes.decode` knows it; it is never guessed.
+    vocabulary : str, optional
+        Instead of a text, where there is none: the characters in the order of their ids, as `vocabulary` of the task
+        that a model was trained on has them. Such a task can `encode`, `decode`, and serve `minirnn.training.sample`.
 
     Attributes
     ----------
@@ -77,13 +89,30 @@ class TextTask(
     held_out_ids: Ids
 
     def __init__(
-        self, text: str | None = None, path: str | os.PathLike[str] | None = None, held_out: float = 0.1
+        self,
+        text: str | None = None,
+        path: str | os.PathLike[str] | None = None,
+        held_out: float = 0.1,
+        *,
+        encoding: str = "utf-8",
+        vocabulary: str | None = None,
     ) -> None:
-        if text is not None and path is not None:
-            raise ValueError("TextTask: text and path must not both be given: try one of them")
+        if (text is not None) + (path is not None) + (vocabulary is not None) > 1:
+            raise ValueError("TextTask: text, path and vocabulary must not be given together: try one of them")
+        if path is None and encoding != "utf-8":
+            raise ValueError(f"TextTask: encoding must come with path, the file that is in {encoding}, got none")
+        if vocabulary is not None:
+            if not isinstance(vocabulary, str) or not vocabulary or [*vocabulary] != sorted(set(vocabulary)):
+                raise ValueError(
+                    f"TextTask: vocabulary must be a str of different characters in order, got {describe(vocabulary)}: "
+                    "try that of the task that the model was trained on"
+                )
+            self._know(vocabulary)
+            self._keep(train_ids=self.encode(""), held_out_ids=self.encode(""))
+            return
         held_out = as_number(held_out, "TextTask: held_out", "a number in (0, 1)", "try 0.1")
         if path is not None:
-            text = _read(path)
+            text = read_text(path, encoding, "TextTask: path")
         elif text is None:
             text = _prose()
         elif not isinstance(text, str):
@@ -94,11 +123,13 @@ class TextTask(
                 f"TextTask: {'text' if path is None else 'path'} must give at least 2 characters to train on and 2 "
                 f"held out, got {train_size} and {len(text) - train_size} with held_out={held_out}: try a longer text"
             )
-        self.vocabulary = "".join(sorted(set(text)))
-        self.input_size = self.output_size = len(self.vocabulary)
-        self._codes = _code_points(self.vocabulary)
+        self._know("".join(sorted(set(text))))
         ids = self.encode(text)
         self._keep(train_ids=ids[:train_size], held_out_ids=ids[train_size:])
+
+    def _know(self, vocabulary: str) -> None:
+        self.vocabulary, self._codes = vocabulary, _code_points(vocabulary)
+        self.input_size = self.output_size = len(vocabulary)
 
     def __repr__(self) -> str:
         return (
@@ -246,25 +277,33 @@ def _prose() -> str:
     return "\n".join(topics[name] for name in sorted(topics))
 
 
-def _read(path: str | os.PathLike[str]) -> str:
-    """Read a UTF-8 text file; what is none is refused with a reason."""
+def read_text(path: str | os.PathLike[str], encoding: str, argument: str) -> str:
+    """Read a text file, without a byte order mark and with line ends of one kind; what is none is refused."""
     if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"TextTask: path must be a str or a Path, got {describe(path)}: for a text itself try text=")
-    expected = f"TextTask: path must name a UTF-8 text file, got {str(path)!r}"
+        raise TypeError(f"{argument} must be a str or a Path, got {describe(path)}: for a text itself try text=")
     try:
-        data = Path(path).read_bytes()
+        "a".encode(encoding)
+    except (LookupError, TypeError, ValueError):
+        caller, got = argument.split(":")[0], describe(encoding)
+        raise ValueError(f"{caller}: encoding must be the name of one, got {got}: try encoding='cp1252'") from None
+    kind = "UTF-8" if encoding.lower().replace("_", "-") in ("utf-8", "utf8", "utf-8-sig") else encoding
+    expected = f"{argument} must name a text file in {kind}, got {str(path)!r}"
+    try:
+        data = Path(os.path.expanduser(path)).read_bytes()
     except OSError as error:
         raise type(error)(
             f"{expected}: {error.strerror}: check the spelling; the working directory is {str(Path.cwd())!r}"
         ) from error
-    wrong = data.find(0)
+    wrong = data.find(0) if kind == "UTF-8" else -1  # in UTF-16 every other byte is
     try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        wrong = error.start
+        text = data.decode(encoding).removeprefix("\ufeff")
+    except UnicodeError as error:
+        wrong = getattr(error, "start", 0)
     if wrong >= 0:
+        wide = 0 in data or data.startswith((b"\xff\xfe", b"\xfe\xff"))
+        other = "utf-16" if wide else "cp1252" if kind == "UTF-8" else "utf-8"
         raise ValueError(
             f"{expected}, which has the byte 0x{data[wrong]:02x} at offset {wrong}: if it is text in another encoding, "
-            'try text=open(path, encoding="…").read()'
+            f"try encoding={other!r}, say"
         )
     return text.replace("\r\n", "\n").replace("\r", "\n")

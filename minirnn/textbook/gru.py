@@ -17,7 +17,7 @@ def gru_step(
 ) -> Array:
     """One GRU layer, a mini-batch, one step, the reset gate *after* the recurrent product; h is h_{t-1}.
 
-    ::
+    :
 
         r = σ(x_t W_xr + h_{t-1} W_hr + b_r)                        the reset gate
         z = σ(x_t W_xz + h_{t-1} W_hz + b_z)                        the update gate: how much of h_{t-1} stays
@@ -51,7 +51,7 @@ def gru_reset_before_step(x_t: ArrayLike, h: ArrayLike, W_xh: ArrayLike, W_hh: A
 
     Source: Cho et al. 2014, arXiv:1406.1078, version 3, equations 5 to 8.
 
-    >>> gru_reset_before_step([[0.0]], [[0.8]], np.ones((1, 3)), np.ones((1, 3)), [-99.0, -99.0, 0.0])  # r = 0, z = 0
+    >>> gru_reset_before_step([[0.0]], [[0.8]], np.ones((1, 3)), np.ones((1, 3)), [-999.0, -999.0, 0.0])  # r = 0, z = 0
     array([[0.]])
     """
     shapes = "W_hh: H 3H, W_xh: D 3H, b_h: 3H, x_t: N D, h: N H"
@@ -121,7 +121,7 @@ def unroll_gru_backward(
 
     Write dA for ∂L/∂A, and a_r, a_z, a_n for what the three functions σ, σ, tanh are taken of. W_hn multiplies
     s = h_{t-1} to q = s W_hn + b_hn, and a_n = x_t W_xn + b_n + r ⊙ q; or, with the reset before, it multiplies
-    s = r ⊙ h_{t-1} to q = s W_hn, and a_n = x_t W_xn + b_n + q. For t = T … 1::
+    s = r ⊙ h_{t-1} to q = s W_hn, and a_n = x_t W_xn + b_n + q. For t = T … 1:
 
         dh_t = d_outputs_t + e_t                    e_t comes from step t+1; e_T = d_final
         da_z = dh_t ⊙ (h_{t-1} - n) ⊙ z ⊙ (1 - z)

@@ -192,7 +192,7 @@ def unroll_backward(
     """Back-propagate by hand through ``unroll(layer_step_batch, x, y_0, W_x, W_y, b)``.
 
     Write dA for ∂L/∂A, and Z_t = X_t W_x + Y_{t-1} W_y + b, so that Y_t = φ(Z_t). Y_t reaches the loss L on two
-    roads, as the output of step t and as the state that enters step t+1. The chain rule adds them up; for t = T … 1::
+    roads, as the output of step t and as the state that enters step t+1. The chain rule adds them up; for t = T … 1:
 
         dY_t = d_outputs_t + dZ_{t+1} W_yᵀ          at t = T no step follows, but d_final enters: d_outputs_T + d_final
         dZ_t = dY_t ⊙ φ′(Y_t)                       entry by entry; φ′ takes φ's output

@@ -19,7 +19,7 @@ def lstm_step(
 ) -> tuple[Array, Array]:
     """One LSTM layer, a mini-batch, one step; h and c are h_{t-1} and c_{t-1}.
 
-    ::
+    :
 
         i = σ(x_t W_xi + h_{t-1} W_hi + b_i)        the input gate: how much of g enters the cell
         f = σ(x_t W_xf + h_{t-1} W_hf + b_f)        the forget gate: how much of c_{t-1} stays
@@ -31,7 +31,7 @@ def lstm_step(
     Source: Hochreiter & Schmidhuber 1997, "Long short-term memory"; the forget gate: Gers, Schmidhuber & Cummins 2000,
     "Learning to forget". There are no peepholes.
 
-    >>> h, c = lstm_step([[1.0]], [[0.0]], [[0.8]], np.ones((1, 4)), np.ones((1, 4)), [-99.0, 99.0, 0.0, -99.0])
+    >>> h, c = lstm_step([[1.0]], [[0.0]], [[0.8]], np.ones((1, 4)), np.ones((1, 4)), [-999.0, 999.0, 0.0, -999.0])
     >>> h, c  # i = 0, f = 1, o = 0: the cell keeps what it has, and shows nothing
     (array([[0.]]), array([[0.8]]))
 
@@ -98,7 +98,7 @@ def unroll_lstm_backward(
 
     Write dA for ∂L/∂A, and a_t = x_t W_xh + h_{t-1} W_hh + b_h for what the gates are functions of. c_t reaches the
     loss through h_t and through c_{t+1}; h_t as an output and through a_{t+1}. For t = T … 1, the gates those of step
-    t unless they say otherwise::
+    t unless they say otherwise:
 
         dh_t = d_outputs_t + da_{t+1} W_hhᵀ                          at t = T: d_outputs_T + d_final_h
         dc_t = dc_{t+1} ⊙ f_{t+1} + dh_t ⊙ o ⊙ (1 - tanh²(c_t))      at t = T, d_final_c for dc_{t+1} ⊙ f_{t+1}

@@ -10,14 +10,15 @@ Pair = tuple[Callable[[Array], Array], Callable[[Array], Array]]  # φ, φ′
 
 
 def sigmoid(a: Array) -> Array:
-    """σ(a) = 1 / (1 + exp(-a)), real or complex; as tanh it overflows nowhere."""
-    return 0.5 * (1.0 + np.tanh(a / 2.0))
+    """σ(a) = 1 / (1 + exp(-a)), real or complex: where exp(-a) is too large, 0."""
+    with np.errstate(over="ignore", under="ignore"):
+        return 1.0 / (1.0 + np.exp(-a))
 
 
 #: name -> (φ, φ′). φ′ is written in terms of φ's *output* y = φ(z). At relu's corner, z = 0, the slope is taken as 0.
 ACTIVATIONS: dict[str, Pair] = {
     "tanh": (np.tanh, lambda y: 1.0 - y * y),
-    "relu": (lambda z: np.maximum(z, 0.0), lambda y: np.where(y > 0.0, 1.0, 0.0)),
+    "relu": (lambda z: np.maximum(z, 0.0), lambda y: np.where(y == 0.0, 0.0, 1.0)),
     "sigmoid": (sigmoid, lambda y: y * (1.0 - y)),
     "identity": (lambda z: z, lambda y: np.ones_like(y)),
 }

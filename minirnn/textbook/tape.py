@@ -1,7 +1,7 @@
 """Reverse mode on one page: the gradient of whatever is made of simple steps, without deriving anything by hand.
 
 A computation is a list of steps, the *tape*: step k makes a value v_k of values made before it; the last one is the
-loss L. Write g_k for ∂L/∂v_k. Of L itself it is 1, and a step v_k = f(v_i, v_j) hands it on by the chain rule::
+loss L. Write g_k for ∂L/∂v_k. Of L itself it is 1, and a step v_k = f(v_i, v_j) hands it on by the chain rule:
 
     g_i += g_k · ∂f/∂v_i        g_j += g_k · ∂f/∂v_j
 

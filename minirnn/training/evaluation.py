@@ -8,19 +8,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from minirnn.arguments import as_generator, as_number, as_size
+from minirnn.arguments import as_generator, as_number, as_size, counting
 from minirnn.autograd.modes import no_grad
-from minirnn.layers.module import Module
-from minirnn.losses import cross_entropy
+from minirnn.layers.module import Module, own_modes
+from minirnn.losses import counted, cross_entropy, is_sum
 from minirnn.tasks import Chunk, SequenceTask, TextTask
-from minirnn.training.batches import Batch, Loss, Piece, WholeBatches, carries, unpacked
+from minirnn.training.batches import Batch, Loss, Piece, WholeBatches, carries, layout_of, rows_first, unpacked
 
 
 def evaluate(model: Module, batches: Iterable[Any], *, loss: Loss, carry_state: bool = False) -> float:
     """Measure the mean loss per target over batches, without recording and with the model in evaluation mode.
 
-    The batches are (x, y), (x, y, lengths) or (x, y, is_start), of any size. With ``carry_state`` each starts from the
-    final state of the one before, unless its ``is_start`` is true.
+    The batches are (x, y), (x, y, lengths) or (x, y, is_start), of any size, in the model's layout; those of a task
+    have time first, and are turned for a model of ``batch_first``. With ``carry_state`` each starts from the final
+    state of the one before, unless its ``is_start`` is true. Of a loss of `minirnn.losses` with ``reduction="sum"`` it
+    is the mean per target too; one of your own is taken for a mean over the batch's targets.
 
     >>> import minirnn as mr
     >>> model = mr.SequenceModel(mr.RecurrentLayer(2, 4, rng=0), mr.Linear(4, 1, rng=0), readout="last")
@@ -29,7 +31,7 @@ def evaluate(model: Module, batches: Iterable[Any], *, loss: Loss, carry_state: 
     True
     """
     carry_state = carries(model, carry_state, "evaluate")
-    return loss_and_figure(model, unpacked(batches, "evaluate"), loss, carry_state)[0]
+    return loss_and_figure(model, unpacked(model, batches, "evaluate"), loss, carry_state)[0]
 
 
 def loss_and_figure(
@@ -45,20 +47,19 @@ def loss_and_figure(
     """
     reader = WholeBatches(model, carry_state)
     total = figure = 0.0
-    targets = weights = 0
+    targets = weights = 0.0
     with evaluating(model):
         for batch in batches:
             for piece in reader.pieces(batch):
                 predictions, after = piece.predict()
                 piece.keep(after)
-                size = int(np.size(piece.y))
-                if piece.mask:  # those of the steps that are no padding
-                    size = size * int(np.sum(piece.mask["lengths"])) // math.prod(np.shape(piece.y)[:2])
-                total += loss(predictions, piece.y, **piece.mask).item() * size
+                size = counted(loss, piece.y, **piece.mask)
+                total += float(piece.lost(loss, predictions, "evaluate")) * (1 if is_sum(loss) else size)
                 targets += size
                 if task is not None:
-                    weight = size if isinstance(task, TextTask) else int(np.shape(batch.x)[1])
-                    figure += task.figure(predictions, piece.y, **piece.mask) * weight
+                    of_text, rows = isinstance(task, TextTask), int(np.shape(batch.x)[1 - rows_first(model)])
+                    weight = counted(task.figure, piece.y) if of_text else rows
+                    figure += task.figure(predictions, piece.y, **layout_of(model) | piece.mask) * weight
                     weights += weight
     if not targets:
         raise ValueError("evaluate: batches gave nothing: is it a generator that was used up before?")
@@ -67,17 +68,20 @@ def loss_and_figure(
 
 def predicted(model: Module, batch: Any, caller: str) -> tuple[npt.NDArray[Any], Piece]:
     """Predict one batch in evaluation mode; the piece has the targets, and the lengths where they count."""
-    (read,) = unpacked([batch], caller)
+    (read,) = unpacked(model, [batch], caller)
     (piece,) = WholeBatches(model, False).pieces(read)
     with evaluating(model):
         predictions, _ = piece.predict()
     return predictions.numpy(), piece
 
 
-def accuracy(predictions: Any, ids: Any, *, lengths: Any = None) -> float:
+def accuracy(
+    predictions: Any, ids: Any, lengths: Any = None, *, ignore_index: int | None = None, batch_first: bool = False
+) -> float:
     """Measure the share of targets whose class has the largest score: for predictions (…, C) and ids (…).
 
-    For predictions (T, N, C) ``lengths`` (N,) say how many steps of each row count.
+    For predictions (T, N, C) ``lengths`` (N,) say how many steps of each row count; (N, T, C) for ``batch_first``.
+    Targets of the id ``ignore_index`` do not count.
 
     >>> accuracy(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 1]))
     0.5
@@ -88,7 +92,11 @@ def accuracy(predictions: Any, ids: Any, *, lengths: Any = None) -> float:
             f"accuracy: predictions must have shape {(*targets.shape, 'C')} for ids of shape {targets.shape}, got "
             f"{scores.shape}: one score for each class"
         )
-    counts = ... if lengths is None else np.arange(len(targets))[:, None] < np.asarray(lengths)
+    if lengths is not None and targets.ndim < 2:
+        raise ValueError(f"accuracy: lengths can mask ids of shape (T, N) only, got {targets.shape}: leave it out")
+    counts: Any = ... if lengths is None else counting(lengths, targets.shape, "accuracy: lengths", batch_first)
+    if ignore_index is not None:
+        counts = (targets != ignore_index) & (True if lengths is None else counts)
     right = (scores.argmax(axis=-1) == targets)[counts]
     return float(np.count_nonzero(right) / right.size) if right.size else math.nan
 
@@ -97,7 +105,7 @@ def measure(model: Module, task: Any, batch: Any = None) -> float:
     """Measure the figure of a `SequenceTask` on held-out data, with the model in evaluation mode.
 
     It is in the unit that ``task.metric`` says, and ``task.solved`` takes it. ``batch``, (x, y) or (x, y, lengths), is
-    ``task.evaluation_batch()`` if left out.
+    ``task.evaluation_batch()`` if left out. One that no task gave is in the model's layout.
 
     >>> import minirnn as mr
     >>> model = mr.SequenceModel(mr.RecurrentLayer(2, 4, rng=0), mr.Linear(4, 1, rng=0), readout="last")
@@ -106,7 +114,7 @@ def measure(model: Module, task: Any, batch: Any = None) -> float:
     False
     """
     predictions, piece = predicted(model, task.evaluation_batch() if batch is None else batch, "measure")
-    return float(task.figure(predictions, piece.y, **piece.mask))
+    return float(task.figure(predictions, piece.y, **layout_of(model) | piece.mask))
 
 
 def bits_per_character(model: Module, task: TextTask, *, N: int = 8, chunk: int = 100) -> float:
@@ -133,20 +141,27 @@ def sample(
     *,
     rng: np.random.Generator | int | None = None,
     temperature: float = 1.0,
+    top_k: int | None = None,
     prompt: str = "",
 ) -> str:
     """Write text: draw each character from softmax(logits / temperature), and read it as the next input.
 
-    The model is a `SequenceModel` with an embedding, whose ids stand for the task's characters. At a temperature below
-    1 the likely characters become likelier still. The model reads ``prompt`` first, which is not returned: a newline if
-    it is empty (or, in a text without one, the text's first character).
+    The model is a `SequenceModel` with an embedding, whose ids stand for the task's characters; of the task nothing
+    else is needed: ``TextTask(vocabulary=…)`` will do. At a temperature below 1 the likely characters become likelier
+    still, at 0 the likeliest is taken. With ``top_k`` only the k likeliest can be drawn; of equal ones the first count.
+    The model reads ``prompt`` first, which is not returned: a newline if it is empty (or, where no text has one, the
+    text's first character, or the vocabulary's).
     """
     length = as_size(length, "sample: length")
-    temperature = as_number(temperature, "sample: temperature", "a positive number", "try 1.0")
+    temperature = as_number(temperature, "sample: temperature", "a number ≥ 0", "try 1.0")
+    V = len(task.vocabulary)
+    k = V if top_k is None else as_size(top_k, "sample: top_k")
+    if k > V:
+        raise ValueError(f"sample: top_k must be at most {V}, the number of characters, got {k}: leave it out")
     if getattr(model, "embedding", None) is None:
         raise TypeError(f"sample: model must be a SequenceModel with an embedding, got {type(model).__name__}")
     rng = as_generator(rng)
-    first = "\n" if "\n" in task.vocabulary else task.decode(task.train_ids[:1])
+    first = "\n" if "\n" in task.vocabulary else task.decode(task.train_ids[:1]) or task.vocabulary[0]
     written: list[int] = []
     read, state = task.encode(prompt or first).tolist(), None
     with evaluating(model):
@@ -154,7 +169,15 @@ def sample(
             for i in read:
                 state = model.recurrent.step(model.embedding([i]), state)
             logits = model.head(model.recurrent.last_output(state)).numpy()[0].astype(np.float64)
-            sums = np.cumsum(np.exp((logits - logits.max()) / temperature))
+            if logits.size != V:
+                raise ValueError(
+                    f"sample: task must have the {logits.size} characters of the model, got {V}: not its own"
+                )
+            if np.isnan(logits).any():
+                raise FloatingPointError("sample: the model's logits are NaN: it was trained to no good, or not at all")
+            order = np.argsort(-logits, kind="stable")
+            logits[order[k if temperature else 1 :]] = -math.inf
+            sums = np.cumsum(np.exp((logits - logits.max()) / (temperature or 1.0)))
             read = [int(np.searchsorted(sums, rng.random() * sums[-1], side="right"))]
             written += read
     return task.decode(written)
@@ -162,11 +185,7 @@ def sample(
 
 @contextmanager
 def evaluating(model: Module) -> Iterator[None]:
-    """Within it nothing is recorded and the model is in evaluation mode."""
-    training = model.training
-    model.eval()
-    try:
-        with no_grad():
-            yield
-    finally:
-        model.train(training)
+    """Within it nothing is recorded and the model is in evaluation mode, as far as this thread sees."""
+    with own_modes(), no_grad():
+        model.eval()
+        yield

@@ -3,34 +3,29 @@
 import itertools
 import math
 import os
+import signal
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from minirnn.arguments import Made, as_flag, as_number, as_size, describe
-from minirnn.autograd.modes import AnomalyError, detect_anomaly
+from minirnn.autograd.tensor import Tensor
 from minirnn.layers.module import Module
-from minirnn.losses import cross_entropy
-from minirnn.optim import Optimizer, clip_grad_norm
+from minirnn.optim import Optimizer
 from minirnn.tasks import SequenceTask, TextTask
 from minirnn.training.bar import Bar, has_a_place
 from minirnn.training.batches import Batch, Loss, Metric, Piece, WholeBatches, carries, unpacked
 from minirnn.training.evaluation import accuracy
 from minirnn.training.history import History
-from minirnn.training.saving import Checkpointing, Position, Saver
-from minirnn.training.schedules import Rate
-from minirnn.training.sources import MUST_BE, HeldOut, source_of
+from minirnn.training.mixing import Mixing
+from minirnn.training.saving import Best, Checkpointing, Position, Saver
+from minirnn.training.schedules import Awaited, Rate
+from minirnn.training.sources import MUST_BE, HeldOut, Source, source_of
 from minirnn.training.truncated import TruncatedBatches
-
-
-class NonFiniteError(FloatingPointError):
-    """`fit` met a loss or a gradient that is NaN or infinite; ``history`` is that of the updates before it."""
-
-    def __init__(self, message: str, history: Any = None) -> None:
-        super().__init__(message)
-        self.history: History = history
+from minirnn.training.updating import NonFiniteError, Update, metrics_of, trains
 
 
 def fit(
@@ -39,16 +34,21 @@ def fit(
     *,
     loss: Loss | None = None,
     optimizer: Optimizer,
-    max_updates: int,
+    max_updates: int | None = None,
+    epochs: int | None = None,
     batch: int | None = None,
     rng: np.random.Generator | int | None = None,
+    accumulate: int = 1,
     clip_norm: float | None = None,
+    gradient_hook: Callable[[list[Tensor]], object] | None = None,
+    schedule: Callable[[int], float] | None = None,
     carry_state: bool | None = None,
     tbptt: tuple[int, int] | None = None,
-    schedule: Callable[[int], float] | None = None,
+    scheduled_sampling: float | Callable[[int], float] | None = None,
     metrics: Mapping[str, Metric] | None = None,
     held_out: Any = None,
     evaluate_every: int = 200,
+    restore_best: bool = False,
     callbacks: Iterable[Callable[[History], object]] = (),
     stop: Callable[[History], bool] | None = None,
     progress: bool | None = None,
@@ -60,22 +60,54 @@ def fit(
     ----------
     model : Module
         Called as ``model(x, state)`` if it carries a state (a recurrent layer, a `SequenceModel`), else ``model(x)``.
-    task_or_batches : task, or iterable of (x, y), (x, y, lengths) or (x, y, is_start)
-        What the model reads and should predict. Of batches each gives an update, and training ends when they do;
+        Parts in evaluation mode stay in it: ``model.recurrent.eval()`` switches the dropout within off. If all of it
+        is, as after ``model.eval()``, all of it is put in training mode first.
+
+    What it is trained on:
+
+    task_or_batches : task, arrays (x, y) or (x, y, lengths), or iterable of batches
+        What the model reads and should predict. A tuple of arrays is drawn in mini-batches (`minirnn.data.batches`). Of
+        batches, (x, y), (x, y, lengths) or (x, y, is_start), each gives an update, and training ends when they do;
         ``lengths`` (N,) are passed to the model, and to the loss if the model predicts at every step. A task of
         `minirnn.tasks` is asked for its ``batches(batch, rng)``, a `TextTask` for its ``streams(batch, 20, rng)``.
+        What a task gave has time first, and is turned for a model of ``batch_first``; data of your own are in the
+        model's layout (a Module of your own may say ``batch_first`` itself). Batches may be filled anew at each
+        ``next``.
     loss : callable (predictions, y) -> Tensor of one number
-        It takes ``lengths=`` too where there are any, as those of `minirnn.losses` do. With a task it may be left out:
-        `cross_entropy` for a classification, `mse` for a regression.
-    optimizer : Optimizer
-    max_updates : int
-        Training ends after this many updates.
+        It takes ``lengths=`` too where there are any, and ``batch_first=True`` with them if the model is, as those of
+        `minirnn.losses` do. With a task it may be left out: `cross_entropy` for a classification, `mse` for a
+        regression.
     batch : int, optional
-        N, the sequences in a batch of the task; ``task.defaults.batch`` if left out. Batches have a size of their own.
+        N, the sequences in a batch of the task, ``task.defaults.batch`` if left out, or of arrays, 32. Batches have a
+        size of their own.
     rng : numpy.random.Generator, int or None
-        Draws the batches of the task. A run that is to be resumed to the same bits needs a seed.
+        Draws the batches of the task, or shuffles the rows of arrays. A run that is to be resumed to the same bits
+        needs a seed.
+
+    How long:
+
+    max_updates : int, optional
+        Training ends after this many updates. If batches end before, there is a warning.
+    epochs : int, optional
+        Training ends when all rows of the arrays, or all of a list of batches, have been read so often. One of the two
+        is needed, except with batches that end by themselves.
+    stop : callable (history) -> bool, optional
+        Asked after every update, when the callbacks have been called, and when a run is resumed; True ends the
+        training. See `early_stopping` and `until_solved`.
+
+    How an update is made:
+
+    optimizer : Optimizer
+    accumulate : int
+        Make one update of so many batches: loss and gradient are those of one batch of all their rows, of a sum their
+        sum (`minirnn.losses` with ``reduction="sum"``). A loss of your own is taken for a mean over the targets.
     clip_norm : float, optional
         The largest joint norm of the gradients (Pascanu et al. 2013).
+    gradient_hook : callable (parameters), optional
+        Called between backward and clipping; it may read and set each ``grad``, to sum over processes, for example.
+    schedule : callable (update) -> factor, optional
+        By which the optimiser's learning rate, and each of its groups', is multiplied at each update, counted from 0;
+        see `minirnn.training.schedules`. In the end the rates are what they were.
     carry_state : bool
         Start each batch from the final state of the one before, detached, unless its ``is_start`` is true: truncated
         BPTT over contiguous streams. Otherwise every batch starts from zeros. If left out it is True for a `TextTask`,
@@ -85,12 +117,16 @@ def fit(
         unrolled again from the state that was saved before them, with the parameters as they are by then. With
         ``carry_state`` the window reaches back into earlier batches. The state is carried within a batch in any case.
         At parameters that stand still the gradients add up to `minirnn.bptt.truncated_gradient`.
-    schedule : callable (update) -> factor, optional
-        By which the optimiser's learning rate is multiplied at each update, counted from 0; see
-        `minirnn.training.schedules`. In the end the rate is what it was.
+    scheduled_sampling : float, or callable (update) -> float, optional
+        The probability with which a step reads the model's own prediction, drawn if it is a class, and not what the
+        data say (Bengio et al. 2015; no gradient goes back through it). Targets must be the next inputs. Each batch is
+        read once more for it, step by step. Left out, every step reads the data: teacher forcing.
+
+    What is looked at:
+
     metrics : dict of callables (predictions, y) -> float, optional
-        What else to measure of each update's predictions, an array; `accuracy` is one. They take ``lengths=`` where the
-        loss does. They stand in ``history.metrics`` by their names. If left out it is "accuracy" where the loss is
+        What else to measure of each update's predictions, an array; `accuracy` is one. They take what the loss does,
+        and stand in ``history.metrics`` by their names. If left out it is "accuracy" where the loss is
         `minirnn.losses.cross_entropy`; {} measures nothing.
     held_out : (x, y), (x, y, lengths), a list of batches, or True, optional
         Data that are not trained on, to be measured in evaluation mode after every ``evaluate_every`` updates, before
@@ -102,15 +138,19 @@ def fit(
     callbacks : iterable of callables (history)
         Called in order after every update; `every` makes one rarer. One may evaluate the model and `History.record`
         the figure, change ``optimizer.lr`` (unless there is a schedule), or save.
-    stop : callable (history) -> bool, optional
-        Asked after every update, when the callbacks have been called, and when a run is resumed; True ends the
-        training. See `early_stopping` and `until_solved`.
     progress : bool, optional
         Whether to show a bar with the mean loss (and accuracy) of the last 100 updates, the gradient norm and updates
         per second. None: when stderr is a terminal, or in a notebook, as a widget if ipywidgets is installed.
+
+    What is kept:
+
+    restore_best : bool
+        Give the model the weights back, at the end, that had the lowest held-out figure, the task's own if there is
+        one; after Ctrl-C too. ``history.restored`` says of which update they are.
     checkpoint : path of a directory, or Checkpointing, optional
-        Save there every so often, in the end, and when Ctrl-C or SIGTERM ends the training, which it then does after
-        the update; with ``Checkpointing(path, resume=True)`` go on from there to the same bits.
+        Save there every so often, in the end, when Ctrl-C or SIGTERM ends the training, which it then does after the
+        update, and when a callback raises an error. With ``Checkpointing(path, resume=True)`` go on from there to the
+        same bits.
 
     Returns
     -------
@@ -144,57 +184,115 @@ def fit(
     >>> history.updates < 5000, task.solved(history.evaluations["held-out"][-1].value)
     (True, True)
     """
-    max_updates = as_size(max_updates, "fit: max_updates")
-    source = source_of(task_or_batches, model=model, loss=loss, batch=batch, rng=rng, carry_state=carry_state)
+    source = source_of(
+        task_or_batches, model=model, loss=loss, batch=batch, epochs=epochs, rng=rng, carry_state=carry_state
+    )
+    k = as_size(accumulate, "fit: accumulate")
+    last = _last(max_updates, source)
     carry_state = carries(model, source.carry_state, "fit")
-    reader = WholeBatches(model, carry_state) if tbptt is None else TruncatedBatches(model, tbptt, carry_state)
+    mixing = None if scheduled_sampling is None else Mixing(model, scheduled_sampling, tbptt)
+    reader = WholeBatches(model, carry_state, mixing) if tbptt is None else TruncatedBatches(model, tbptt, carry_state)
+    trains(optimizer, model, gradient_hook)
     rate = Rate(optimizer, schedule)
     if clip_norm is not None:
         clip_norm = as_number(clip_norm, "fit: clip_norm", "a positive number or inf", "try None not to clip")
-    update = _Update(source.loss, optimizer, clip_norm or math.inf, _metrics(metrics, source.loss))
+    measured_too = metrics_of(metrics, source.loss)
+    update = Update(source.loss, optimizer, clip_norm or math.inf, measured_too, gradient_hook, k > 1)
     looks = HeldOut(model, held_out, evaluate_every, source)
+    best = Best(model, looks.names, as_flag(restore_best, "fit: restore_best"))
     callbacks = _callables(callbacks)
-    saver = Saver(checkpoint, model, optimizer, reader)
+    steps = None if isinstance(reader, WholeBatches) else (reader.k1, reader.k2)
+    settings: dict[str, Any] = {
+        "schedule": schedule,
+        "batch": source.N,
+        "rng": rng,
+        "tbptt": steps,
+        "carry_state": carry_state,
+    }
+    settings |= {"accumulate": k, "scheduled_sampling": scheduled_sampling}
+    saver = Saver(checkpoint, model, optimizer, {"reader": reader, "best": best}, task=source.task, **settings)
+    awaited = Awaited(stop, schedule, saver.how.metric if saver.how else "loss", looks.names, callbacks)
     shown = has_a_place() if progress is None else as_flag(progress, "fit: progress")
-    model.train()
+    if not any(part.training for part in model.modules()):
+        model.train()
     with saver.open() as (history, begin):
         history.clip_norm = update.max_norm if update.max_norm < math.inf else None
-        bar = Bar(shown, max_updates, update.metrics.get("accuracy") is accuracy)
-        in_order = False
+        of_accuracy = measured_too.get("accuracy")
+        bar = Bar(
+            shown,
+            history.updates,
+            None if last == math.inf else int(last),
+            getattr(of_accuracy, "func", of_accuracy) is accuracy,
+        )
+        in_order, whole, position = False, True, begin  # whole: no update is under way
         start = time.perf_counter() - (float(history.seconds[-1]) if history.updates else 0.0)
         try:
-            batches, position = unpacked(source.batches, "fit", MUST_BE), begin
+            batches = unpacked(model, source.batches, "fit", MUST_BE)
             _pass_over(batches, begin)
             saver.bring_back()
+            awaited.check(history)
             # Once more, because a run that it has ended stays as it is when it is resumed.
-            ended = history.updates >= max_updates or bool(history.updates and stop is not None and stop(history))
-            for piece, position in () if ended else _pieces(reader, batches, begin):
-                rate.set(history.updates)
-                value, norm, measured = update(piece, history)
+            ended = history.updates >= last or bool(history.updates and stop is not None and stop(history))
+            pieces = iter(()) if ended else _pieces(reader, batches, begin)
+            for first in pieces:
+                whole = False
+                rate.set(history)
+                if mixing is not None:
+                    mixing.update = history.updates
+                together = [first] if k == 1 else itertools.chain([first], itertools.islice(pieces, k - 1))
+                value, norm, measured, after = update(together, history)
                 history.append(value, norm, time.perf_counter() - start, measured)
+                position, whole = after, True
                 looks.look(history)
+                best.look(history)
                 for callback in callbacks:
                     callback(history)
+                awaited.check(history)
                 ended = stop is not None and stop(history)  # before it is saved: it may note evaluations
                 saver.save(history, position)
-                if ended or saver.stopped or history.updates == max_updates:
+                if ended := bool(ended or saver.stopped or history.updates >= last):
                     break
                 bar.update(history)
             saver.save(history, position, at_the_end=True)
             in_order = not saver.stopped
             if history.updates and in_order:
                 looks.look(history, at_the_end=True)
+                best.look(history)
+                awaited.check(history, at_the_end=True)
+                saver.check_best(history)
         except KeyboardInterrupt:
-            history.interrupted = True
+            saver.stopped = saver.stopped or int(signal.SIGINT)
         except NonFiniteError as error:
             raise NonFiniteError(f"{error}.{saver.last_good()}".removesuffix("."), history) from None
+        except Exception as error:
+            if whole:
+                saver.rescue(error, history, position)
+            raise
         finally:
             bar.close(history, in_order)
             rate.restore()
-        history.interrupted |= saver.stopped
+        history.interrupted, history.signal = bool(saver.stopped), saver.stopped
+        best.put_back(history)
     if not history.updates and not history.interrupted:
         raise ValueError("fit: batches gave nothing: is it a generator that was used up before?")
+    said = epochs or getattr(task_or_batches, "epochs", None)  # how often, which is a limit of its own
+    if in_order and not ended and max_updates is not None and not said:
+        again = "pass epochs=" if isinstance(task_or_batches, list | tuple) else "give a list of them and epochs="
+        warnings.warn(
+            f"fit: the batches ended after {history.updates:,} of max_updates={max_updates:,} updates: {again}, "
+            "to read them so often, or leave max_updates out",
+            stacklevel=2,
+        )
     return history
+
+
+def _last(max_updates: Any, source: Source) -> float:
+    """Return after which update training ends, inf where batches say so themselves."""
+    if max_updates is not None:
+        return as_size(max_updates, "fit: max_updates")
+    if source.endless:
+        raise TypeError("fit: max_updates must be given, or epochs with arrays (x, y): these batches have no end")
+    return math.inf
 
 
 def _pass_over(batches: Iterator[Batch], begin: Position) -> None:
@@ -209,7 +307,7 @@ def _pass_over(batches: Iterator[Batch], begin: Position) -> None:
 def _pieces(
     reader: WholeBatches | TruncatedBatches, batches: Iterator[Batch], begin: Position
 ) -> Iterator[tuple[Piece, Position]]:
-    """Yield what updates are made of, and where training stands after each."""
+    """Yield what updates are made of, with where training stands after each."""
     before, skip, unfinished = begin
     for done, batch in enumerate(itertools.chain([unfinished] if unfinished else [], batches), before):
         for i, piece in enumerate(reader.pieces(batch, skip), skip + 1):
@@ -225,66 +323,6 @@ def every(updates: int, action: Callable[[History], object]) -> Callable[[Histor
 def _every(updates: int, action: Callable[[History], object], history: History) -> None:
     if history.updates % updates == 0:
         action(history)
-
-
-class _Update(NamedTuple):
-    """What makes one update from a piece of a batch."""
-
-    loss: Loss
-    optimizer: Optimizer
-    max_norm: float
-    metrics: Mapping[str, Metric]
-
-    def __call__(self, piece: Piece, history: History) -> tuple[float, float, dict[str, float]]:
-        """Give the loss, the gradients' norm before clipping, and the metrics; or NonFiniteError."""
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # what comes of it is refused
-            try:
-                return self._made(piece)
-            except FloatingPointError as error:
-                raise NonFiniteError(
-                    f"fit: update {history.updates + 1} was not made: {error}. {self._diagnosis(piece)}", history
-                ) from None
-
-    def _made(self, piece: Piece) -> tuple[float, float, dict[str, float]]:
-        self.optimizer.zero_grad()
-        predictions, after = piece.predict()
-        loss = self.loss(predictions, piece.y, **piece.mask)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise FloatingPointError(f"the loss is {value}")
-        # Measured now, while the predictions are in the processor's cache.
-        measured = {name: metric(predictions.numpy(), piece.y, **piece.mask) for name, metric in self.metrics.items()}
-        loss.backward()
-        try:
-            norm = clip_grad_norm(self.optimizer.params, self.max_norm)
-        except FloatingPointError:
-            raise FloatingPointError(f"the loss is {value:.4g}, but its gradient is not finite") from None
-        self.optimizer.step()
-        piece.keep(after)
-        return value, norm, measured
-
-    def _diagnosis(self, piece: Piece) -> str:
-        """Say what `detect_anomaly` shows for the batch: no Parameter has changed since."""
-        shown = "detect_anomaly: nothing that is not finite; is there chance in the model, or in the loss?"
-        self.optimizer.zero_grad()
-        try:
-            with detect_anomaly():
-                self.loss(piece.predict()[0], piece.y, **piece.mask).backward()
-        except AnomalyError as error:
-            shown = str(error)
-        self.optimizer.zero_grad()
-        return f"The same batch again, under {shown}. If the data are good, try a smaller learning rate or clip_norm"
-
-
-def _metrics(metrics: Any, loss: Loss) -> Mapping[str, Metric]:
-    """Choose what is measured of every update: the accuracy of a classifier, unless it was said what."""
-    if metrics is None:
-        return {"accuracy": accuracy} if loss is cross_entropy else {}
-    if not isinstance(metrics, Mapping) or not all(map(callable, metrics.values())):
-        raise TypeError(
-            f'fit: metrics must be a dict of callables, got {describe(metrics)}: try {{"accuracy": accuracy}}'
-        )
-    return metrics
 
 
 def _callables(callbacks: Any) -> tuple[Callable[[History], object], ...]:

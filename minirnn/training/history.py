@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import numpy.typing as npt
 
-from minirnn.arguments import as_size, one_of
+from minirnn.arguments import as_size, as_unicode, one_of
 from minirnn.drawing.axes import axes_for
 from minirnn.drawing.charts import curve, means
 from minirnn.storage import write_whole
@@ -38,8 +38,14 @@ class History:
         callbacks; see `record`."""
         self.clip_norm: float | None = None
         """The largest gradient norm that `fit` let through; None where it did not clip."""
+        self.resumed: Path | None = None
+        """The checkpoint that this call of `fit` went on from; None if it began anew."""
+        self.restored: int | None = None
+        """Of which update the weights are that ``restore_best`` gave the model at the end; None if it gave none."""
         self.interrupted = False
         """Whether Ctrl-C or, with a checkpoint directory, SIGTERM ended the run."""
+        self.signal = 0
+        """The number of the signal that did: 2 for Ctrl-C, 15 for SIGTERM."""
 
     def append(self, loss: float, grad_norm: float, seconds: float, metrics: Mapping[str, float] | None = None) -> None:
         """Note one more update; a metric that is measured of some updates only is NaN at the others."""
@@ -170,7 +176,7 @@ class History:
         table = csv.writer(text, lineterminator="\n")
         table.writerow(columns)
         table.writerows(zip(*columns.values(), strict=True))
-        write_whole(Path(path), text.getvalue().encode(), "History.to_csv")
+        write_whole(path, as_unicode(text.getvalue()).encode(), "History.to_csv")
 
     def plot(self, ax: Any = None) -> Any:
         """Draw the loss, its running mean and the evaluations over the updates with matplotlib; return the Axes."""
@@ -183,3 +189,12 @@ class History:
         ax.set(xlabel="updates", ylabel="loss", yscale="log" if self.updates and self.loss.min() > 0 else "linear")
         ax.legend()
         return ax
+
+    def _repr_svg_(self) -> str | None:
+        """Show the plot in a notebook; None, and so ``repr``, where matplotlib is not installed."""
+        try:
+            figure, text = self.plot().figure, io.StringIO()
+        except ImportError:
+            return None
+        figure.savefig(text, format="svg", metadata={"Date": None})
+        return text.getvalue()

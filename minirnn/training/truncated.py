@@ -13,14 +13,14 @@ from minirnn.autograd.functions import concatenate
 from minirnn.autograd.modes import no_grad
 from minirnn.layers import Recurrence, SequenceModel
 from minirnn.layers.module import Module
-from minirnn.training.batches import Batch, Piece, arrays_of, detached, going_back, state_of
+from minirnn.training.batches import Batch, Piece, apart, arrays_of, check_rows, copied, detached, going_back, state_of
 
 
 class Segment(NamedTuple):
     """Steps that have been read, and the state before them, detached."""
 
     begin: int  # the first step, counted from where the sequence began
-    x: Any  # (L, N, …)
+    x: Any  # (L, N, …), a copy where it is kept
     state: Any  # None where the sequence began
 
 
@@ -58,6 +58,7 @@ class TruncatedBatches:
         self._check_steps(batch)
         if skip == 0 and (not self.carry_state or batch.is_start):
             self.saved, self.at, self.state = [], 0, None
+        check_rows(self.model, batch, self.state)
         origin = self.at - skip * self.k1
         for lo in range(skip * self.k1, len(batch.x), self.k1):
             chunk = Segment(origin + lo, batch.x[lo : lo + self.k1], self.state)
@@ -94,7 +95,7 @@ class TruncatedBatches:
             if segment.begin == window:
                 state = detached(state)
             if segment.begin >= chunk.begin:
-                read.append(Segment(segment.begin, segment.x, detached(state)))
+                read.append(Segment(segment.begin, copied(segment.x), apart(detached(state), chunk.x)))
             with nullcontext() if segment.begin >= window else no_grad():
                 x = self.model.embed(segment.x, None) if isinstance(self.model, SequenceModel) else segment.x
                 made, state = self.recurrent(x, state)
@@ -102,7 +103,7 @@ class TruncatedBatches:
                 outputs.append(made)
         joined = outputs[0] if len(outputs) == 1 else concatenate(outputs)
         predictions = self.model.head(joined) if isinstance(self.model, SequenceModel) else joined
-        return predictions, (read, detached(state), end)
+        return predictions, (read, apart(detached(state), chunk.x), end)
 
     def _cut(self, chunk: Segment, last: int) -> list[Segment]:
         """Cut a chunk where a window begins, k2 steps before an update: every k1 steps, at ``last``, and from there."""

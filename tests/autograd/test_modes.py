@@ -1,5 +1,7 @@
 """no_grad and detect_anomaly: within a block, a function, a thread, a task, and never beyond."""
 
+import contextvars
+import inspect
 import itertools
 import re
 import threading
@@ -7,10 +9,11 @@ from contextlib import nullcontext
 
 import numpy as np
 import pytest
+from error_texts import raises
 from numpy.testing import assert_array_equal
 
 import minirnn as mr
-from minirnn.autograd.modes import ANOMALY, MODE, OBSERVE, OBSERVER, RECORD, observing
+from minirnn.autograd.modes import ANOMALY, MODE, OBSERVE, OBSERVER, RECORD, observing, switched
 
 
 def leaf(data, dtype=np.float64):
@@ -163,6 +166,177 @@ def test_one_decorated_function_may_be_shared_by_threads():
             assert recording() is True
 
     in_threads(*[work] * 4)
+
+
+# --- functions that suspend themselves --------------------------------------------------------------------------------
+
+
+def pairs(inside=recording):
+    """A generator function: yields what it sees, takes what is sent and thrown, returns, and ends when told."""
+    try:
+        while True:
+            try:
+                if (yield inside()) == "stop":
+                    return inside()
+            except KeyError:
+                yield ("caught", inside())
+    finally:
+        END.append(inside())
+
+
+END = []
+HOLDS = {
+    "no_grad()": (mr.no_grad(), lambda: MODE.get() == 0),
+    "no_grad": (mr.no_grad, lambda: MODE.get() == 0),
+    "detect_anomaly()": (mr.detect_anomaly(), lambda: MODE.get() == RECORD | ANOMALY and quiet()),
+    "detect_anomaly": (mr.detect_anomaly, lambda: MODE.get() == RECORD | ANOMALY and quiet()),
+}
+
+
+def quiet():
+    return set(np.geterr().values()) == {"ignore"}
+
+
+def outside():
+    return MODE.get() == RECORD and not quiet()
+
+
+@pytest.mark.parametrize(("decorate", "holds"), HOLDS.values(), ids=HOLDS)
+def test_a_generator_function_holds_the_mode_while_its_own_code_runs(decorate, holds):
+    made = decorate(pairs)
+    assert inspect.isgeneratorfunction(made)
+    assert (made.__name__, made.__doc__) == ("pairs", pairs.__doc__)
+    END.clear()
+    two = made(holds), made(holds)  # taken in turns
+    for generator in two:
+        assert next(generator) is True
+        assert outside()
+    for generator in two:
+        assert generator.send("go on") is True
+        assert generator.throw(KeyError()) == ("caught", True)
+        assert next(generator) is True
+        assert outside()
+    with pytest.raises(StopIteration) as stopped:
+        two[0].send("stop")
+    assert stopped.value.value is True
+    two[1].close()
+    generator = made(holds)
+    next(generator)
+    with pytest.raises(ValueError, match="thrown"):
+        generator.throw(ValueError("thrown"))
+    assert END == [True] * 3
+    assert outside()
+
+
+@pytest.mark.parametrize(("decorate", "holds"), HOLDS.values(), ids=HOLDS)
+def test_coroutines_and_async_generators_hold_it_too_and_what_runs_while_they_wait_does_not(decorate, holds):
+    class Pause:  # as the futures of a loop do
+        def __await__(self):
+            return (yield "waiting")
+
+    @decorate
+    async def work(n):
+        assert holds()
+        assert await Pause() == "woken"
+        assert holds()
+        try:
+            await Pause()
+        except KeyError:
+            return holds() and n
+
+    @decorate
+    async def stream(n):
+        try:
+            for i in range(n):
+                assert holds()
+                assert await Pause() == "woken"
+                try:
+                    assert (yield i) == (None if i else "sent")
+                except KeyError:
+                    yield "caught" if holds() else "lost"
+        finally:
+            await Pause()
+            END.append(holds())
+
+    def drive(coroutine, *, throw=False):
+        """Wake it up until it returns, looking at the mode whenever it waits."""
+        answer = None
+        try:
+            while True:
+                assert coroutine.send(answer) == "waiting"
+                assert outside()
+                answer = "woken"
+                if throw and coroutine.cr_await is not None:
+                    coroutine.send("woken")
+                    coroutine.throw(KeyError())
+        except StopIteration as stop:
+            assert outside()
+            return stop.value
+
+    END.clear()
+    assert inspect.iscoroutinefunction(work)
+    assert inspect.isasyncgenfunction(stream)
+    assert drive(work(7), throw=True) == 7
+
+    async def take():
+        s = stream(3)
+        assert await anext(s) == 0
+        assert outside()
+        assert await s.asend("sent") == 1
+        assert await s.athrow(KeyError()) == "caught"
+        assert outside()
+        assert [i async for i in s] == [2]
+        early = stream(3)
+        assert await anext(early) == 0
+        await early.aclose()
+        return outside()
+
+    assert drive(take()) is True
+    assert END == [True, True]
+
+
+def test_one_block_is_entered_again_within_itself_and_in_threads_and_blocks_end_in_any_order():
+    silent, loud = mr.no_grad(), switched(on=RECORD)
+    for _ in range(2):
+        with silent:
+            with silent, loud:
+                assert recording()
+            assert not recording()
+        assert recording()
+
+    def work():
+        for _ in range(100):
+            with silent:
+                assert not recording()
+                with loud:
+                    assert recording()
+            assert recording()
+
+    in_threads(*[work] * 4)
+
+    def leaky():
+        with mr.no_grad():
+            yield MODE.get()
+
+    one, two = leaky(), leaky()
+    assert [next(one), next(two), MODE.get()] == [0, 0, 0], "a block around a yield lasts, as documented"
+    one.close()
+    assert MODE.get() == 0, "the other one has not ended"
+    two.close()
+    assert recording()
+    elsewhere = contextvars.copy_context()
+    three = leaky()
+    elsewhere.run(next, three)
+    three.close()  # in a context that never entered it
+    assert recording()
+
+
+@pytest.mark.parametrize(("thing", "is_described"), [(3, "3 (int)"), (dict, "<class 'dict'> (type)")])
+def test_what_is_no_function_cannot_be_decorated(thing, is_described):
+    message = f"a mode holds in a function or a with block, got {is_described}: decorate its methods"
+    for decorate in (mr.no_grad, mr.no_grad(), mr.detect_anomaly):
+        with raises(TypeError, message):
+            decorate(thing)
 
 
 # --- detect_anomaly ---------------------------------------------------------------------------------------------------

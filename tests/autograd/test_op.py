@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import minirnn as mr
-from minirnn.autograd import shapes
+from minirnn.autograd import ops, shapes
 from minirnn.autograd.op import OUTPUT, REGISTRY, Op
 from minirnn.autograd.record import apply
 
@@ -90,7 +90,7 @@ def test_a_constant_factor_is_not_kept_for_the_factor_that_needs_no_gradient():
 
 SLOPED = [op for op in REGISTRY.values() if op.slopes]
 MEANING = {  # in this order
-    "{b} {a}": "{b} * {a}", "2 {y}": "2 * {y}", "ln {a}": "* log({a})",
+    "{b} {a}": "{b} * {a}", "2 {y}": "2 * {y}", "2 {x}": "2 * {x}", "ln {a}": "* log({a})", "⌊": "floor(", "⌋": ")",
     "{low} ≤ {x} ≤ {high}": "({low} ≤ {x}) * ({x} ≤ {high})",
     "⊙": "*", "²": "**2", "≤": "<=", "^": "**", "not ": "1.0 - ", "[": "1.0 * (", "]": ")",
 }  # fmt: skip
@@ -105,13 +105,15 @@ def value_of(text, values):
     for sign, meaning in MEANING.items():
         text = text.replace(sign, meaning)
     text = text.format_map({name: f"({name})" for name in values})
-    return eval(text, {"sign": np.sign, "log": np.log, **values})
+    functions = {"φ": lambda x: np.exp(-x * x / 2) / np.sqrt(2 * np.pi), "σ": ops.sigmoid.forward}
+    return eval(text, {name: getattr(np, name) for name in ("sign", "log", "sin", "cos", "floor")} | functions | values)
 
 
 def test_what_works_entry_by_entry_is_written_and_nothing_else():
     assert {op.name for op in SLOPED} == {
-        "add", "sub", "mul", "div", "neg", "pow", "exp", "log", "sqrt", "abs", "tanh", "sigmoid", "relu", "identity",
-        "maximum", "minimum", "where", "clip", "astype",
+        "add", "sub", "mul", "div", "neg", "pow", "exp", "log", "sqrt", "abs", "tanh", "sigmoid", "softplus",
+        "log_sigmoid", "relu", "identity", "copy", "maximum", "minimum", "where", "clip", "astype", "square", "sin",
+        "cos", "log1p", "expm1", "normal_cdf", "root", "remainder",
     }  # fmt: skip
     for op in REGISTRY.values():
         assert (op.symbol is None) == (not op.slopes), op.name
@@ -124,7 +126,7 @@ def test_a_slope_is_what_the_rule_multiplies_the_gradient_by(op):
     """And names inputs, settings and the output, as the symbol names inputs and settings."""
     known = {*op.inputs, *op.settings}
     assert names_in(op.symbol) == known - {"dtype"}
-    rng, positive = np.random.default_rng(0), op.name in ("pow", "log", "sqrt")
+    rng, positive = np.random.default_rng(0), op.name in ("pow", "log", "sqrt", "log1p", "root")
     inputs = {name: rng.uniform(0.5, 2.0, 50) if positive else rng.normal(size=50) for name in op.inputs}
     if "condition" in inputs:
         inputs["condition"] = inputs["condition"] > 0

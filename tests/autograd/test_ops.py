@@ -1,5 +1,6 @@
 """Every op of the registry, in many cases: forward, rule, second order, dtype, and what it must not touch."""
 
+import math
 import zlib
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,7 @@ from notes import noted
 from numpy.testing import assert_allclose, assert_array_equal
 
 import minirnn as mr
-from minirnn.autograd import ops, shapes
+from minirnn.autograd import more, ops, shapes
 from minirnn.autograd.op import REGISTRY, Op
 from minirnn.autograd.record import apply
 from minirnn.autograd.shapes import IndexedGradient, scatter_add
@@ -95,6 +96,7 @@ ALONG = [((2, 3), -1), ((2, 3), 0), ((4,), 0), ((2, 3, 4), 1), ((2, 3, 4), -3), 
 SHAPED = {  # the name of the setting; shapes, and its values
     "softmax": ("axis", ALONG),
     "log_softmax": ("axis", ALONG),
+    "cumsum": ("axis", ALONG),
     "reshape": ("shape", [
         ((2, 3), (6,)), ((2, 3), (3, 2)), ((2, 3), (-1,)), ((2, 3), (1, 2, 3, 1)), ((), (1,)), ((1, 1), ()),
     ]),
@@ -178,17 +180,25 @@ def make_cases():
             case("pow", positive(*a), exponent)
         case("pow", 2, normal(*a))
         case("pow", 0.7, normal(*a))
+    for a, b in (((2, 3), (3,)), ((), (2, 3))):
+        case("remainder", distinct(*a), positive(*b), complex_step=False)
     case("mul", normal(3, 2).T, other(2, 3)[:, ::-1])
     case("matmul", normal(3, 2).T, other(4, 3).T)
     case("matmul", normal(5, 3, 2).swapaxes(1, 2), other(4, 3).T)
     for a, b in MATMUL:
         case("matmul", normal(*a), other(*b))
     for shape in SHAPES:
-        for name in ("neg", "exp", "tanh", "sigmoid", "identity"):
+        for name in ("neg", "exp", "tanh", "sigmoid", "identity", "copy", "square", "sin", "cos", "expm1"):
             case(name, 2 * normal(*shape))
         case("log", positive(*shape))
         case("sqrt", positive(*shape))
-        case("abs", distinct(*shape), complex_step=False)
+        case("root", positive(*shape))
+        case("log1p", positive(*shape))
+        case("normal_cdf", 2 * normal(*shape), complex_step=False)
+        case("normalise", normal(*shape, 3), eps=0.01)
+        case("remainder", distinct(*shape), 0.35, complex_step=False)
+        for name in ("abs", "softplus", "log_sigmoid"):
+            case(name, distinct(*shape), complex_step=False)
         case("relu", distinct(*shape), complex_step=False)
         case("binary_cross_entropy", distinct(*shape), complex_step=False, target=np.asarray(positive(*shape) - 0.5))
         for low, high in ((None, None), (-0.35, None), (None, 0.25), (-0.35, 0.25)):
@@ -259,7 +269,7 @@ def test_an_op_without_a_case_would_be_noticed():
 
 
 def test_every_op_defined_in_the_module_is_in_the_registry_under_its_name():
-    made = {value.name: value for value in (vars(ops) | vars(shapes)).values() if isinstance(value, Op)}
+    made = {of.name: of for room in (ops, shapes, more) for of in vars(room).values() if isinstance(of, Op)}
     assert made == REGISTRY
 
 
@@ -303,7 +313,8 @@ def naive_binary_cross_entropy(logits, target):
 NUMPY = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "neg": np.negative, "pow": np.power,
     "matmul": np.matmul, "exp": np.exp, "log": np.log, "sqrt": np.sqrt, "abs": np.abs, "tanh": np.tanh,
-    "sigmoid": lambda x: 1 / (1 + np.exp(-x)), "relu": lambda x: np.where(x > 0, x, 0), "identity": lambda x: x,
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)), "softplus": lambda x: np.log(1 + np.exp(x)),
+    "log_sigmoid": lambda x: -np.log(1 + np.exp(-x)), "relu": lambda x: np.where(x > 0, x, 0), "identity": lambda x: x,
     "maximum": np.maximum, "minimum": np.minimum, "where": np.where,
     "clip": lambda x, low, high: np.array([min(max(v, low or -9), high or 9) for v in x.ravel()]).reshape(x.shape),
     "sum": np.sum, "mean": np.mean, "max": np.max, "min": np.min,
@@ -311,9 +322,13 @@ NUMPY = {
     "softmax": lambda x, axis: np.exp(x) / np.sum(np.exp(x), axis=axis, keepdims=True),
     "log_softmax": lambda x, axis: np.log(np.exp(x) / np.sum(np.exp(x), axis=axis, keepdims=True)),
     "cross_entropy": naive_cross_entropy, "binary_cross_entropy": naive_binary_cross_entropy,
-    "reshape": np.reshape, "transpose": np.transpose, "swapaxes": np.swapaxes, "squeeze": np.squeeze,
+    "reshape": lambda x, shape: x.reshape(shape), "transpose": np.transpose, "swapaxes": np.swapaxes,
+    "squeeze": np.squeeze,
     "expand_dims": np.expand_dims, "broadcast_to": np.broadcast_to, "flip": np.flip,
-    "astype": lambda x, dtype: x.astype(dtype),
+    "astype": lambda x, dtype: x.astype(dtype), "copy": lambda x: x, "square": np.square, "sin": np.sin, "cos": np.cos,
+    "expm1": np.expm1, "log1p": np.log1p, "root": np.sqrt, "remainder": np.remainder, "cumsum": np.cumsum,
+    "normalise": lambda x, eps: (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + eps),
+    "normal_cdf": np.vectorize(lambda x: 0.5 * (1 + math.erf(x / math.sqrt(2))), otypes=[float]),
     "concatenate": lambda *xs, axis: np.concatenate(xs, axis), "stack": lambda *xs, axis: np.stack(xs, axis),
     "getitem": lambda x, index: x[index], "scatter_add": naive_scatter_add,
 }  # fmt: skip
@@ -535,6 +550,61 @@ def test_powers_of_zero_have_finite_gradients_of_every_order():
     assert all(np.isfinite(g.numpy()).all() for g in (*second, *mr.grad(first[1].sum(), [a, b])))
 
 
+# --- mixed second derivatives: the same in both orders, also where a convention has to say what they are --------------
+
+SPECIAL = np.array(np.meshgrid([-2.0, -1.0, 0.0, 0.3, 1.0, 23.0], [-1.0, 0.0, 0.5, 1.0, 2.0, 3.0])).reshape(2, -1)
+
+
+def mixed(f, a, b):
+    """∂²y/∂b∂a and ∂²y/∂a∂b of y = f(a, b), entry by entry."""
+    a, b = mr.Tensor(a, requires_grad=True), mr.Tensor(b, requires_grad=True)
+    y = f(a, b)
+    da, db = mr.grad(y.sum(), [a, b], create_graph=True)
+    return [mr.grad(g.sum(), x, retain_graph=True)[0].numpy() if g.requires_grad else 0 * x.numpy()
+            for g, x in ((da, b), (db, a))]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of 1/0 and ln 0
+@pytest.mark.parametrize("name", [n for n, op in REGISTRY.items() if len(op.inputs) - (n == "where") == 2])
+def test_mixed_second_derivatives_are_the_same_in_both_orders(name):
+    before = [np.arange(SPECIAL.shape[1]) % 2 == 0] if name == "where" else []
+    of_a, of_b = mixed(lambda a, b: apply(REGISTRY[name], *before, a, b), *SPECIAL)
+    assert_allclose(of_a, of_b, rtol=1e-13)
+
+
+def test_the_mixed_derivative_of_a_power_is_what_the_books_say():
+    a, b = SPECIAL[:, SPECIAL[0] > 0]
+    for found in mixed(lambda a, b: a**b, a, b):
+        assert_allclose(found, a ** (b - 1) * (1 + b * np.log(a)), rtol=1e-13)
+    assert mixed(lambda a, b: a**b, np.array([23.0]), np.array([0.0]))[0] == pytest.approx(1 / 23, rel=1e-15)
+    assert_array_equal(mixed(lambda a, b: a**b, np.zeros(4), np.arange(4.0)), np.zeros((2, 4)))
+
+
+# --- tails ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("dtype", "near"), [(np.float32, 1e-6), (np.float64, 1e-14)])
+def test_what_is_made_of_sigmoid_keeps_its_digits_in_both_tails(dtype, near):
+    x = np.linspace(-80, 80, 4001, dtype=dtype)
+    exact = x.astype(np.longdouble)
+    p, q = 1 / (1 + np.exp(-exact)), 1 / (1 + np.exp(exact))
+    softplus = np.maximum(exact, 0) + np.log1p(np.exp(-np.abs(exact)))
+    below = np.maximum(-exact, 0) + np.log1p(np.exp(-np.abs(exact)))
+    for f, value, slope in (
+        (mr.sigmoid, p, None), (mr.softplus, softplus, p), (mr.log_sigmoid, -below, q),
+        (lambda x: mr.losses.binary_cross_entropy(x, 0 * x.data) * x.size, None, p),
+        (lambda x: mr.losses.binary_cross_entropy(x, 0 * x.data + 1) * x.size, None, -q),
+        (lambda x: mr.losses.cross_entropy(mr.stack([x, 0 * x], axis=1), np.zeros(x.size, int)) * x.size, None, -q),
+    ):  # fmt: skip
+        t = mr.Tensor(x, requires_grad=True)
+        y = f(t)
+        assert y.dtype == dtype
+        if value is not None:
+            assert_allclose(y.numpy(), value.astype(np.float64), rtol=near, atol=0)
+        if slope is not None:
+            assert_allclose(mr.grad(y.sum(), t)[0].numpy(), slope.astype(np.float64), rtol=near, atol=0)
+
+
 def test_sigmoid_tanh_and_softmax_neither_overflow_nor_lose_the_gradient_at_1000():
     big = np.array([-1000.0, 0.0, 1000.0])
     assert_array_equal(mr.sigmoid(big).numpy(), np.array([0, 0.5, 1]))
@@ -546,6 +616,65 @@ def test_sigmoid_tanh_and_softmax_neither_overflow_nor_lose_the_gradient_at_1000
     assert_array_equal(gradients(mr.logsumexp, big)[0], [0, 0, 1])
     assert mr.logsumexp(np.array([-np.inf, 2.0])).item() == 2.0
     assert mr.logsumexp(np.array([np.inf, 2.0])).item() == np.inf
+    assert mr.logsumexp(np.array([-np.inf, np.inf, np.inf])).item() == np.inf
+
+
+INF, NAN = np.inf, np.nan
+LIMITS = [  # f, x, f(x), and the gradient of its sum
+    (mr.softmax, [1, 1, INF], [0, 0, 1], [0, 0, 0]),
+    (mr.log_softmax, [1, -INF, INF], [-INF, -INF, 0], [1, 1, -2]),
+    (mr.logsumexp, [1, 1, INF], INF, [0, 0, 1]),
+    (mr.softmax, [1, INF, INF], [NAN] * 3, [NAN] * 3),  # there is no limit
+    (mr.softmax, [-INF, -INF], [NAN] * 2, [NAN] * 2),
+    (lambda x: mr.losses.cross_entropy(x, 2), [1, 1, INF], 0, [0, 0, 0]),
+    (lambda x: mr.losses.cross_entropy(x, 0), [1, 1, INF], INF, [-1, 0, 1]),
+    *(
+        (lambda x, t=t: mr.losses.binary_cross_entropy(x, [t]), [x], value, [slope])
+        for x, t, value, slope in [(INF, 1, 0, 0), (INF, 0, INF, 1), (-INF, 1, INF, -1), (-INF, 0, 0, 0),
+                                   (INF, 0.5, INF, 0.5), (NAN, 1, NAN, NAN), (NAN, 0, NAN, NAN)]
+    ),
+    (lambda x: mr.losses.binary_cross_entropy(x, [1, 0], pos_weight=3), [INF, -INF], 0, [0, 0]),
+    (mr.softplus, [-INF, INF], [0, INF], [0, 1]),
+    (mr.log_sigmoid, [-INF, INF], [-INF, 0], [1, 0]),
+    # NaN is handed on, and the gradient goes where it stood:
+    (mr.relu, [-1, NAN], [0, NAN], [0, 1]),
+    (lambda x: mr.clip(x, -1, 1), [-2, NAN], [-1, NAN], [0, 1]),
+    (lambda x: mr.maximum(x, 1), [0, 2, NAN], [1, 2, NAN], [0, 1, 1]),
+    (lambda x: mr.maximum(np.array([0.0, NAN, NAN]), x), [NAN, 1, NAN], [NAN] * 3, [1, 0, 0.5]),
+    (lambda x: mr.minimum(x, [NAN, 1, 1]), [1, NAN, 0], [NAN, NAN, 0], [0, 1, 1]),
+    (mr.max, [1, NAN], NAN, [0, 1]),
+]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_infinite_entries_get_the_limit_where_there_is_one_and_nan_is_handed_on():
+    for f, x, value, gradient in LIMITS:
+        for create_graph in (False, True):
+            t = mr.Tensor(np.array(x, float), requires_grad=True)
+            y = f(t)
+            with noted(f"{x}: {value}"):
+                assert_array_equal(y.numpy(), value)
+                assert_array_equal(mr.grad(y.sum(), t, create_graph=create_graph)[0].numpy(), gradient)
+
+
+def test_small_integers_and_bools_become_float32_first():
+    for dtype in (np.int8, np.uint8, bool, np.int64):
+        x = np.array([[0, 1], [1, 80]]).astype(dtype)
+        for f in (
+            mr.exp, mr.sqrt, mr.sin, mr.cos, mr.log1p, mr.expm1, mr.gelu, mr.tanh, mr.sigmoid, mr.softplus, mr.mean,
+            mr.log_sigmoid, mr.softmax, mr.log_softmax, mr.logsumexp, lambda x: mr.log(mr.maximum(x, 0 * x + x.max())),
+        ):  # fmt: skip
+            found = f(mr.Tensor(x))
+            assert found.dtype == np.float32
+            assert_allclose(found.numpy(), f(x.astype(np.float32)).numpy(), rtol=2e-7)
+
+
+def test_what_reduces_nothing():
+    empty = mr.Tensor(np.ones((3, 0)), requires_grad=True)
+    assert mr.softmax(empty).shape == mr.log_softmax(empty).shape == (3, 0)
+    assert mr.mean(empty, axis=0).shape == (0,)
+    with pytest.raises(ValueError, match=r"^mean: inputs of shapes \(3, 0\) do not fit: nothing has no mean, and an "):
+        mr.mean(empty, axis=1)
 
 
 @pytest.mark.parametrize("f", [mr.softmax, mr.log_softmax, mr.logsumexp])
@@ -653,3 +782,22 @@ def test_the_gradient_of_an_extreme_that_is_nan_goes_to_the_nans(reduce):
     reduce(x, axis=1).sum().backward()
     extreme = 0 if reduce is mr.max else 1
     np.testing.assert_array_equal(x.grad, [[0.0, 0.5, 0.5], np.eye(3)[extreme]])
+
+
+@pytest.mark.parametrize(
+    ("given", "shape"),
+    [((3,), ()), ((1, 1), ()), ((2, 3), (3,)), ((1, 3), (3,)), ((4, 2, 3), (3,)), ((1, 1, 3), (3,)),
+     ((1, 2, 3), (2, 3)), ((4, 2, 3), (2, 1)), ((4, 2, 3), (1, 1, 3)), ((1, 2, 3), (1, 3)), ((2, 0, 3), (3,)),
+     ((5, 0), (5, 0))],
+)  # fmt: skip
+def test_what_broadcasting_added_or_stretched_is_summed_over(given, shape):
+    g = np.random.default_rng(0).normal(size=given)
+    weights = np.random.default_rng(1).normal(size=shape)
+    for summed in (shapes.sum_to(g, shape), shapes.sum_to(mr.Tensor(g), shape).numpy()):
+        assert np.shape(summed) == shape
+        assert_allclose(np.sum(summed * weights), np.sum(g * weights), rtol=1e-12, atol=1e-12)
+
+
+def test_many_rows_are_summed_as_they_are_by_add_up():
+    g = np.full((300, 700, 3), 0.1, np.float32)
+    assert_allclose(shapes.sum_to(g, (3,)), [21000.0] * 3, rtol=1e-6)

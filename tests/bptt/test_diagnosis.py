@@ -278,6 +278,10 @@ def test_the_bound_takes_the_slope_and_the_mask_into_account():
     assert figures["step_bound"] == pytest.approx(0.25, rel=1e-6)
     own = elman((lambda z: 0.5 * z, lambda h: 0 * h + 0.5))
     assert doctor(own, x, last).figures["largest_slope"] == 0.5
+    for bound, follows in (1 - 2e-5, "Below 1 it must"), (1 - 5e-6, "At 1"), (1 + 5e-6, "At 1"), (1 + 2e-5, "Above 1"):
+        said = doctor(linear(bound * rotation()), x, last)
+        assert said.figures["step_bound"] == pytest.approx(bound, rel=1e-9)
+        assert f" {follows} " in " ".join(str(said).split())
 
 
 @pytest.mark.parametrize(("layer", "gates"), [(mr.LSTMLayer, "ifgo"), (mr.GRULayer, "rzn")])
@@ -567,3 +571,30 @@ def test_a_matrix_of_norm_1_is_not_told_to_be_smaller():
         report = doctor(steep, inputs(), last)
         assert report.verdict == "exploding"
         assert not any("smaller W_hh" in advice.text for advice in report.advice)
+
+
+# --- how far the gradient has to go -----------------------------------------------------------------------------------
+
+
+def test_the_way_back_is_judged_as_far_as_the_task_asks():
+    layer, x = elman(radius=1.2), inputs(T=40)
+    whole, three = doctor(layer, x, every), doctor(layer, x, every, delay=3)
+    assert (whole.verdict, three.verdict) == ("vanishing", "healthy")
+    assert (three.figures["delay"], three.figures["steps_back"]) == (3, 3)
+    assert doctor(layer, x, every, delay=39).figures["left"] == whole.figures["left"] < three.figures["left"]
+    assert "is left 3 steps further back, as far as the task asks." in three.findings[0].text
+    assert doctor(elman(radius=0.3), x, every, delay=3).verdict == "vanishing"
+    assert doctor(elman(radius=3.0, H=30), x, every, delay=1).verdict == "healthy"
+
+
+def test_a_delay_must_be_a_number_of_steps():
+    with raises(TypeError, "doctor: delay must be an int ≥ 1, got 2.0 (float): try 2"):
+        doctor(elman(), inputs(), last, delay=2.0)
+
+
+@pytest.mark.parametrize("case", ILL)
+def test_nothing_is_told_to_clip_and_not_to_clip(case):
+    report = doctor(ILL[case][0](), inputs(), last)
+    said = " ".join(f.text for f in (*report.findings, *report.advice)).lower()
+    assert ("clip at about" in said) == (report.verdict == "healthy")
+    assert ("do not clip" in said) == (report.verdict == "vanishing")

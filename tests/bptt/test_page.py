@@ -19,7 +19,7 @@ import minirnn as mr
 from minirnn.bptt.page import numbers
 
 BIG = 5_000_000  # bytes
-KINDS_OF_NUMBERS = {"f8": np.float64, "i1": np.int8, "u1": np.uint8}
+KINDS_OF_NUMBERS = {"f8": np.float64, "f4": np.float32, "u2": np.uint16, "i1": np.int8, "u1": np.uint8}
 
 
 def unpacked(packed):
@@ -107,6 +107,25 @@ def test_many_singular_values_travel_as_quantiles(monkeypatch, tmp_path):
     assert found["names"] == ["100%", "90%", "75%", "50%", "25%", "10%", "0%"]
     values = trace.singular_values(3, 2)[1]
     assert np.allclose(unpacked(found["values"])[1, 1], np.quantile(values, numbers.QUANTILES), rtol=1e-12)
+    assert not unpacked(found["zeros"]).any()
+
+
+@pytest.mark.parametrize("neurons", [8, 20])
+def test_singular_values_that_are_zero_but_for_rounding_are_counted(neurons, tmp_path):
+    layer = mr.RecurrentLayer(3, neurons, activation="relu", dtype=np.float64, rng=0)
+    x = np.random.default_rng(0).normal(size=(5, 2, 3))
+    trace = mr.bptt.trace(layer, x, lambda outputs: (outputs**2).sum())
+    found = data_of(page_of(trace, tmp_path))["singular"]
+    dead = (trace.hs == 0).sum(axis=2)  # a ReLU that is off takes away a row of the Jacobian, and no more
+    assert dead.min() > 0
+    assert np.array_equal(unpacked(found["zeros"]), dead)
+    shown = unpacked(found["values"])
+    for t, row in itertools.product(range(5), range(2)):
+        alive = trace.singular_values(t, t - 1)[row][: neurons - dead[t, row]]
+        if neurons > numbers.FEW:
+            assert np.allclose(shown[t, row], np.quantile(alive, numbers.QUANTILES), rtol=1e-12)
+        else:
+            assert np.allclose(shown[t, row], [*alive, *np.zeros(dead[t, row])], rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("way", ["plain", "reverse"])
@@ -146,8 +165,12 @@ def test_the_numbers_of_the_equation_travel_where_they_are_few(sizes, way, tmp_p
     else:
         for name, values in of_steps.items():
             assert np.allclose(arrays[name], np.linalg.norm(values, axis=-1), rtol=1e-12), name
+            units, entries = (unpacked(equation["largest"][name][part]) for part in ("units", "values"))
+            assert np.array_equal(entries, np.take_along_axis(values, units.astype(int), axis=-1)), name
+            assert np.array_equal(-np.abs(entries), np.sort(-np.abs(values))[..., : numbers.LARGEST]), name
         for name, values in names.items():
             assert np.isclose(arrays[name], np.linalg.norm(values), rtol=1e-12), name
+            assert name not in equation["largest"]
 
 
 @covering(ways=["plain", "reverse"])
@@ -217,7 +240,7 @@ def test_a_page_stays_under_5_mb(kind, sizes, monkeypatch, tmp_path):
 def test_beyond_that_rows_and_units_stay_behind(monkeypatch, tmp_path):
     monkeypatch.setattr(numbers, "MULTIPLICATIONS", 1e9)
     x = np.random.default_rng(0).normal(size=(numbers.STEPS, 12, 3))
-    trace = mr.bptt.trace(mr.RecurrentLayer(3, 200, rng=0), x, lambda outputs: outputs[-1].sum())
+    trace = mr.bptt.trace(mr.RecurrentLayer(3, numbers.UNITS + 1, rng=0), x, lambda outputs: outputs[-1].sum())
     page = page_of(trace, tmp_path)
     assert len(page.encode()) < BIG
     data = data_of(page)
@@ -261,6 +284,71 @@ def test_the_page_needs_nothing_else(tmp_path):
         r"https?:|src=|@import|url\(|fetch\(|XMLHttp|innerHTML|outerHTML|insertAdjacent", without_names
     )
     assert "{{" not in page.split('id="data"')[0]
+
+
+def test_half_a_character_in_a_title_is_replaced(tmp_path):
+    page = page_of(make("elman").trace(), tmp_path, "a \ud800 title \N{GRINNING FACE}")
+    assert "<title>a � title \N{GRINNING FACE} · " in page
+    assert '"title":"a \\ufffd title \\ud83d\\ude00"' in page
+
+
+# --- a training -------------------------------------------------------------------------------------------------------
+
+
+def training(updates):
+    history = mr.training.History()
+    for k in range(updates):
+        history.append(loss=1 / (k + 1), grad_norm=k + 2.0, seconds=k)
+    return history
+
+
+def test_a_training_has_its_curves_and_the_trace_of_each_moment(tmp_path):
+    traces = {np.int64(7): make("elman").trace(), 0: make("gru").trace(), 9: make("lstm").trace()}
+    path = tmp_path / "training.html"
+    assert mr.bptt.training_to_html(traces, path, history=training(9), title="adding") is None
+    data = data_of(path.read_text(encoding="utf-8"))
+    run, moments = data["run"], data["moments"]
+    assert [moment["about"]["title"] for moment in moments] == [f"adding, after {k} updates" for k in (0, 7, 9)]
+    assert np.array_equal(unpacked(run["loss"]), 1 / np.arange(1, 10))
+    assert np.array_equal(unpacked(run["grad_norm"]), np.arange(2, 11))
+    assert (run["every"], run["places"]) == (1, [0, 6, 8])
+    alone = data_of(page_of(traces[7], tmp_path, "adding, after 7 updates"))
+    assert moments[1] == alone
+    pictures = [unpacked(m["levels"]).reshape(-1, m["side"]).astype(float) for m in run["moments"]]
+    norms = [traces[k].credit().norms for k in (0, 7, 9)]
+    top = max(a.max() for a in norms)
+    for picture, a in zip(pictures, norms, strict=True):
+        with np.errstate(divide="ignore"):
+            wanted = np.where(a > 0, 1 + np.rint(253 * (1 + np.log10(a / top) / 6).clip(0, 1)), 0)
+        assert np.array_equal(picture, wanted)
+
+
+def test_many_updates_and_moments_are_fewer_in_the_page(tmp_path):
+    trace, path = make("elman", sizes=(40, 2, 3, 4)).trace(), tmp_path / "training.html"
+    mr.bptt.training_to_html(dict.fromkeys(range(0, 1001, 100), trace), path, history=training(1001))
+    run = data_of(path.read_text(encoding="utf-8"))["run"]
+    assert [moment["update"] for moment in run["moments"]] == [0, 100, 300, 400, 600, 700, 900, 1000]
+    assert run["every"] == 3
+    loss = unpacked(run["loss"])
+    assert np.allclose(loss[[0, -1]], [(1 + 1 / 2 + 1 / 3) / 3, (1 / 1000 + 1 / 1001) / 2], rtol=1e-12)
+    assert run["places"][-1] == 333
+    picture = unpacked(run["moments"][0]["levels"]).reshape(32, 32)
+    assert picture.max() == 254
+    assert run["text"].startswith("Each point is the mean of 3 updates. 8 of 11 checkpoints are shown. ")
+
+
+def test_what_is_no_training(tmp_path):
+    trace, path = make("elman").trace(), tmp_path / "training.html"
+    name = "training_to_html: "
+    expected = name + "expected traces by updates from 0 to 3, those of the history, got "
+    for traces, got in (({}, "no traces"), ({4: trace}, "4"), ({"1": trace}, "'1'"), ({-1: trace}, "-1")):
+        with raises(ValueError, expected + got):
+            mr.bptt.training_to_html(traces, path, history=training(3))
+    with raises(TypeError, name + "traces must be a dict of traces by their update, got [1] (list)"):
+        mr.bptt.training_to_html([1], path, history=training(3))
+    with raises(TypeError, name + "history must be what fit returned, got [0.1] (list)"):
+        mr.bptt.training_to_html({0: trace}, path, history=[0.1])
+    assert os.listdir(tmp_path) == []
 
 
 # --- notebooks --------------------------------------------------------------------------------------------------------

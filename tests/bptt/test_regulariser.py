@@ -148,6 +148,14 @@ def test_what_stands_in_the_padding_is_never_read():
     assert omega(layer, x, loss, state, LENGTHS).value == expected.value
 
 
+def test_a_loss_of_all_steps_together_sees_zeros_in_the_padding():
+    layer, (x, state) = elman(), inputs()
+    together = lambda outputs: (outputs.sum(axis=0) ** 2).sum()  # noqa: E731
+    together(layer(x, state, LENGTHS).outputs).backward()
+    found = trace(layer, x, together, state, LENGTHS)
+    np.testing.assert_allclose(found.gradients["W_hh"], layer.W_hh.grad, rtol=1e-12)
+
+
 def test_float32_stays_float32():
     layer = mr.RecurrentLayer(D, H, rng=0)
     x = inputs()[0].astype(np.float32)

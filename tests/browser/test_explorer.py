@@ -40,15 +40,20 @@ def show(browser, tmp_path):
     """Write the page of a trace and open it; whatever the browser complains of or asks for fails the test."""
     contexts, complaints = [], []
 
-    def open_page(trace, title=None, viewport=WIDE, **options):
+    def open_page(trace, title=None, viewport=WIDE, history=None, **options):
         path = tmp_path / f"{len(contexts)}.html"
-        trace.to_html(path, title)
+        if history is None:
+            trace.to_html(path, title)
+        else:  # a training: traces by their update
+            mr.bptt.training_to_html(trace, path, title=title, history=history)
         contexts.append(browser.new_context(viewport=viewport, **options))
         page = contexts[-1].new_page()
         page.set_default_timeout(10_000)
         page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda asked: complaints.append(asked.url) if asked.url != path.as_uri() else None)
+        page.on(
+            "request", lambda asked: complaints.append(asked.url) if asked.url.split("#")[0] != path.as_uri() else None
+        )
         page.on("dialog", lambda dialog: complaints.append(f"dialog {dialog.message}"))
         page.goto(path.as_uri())
         page.wait_for_selector("html[data-ready=yes]")
@@ -324,7 +329,7 @@ def test_the_doctors_report_is_there(show):
 
 def test_the_slider_goes_forward_and_then_back(show):
     explorer = show(elman())
-    assert explorer.place() == ("forward", 0)
+    assert explorer.place() == ("backward", T - 1)  # where the gradient starts
     slider = explorer.page.locator("#time")
     box = slider.bounding_box()
     explorer.page.mouse.click(box["x"] + box["width"] - 4, box["y"] + box["height"] / 2)
@@ -361,6 +366,7 @@ def test_play_goes_on_to_the_end_pauses_and_starts_again(show):
 
 def test_keys_and_buttons(show):
     explorer = show(elman())
+    explorer.press("Home")
     for keys, place in [
         (["ArrowRight", "ArrowRight", "ArrowRight", "ArrowLeft"], ("forward", 2)), (["End"], ("backward", 0)),
         (["ArrowRight"], ("backward", 0)), (["Home"], ("forward", 0)),
@@ -381,7 +387,7 @@ def test_keys_and_buttons(show):
 
 def test_keys_of_other_controls_are_theirs(show):
     explorer = show(elman())
-    explorer.press("ArrowRight")
+    explorer.press("Home", "ArrowRight")
     explorer.page.focus("#k2")
     explorer.press("ArrowLeft", "ArrowLeft", "Home", "ArrowRight")
     assert explorer.text("k2-value") == f"k2 = 2 of {T}"
@@ -431,6 +437,7 @@ def test_a_unit_says_its_values_when_pointed_at(show, way):
 
 def test_a_click_on_a_column_goes_there_in_the_phase_that_is_shown(show):
     explorer = show(elman())
+    explorer.press("Home")
     explorer.page.click("#network", position={"x": column(explorer, 5), "y": 100})
     assert explorer.place() == ("forward", 5)
     explorer.press("End")
@@ -499,6 +506,7 @@ def test_a_click_on_a_pair_lights_its_path_and_goes_there(show):
 def test_the_keys_of_the_credit_matrix(show):
     trace = elman()
     explorer = show(trace)
+    explorer.press("Home")
     explorer.page.focus("#credit")
     explorer.press("ArrowUp", "ArrowUp", "ArrowRight", "ArrowRight", "ArrowRight", "ArrowLeft")
     assert f"s = 4, k = 2: {number(trace.credit().norms[4, 2])}" in explorer.text("credit-read")
@@ -560,6 +568,7 @@ def test_a_loss_of_one_output_has_one_row_of_credit(show):
 
 def test_a_click_in_a_chart_goes_there(show):
     explorer = show(elman())
+    explorer.press("Home")
     for chart in ("norms", "singular"):
         for t in (5, 1):
             svg = explorer.page.locator(f"#{chart}")
@@ -592,6 +601,24 @@ def test_the_norms_lie_where_the_axis_says(show):
     assert np.allclose(ys - ys[0], slope * (logs - logs[0]), atol=0.2)
 
 
+@pytest.mark.parametrize("width", [1120, 1440, 700])
+def test_what_stands_below_a_chart_does_not_lie_on_its_axis(show, width):
+    """Also where the texts below grow or shrink: those of a step of padding are short."""
+    case = make("elman", sizes=(30, 2, 3, 18), lengths=[30, 12])
+    explorer = show(case.trace(), viewport={"width": width, "height": 900})
+    below = """() => ["norms", "singular", "angles"].map(id => {
+      const svg = document.getElementById(id), bottom = svg.getBoundingClientRect().bottom;
+      return Math.max(...[...svg.querySelectorAll("text")].map(text => text.getBoundingClientRect().bottom)) - bottom;
+    })"""
+    for row, p in (("0", 59), ("1", 25), ("1", 5), ("0", 5)):
+        explorer.page.select_option("#row", row)
+        explorer.slide(p)
+        assert max(explorer.page.evaluate(below)) < 0, (row, p)
+        svg, t = explorer.page.locator("#norms"), min(p, 59 - p)
+        wide = svg.bounding_box()["width"] - 62
+        assert float(svg.locator(".marker").get_attribute("x1")) == pytest.approx(52 + wide * t / 29, abs=0.01)
+
+
 # --- rows, names, colours, screens ------------------------------------------------------------------------------------
 
 
@@ -619,6 +646,30 @@ def test_nothing_is_wider_than_the_screen(show, viewport, kind):
     for p in (3, 57):
         explorer.slide(p)
         assert explorer.page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
+
+
+def test_a_training_goes_from_one_moment_to_the_next(show):
+    history = mr.training.History()
+    for k in range(30):
+        history.append(loss=1 / (k + 1), grad_norm=1.0, seconds=k)
+    traces = {update: elman(seed=seed) for seed, update in enumerate((0, 10, 30))}
+    explorer = show(traces, "adding", history=history)
+    title = lambda: explorer.page.wait_for_selector("html[data-ready=yes]") and explorer.text("title")  # noqa: E731
+    assert title() == "adding, after 30 updates"
+    explorer.press("ArrowRight")
+    with explorer.page.expect_navigation(wait_until="load"):
+        explorer.page.keyboard.press("[")
+    assert title() == "adding, after 10 updates"
+    assert explorer.place() == ("backward", T - 2)  # the same step
+    norm = number(np.linalg.norm(traces[10].dL_dh[T - 2, 0]))
+    assert f"= {norm}, of local" in explorer.text("now")
+    with explorer.page.expect_navigation(wait_until="load"):
+        explorer.page.click(".moment >> nth=0")
+    assert title() == "adding, after 0 updates"
+    with explorer.page.expect_navigation(wait_until="load"):
+        explorer.page.click("#run-loss", position={"x": 52 + 300, "y": 30})
+    assert title() == "adding, after 10 updates"
+    assert explorer.page.get_attribute(".moment.here", "aria-pressed") == "true"
 
 
 def test_the_frame_in_a_notebook_works(browser, tmp_path):

@@ -29,7 +29,7 @@ from minirnn.checkpoints import (
     load_checkpoint,
     save_checkpoint,
 )
-from minirnn.checkpoints import directory as directory_module
+from minirnn.checkpoints import locking as locking_module
 
 SCRIPT = pathlib.Path(runs.__file__)
 
@@ -197,7 +197,7 @@ TRUST = "Load only files that minirnn wrote"
         ([("minirnn.json", "[]")], FOREIGN),
         ([("minirnn.json", "nonsense")], FOREIGN),
         ([("minirnn.json", b"\xff\xfe\xfd")], FOREIGN),
-        ([("minirnn.json", "[" * 100_000)], FOREIGN),
+        ([("minirnn.json", '"[[' + "[" * 100_000)], FOREIGN),  # within a string, they are no levels
         ([("minirnn.json", header()[:-1] + f', "n": {"9" * 10_000}}}')], FOREIGN),
         ([("other.json", header())], FOREIGN),
         ([], FOREIGN),
@@ -261,6 +261,52 @@ def test_a_file_that_would_take_more_memory_than_it_is_long_is_refused_before_it
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("members", "fault"),
+    [
+        ([("minirnn.json", "[" * 100_000)], "has 100,000 levels in its JSON, of at most 100"),
+        ([("minirnn.json", "[" + "[]," * 6_000_000)], "has 18,000,001 bytes of JSON, of at most 16,777,216"),
+        ([("minirnn.json", "[" + "{}," * 1_200_000)], "has 2,400,001 values in its JSON, of at most 2,000,000"),
+        ([(f"{i}.npy", b"") for i in range(32_769)], "has 32,769 members, of at most 32,768"),
+    ],
+)
+def test_a_file_of_too_many_things_is_refused_before_any_of_them_is_made(tmp_path, members, fault):
+    path = tmp_path / "forged.npz"
+    path.write_bytes(sealed_zip(members))
+    tracemalloc.start()
+    with raises(CheckpointError, f"load_checkpoint: {str(path)!r} {fault}: {TRUST}"):
+        load_checkpoint(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2 * path.stat().st_size + 1_000_000
+
+
+def nested(levels):
+    return [nested(levels - 1)] if levels else 3
+
+
+@pytest.mark.parametrize(
+    ("extra", "fault"),
+    [
+        (nested(99), "has 101 levels in its JSON, of at most 100"),
+        ([[]] * 10**6, "has 2,000,116 values in its JSON, of at most 2,000,000"),
+        ("x" * 2**24, "has 16,777,834 bytes of JSON, of at most 16,777,216"),
+        ([np.zeros(1)] * 2**15, "has 32,773 members, of at most 32,768"),
+    ],
+)
+def test_what_could_not_be_read_again_is_not_written(path, extra, fault):
+    old = path.read_bytes()
+    hint = "put numbers into arrays, and many arrays into one, so that it can be read again"
+    with raises(ValueError, f"save_checkpoint: what is saved {fault}: {hint}"):
+        save_checkpoint(path, **small(), extra=extra)
+    assert intact(path, old)
+    most = save_checkpoint(
+        path, **small(), extra={"nested": nested(90), "[[": "[" * 200, "\0": np.ones(1), "\ud800": 1}
+    )
+    assert load_checkpoint(most).extra["nested"] == nested(90)
+    assert load_checkpoint(most).extra["\0"] == 1
 
 
 def test_a_huge_file_of_nothing_is_not_read(tmp_path):
@@ -559,13 +605,13 @@ def test_a_damaged_best_is_told_and_replaced(tmp_path):
 @pytest.fixture(params=["flock", "no flock at all", "no flock here"])
 def kind_of_lock(request, monkeypatch):
     if request.param == "no flock at all":
-        monkeypatch.setattr(directory_module, "fcntl", None)
+        monkeypatch.setattr(locking_module, "fcntl", None)
     if request.param == "no flock here":
 
         def unsupported(*args):
             raise OSError(errno.ENOLCK, "No locks available")
 
-        monkeypatch.setattr(directory_module.fcntl, "flock", unsupported)
+        monkeypatch.setattr(locking_module.fcntl, "flock", unsupported)
     return request.param
 
 
@@ -633,7 +679,7 @@ def test_lock_that_cannot_be_signed_holds_all_the_same(tmp_path, monkeypatch, ki
     def full(said):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(directory_module.json, "dumps", full)
+    monkeypatch.setattr(locking_module.json, "dumps", full)
     with CheckpointDirectory(tmp_path), pytest.raises(DirectoryLockedError, match="by another process: wait") as error:
         CheckpointDirectory(tmp_path).__enter__()
     assert error.value.pid is error.value.host is None

@@ -1,6 +1,7 @@
 """Checkpoints: what is in a file, that a run resumes to the same bits, what restoring refuses, a run's directory."""
 
 import math
+import os
 import pathlib
 import subprocess
 import sys
@@ -127,6 +128,17 @@ REFUSED = [
     ({"path": 3}, "path must be a file's path, got 3 (int): try 'model.npz'"),
     ({"path": ""}, "path must be a file's path, got '' (str): try 'model.npz'"),
 ]
+
+
+@pytest.mark.skipif(not pathlib.Path("/dev/fd").exists(), reason="this system does not say what is open")
+def test_nothing_stays_open(tmp_path):
+    layer, before = mr.RecurrentLayer(1, 1, rng=0), len(os.listdir("/dev/fd"))
+    for _ in range(3):
+        save_checkpoint(path=tmp_path / "model.npz", model=layer)
+        with CheckpointDirectory(tmp_path / "run") as directory:
+            directory.save(model=layer, update=1)
+        load_checkpoint(tmp_path / "model.npz")
+    assert len(os.listdir("/dev/fd")) == before
 
 
 def test_what_cannot_be_saved_is_named_and_the_file_stays(tmp_path):

@@ -15,7 +15,7 @@ from minirnn.cli import bench, main
 from minirnn.layers import RecurrentLayer, threads
 
 QUICK = ["--shape", "3,5,2,4", "--turns", "2", "--threads", "1"]
-SECTIONS = ["ladder", "grid", "scaling", "memory"]
+SECTIONS = ["ladder", "grid", "step", "scaling", "memory"]
 
 
 def run(capsys, *arguments):
@@ -68,6 +68,7 @@ def test_all_sections_below_what_did_the_work(whole):
     assert re.search(r"^\| 3,5,2,4 \| .* ±\d+% \| .* ±\d+% \|", out, re.M)
     assert len(re.findall(r"^Against [TNH], with .*: fitted slope -?\d+\.\d\d$", out, re.M)) == 3
     assert re.search(r"^\| 3,5,2,4 +\| remat=False \| ", out, re.M)
+    assert re.search(r"^The parts add up to .*, \d\.\d\d of the whole step\.$", out, re.M)
     assert too_wide(out) == [f"All measurements: {path}"][: len(str(path)) > 62]
 
 
@@ -152,7 +153,7 @@ HELP = "; see minirnn bench --help"
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["race"], f"argument SECTION: expected any of ladder, grid, scaling, memory, got 'race'{HELP}"),
+        (["race"], f"argument SECTION: expected any of ladder, grid, step, scaling, memory, got 'race'{HELP}"),
         *((["--shape", text], f"{FOUR} {text!r}{HELP}") for text in ("32,100,64", "32,0,64,128", "1,2,,4", "1,2,3,²")),
         *((["--sweep", text], f"{SWEEP} {text!r}{HELP}") for text in ("T=100,100", "B=1,2", "100,1000", "T=1,0")),
         (

@@ -1,14 +1,18 @@
 import os
 import pathlib
 import re
+import shlex
+import signal
 import subprocess
 import sys
+import time
 import tomllib
 
 import pytest
 
 import minirnn as mr
 from minirnn import counting
+from minirnn.checkpoints import CheckpointDirectory, load_checkpoint
 from minirnn.cli import main
 
 MOVED = "reproduce: the papers' experiments stand beside the benchmarks now: from a checkout, python -m benchmarks "
@@ -66,6 +70,8 @@ def test_the_version_stands_in_one_place():
         ),
         (["train", "text", "--help"], ("--file", "--chunk", "--embedding", "--sample", "pydoc_data.topics")),
         (["eval", "--help"], ("PATH", "--sequences", "--steps-in-time", "--json", "default: 1000")),
+        (["train", "csv", "--help"], ("--file", "--column", "--decimal", "--steps-in-time", "two sines")),
+        (["forecast", "--help"], ("PATH", "--steps", "--file", "--plot", "--out", "--json", "default: 50")),
         (["sample", "--help"], ("PATH", "--length", "--temperature", "--prompt", "default: 0.7")),
         (["inspect", "--help"], ("adding", "PATH", "a model that was saved", "minirnn inspect model.npz")),
         (["inspect", "model.npz", "--help"], ("usage: minirnn inspect [-h]", "--html", "--batch", "directory")),
@@ -162,6 +168,65 @@ def test_a_reader_that_has_gone_is_no_error(unbuffered):
     done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, env=environment, timeout=60)
     os.close(write)
     assert (done.returncode, done.stderr) == (141, b"")
+
+
+SHORT = ["train", "adding", "--hidden", "3", "--max-updates", "2", "--save", "model.npz", "--checkpoint", "run"]
+COMMAND = shlex.join([sys.executable, "-m", "minirnn", *SHORT])
+REPLACED = """
+import sys
+class Logger:
+    def write(self, text): pass
+def closed():
+    sys.__stdout__.close()
+    return sys.__stdout__
+from minirnn.cli import main
+sys.stdout = sys.stderr = {}
+status = main(sys.argv[1:])
+sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__  # Python itself flushes them when it ends
+raise SystemExit(status)
+"""
+PLACES = {  # in a shell, or in Python; and the status: 1 is "not solved"
+    **{f"{COMMAND} {place}": 1 for place in (">&-", "2>&-", "<&- >&- 2>&-", "2>/dev/full")},
+    **{f"{COMMAND} {place}": 141 for place in ("| head -1", "2>&1 | head -c 1")},
+    f"{COMMAND} >/dev/full": 2,
+    **{shlex.join([sys.executable, "-c", REPLACED.format(by), *SHORT]): 1 for by in ("None", "closed()", "Logger()")},
+}
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full, or no such shell")
+@pytest.mark.parametrize(("script", "status"), PLACES.items(), ids=lambda value: str(value)[-25:])
+def test_wherever_the_output_goes_the_work_is_done_and_saved(script, status, tmp_path):
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {script}"], cwd=tmp_path, capture_output=True, timeout=60)
+    assert (done.returncode, b"Traceback" in done.stderr) == (status, False), done.stderr
+    saved = load_checkpoint(tmp_path / "model.npz")
+    assert len(saved.extra["history"]["loss"]) == 2
+    assert list(CheckpointDirectory(tmp_path / "run").paths()) == [2]
+
+
+def test_without_anything_to_save_a_reader_that_has_gone_ends_the_run(tmp_path):
+    endless = [sys.executable, "-m", "minirnn", "train", "adding", "--max-updates", "1000000", "--hidden", "3"]
+    script = f"set -o pipefail; PYTHONUNBUFFERED=1 {shlex.join(endless)} | true"
+    assert subprocess.run(["bash", "-c", script], timeout=60).returncode == 141
+
+
+@pytest.mark.parametrize(
+    ("ignored", "sent", "status"),
+    [("", "TERM", 143), ("", "INT", 130), ("trap '' INT;", "INT", None), ("trap '' INT;", "TERM", 143)],
+)
+def test_signals_end_a_run_with_checkpoints_unless_they_were_ignored(ignored, sent, status, tmp_path):
+    updates = 10_000_000 if status else 1000
+    run = [sys.executable, "-u", "-m", "minirnn", "train", "adding", "--hidden", "3", "--max-updates", str(updates)]
+    script = f"{ignored} exec {shlex.join([*run, '--checkpoint', 'run', '--checkpoint-every', '20'])}"
+    process = subprocess.Popen(["bash", "-c", script], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    while not list(tmp_path.glob("run/*.npz")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(getattr(signal, f"SIG{sent}"))
+    out, _ = process.communicate(timeout=60)
+    made = list(CheckpointDirectory(tmp_path / "run").paths())[-1]
+    assert process.returncode == (status or 1)
+    assert re.search(rf"^{'interrupted' if status else 'not solved'}: .*; {made:,} updates in ", out, re.M)
+    assert status or made == 1000
 
 
 def test_an_output_without_greek_letters_is_no_error():

@@ -218,4 +218,4 @@ def test_inspect_refuses(capsys, tmp_path, arguments, message):
 def test_inspect_refuses_what_is_not_there(capsys):
     assert error(capsys, "subtracting").startswith("argument TASK: invalid choice: 'subtracting' (choose from ")
     assert error(capsys, "adding", "--cell", "rnn").startswith("argument --cell: invalid choice: 'rnn' (choose from ")
-    assert error(capsys, "text", "--file", "/nowhere/x.txt").startswith("TextTask: path must name a UTF-8 text file")
+    assert error(capsys, "text", "--file", "/nowhere/x.txt").startswith("TextTask: path must name a text file in UTF-8")

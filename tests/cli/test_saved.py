@@ -1,6 +1,10 @@
+import contextlib
+import io
 import json
+import os
 import re
 import shutil
+import threading
 
 import numpy as np
 import pytest
@@ -46,7 +50,8 @@ def parsed(capsys, *arguments):
 def trained(tmp_path_factory):
     """A directory with a saved model of the adding problem; each test gets a copy."""
     path = tmp_path_factory.mktemp("trained") / "model.npz"
-    main(["train", "adding", *QUICK, "--save", str(path)])
+    with contextlib.redirect_stdout(io.StringIO()):  # whichever test asks first does not see it
+        main(["train", "adding", *QUICK, "--save", str(path)])
     return path
 
 
@@ -323,6 +328,15 @@ def test_what_eval_prints(capsys, monkeypatch, model):
     assert parsed(capsys, "eval", model)["solved"] is True
 
 
+def test_a_model_may_come_from_a_pipe(capsys, model):
+    begin, end = os.pipe()
+    writer = threading.Thread(target=lambda: (os.write(end, model.read_bytes()), os.close(end)))
+    writer.start()
+    with contextlib.closing(os.fdopen(begin)):
+        assert run(capsys, "eval", f"/dev/fd/{begin}") == run(capsys, "eval", model)
+    writer.join()
+
+
 def test_eval_at_another_length_on_other_data(capsys, model):
     it = saved.load(model)
     found = parsed(capsys, "eval", model, "--steps-in-time", "11", "--sequences", "30", "--seed", "2")
@@ -348,7 +362,7 @@ WHOLE = "expected a task of sequences with it, got text, whose held-out part is 
     [
         ("text", ["--sequences", "5"], f"--sequences: {WHOLE}"),
         ("text", ["--steps-in-time", "5"], f"--steps-in-time: {WHOLE}"),
-        ("model", ["--file", "x"], "--file: expected a model of text with it, got one of adding: leave it out"),
+        ("model", ["--file", "x"], "--file: expected a model of text or csv with it, got one of adding: leave it out"),
         ("model", ["--steps-in-time", "1"], "AddingTask: T must be an int ≥ 2, got 1: try 2 or more"),
         (
             "model",
@@ -412,12 +426,54 @@ def test_sample_refuses(capsys, model, text):
         "TextTask.encode: text must consist of the 16 characters of the vocabulary, got 'Z' too: leave them out or "
         "replace them"
     )
-    assert error(capsys, "sample", path, "--temperature", "0") == (
-        "argument --temperature: expected a positive number, got '0'; see minirnn sample --help"
+    prompt = path.with_name("prompt.txt")
+    prompt.write_bytes(b"caf\xe9")
+    for options, message in (
+        (["--temperature", "-1"], "argument --temperature: expected a number ≥ 0, got '-1'; see minirnn sample --help"),
+        (["--temperature", "inf"], "sample: temperature must be a number ≥ 0, got inf: try 1.0"),
+        (["--top-k", "0"], "argument --top-k: expected a whole number ≥ 1, got '0'; see minirnn sample --help"),
+        (["--top-k", "17"], "sample: top_k must be at most 16, the number of characters, got 17: leave it out"),
+        (["--prompt", "a", "--prompt-file", prompt],
+         "--prompt-file: expected no --prompt with it, got both: leave one of them out"),
+        (["--prompt-file", prompt],
+         f"--prompt-file must name a text file in UTF-8, got {str(prompt)!r}, which has the byte 0xe9 at offset 3: if "
+         "it is text in another encoding, try --encoding cp1252, say"),
+    ):  # fmt: skip
+        assert error(capsys, "sample", path, *options) == message
+    assert error(capsys, "eval", model, "--encoding", "cp1252") == (
+        "--encoding: expected a model of text or csv with it, got one of adding: leave it out"
     )
 
 
+@pytest.mark.parametrize("sentence", [SENTENCE, SENTENCE.strip()])
+def test_a_sample_needs_no_text(capsys, tmp_path, sentence):
+    path, file, prompt = tmp_path / "model.npz", tmp_path / "text.txt", tmp_path / "prompt.txt"
+    file.write_text(sentence * 30, encoding="utf-8")
+    trained = run(capsys, "train", "text", "--file", file, *TEXT, "--save", path)[1]
+    file.unlink()
+    printed = run(capsys, "sample", path, "--length", "20")[1]
+    assert printed.rstrip("\n").endswith(trained[trained.index("a sample, at temperature 0.7:") :].rstrip("\n"))
+    assert "which is not there: say where it is by --file PATH" in error(capsys, "eval", path)
+    prompt.write_text("the cat\n", encoding="utf-8")
+    how = ["--length", "30", "--temperature", "0"]
+    first = run(capsys, "sample", path, *how, "--prompt", "the cat")[1]
+    assert "\na sample, at temperature 0:\n\n    the cat" in first
+    assert first == run(capsys, "sample", path, *how, "--prompt-file", prompt, "--seed", "9")[1]
+    of_one = run(capsys, "sample", path, *how[:2], "--top-k", "1", "--prompt", "the cat")[1]
+    assert of_one == first.replace("at temperature 0:", "at temperature 0.7, from the 1 likeliest:")
+
+
 # --- inspect ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_of_a_directory_steps_through_its_checkpoints(capsys, tmp_path):
+    there, page = tmp_path / "run", tmp_path / "run.html"
+    small = ("--steps-in-time", "6", "--hidden", "5", "--batch", "4", "--max-updates", "9", "--no-progress")
+    run(capsys, "train", "adding", *small, "--checkpoint", there, "--checkpoint-every", "2", "--keep", "4")
+    status, _ = run(capsys, "inspect", there, "--html", page)
+    assert status == 0
+    titles = re.findall(r'"title":"([^"]*)"', page.read_text("utf-8"))
+    assert titles == [f"adding, T = 6, after {k} updates" for k in (0, 4, 6, 8, 9)]
 
 
 def test_inspect_a_saved_model(capsys, tmp_path, model):
@@ -430,7 +486,7 @@ def test_inspect_a_saved_model(capsys, tmp_path, model):
         "one mini-batch, N = 4, loss "
     )
     assert "untrained" not in out
-    assert "<title>adding, T = 6, after 12 updates · " in page.read_text("utf-8")
+    assert '"title":"adding, T = 6, after 12 updates"' in page.read_text("utf-8")
     it = saved.load(model)
     x, y = next(it.task.batches(4, np.random.default_rng(0).spawn(2)[1]))
     traced = bptt.trace(it.model, x, lambda predictions: losses.mse(predictions, y))

@@ -10,7 +10,8 @@ import pytest
 from terminal import run_on_a_terminal
 
 from minirnn import losses, optim
-from minirnn.cli import main, train
+from minirnn.checkpoints import load_checkpoint
+from minirnn.cli import learning, main, train
 from minirnn.tasks import TASKS, AddingTask, TextTask
 from minirnn.training import History
 from minirnn.training.sources import source_of
@@ -65,16 +66,16 @@ def test_adding_is_solved(capsys):
     assert 100 < int(figures[2].replace(",", "")) < 4000
 
 
-def test_adding_prints_the_parameters_first_and_the_chart_last(capsys):
+def test_adding_says_first_what_it_is_and_prints_the_chart_last(capsys):
     status, out = run(capsys, "adding", *QUICK)
     assert status == 1
-    assert re.match(r"name +shape \(row convention\) +shape \(column convention\) +formula +count\n", out)
-    assert re.search(r"^recurrent\.W_hh +\(6, 6\) +\(6, 6\) +n·n = 6·6 +36$", out, re.M)
-    assert re.search(r"^total +61$", out, re.M)
-    assert "\nadding, T = 4\nto be solved: mean squared error below 0.01" in out
+    first, rule, model, *_ = out.splitlines()
+    assert first == "adding, T = 4: add the two marked numbers of a sequence, one in each half"
+    assert rule.startswith("to be solved: mean squared error below 0.01")
+    assert model == "model: RecurrentLayer, D = 2, H = 6, relu, init irnn; 61 parameters"
     assert verdict(out).startswith("not solved: held-out mean squared error ")
     assert "; 12 updates in " in verdict(out)
-    assert out.index("total") < out.index("not solved:") < out.index("training loss, squared error")
+    assert out.index("model:") < out.index("not solved:") < out.index("training loss, squared error")
     assert out.endswith("12 updates\n")
 
 
@@ -85,7 +86,7 @@ def test_adding_is_judged_by_held_out_data_not_by_the_training_loss(capsys, monk
     assert "; 50 updates in " in out  # asked for the first time after a window of 50
     # The training loss is as before; what is held out is not learnt.
     asked = []
-    monkeypatch.setattr(train, "measure", lambda model, task, batch: asked.append(batch) or 11.0)
+    monkeypatch.setattr(learning, "measure", lambda model, task, batch: asked.append(batch) or 11.0)
     status, out = run(capsys, "adding", *QUICK[:-1], "100", "--seed", "3")
     assert (status, verdict(out)[:11]) == (1, "not solved:")
     assert "; 100 updates in " in out
@@ -97,7 +98,7 @@ def test_adding_is_judged_by_held_out_data_not_by_the_training_loss(capsys, monk
 
 def test_adding_does_not_ask_held_out_data_while_the_training_loss_is_high(capsys, monkeypatch):
     asked = []
-    monkeypatch.setattr(train, "measure", lambda model, task, batch: asked.append(batch) or 0.0)
+    monkeypatch.setattr(learning, "measure", lambda model, task, batch: asked.append(batch) or 0.0)
     status, _ = run(capsys, "adding", *QUICK[:-1], "100")
     assert status == 0
     assert len(asked) == 1  # at the end only
@@ -132,13 +133,13 @@ def test_every_task_trains(capsys, name):
 
 def test_a_classification_is_judged_by_its_own_figure(capsys, monkeypatch):
     asked = []
-    monkeypatch.setattr(train, "_INTERVAL", 4)
+    monkeypatch.setattr(learning, "_INTERVAL", 4)
     monkeypatch.setattr(
-        train, "measure", lambda model, task, batch: asked.append(task.name) or 0.5 - 0.249 * len(asked)
+        learning, "measure", lambda model, task, batch: asked.append(task.name) or 0.5 - 0.249 * len(asked)
     )
     status, out = run(capsys, "parity", "--steps-in-time", "6", "--hidden", "4", "--max-updates", "99")
     assert (status, len(asked)) == (0, 3)
-    assert "parity, T = 6\n" in out
+    assert "parity, T = 6: say at every step" in out
     assert "; 8 updates in " in verdict(out)
     assert "training loss, nats per target" in out
 
@@ -170,7 +171,7 @@ def test_text_beats_the_bigram_model(capsys, file):
     assert all(line.startswith("    ") for line in written.splitlines() if line)
     assert 25 <= len(written.replace("    ", "")) <= 32
     assert set(written) <= set(SENTENCE)
-    assert f"\ntext, 2,808 characters to train on and 312 held out, {len(set(SENTENCE))} different\n" in out
+    assert f"\n2,808 characters to train on and 312 held out, {len(set(SENTENCE))} different\n" in out
 
 
 @pytest.mark.parametrize(
@@ -263,7 +264,7 @@ def test_the_options_that_all_tasks_have(capsys, fitted, file, task):
 
 
 def test_optimizers_and_cells_by_name(capsys, fitted):
-    for name in ("sgd", "rmsprop", "adam"):
+    for name in ("sgd", "rmsprop", "adagrad", "adam", "adamw"):
         run(capsys, "adding", "--hidden", "5", "--optimizer", name)
         assert type(fitted.pop()["optimizer"]).__name__.lower() == name
     for options, layer in ([], "RecurrentLayer"), (["--cell", "lstm"], "LSTMLayer"), (["--cell", "gru"], "GRULayer"):
@@ -321,15 +322,23 @@ def test_the_literal_defaults(monkeypatch):
     monkeypatch.setattr(train, "built_task", lambda arguments: seen.append(vars(arguments)) or exit(0))
     for task in ("adding", "text"):
         assert main(["train", task]) == 0
-    shared = {"backend": "fused", "optimizer": "adam", "clip": 1.0, "threads": 1, "seed": 0, "checkpoint_every": 500}
+    shared = {
+        "backend": "fused",
+        "optimizer": "adam",
+        "clip": 1.0,
+        "threads": 1,
+        "seed": 0,
+        "checkpoint_every": 500,
+        "keep": 3,
+    }
     shared |= dict.fromkeys(("checkpoint", "save", "init", "activation")) | {"resume": False, "no_progress": False}
     shared |= {"cell": "elman"}
     adding = {"hidden": 100, "batch": 16, "lr": 1e-3, "max_updates": 20_000, "task_T": 50}
     text = {"hidden": 256, "batch": 32, "lr": 4e-3, "max_updates": 4_000, "embedding": 64, "chunk": 20, "file": None}
-    text |= {"sample": 400, "evaluate_every": None}
+    text |= {"encoding": None, "sample": 400, "evaluate_every": None}
     for found, own in zip(seen, (adding, text), strict=True):
         assert {name: value for name, value in found.items() if name not in ("run", "task")} == shared | own
-    assert (train.SEQUENCES, train.TEMPERATURE, train._WINDOW, train._INTERVAL) == (1000, 0.7, 50, 200)
+    assert (learning.SEQUENCES, train.TEMPERATURE, learning._WINDOW, learning._INTERVAL) == (1000, 0.7, 50, 200)
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------
@@ -346,7 +355,7 @@ def test_the_literal_defaults(monkeypatch):
         (["adding", "--seed", "-1"], "argument --seed: expected a whole number ≥ 0, got '-1'"),
         (["adding", "--lr", "0"], "argument --lr: expected a positive number, got '0'"),
         (["adding", "--lr", "nan"], "argument --lr: expected a positive number, got 'nan'"),
-        (["adding", "--lr", "inf"], "Adam: lr must be a positive number, got inf"),
+        (["adding", "--lr", "inf"], "Adam: lr must be a number ≥ 0, got inf"),
         (["adding", "--clip", "-1"], "argument --clip: expected a positive number, got '-1'"),
         (["adding", "--optimizer", "lion"], "argument --optimizer: invalid choice: 'lion' (choose from "),
         (["adding", "--init", "xavier"], "argument --init: invalid choice: 'xavier' (choose from "),
@@ -369,7 +378,7 @@ def test_train_refuses(capsys, arguments, message):
 def test_text_refuses_a_file(capsys, tmp_path):
     path = tmp_path / "some.txt"
     for content, message in (
-        (None, f"TextTask: path must name a UTF-8 text file, got '{path}': No such file or directory: check the "),
+        (None, f"TextTask: path must name a text file in UTF-8, got '{path}': No such file or directory: check the "),
         (
             "too short for 32 streams of 20 steps ",
             "TextTask.streams: N=32 streams in chunks of chunk=20 steps need at ",
@@ -384,10 +393,40 @@ def test_text_refuses_a_file(capsys, tmp_path):
         assert err.count("\n") == 1
 
 
+def test_a_text_in_another_encoding(capsys, tmp_path):
+    path, model = tmp_path / "old.txt", tmp_path / "model.npz"
+    path.write_bytes(("naïve café, " * 200).encode("cp1252"))
+    text = small_text(path, max_updates=2, sample=0)
+    assert main(["train", *text]) == 2
+    assert capsys.readouterr().err == (
+        f"minirnn: error: TextTask: path must name a text file in UTF-8, got '{path}', which has the byte 0xef at "
+        "offset 2: if it is text in another encoding, try --encoding cp1252, say\n"
+    )
+    run(capsys, *text, "--encoding", "cp1252", "--save", str(model))
+    assert load_checkpoint(model).settings["encoding"] == "cp1252"
+    for more in ([], ["--file", str(path)]):
+        assert main(["eval", str(model), *more]) < 2
+        assert "note:" not in capsys.readouterr().out
+    path.write_text("naïve café, " * 200, encoding="utf-8")
+    assert main(["eval", str(model), "--encoding", "utf-8"]) < 2
+    assert main(["inspect", str(model), "--encoding", "utf-8"]) == 0
+    assert "note:" not in capsys.readouterr().out
+    assert main(["eval", str(model)]) == 2
+    assert capsys.readouterr().err.endswith(
+        " where the text is that it was trained on, and by --encoding NAME in what it is\n"
+    )
+    assert main(["train", "text", "--encoding", "cp1252"]) == 2
+    said = "--encoding: expected --file PATH with it, of the file that is in it, got none: leave it out"
+    assert capsys.readouterr().err == f"minirnn: error: {said}\n"
+    assert main(["train", *text, "--encoding", "klingon"]) == 2
+    said = "minirnn: error: TextTask: encoding must be the name of one, got 'klingon' (str): try --encoding cp1252\n"
+    assert capsys.readouterr().err == said
+
+
 def test_a_loss_that_is_not_finite_ends_the_command_with_one_line(capsys):
     assert main(["train", "adding", *QUICK, "--lr", "1e30", "--clip", "inf", "--optimizer", "sgd"]) == 2
     out, err = capsys.readouterr()
-    assert "total" in out
+    assert "parameters" in out
     assert re.fullmatch(r"minirnn: error: fit: update \d was not made: the loss is \w+\. .* detect_anomaly: .*\n", err)
 
 
@@ -399,7 +438,11 @@ def test_a_run_that_is_resumed_ends_as_if_it_had_never_stopped(capsys, tmp_path)
     there = ["--checkpoint", str(tmp_path / "run"), "--checkpoint-every", "3"]
     run(capsys, "adding", *QUICK[:-1], "5", *there)
     assert sorted(path.name for path in (tmp_path / "run").glob("c*.npz"))[-1] == "checkpoint-00000005.npz"
-    assert without_times(run(capsys, "adding", *QUICK, *there, "--resume")[1]) == whole
+    said = f"going on after 5 updates, from '{tmp_path / 'run' / 'checkpoint-00000005.npz'}'\n\n"
+    assert without_times(run(capsys, "adding", *QUICK, *there, "--resume")[1]) == said + whole
+    anew = run(capsys, "adding", *QUICK, "--checkpoint", str(tmp_path / "new"), "--resume")[1]
+    said = f"--resume: there is no checkpoint in '{tmp_path / 'new'}', so a new run begins\n\n"
+    assert without_times(anew) == said + whole
 
 
 def test_a_solved_run_that_is_resumed_stays_as_it_is(capsys, tmp_path):
@@ -409,7 +452,7 @@ def test_a_solved_run_that_is_resumed_stays_as_it_is(capsys, tmp_path):
     files = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     status, again = run(capsys, *options, "--resume")
     assert status == 0
-    assert without_times(again) == without_times(out)
+    assert without_times(again).partition("\n\n")[2] == without_times(out)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == files
 
 
@@ -422,7 +465,24 @@ def test_a_text_that_is_resumed(capsys, file, tmp_path):
         path.unlink()
     again = run(capsys, *text, *there, "--resume")[1]
     assert without_times(again).splitlines()[-20:] == without_times(whole).splitlines()[-20:]
-    file.write_text(SENTENCE * 61, encoding="utf-8")
+    for path in (tmp_path / "run").glob("checkpoint-*.npz"):
+        path.unlink()
+    file = file.replace(tmp_path / "moved.txt")  # the same text is the same, wherever it is and however it is written
+    file.write_text(SENTENCE * 60, encoding="utf-16")
+    text = [*small_text(file, max_updates=4), "--encoding", "utf-16"]
+    run(capsys, *small_text(file, max_updates=6), "--encoding", "utf-16", *there)
+    whole = load_checkpoint(tmp_path / "run" / "checkpoint-00000004.npz")
+    for path in sorted((tmp_path / "run").glob("checkpoint-*.npz"))[1:]:
+        path.unlink()
+    run(capsys, *text, *there, "--resume")  # ends earlier, at the rates of the run
+    parted = load_checkpoint(tmp_path / "run" / "checkpoint-00000004.npz")
+    assert parted.parameters["head.bias"].tolist() == whole.parameters["head.bias"].tolist()
+    assert main(["train", *small_text(file, max_updates=7), "--encoding", "utf-16", *there, "--resume"]) == 2
+    assert capsys.readouterr().err == (
+        f"minirnn: error: --resume: expected --max-updates 6 at most, by which the learning rate of the run in "
+        f"'{tmp_path / 'run'}' has fallen to 0, got 7: begin a longer run in another directory\n"
+    )
+    file.write_text(SENTENCE * 61, encoding="utf-16")
     assert main(["train", *text, *there, "--resume"]) == 2
     assert capsys.readouterr().err == (
         f"minirnn: error: --resume: expected the same text as the run in '{tmp_path / 'run'}' was begun with, got "
@@ -437,6 +497,11 @@ def test_a_text_that_is_resumed(capsys, file, tmp_path):
         (
             ["--checkpoint", "{}", "--resume", "--hidden", "7"],
             "--resume: expected --hidden 6 as the run in '{}' was begun with, got 7: give it the same options, or "
+            "choose another directory",
+        ),
+        (
+            ["--checkpoint", "{}", "--resume", "--lr", "0.5"],
+            "--resume: expected --lr 0.001 as the run in '{}' was begun with, got 0.5: give it the same options, or "
             "choose another directory",
         ),
         (
@@ -488,7 +553,7 @@ def test_ctrl_c_before_the_first_evaluation(capsys, file, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train, "bits_per_character", interrupt)
+    monkeypatch.setattr(learning, "bits_per_character", interrupt)
     status, out = run(capsys, *small_text(file, max_updates=30))
     assert status == 130
     assert verdict(out).startswith("interrupted: held-out bits per character not measured yet, bigram ")

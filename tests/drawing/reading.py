@@ -17,6 +17,14 @@ def parsed(svg):
     return root
 
 
+def panels(svg):
+    """Return a drawing of a module without what is drawn of the inside of a step."""
+    root = parsed(svg)
+    for group in [child for child in root if child.get("class") == "inside"]:
+        root.remove(group)
+    return ET.tostring(root, encoding="unicode")
+
+
 def texts(svg):
     """Return every line of text in a drawing."""
     return ["".join(t.itertext()) for t in parsed(svg).iter(SVG + "text")]

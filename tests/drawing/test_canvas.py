@@ -1,7 +1,7 @@
 import re
 
 import pytest
-from drawing.reading import SVG, parsed, texts, viewbox
+from drawing.reading import SVG, heads, parsed, texts, viewbox
 
 from minirnn.drawing.canvas import Canvas, Piece, fitted, maths, parameter, plain, width
 
@@ -72,6 +72,21 @@ def _luminance(colour):
     parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     linear = [p / 12.92 if p <= 0.03928 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_a_corner_is_rounded_on_its_own_sides_of_which_it_takes_half_at_most():
+    canvas = Canvas()
+    canvas.line([(0, 0), (0, 10), (30, 10), (30, 60)])
+    (line,) = (element for element in canvas.elements if 'class="line"' in element)
+    assert re.search(' d="(.*?)"', line)[1] == "M0,0 L0,5 Q0,10 5,10 L21,10 Q30,10 30,19 L30,53"
+
+
+def test_the_head_of_a_line_that_slants_is_isosceles_on_it_too():
+    for end in ((30, 40), (-40, 30), (-5, -60), (50, -2)):
+        canvas = Canvas()
+        canvas.line([(0, 0), end])
+        ((start, tip, _),) = heads(canvas.document("", ""))
+        assert (start, tip) == ((0, 0), end)
 
 
 def test_text_can_be_read_on_every_ground():

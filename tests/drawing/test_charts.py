@@ -64,3 +64,4 @@ def test_more_values_than_columns():
     assert means(values, 10).tolist() == [5.5 + 10 * i for i in range(10)]
     assert means(values, 200).tolist() == values.tolist()
     assert drawn(*values, width=10)[0] == "title, each column the mean of 10 steps"
+    assert drawn(*values, width=9)[0] == "title, each column the mean of 11 or 12 steps"

@@ -1,8 +1,9 @@
 import re
+from typing import ClassVar
 
 import numpy as np
 import pytest
-from drawing.reading import boxes, crossed, dots, heads, overlapping, parsed, placed_texts, texts, viewbox
+from drawing.reading import boxes, crossed, dots, heads, overlapping, panels, parsed, placed_texts, texts, viewbox
 from error_texts import raises
 
 import minirnn as mr
@@ -70,7 +71,7 @@ def near(point, points):
 
 @pytest.mark.parametrize("T", [1, 3, 6])
 def test_lines_go_from_the_middle_of_an_edge_to_the_middle_of_an_edge(module, T):
-    svg = module.to_svg(T)
+    svg = panels(module.to_svg(T))
     placed = [box for style in ("cell", "plain", "input", "output") for box in boxes(svg, style)]
     tops = [((left + right) / 2, top) for left, top, right, _ in placed]
     bottoms = [((left + right) / 2, bottom) for left, _, right, bottom in placed]
@@ -134,7 +135,7 @@ def test_without_bias_none_is_drawn():
 
 
 def test_the_two_lines_of_an_lstm_and_its_gates():
-    found = texts(mr.LSTMLayer(10, 20).to_svg(2))
+    found = texts(panels(mr.LSTMLayer(10, 20).to_svg(2)))
     assert [text for text in found if text in "ifgo"] == list("ifgo") * 3
     assert {"ht−1", "ct−1", "h0 Whh", "c0", "h1", "c1"} <= set(found)
 
@@ -147,6 +148,53 @@ def test_the_state_goes_the_way_of_time(reverse, way):
     assert ("ht+1" in at) == reverse
     sideways = [tip for begin, tip, to in heads(svg) if to in ("left", "right") and begin[1] == tip[1]]
     assert [to for begin, tip, to in heads(svg) if tip in sideways] == ["right" if way > 0 else "left"] * 5
+
+
+class Leaks(mr.Cell):
+    gates: ClassVar = {"u": "sigmoid", "n": "tanh"}
+
+    def equation(self, z, h):
+        u, n = self.activated(z)
+        return (u * h + 0.5 * (n - h) ** 2,)
+
+
+@pytest.mark.parametrize(
+    ("layer", "expected"),
+    [
+        (lambda: mr.RecurrentLayer(2, 3), ""),  # φ in its box is all there is
+        (lambda: mr.RecurrentLayer(2, 3, cell=Leaky(), backend="graph"), ""),
+        (
+            lambda: mr.LSTMLayer(2, 3),
+            "xt|ht−1|ct−1|ht|ct|i|f|g|o|σ|σ|σ|tanh|tanh|⊙|⊙|⊙|+|xt Wxh + ht−1 Whh + bh",
+        ),
+        (
+            lambda: mr.GRULayer(2, 3, reset_after=False, bias=False, reverse=True),
+            "xt|ht+1|ht|r|z|n|σ|σ|tanh|+|+|⊙|⊙|⊙|xt [Wxr Wxz] + ht+1 [Whr Whz]|xt Wxn|(r ⊙ ht+1) Whn|1 −",
+        ),
+        (
+            lambda: mr.LSTMLayer(2, 3, peepholes=True, proj_size=1),
+            "xt|ht−1|ct−1|ht|ct|i|f|g|o|σ|σ|σ|tanh|tanh|⊙|⊙|⊙|+|+|+|+|Whr|xt Wxh + ht−1 Whh + bh|wci ⊙|wcf ⊙|wco ⊙",
+        ),
+        (
+            lambda: mr.RecurrentLayer(2, 3, cell=Leaks()),
+            "xt|ht−1|ht|u|n|σ|tanh|⊙|+|−|^2|xt Wxh + ht−1 Whh + bh|0.5 ⊙",
+        ),
+    ],
+)
+def test_the_inside_of_a_step_has_each_op_of_the_equation_once(layer, expected):
+    svg = layer().to_svg(2)
+    inside = texts(svg)[len(texts(panels(svg))) :]
+    assert sorted(inside) == sorted(expected.split("|") if expected else [])
+    styles = ("input", "output", "plain", "gate", "op")
+    places = {style: boxes(svg, style)[len(boxes(panels(svg), style)) :] for style in styles}
+    assert overlapping([(style, *box) for style, found in places.items() for box in found]) == []
+    ends = heads(svg)[len(heads(panels(svg))) :]
+    every = [box for found in places.values() for box in found]
+    for begin, tip, _ in ends:  # from a right edge to a left edge
+        assert any(abs(begin[0] - right) < 0.2 and top < begin[1] < bottom for _, top, right, bottom in every)
+        assert any(abs(tip[0] - left) < 0.2 and top < tip[1] < bottom for left, top, _, bottom in every)
+    middles = [(box[0] + box[2]) / 2 for box in places["input"]]
+    assert not middles or max(middles) - min(middles) < 0.2  # what enters a step stands on the left
 
 
 def test_two_directions_read_the_same_and_are_joined():

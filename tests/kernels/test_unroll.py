@@ -12,10 +12,11 @@ from notes import noted
 from pairwise import pairwise
 
 from minirnn import textbook
-from minirnn.kernels import columns, elman, falling, lanes, scratch, unroll
+from minirnn.kernels import columns, elman, falling, folded, folded_lstm, lanes, padded, scratch, unroll
 from minirnn.kernels.cells import ACTIVATIONS, Activation
 from minirnn.kernels.elman import HoistedBackward, HoistedForward, JoinedBackward, JoinedForward
 from minirnn.kernels.falling import FallingWork
+from minirnn.kernels.folded import FoldedBackward
 from minirnn.kernels.gated import GRU, LSTM, GRUResetBefore
 from minirnn.kernels.layout import Weights
 from minirnn.kernels.simple import Custom, Elman
@@ -104,6 +105,7 @@ class Way(NamedTuple):
     slopes: int | None = None
     joined: float | None = None
     falling: bool = False
+    padded: bool = False
     segment: int | None = None
     parts: int = 1
     run: Any = None
@@ -112,6 +114,8 @@ class Way(NamedTuple):
     elman: bool = False  # by kernels/elman.py, in these forms
     forth: Any = None
     back: Any = None
+    folds: int = 0  # how often steps are folded into blocks
+    few: int = folded_lstm.FEW  # up to how many neurons a step of an LSTM of one row is one product
 
 
 PLAIN = Way()
@@ -125,6 +129,8 @@ STEPS = {
     "two products": Way(joined=0),
     "two products in chunks of 2": Way(joined=0, chunk=2),
     "one product": Way(joined=1e300),
+    "LSTM without matrices of its own": Way(few=0),
+    "the same in chunks of 2": Way(few=0, chunk=2),
     "segments of 1": Way(segment=1),
     "segments of 2": Way(segment=2),
     "segments of 3": Way(segment=3),
@@ -154,6 +160,9 @@ LANES = {
     "cut, in segments of 3": Way(**CUT, segment=3),
     "blocks of 2, cut, in segments of 2": Way(**CUT, block=2, segment=2),
     "as few as can be, in segments of 3": Way(**IDLE, block=1, segment=3, chunk=2),
+    "padded": Way(padded=True),
+    "padded in chunks of 2": Way(padded=True, chunk=2),
+    "padded in segments of 2": Way(padded=True, segment=2),
     "falling": Way(falling=True),
     "falling in chunks of 1": Way(falling=True, chunk=1),
     "falling in chunks of 2": Way(falling=True, chunk=2),
@@ -162,18 +171,25 @@ LANES = {
     "falling in segments of 3, in chunks of 1": Way(falling=True, segment=3, chunk=1),
 }
 HOISTED = {"elman": True, "forth": HoistedForward, "back": HoistedBackward}
-JOINED = HOISTED | {"forth": JoinedForward}  # backward in the joined form is for N = 1
+JOINED = HOISTED | {"forth": JoinedForward}  # the other ways back are for N = 1
+FOLDED = JOINED | {"back": FoldedBackward}
 ELMANS_OWN = {
     "Elman's own": Way(elman=True),
     "hoisted": Way(**HOISTED),
     "joined": Way(elman=True, forth=JoinedForward, back=JoinedBackward),
+    "folded": Way(**FOLDED),
+    "folded into blocks of 2": Way(**FOLDED, folds=1),
+    "folded into blocks of 4": Way(**FOLDED, folds=2),
     "joined forward": Way(**JOINED),
     "hoisted in chunks": Way(**HOISTED, chunk=2),
     "joined in chunks": Way(elman=True, forth=JoinedForward, back=JoinedBackward, chunk=2),
+    "folded in chunks": Way(**FOLDED, chunk=2),
+    "folded into blocks in chunks": Way(**FOLDED, folds=1, chunk=2),
     "joined forward in chunks": Way(**JOINED, chunk=2),
     "remat of one": Way(elman=True, segment=1),
     "remat": Way(**HOISTED, segment=2),
     "remat, joined": Way(**JOINED, segment=3),
+    "remat, folded": Way(**FOLDED, segment=3, folds=1),
     "remat of more than all": Way(elman=True, segment=9),
     "remat in chunks": Way(**HOISTED, chunk=2, segment=3),
     "Elman's own in 2 parts": Way(elman=True, parts=2),
@@ -202,11 +218,20 @@ def ways_for(problem):
         name
         for name, way in (STEPS | (PARTS | ELMANS_OWN if rows is None else LANES)).items()
         if (plain or not (way.falling or way.elman))
+        and (can_be_padded(problem) or not way.padded)
         and (problem.kind.startswith("gru") or way.joined is None or way.parts > 1)
         and (N > 1 or way.parts == 1)
-        and (N == 1 or way.back is not JoinedBackward)
+        and (way.few or (N == 1 and problem.kind == "lstm"))
+        and (N == 1 or way.back not in (JoinedBackward, FoldedBackward))
         and (T > 1 or not (way.chunk or way.segment or way.slopes) or way.parts > 1)
     ]
+
+
+def can_be_padded(problem):
+    """Whether rows begin at step 0, with states that stay within bounds."""
+    rows, bounded = SHAPES[problem.shape].rows, problem.kind in ("elman", "elman, sigmoid")
+    one_to_a_row = rows is not None and all(len(row) == 1 for row in rows)
+    return one_to_a_row and bounded and not (problem.masked or problem.reverse)
 
 
 class Given(NamedTuple):
@@ -295,6 +320,11 @@ def settings(problem, way=PLAIN, mask=None, **options):
     found = packed(problem.shape, problem.reverse, way.worth, way.block, way.segment)
     if rows is not None and way.falling and unroll.falls(options["cell"], more):
         found = falling.plan(*standing(problem.shape, problem.reverse))
+    if rows is not None and way.padded:
+        T, N, D, H, _ = SHAPES[problem.shape]
+        activation = options["cell"].activation
+        found = padded.plan((T, N, D), H, activation, *standing(problem.shape, problem.reverse))
+        assert isinstance(found, padded.Padded)
     split = {"parts": min(way.parts, N), "run": way.run} if way.parts > 1 else {}
     rest = {"reverse": problem.reverse, "mask": mask, "segment": way.segment}
     return unroll.Settings(lanes=found, **split, **rest, **options)
@@ -308,7 +338,12 @@ def going(way, problem):
         patch.setattr(scratch, "_shelf", scratch._Shelf())
         if way.chunk is not None:
             for module in (columns, falling, elman):
-                patch.setattr(module, "chunk_length", lambda N, width, dtype: way.chunk)
+                patch.setattr(module, "chunk_length", lambda N, width, dtype, rows=0: way.chunk)
+            for module in (folded, folded_lstm):
+                patch.setattr(module, "steps_at_a_time", lambda T, H, itemsize: way.chunk)
+        patch.setattr(folded_lstm, "FEW", way.few)
+        if way.padded:
+            patch.setattr(padded, "START", 1e300)
         if way.slopes is not None:
             width = ALL_KINDS[problem.kind].cell.layout.blocks * H
             patch.setattr(columns, "SLOPES", way.slopes * N * width * 8)  # for fewer lanes, more steps
@@ -316,8 +351,16 @@ def going(way, problem):
             patch.setattr(columns, "JOINED", way.joined)
         if way.forth is not None:
             patch.setattr(elman, "forward_form", lambda N, D, H: way.forth)
-            patch.setattr(elman, "backward_form", lambda N, H: way.back)
+            patch.setattr(elman, "backward_form", lambda T, N, H, dtype: back_of(way.back, T, N, H, dtype))
+            for name, value in {"FEWER": H, "MANY": 1 << way.folds, "TIMES": way.folds}.items():
+                patch.setattr(folded, name, value)
         yield
+
+
+def back_of(form, T, N, H, dtype):
+    if form is FoldedBackward:
+        return form, folded.steps_at_a_time(T, H, dtype.itemsize), H, dtype
+    return form, N, H, dtype
 
 
 def all_wanted(weights):
@@ -503,7 +546,7 @@ def pairs(reverse=(False, True), **settings):
 
 
 BOTH = (True, False)
-THREE = ("N=1", "all differ", "several to a row")
+THREE = ("N=1", "all differ", "several to a row", "all lengths")
 SETTINGS = {"kind": KINDS, "shape": WHOLE | RAGGED, "bias": BOTH, "reverse": BOTH, "masked": BOTH}
 
 
@@ -591,6 +634,20 @@ def test_elmans_rows_fall_away_where_they_should(monkeypatch):
     assert unroll.falls(KINDS["elman"].cell, False)
     for kind, more in [("elman", True), ("lstm", False), ("gru", False)]:
         assert not unroll.falls(KINDS[kind].cell, more)
+
+
+def test_elmans_rows_are_padded_where_steps_are_small():
+    def planned(T, N, D, H, lengths, activation="tanh", stride=1):
+        return type(padded.plan((T, N, D), H, ACTIVATIONS[activation], np.arange(N), np.array(lengths), stride * N))
+
+    half = np.tile([10, 50], 16)
+    assert planned(50, 32, 10, 20, half) is padded.Padded
+    assert planned(50, 32, 10, 20, half, "sigmoid") is padded.Padded
+    assert planned(50, 32, 10, 20, half, "relu") is falling.Falling  # its states may grow beyond all bounds
+    assert planned(50, 32, 10, 20, half, stride=-1) is falling.Falling
+    assert planned(50, 320, 10, 20, np.tile(half, 10)) is falling.Falling
+    assert planned(50, 32, 10, 200, half) is falling.Falling
+    assert planned(500, 32, 10, 20, half) is falling.Falling  # most steps are nobody's
 
 
 def test_the_steps_at_a_time_are_as_the_ways_say(monkeypatch):
@@ -690,7 +747,7 @@ def test_what_idles_has_only_numbers_that_stand_in_lane_0_too(reverse, masked):
         mask[-1], factor[-1], end[-1] = 1e45, 1e46, 1e200
     state = [(end / factor**lengths)[:, None] * np.ones((N, H))]
     arrays = Given(x, state, weights, mask, None, [np.full((N, H), 1e-10)])
-    for way in LANES:
+    for way in ways_for(problem):
         with noted(way), np.errstate(all="raise"):
             found, g = run(problem, WAYS[way], arrays)
             np.testing.assert_allclose(found.final[0], end[:, None] * np.ones(H), rtol=1e-12)
@@ -700,7 +757,16 @@ def test_what_idles_has_only_numbers_that_stand_in_lane_0_too(reverse, masked):
 
 # --- what is absent, and what is not wanted ---------------------------------------------------------------------------
 
-FEW = {"as it comes", "segments of 2", "2 parts at once", "falling", "idling lanes", "blocks of 2, cut"}
+FEW = {
+    "as it comes",
+    "segments of 2",
+    "2 parts at once",
+    "falling",
+    "padded",
+    "padded in segments of 2",
+    "idling lanes",
+    "blocks of 2, cut",
+}
 
 
 def few(problem):
@@ -945,12 +1011,77 @@ def test_elmans_form_is_a_matter_of_the_shape():
     assert elman.forward_form(1000, 10, 20) is HoistedForward
     assert elman.forward_form(1, 10, 200) is HoistedForward
     assert elman.forward_form(1, 200, 10) is HoistedForward
-    assert elman.backward_form(1, 20) is JoinedBackward
-    assert elman.backward_form(1, 200) is HoistedBackward
-    assert elman.backward_form(2, 20) is HoistedBackward
+    for T, N, H, form in (
+        (50, 1, 20, FoldedBackward),
+        (50, 1, 40, JoinedBackward),
+        (50, 1, 200, HoistedBackward),
+        (50, 2, 20, HoistedBackward),
+    ):
+        assert elman.backward_form(T, N, H, np.dtype("f4"))[0] is form
 
 
-@pytest.mark.parametrize("name", ["hoisted", "joined"])
+def test_steps_are_folded_as_often_as_the_ways_say():
+    for way, counts in {"folded": [8], "folded into blocks of 4": [8, 4, 2], "Elman's own": [8]}.items():
+        with going(WAYS[way], Problem("elman", "N=1")):
+            run_inside(way)
+            (work,) = [w for w in scratch._shelf.kept.values() if isinstance(w, FoldedBackward)]
+            assert [len(M) for M in work.folded] == counts
+    assert len(FoldedBackward(1024, 4, np.dtype("f4")).folded) == 4
+
+
+def run_inside(way):
+    found = forward(Problem("elman", "N=1"), WAYS[way])
+    backward(Problem("elman", "N=1"), WAYS[way], found)
+
+
+@pytest.mark.parametrize("back", ["nothing", 1e-30])
+def test_blocks_whose_product_overflows_are_gone_through_step_by_step(back):
+    """W_hh of 1e60: the product over 8 steps overflows, while the gradient that comes back is zero, or dies first."""
+    T, large = 9, 1e60
+    weights = Weights(np.ones((1, 1)), np.array([[large]]), np.zeros(1))
+    d_outputs = np.zeros((T, 1, 1))
+    d_outputs[0], d_outputs[3] = 2, 0 if back == "nothing" else back
+    arrays = Given(np.zeros((T, 1, 1)), [np.zeros((1, 1))], weights, None, d_outputs, [None])
+    problem, way = Problem("elman, identity", "N=1"), Way(**FOLDED, folds=3)
+    _, g = run(problem, way, arrays)
+    expected = np.cumprod([1, *[large] * 3])[::-1] * d_outputs[3, 0, 0]
+    expected[0] += 2
+    np.testing.assert_allclose(g.x[:4, 0, 0], expected, rtol=1e-12)
+    assert not g.x[4:].any()
+    _, step_by_step = run(problem, Way(**FOLDED), arrays)
+    compare(g, step_by_step, atol=0)
+
+
+def test_an_lstm_of_one_row_of_few_neurons_makes_one_product_a_step():
+    for problem, way, options, folds in [
+        (Problem("lstm", "N=1"), PLAIN, {}, True),
+        (Problem("lstm", "N=1"), Way(few=2), {}, False),
+        (Problem("lstm", "N=1"), PLAIN, {"clip": 1.0}, False),
+        (Problem("lstm", "N=1", masked=True), PLAIN, {}, False),
+        (Problem("lstm", "all differ"), PLAIN, {}, False),
+        (Problem("lstm", "one row"), PLAIN, {}, False),
+        (Problem("gru", "N=1"), PLAIN, {}, False),
+    ]:
+        with going(way, problem):
+            backward(problem, way, forward(problem, way, **options), **options)
+            kinds = {type(work) for work in scratch._shelf.kept.values()}
+        assert (folded_lstm.FoldedBackward in kinds) == folds
+        assert (columns.Backward in kinds) != folds
+
+
+def test_where_an_lstms_matrix_overflows_it_goes_step_by_step():
+    """C of 1e200 and W_hh of 1e200: the matrix has an infinity and a NaN, of which nothing comes in the end."""
+    weights = Weights(np.zeros((1, 4)), np.full((1, 4), 1e200), np.zeros(4))
+    state = [np.zeros((1, 1)), np.full((1, 1), 1e200)]
+    arrays = Given(np.zeros((1, 1, 1)), state, weights, None, np.full((1, 1, 1), 2.0), [None, None])
+    problem = Problem("lstm", "all 1")
+    _, g = run(problem, PLAIN, arrays)
+    assert g.state[0] == 0.5 * 1e200  # by o alone: ½ (1 − ½) · tanh(C) · 2 · W_hh
+    _, step_by_step = run(problem, Way(few=0), arrays)
+    compare(g, step_by_step, atol=0)
+
+
+@pytest.mark.parametrize("name", ["hoisted", "joined", "folded"])
 def test_an_activation_that_raises_leaves_no_scratch_of_elmans_behind(name):
     problem, way, calls = Problem("elman", "N=1"), WAYS[name], itertools.count()
 

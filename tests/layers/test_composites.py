@@ -547,3 +547,37 @@ def test_a_call_that_is_refused_when_some_layers_have_run_draws_nothing():
     with pytest.raises(ValueError, match="state must have shape"):
         stack.step(inputs()[0], (None, wrong))
     assert [rng.bit_generator.state for m in (stack, both) for _, rng in m.named_generators()] == before
+
+
+@pytest.mark.parametrize("lengths", [None, [2, 5, 3]])
+@pytest.mark.parametrize(
+    ("merge", "made"),
+    [("sum", np.add), ("mean", lambda a, b: (a + b) / 2), ("mul", np.multiply)],
+)
+def test_two_directions_merged_entry_by_entry(merge, made, lengths):
+    """Y_t and the last output are made of the two layers' own; the gradients are right."""
+    forward, backward = (mr.LSTMLayer(2, 4, reverse=way, dtype=np.float64, rng=int(way)) for way in (False, True))
+    both, x = mr.Bidirectional(forward, backward, merge=merge), np.random.default_rng(0).normal(size=(5, 3, 2))
+    outputs, state = both(x, lengths=lengths)
+    apart = [layer(x, lengths=lengths) for layer in (forward, backward)]
+    expected = made(*(part.outputs.numpy() for part in apart))
+    np.testing.assert_allclose(outputs.numpy(), expected, rtol=1e-15)
+    last = made(*(part.final_state.h.numpy() for part in apart))
+    np.testing.assert_allclose(both.last_output(state).numpy(), last, rtol=1e-15)
+    assert both.output_size == outputs.shape[-1] == 4
+    given = mr.Tensor(x, requires_grad=True)
+    mr.gradcheck(lambda *_: both(given, lengths=lengths).outputs, [given, forward.W_xh, backward.b_h])
+    assert repr(both).startswith(f"Bidirectional(\n  merge='{merge}'\n  (forward_layer): ")
+    assert mr.SequenceModel(both, mr.Linear(4, 1, dtype=np.float64), readout="last")(x).predictions.shape == (3, 1)
+
+
+def test_a_merge_of_two_sizes_and_one_that_there_is_not():
+    layers = mr.RecurrentLayer(2, 4), mr.RecurrentLayer(2, 3, reverse=True)
+    with raises(
+        ValueError,
+        "Bidirectional: merge='sum' works entry by entry, so both layers must have one hidden size, got 4 and 3: make "
+        'them alike, or try merge="concat"',
+    ):
+        mr.Bidirectional(*layers, merge="sum")
+    with raises(ValueError, "Bidirectional: merge must be one of 'concat', 'sum', 'mean', 'mul', got 'max'"):
+        mr.Bidirectional(*layers, merge="max")

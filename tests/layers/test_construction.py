@@ -1,5 +1,6 @@
 """Recurrent layers: how weights start, what they count, what they say of themselves, and what they refuse."""
 
+import contextlib
 import functools
 import itertools
 import math
@@ -174,7 +175,8 @@ PHI = "activation must be one of 'tanh', 'relu', 'sigmoid', 'identity' or a pair
 MAP = "must map an array to one of its shape and dtype, (2, 3) float32, got"
 DTYPE = "dtype must be numpy.float32 or numpy.float64, got"
 PRESET = (
-    "must be one of 'glorot', 'orthogonal', 'identity', 'normal', 'zeros', 'ones' or a callable taking (shape, rng)"
+    "must be one of 'glorot', 'orthogonal', 'identity', 'normal', 'zeros', 'ones', 'kaiming', 'lecun' or a callable "
+    "taking (shape, rng)"
 )
 ARRAY = (
     "an array of shape (3, 5) and dtype float64: for a number try constant(number), for an array try lambda shape, "
@@ -328,6 +330,8 @@ def test_what_a_layer_does_not_take(options, method, x, kind, message):
     for make, backend in zip(MAKERS, itertools.cycle(BACKENDS)):
         layer = make(3, 5, backend=backend, recurrent_dropout=0.0 if method == "step" else 0.5, rng=0, **options)
         check_refused(layer, lambda layer=layer: getattr(layer, method)(x), kind, message)
+        with mr.no_grad():
+            check_refused(layer, lambda layer=layer: getattr(layer, method)(x), kind, message)
 
 
 @pytest.mark.parametrize(("make", "state", "kind", "message"), STATES)
@@ -335,7 +339,9 @@ def test_states_that_do_not_fit(make, state, kind, message):
     for backend in BACKENDS:
         layer = make(3, 5, backend=backend, rng=0)
         check_refused(layer, lambda: layer(np.zeros((7, 2, 3)), state), kind, message.format("initial_state"))  # noqa: B023
-        check_refused(layer, lambda: layer.step(np.zeros((2, 3)), state), kind, message.format("state"))  # noqa: B023
+        for mode in (mr.no_grad(), contextlib.nullcontext()):
+            with mode:
+                check_refused(layer, lambda: layer.step(np.zeros((2, 3)), state), kind, message.format("state"))  # noqa: B023
 
 
 def test_tensors_in_a_list_would_lose_their_gradients():

@@ -8,6 +8,7 @@ import weakref
 
 import numpy as np
 import pytest
+from notes import noted
 from pairwise import pairwise
 from recurrent_cases import (
     BACKENDS,
@@ -369,7 +370,7 @@ def test_backward_lets_go_of_what_forward_saved_at_once(kind, backend):
     try:
         x = np.ones((50, 4, 2), np.float32)
         saved = weakref.ref(x)
-        outputs, _ = layer(x)
+        outputs, _ = layer(mr.Tensor(x))  # of an array by itself it would be a copy that is saved
         loss = outputs.sum()
         del x
         assert saved() is not None
@@ -530,7 +531,7 @@ def test_a_list_keeps_every_digit_in_a_float64_layer():
 
 @kinds
 def test_gates_that_are_wide_open_or_shut_overflow_nowhere(kind):
-    """Pre-activations of ±10⁴: σ by way of exp would warn; here it is 0 or 1, and all gradients are finite."""
+    """Pre-activations of ±10⁴: e^−z overflows and nobody is warned, σ is 0 or 1, and all gradients are finite."""
     problem = Problem(kind, scale=1e4)
     for dtype, backend in itertools.product((np.float32, np.float64), BACKENDS):
         assert all(np.isfinite(value).all() for value in problem.run(problem.layer(backend, dtype=dtype)).values())
@@ -548,3 +549,52 @@ def test_long_sequences_meet_no_recursion_limit(backend, T):
     gated = mr.LSTMLayer(1, 2, backend=backend, rng=0)
     gated(x[: T // 4]).outputs.sum().backward()
     assert np.isfinite(gated.W_hh.grad).all()
+
+
+# --- gates that are all but closed ------------------------------------------------------------------------------------
+
+Z = np.linspace(-80, 80, 161)
+
+
+def with_biases(kind, backend, dtype, **settings):
+    """Return a layer whose weights are 0, and its biases by gate, (gates, H)."""
+    layer = kind(1, Z.size, backend=backend, dtype=dtype, rng=0, **settings)
+    for p in layer.parameters():
+        p.data = np.zeros(p.shape)
+    return layer, layer.b_h.data.reshape(-1, Z.size)
+
+
+@pytest.mark.parametrize("lengths", [None, [3, 1]])
+@pytest.mark.parametrize("backend", ["graph", "fused"])
+@pytest.mark.parametrize(("dtype", "near"), [(np.float32, 2e-6), (np.float64, 2e-14)])
+def test_a_gate_that_is_all_but_closed_keeps_its_digits(backend, dtype, near, lengths):
+    """What σ lets through is right in relative terms, over the whole of −80 … 80, in values and in gradients."""
+    x, one = np.zeros((3, 2, 1), dtype), np.ones((2, Z.size), dtype)
+    sigma = 1 / (1 + np.exp(-Z.astype(np.longdouble)))
+    steps = np.array([3, 3] if lengths is None else lengths)[:, None]
+
+    elman, (z,) = with_biases(mr.RecurrentLayer, backend, dtype, activation="sigmoid")
+    z[:] = Z
+    lstm, (i, _, g, o) = with_biases(mr.LSTMLayer, backend, dtype)
+    i[:], g[:], o[:] = Z, 1e-3, 80  # f = ½
+    gru, (_, u, _) = with_biases(mr.GRULayer, backend, dtype)
+    u[:] = Z
+    before, (_, u_before, _) = with_biases(mr.GRULayer, backend, dtype, reset_after=False)
+    u_before[:] = Z
+    reset, (r, u, _) = with_biases(mr.GRULayer, backend, dtype)
+    r[:], u[:], reset.b_hn.data[:] = Z, -80, 1e-3
+
+    found = {
+        "Elman": (elman(x, lengths=lengths).final_state, sigma + 0 * steps),
+        "i": (lstm(x, lengths=lengths).final_state[1], sigma * np.tanh(1e-3) * (2 - 0.5 ** (steps - 1))),
+        "z": (gru(x, one, lengths=lengths).final_state, sigma**steps),
+        "z, reset before": (before(x, one, lengths=lengths).final_state, sigma**steps),
+        "r": (reset(x, lengths=lengths).final_state, np.tanh(sigma * 1e-3) + 0 * steps),
+    }
+    for name, (state, exact) in found.items():
+        with noted(name):
+            normal = exact > 10 * np.finfo(dtype).tiny  # below that dtype's own digits end
+            np.testing.assert_allclose(state.numpy()[normal], exact.astype(float)[normal], rtol=3 * near)
+    exact = sigma * (1 - sigma)
+    slope = mr.grad(elman(x[:1, :1]).outputs.sum(), elman.b_h)[0].numpy()
+    np.testing.assert_allclose(slope[Z <= 0], exact.astype(float)[Z <= 0], rtol=near)

@@ -1,5 +1,6 @@
 """The whole family against torch, in float64 with all gradients, and against onnxruntime, in float32."""
 
+import contextlib
 import itertools
 import warnings
 
@@ -78,22 +79,18 @@ def pairs(settings):
 
 
 def torch_module(torch, problem):
-    """Return the torch module with the layers' weights: transposed, of its second bias only GRU's b_hn not zero."""
+    """Return the torch module with the layers' weights."""
     kind, bias = problem.name, problem.bias
     options = {"bias": bias, "bidirectional": len(problem.ways) > 1, "dtype": torch.float64}
     if kind in ("tanh", "relu"):
         options["nonlinearity"] = kind
     make = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}.get(kind, torch.nn.RNN)
     module = make(problem.D, problem.H, **options)
-    with torch.no_grad():
-        for values, suffix in zip(problem.values, ["", "_reverse"], strict=False):
-            getattr(module, f"weight_ih_l0{suffix}").copy_(torch.from_numpy(values["W_xh"].T.copy()))
-            getattr(module, f"weight_hh_l0{suffix}").copy_(torch.from_numpy(values["W_hh"].T.copy()))
-            if bias:
-                getattr(module, f"bias_ih_l0{suffix}").copy_(torch.from_numpy(values["b_h"]))
-                getattr(module, f"bias_hh_l0{suffix}").zero_()
-            if "b_hn" in values:
-                getattr(module, f"bias_hh_l0{suffix}")[-problem.H :] = torch.from_numpy(values["b_hn"])
+    layer = problem.layer()
+    layer.reverse = layer.reverse and len(problem.ways) > 1  # alone, it is time that is turned round
+    with pytest.warns(UserWarning, match="nonlinearity='relu'") if kind == "relu" else contextlib.nullcontext():
+        arrays = mr.interop.to_torch(layer)
+    module.load_state_dict({name: torch.from_numpy(a) for name, a in arrays.items()})
     return module
 
 

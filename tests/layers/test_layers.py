@@ -184,8 +184,8 @@ SIZE, DTYPE = "must be an int ≥ 1, got", "dtype must be numpy.float32 or numpy
 DROP, NOTHING = "p must be a probability, 0 ≤ p < 1, got", "p=0 would do nothing: leave it out"
 STATE = "returns a state beside its outputs, which a chain would lose: use SequenceModel(recurrent, head)"
 PRESET = (
-    "must be one of 'glorot', 'orthogonal', 'identity', 'normal', 'zeros', 'ones' or a callable taking (shape, rng), "
-    "got 'he' (str): for a number try constant(number), for an array try lambda shape, rng: array"
+    "must be one of 'glorot', 'orthogonal', 'identity', 'normal', 'zeros', 'ones', 'kaiming', 'lecun' or a callable "
+    "taking (shape, rng), got 'he' (str): for a number try constant(number), for an array try lambda shape, rng: array"
 )
 MODEL = mr.SequenceModel(mr.RecurrentLayer(3, 4), mr.Linear(4, 1))
 
@@ -266,3 +266,20 @@ def test_detect_anomaly_names_what_came_in(layer):
     rest = "x holds nan at [2, 1] (1 of 12 entries not finite): look at the data that comes in"
     with mr.detect_anomaly(), raises(mr.AnomalyError, f"detect_anomaly: {type(layer).__name__}: {rest}"):
         layer(x)
+
+
+def test_the_vector_of_padding_is_0_and_stays_so():
+    layer = mr.Embedding(4, 3, padding_idx=2, rng=0)
+    ids = np.array([[0, 2], [2, 3]])
+    vectors = layer(ids)
+    assert not vectors.numpy()[[0, 1], [1, 0]].any()
+    assert vectors.numpy()[0, 0].all()
+    vectors.sum().backward()
+    assert layer.weight.grad.tolist() == [[1] * 3, [0] * 3, [0] * 3, [1] * 3]
+    layer.load_state_dict({"weight": np.ones((4, 3))})
+    assert not layer(2).numpy().any()
+    assert repr(layer) == "Embedding(4, 3, padding_idx=2)"
+    with raises(
+        IndexError, "Embedding: padding_idx must be the id of one of its rows, 0 … 3, got 4: leave it out for none"
+    ):
+        mr.Embedding(4, 3, padding_idx=4)

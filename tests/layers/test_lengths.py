@@ -227,15 +227,20 @@ def test_detect_anomaly_names_the_fault_beside_the_padding(point):
         layer(turned(x, layer), lengths=MIXED)
 
 
-@grid(kind=KINDS, backend=BACKENDS)
+@grid(kind=KINDS, backend=BACKENDS, batch_first=[False, True])
 def test_the_padding_may_hold_what_the_dtype_cannot(point):
     """A Tensor of float64 with 1e300 in the padding of a float32 layer: cast, it would overflow. In a list, too."""
     problem, layer, padding = ragged(dtype=np.float32, **point)
-    expected = layer(problem.x, lengths=MIXED).outputs.numpy()
-    x = np.where(padding[..., None], 1e300, problem.x.astype(float))
-    with np.errstate(over="ignore"):  # the cast is numpy's, and it is of all of x
-        for given_x in (x, x.tolist(), mr.Tensor(x, requires_grad=True)):
-            np.testing.assert_array_equal(layer(given_x, lengths=MIXED).outputs.numpy(), expected)
+    expected = layer(turned(problem.x, layer), lengths=MIXED).outputs.numpy()
+    x = turned(np.where(padding[..., None], 1e300, problem.x.astype(float)), layer)
+    for given_x in (x, x.tolist(), mr.Tensor(x, requires_grad=True)):
+        np.testing.assert_array_equal(layer(given_x, lengths=MIXED).outputs.numpy(), expected)
+    at = (*map(int, np.argwhere(~turned(padding, layer))[-1]), 1)
+    x[at] = -1e40
+    message = f"{layer.name}: x holds -1e+40 at {list(at)}, too large for float32: try float64"
+    for given_x in (x, x.tolist(), mr.Tensor(x, requires_grad=True)):
+        with raises(ValueError, message):
+            layer(given_x, lengths=MIXED)
 
 
 @grid(kind=KINDS | {"directions": 0, "stack": 0}, backend=BACKENDS, requires_grad=[False, True])
@@ -299,7 +304,7 @@ BAD = [
     ([8, 0, 1, 2], ValueError, f"{RANGE} 8 for row 0: they count steps"),
     (np.array([1, 1, 2**63, 1], np.uint64), ValueError, f"{RANGE} 9223372036854775808 for row 2: they count steps"),
     ([7, 1, 1], ValueError, f"{SHAPE} (3,): {FIRST}"),
-    ([7, 1, 1, 1, 1, 1, 1], ValueError, f"{SHAPE} (7,): {FIRST}"),
+    ([7, 1, 1, 1, 1, 1, 1], ValueError, f"{SHAPE} (7,): {FIRST}, for (N, T, …) try batch_first=True"),
     (7, ValueError, f"{SHAPE} (): {FIRST}"),
     ([7.0, 1, 1, 1], TypeError, f"{INTEGERS} an array of shape (4,) and dtype float64: {TRY}"),
     ([True, True, False, True], TypeError, f"{INTEGERS} an array of shape (4,) and dtype bool: {TRY}"),
@@ -330,3 +335,6 @@ def test_with_batch_first_the_count_is_that_of_the_rows():
     layer(np.zeros((4, 7, 3)), lengths=[7, 1, 1, 1])
     with raises(ValueError, "GRULayer: lengths must lie between 1 and T=7, got 8 for row 0: they count steps"):
         layer(np.zeros((4, 7, 3)), lengths=[8, 1, 1, 1])
+    hint = "rows come first in (N, T, …), for (T, N, …) try batch_first=False"
+    with raises(ValueError, f"GRULayer: {SHAPE} (7,): {hint}"):
+        layer(np.zeros((4, 7, 3)), lengths=[1] * 7)

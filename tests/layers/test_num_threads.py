@@ -1,8 +1,16 @@
 """set_num_threads, the mini-batch split over threads, and BLAS held to one thread meanwhile."""
 
 import concurrent.futures
+import itertools
+import linecache
 import os
+import re
+import signal
+import subprocess
+import sys
 import threading
+import time
+from contextlib import contextmanager
 from functools import partial
 from types import SimpleNamespace
 
@@ -35,8 +43,21 @@ def blas(monkeypatch):
     """A BLAS of ours instead of numpy's, reached through threadpoolctl."""
     library = Blas()
     monkeypatch.setattr(threads, "_controlled", lambda: [library])
-    monkeypatch.setattr(threads, "_blas", lambda: [library])
     return library
+
+
+@pytest.fixture
+def alone(monkeypatch):
+    """No threadpoolctl, and no variable that says how many threads BLAS has."""
+    monkeypatch.setattr(threads, "_controlled", list)
+    monkeypatch.setattr(threads, "ASKED", None)
+
+
+@contextmanager
+def held(holder="a layer"):
+    threads._hold(holder)
+    yield
+    threads._release(holder)
 
 
 @pytest.fixture
@@ -49,12 +70,64 @@ def split_always(monkeypatch):
 # --- the number ------------------------------------------------------------------------------------------------------
 
 
-def test_at_the_start_it_is_the_cpus_that_the_process_may_use_or_that_there_are(monkeypatch):
+def test_at_the_start_it_is_the_cpus_that_the_process_may_use_or_that_there_are(monkeypatch, blas):
+    monkeypatch.setattr(threads, "ASKED", None)
     assert mr.get_num_threads() == threads.available_cpus() == len(os.sched_getaffinity(0))
     monkeypatch.delattr(os, "sched_getaffinity")
     for there, expected in ((6, 6), (None, 1)):
         monkeypatch.setattr(os, "cpu_count", lambda there=there: there)
         assert mr.get_num_threads() == expected
+
+
+VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [({name: "3"}, 3) for name in VARIABLES]
+    + [
+        ({}, 4),
+        ({"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "3"}, 2),
+        ({"OMP_NUM_THREADS": " 3,2"}, 3),  # of loops within loops
+        ({"OMP_NUM_THREADS": "64"}, 4),  # never more than there are
+        ({"OMP_NUM_THREADS": "0", "MKL_NUM_THREADS": "many", "BLIS_NUM_THREADS": ""}, 4),
+    ],
+)
+def test_at_the_start_it_is_no_more_than_the_variables_say(said, expected, monkeypatch, blas):
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(threads, "ASKED", threads._asked())
+    monkeypatch.setattr(threads, "available_cpus", lambda: 4)
+    assert mr.get_num_threads() == expected
+    mr.set_num_threads(8)
+    assert mr.get_num_threads() == 8
+
+
+def test_a_worker_that_is_to_use_one_thread_uses_one():
+    code = "import minirnn as mr; print(mr.get_num_threads(), mr.layers.threads.plan(100, 64, 128, 256))"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, text=True)
+    assert done.stdout == "1 (1, None)\n"
+
+
+def test_without_threadpoolctl_it_is_one_and_that_blas_is_not_told_is_said_once(alone, monkeypatch):
+    assert mr.get_num_threads() == 1
+    message = (
+        "set_num_threads: numpy's BLAS keeps the threads it has, since there is no threadpoolctl: "
+        'pip install "minirnn[threads]", or set OPENBLAS_NUM_THREADS before Python starts'
+    )
+    with pytest.warns(UserWarning, match=f"^{re.escape(message)}$") as caught:
+        mr.set_num_threads(2)
+    assert caught[0].filename == __file__
+    mr.set_num_threads(1)
+    threads._state.said = False
+    monkeypatch.setattr(threads, "ASKED", 3)
+    mr.set_num_threads(3)  # which BLAS has read as well
+    monkeypatch.setattr(threads, "ASKED", 1)
+    mr.set_num_threads(2)  # each of ours with BLAS at one thread
+    assert mr.get_num_threads() == 2
 
 
 def test_what_is_set_is_what_is_got_and_blas_is_told(blas):
@@ -99,7 +172,7 @@ def test_numpys_own_blas_is_found_and_told():
     assert libraries
     mr.set_num_threads(2)
     assert {library.get_num_threads() for library in libraries} == {2}
-    with threads._one_blas_thread():
+    with held():
         assert {library.get_num_threads() for library in libraries} == {1}
     assert {library.get_num_threads() for library in libraries} == {2}
 
@@ -114,74 +187,35 @@ def test_of_several_libraries_numpys_own_is_told(monkeypatch):
         assert threads._controlled.__wrapped__() == told
 
 
-def test_without_threadpoolctl_the_openblas_of_numpys_wheels_is_told(monkeypatch):
-    monkeypatch.setattr(threads, "_controlled", list)
-    libraries = threads._blas.__wrapped__()
-    if not libraries:
-        pytest.skip("numpy has no OpenBLAS of its own here")
-    (library,) = libraries
-    library.set_num_threads(2)
-    assert library.get_num_threads() == 2
-
-
-def test_a_library_with_other_names_is_left_alone(monkeypatch, tmp_path):
-    (tmp_path / "numpy").mkdir()
-    (tmp_path / "numpy.libs").mkdir()
-    (tmp_path / "numpy.libs" / "libopenblas.so").write_bytes(b"not a library")
-    monkeypatch.setattr(threads, "_controlled", list)
-    monkeypatch.setattr(threads.np, "__file__", str(tmp_path / "numpy" / "__init__.py"))
-    assert threads._blas.__wrapped__() == []
-
-
 def test_blas_goes_back_to_what_it_was_and_the_last_to_leave_does_it(blas):
-    with threads._one_blas_thread():
+    with held("one"):
         assert blas.n == 1
-        with threads._one_blas_thread():
+        with held("another"):
             assert blas.n == 1
         assert blas.n == 1
     assert blas.n == 4
-    with pytest.raises(KeyError), threads._one_blas_thread():
-        raise KeyError
-    assert blas.n == 4
+    threads._release("one")  # once more
+    assert blas.told == [1, 4]
 
 
 def test_a_number_set_while_blas_is_held_comes_into_force_afterwards(blas):
-    with threads._one_blas_thread():
+    with held():
         mr.set_num_threads(3)
         assert blas.n == 1
     assert blas.n == 3
 
 
-def test_without_threadpoolctl_nothing_is_held_so_a_number_comes_into_force_at_once(monkeypatch):
-    library = Blas()
-    monkeypatch.setattr(threads, "_controlled", list)
-    monkeypatch.setattr(threads, "_blas", lambda: [library])
-    with threads._one_blas_thread():
-        assert library.n == 4
-        mr.set_num_threads(3)
-        assert library.n == 3
-    assert library.n == 3
-
-
-@pytest.mark.parametrize(("found", "n", "possible"), [(True, 4, True), (False, 4, False), (False, 1, True)])
-def test_no_split_while_blas_has_threads_of_its_own_and_cannot_be_held(found, n, possible, monkeypatch, split_always):
-    library = Blas(n)
-    monkeypatch.setattr(threads, "_controlled", lambda: [library] if found else [])
-    monkeypatch.setattr(threads, "_blas", lambda: [library])
+@pytest.mark.parametrize(
+    ("found", "asked", "possible"), [(1, None, True), (0, 4, False), (0, None, False), (0, 1, True)]
+)
+def test_no_split_while_blas_has_threads_of_its_own_and_cannot_be_held(
+    found, asked, possible, monkeypatch, split_always
+):
+    monkeypatch.setattr(threads, "_controlled", lambda: [Blas()] * found)
+    monkeypatch.setattr(threads, "ASKED", asked)
     threads._state.threads = 2
-    assert threads.can_split() == possible
+    assert threads.can_tell() == possible
     assert threads.plan(9, 8, 4, 4) == ((2, threads.at_once) if possible else (1, None))
-
-
-@pytest.mark.parametrize(("value", "possible"), [("1", True), ("2", False), (None, False)])
-def test_a_blas_that_nobody_knows_is_believed_to_follow_its_variables(value, possible, monkeypatch):
-    monkeypatch.setattr(threads, "_controlled", list)
-    monkeypatch.setattr(threads, "_blas", list)
-    for variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
-        monkeypatch.delenv(variable, raising=False)
-    if value is not None:
-        monkeypatch.setenv("MKL_NUM_THREADS", value)
-    assert threads.can_split() == possible
 
 
 # --- the rule --------------------------------------------------------------------------------------------------------
@@ -248,19 +282,14 @@ def test_an_error_waits_for_all_and_blas_is_put_back(at_fault, blas):
     assert blas.n == 4
 
 
-def test_ctrl_c_waits_for_all(blas, monkeypatch):
-    ended, real = [], concurrent.futures.wait
-    interrupts = iter([True, True, False])
-
-    def wait(futures):
-        if next(interrupts):
-            raise KeyboardInterrupt
-        return real(futures)
-
-    monkeypatch.setattr(concurrent.futures, "wait", wait)
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="this system has no such signals")
+def test_ctrl_c_waits_for_all(blas):
+    ended, main = [], threading.main_thread().ident
 
     def slow():
-        threading.Event().wait(0.02)
+        for _ in range(2):
+            signal.pthread_kill(main, signal.SIGINT)
+            threading.Event().wait(0.02)
         ended.append(1)
 
     with pytest.raises(KeyboardInterrupt):
@@ -284,13 +313,95 @@ def test_the_callers_numpy_settings_hold_in_every_thread(blas):
 @pytest.mark.filterwarnings("ignore:os.fork")  # jax says so wherever it has been imported, here by other tests
 def test_a_child_process_makes_threads_of_its_own(blas):
     threads.at_once([lambda: 1, lambda: 2])  # the parent has a worker now, the child will not
-    with threads._one_blas_thread():
+    with held():
         child = os.fork()
         if not child:
             good = blas.n == 4 and threads.at_once([lambda: 1, lambda: 2]) == [1, 2]
             os._exit(0 if good else 1)
     _, status = os.waitpid(child, 0)
     assert status == 0
+
+
+class Interrupted(BaseException):
+    """What a signal raises."""
+
+
+OURS = (threads.at_once, threads._wait, threads._end, threads._hold, threads._release, threads._Other.__init__)
+
+
+def interrupted_at(place, tasks):
+    """Run the tasks, interrupted at the so-maniest line of this thread's; return whether there is such a line."""
+    codes, passed = {function.__code__ for function in OURS}, itertools.count()
+
+    def trace(frame, event, argument):
+        if frame.f_code not in codes:
+            return None
+        line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+        # No signal comes between the end of a with block and its lock's release: that is one call, of C.
+        if event == "line" and not line.startswith("with ") and next(passed) == place:
+            raise Interrupted
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        threads.at_once(tasks)
+    except Interrupted:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_wherever_an_interrupt_comes_blas_is_put_back_and_nobody_works_on(n, blas):
+    """At each line; once BLAS is back at 4, no task of ours runs, or will."""
+    running = []
+
+    def task():
+        running.append(1)
+        assert blas.n == 1
+        time.sleep(0.002)
+        running.pop()
+
+    for place in itertools.count():
+        interrupted = interrupted_at(place, [task] * n)
+        assert (blas.n, threads._state.holders, running) == (4, set(), [])
+        if not interrupted:
+            break
+    assert place > 15
+    assert threads.at_once([lambda: 1] * n) == [1] * n
+    assert running == []
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no such timer")
+def test_real_signals_leave_blas_as_it_was(blas):
+    """As many as there is time for, each after a random while, with a BLAS that takes its time."""
+
+    def interrupt(number, frame):
+        raise Interrupted
+
+    def slow(set_to):
+        time.sleep(1e-5)
+        Blas.set_num_threads(blas, set_to)
+        time.sleep(1e-5)
+
+    blas.set_num_threads = slow
+    before, came = signal.signal(signal.SIGALRM, interrupt), 0
+    rng = np.random.default_rng(0)
+    try:
+        for after in rng.uniform(1e-5, 6e-4, 400):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, after)
+                threads.at_once([lambda: None] * int(1 + after // 3e-4))
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except Interrupted:
+                came += 1
+            assert (blas.n, threads._state.holders) == (4, set())
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert came > 20
 
 
 # --- the layer -------------------------------------------------------------------------------------------------------

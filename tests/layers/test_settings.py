@@ -11,7 +11,7 @@ from minirnn.layers.settings import SETTINGS, Settings, filled
 
 LAYERS = {
     mr.RecurrentLayer: ["activation", "cell", "init"],
-    mr.LSTMLayer: ["forget_bias"],
+    mr.LSTMLayer: ["forget_bias", "proj_size", "peepholes"],
     mr.GRULayer: ["reset_after"],
 }
 

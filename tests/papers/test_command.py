@@ -54,7 +54,7 @@ def run_here(jobs, processes, done):
 
 
 def run(capsys, tmp_path, *options):
-    status = main(["papers", "irnn", "--no-progress", "--out", str(tmp_path / "out"), *options])
+    status = main(["papers", "irnn", "--jobs", "1", "--no-progress", "--out", str(tmp_path / "out"), *options])
     captured = capsys.readouterr()
     return status, captured.out, captured.err
 

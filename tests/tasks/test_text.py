@@ -252,21 +252,65 @@ def test_a_file_is_read(tmp_path, kind):
     assert task.decode(task.train_ids) + task.decode(task.held_out_ids) == "naïve\nold\nnew\n"
 
 
+@pytest.mark.parametrize(
+    ("encoding", "mark"),
+    [("utf-8", "\ufeff"), ("UTF_8", ""), ("utf-16", ""), ("utf-16-le", "\ufeff"), ("utf-16-be", ""), ("cp1252", "")],
+)
+def test_a_file_in_another_encoding_is_read_when_it_is_named(tmp_path, encoding, mark):
+    file = tmp_path / "a.txt"
+    file.write_bytes(f"{mark}naïve\r\n€\n".encode(encoding))
+    task = TextTask(path=file, held_out=0.3, encoding=encoding)
+    assert task.decode(task.train_ids) + task.decode(task.held_out_ids) == "naïve\n€\n"
+
+
+def test_encodings_that_are_refused(tmp_path):
+    file = tmp_path / "a.txt"
+    file.write_bytes("naïve".encode("utf-16"))
+    byte = f"path must name a text file in {{}}, got {str(file)!r}, which has the byte 0x{{}} at offset {{}}: if it is "
+    byte += "text in another encoding, try encoding='utf-16', say"
+    name = "encoding must be the name of one, got {}: try encoding='cp1252'"
+    for encoding, message in (
+        ("utf-8", byte.format("UTF-8", "ff", 0)),
+        ("ascii", byte.format("ascii", "ff", 0)),
+        ("utf-32", byte.format("utf-32", "ff", 0)),
+        ("klingon", name.format("'klingon' (str)")),
+        ("base64", name.format("'base64' (str)")),
+        (8, name.format("8 (int)")),
+    ):
+        with raises(ValueError, f"TextTask: {message}"):
+            TextTask(path=file, encoding=encoding)
+    with raises(ValueError, "TextTask: encoding must come with path, the file that is in cp1252, got none"):
+        TextTask("some text", encoding="cp1252")
+
+
+def test_a_vocabulary_alone_encodes_and_decodes():
+    task, text = TextTask(vocabulary="\n abc"), TextTask("a b c\n" * 9)
+    assert (task.vocabulary, task.input_size, task.output_size) == (text.vocabulary, 5, 5)
+    np.testing.assert_array_equal(task.encode("cab a"), text.encode("cab a"))
+    assert task.decode([4, 2, 3]) == "cab"
+    with raises(ValueError, "TextTask.streams: N=1 streams in chunks of chunk=1 steps need at least 2 characters, got "
+                "a train part of 0: try a smaller N or chunk, or a longer text"):  # fmt: skip
+        task.streams(1, 1)
+    for wrong in ("ba", "aa", "", ["a"]):
+        with pytest.raises(ValueError, match=r"^TextTask: vocabulary must be a str of different characters in order, "):
+            TextTask(vocabulary=wrong)
+
+
 def test_files_that_are_no_text(tmp_path):
     hint = f"check the spelling; the working directory is {str(Path.cwd())!r}"
-    convert = 'if it is text in another encoding, try text=open(path, encoding="…").read()'
+    convert = "if it is text in another encoding, try encoding='{}', say"
     contents = {"0": b"PNG\0\1\2", "16": "text".encode("utf-16-le"), "8": "naïve".encode("latin-1")}
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
     for name, kind, what in (
         ("none.txt", FileNotFoundError, f": No such file or directory: {hint}"),
         (".", IsADirectoryError, f": Is a directory: {hint}"),
-        ("0", ValueError, f", which has the byte 0x00 at offset 3: {convert}"),
-        ("16", ValueError, f", which has the byte 0x00 at offset 1: {convert}"),
-        ("8", ValueError, f", which has the byte 0xef at offset 2: {convert}"),
+        ("0", ValueError, f", which has the byte 0x00 at offset 3: {convert.format('utf-16')}"),
+        ("16", ValueError, f", which has the byte 0x00 at offset 1: {convert.format('utf-16')}"),
+        ("8", ValueError, f", which has the byte 0xef at offset 2: {convert.format('cp1252')}"),
     ):
         file = tmp_path / name
-        with raises(kind, f"TextTask: path must name a UTF-8 text file, got {str(file)!r}{what}"):
+        with raises(kind, f"TextTask: path must name a text file in UTF-8, got {str(file)!r}{what}"):
             TextTask(path=file)
 
 
@@ -277,7 +321,11 @@ def test_bad_arguments_are_refused():
     )
     for arguments, kind, message in (
         ({"text": b"abc"}, TypeError, "text must be a str, got bytes: for a file try path="),
-        ({"text": TINY, "path": "x"}, ValueError, "text and path must not both be given: try one of them"),
+        (
+            {"text": TINY, "path": "x"},
+            ValueError,
+            "text, path and vocabulary must not be given together: try one of them",
+        ),
         ({"path": 3}, TypeError, "path must be a str or a Path, got 3 (int): for a text itself try text="),
         ({"text": TINY, "held_out": 1.0}, ValueError, f"{held_out} 1.0: try 0.1"),
         ({"text": TINY, "held_out": math.nan}, ValueError, f"{held_out} nan: try 0.1"),

@@ -81,7 +81,7 @@ def test_a_kernel_without_widgets_gets_a_bar_of_text(kernel):
 def test_a_kernel_with_widgets_gets_a_widget_of_its_own_width(widgets, kernel, progress):
     history = train(progress)
     (widget,) = widgets
-    assert widget.settings == {"total": 6, "unit": " updates", "mininterval": 0, "miniters": 1}
+    assert widget.settings == {"initial": 0, "total": 6, "unit": " updates", "mininterval": 0, "miniters": 1}
     assert kernel() == ""
     assert (widget.n, widget.closed) == (6, True)
     assert widget.text == (
@@ -90,7 +90,9 @@ def test_a_kernel_with_widgets_gets_a_widget_of_its_own_width(widgets, kernel, p
     )
 
 
-@pytest.mark.parametrize("settings", [{"stop": lambda history: history.updates == 4}, {"batches": 4}])
+@pytest.mark.parametrize(
+    "settings", [{"stop": lambda history: history.updates == 4}, {"batches": 4, "max_updates": None}]
+)
 def test_a_training_that_ends_early_is_no_error(widgets, settings):
     train(**settings)
     assert (widgets[0].n, widgets[0].closed) == (4, True)
@@ -130,6 +132,55 @@ def test_the_bar_is_shown_on_a_terminal_or_when_asked_for(monkeypatch, progress,
     assert bool(stream.getvalue()) is shown
     monkeypatch.setattr("sys.stderr", None)  # as under pythonw
     assert train(None).updates == 6
+
+
+class Gone(io.StringIO):
+    """A terminal that goes away after it has been written to so often."""
+
+    def __init__(self, left):
+        super().__init__()
+        self.left = left
+
+    def isatty(self):
+        return True
+
+    def write(self, text):
+        self.left -= 1
+        if self.left < 0:
+            raise BrokenPipeError
+        return super().write(text)
+
+
+def closed():
+    stream = io.StringIO()
+    stream.close()
+    return stream
+
+
+def detached():
+    stream = io.TextIOWrapper(io.BytesIO())
+    stream.detach()
+    return stream
+
+
+STREAMS = {
+    "none": lambda: None,
+    "closed": closed,
+    "detached": detached,
+    "no methods": object,
+    "only write": lambda: types.SimpleNamespace(write=lambda text: None),
+    "gone": lambda: Gone(0),
+    "gone on the way": lambda: Gone(3),
+    "gone in the end": lambda: Gone(5),
+}
+
+
+@pytest.mark.parametrize("progress", [None, True])
+@pytest.mark.parametrize("stream", STREAMS)
+def test_no_stderr_keeps_a_training_from_its_end(stream, progress, monkeypatch):
+    monkeypatch.setattr("sys.stderr", STREAMS[stream]())
+    monkeypatch.setattr(bar, "REFRESH", 0)
+    assert train(progress).updates == 6
 
 
 def test_the_bar_is_drawn_now_and_then_not_at_every_update(capsys):

@@ -16,6 +16,7 @@ from minirnn.training import (
     bits_per_character,
     early_stopping,
     evaluate,
+    every,
     fit,
     measure,
     until_solved,
@@ -36,7 +37,8 @@ def model_for(task, cell=mr.LSTMLayer, H=6, **settings):
 def run(task_or_batches, task, model=None, updates=7, lr=0.01, **settings):
     model = model or model_for(task)
     adam = mr.optim.Adam(model.parameters(), lr)
-    settings = {"optimizer": adam, "max_updates": updates, "progress": False, "evaluate_every": 3, **settings}
+    until = None if isinstance(task_or_batches, list) else updates
+    settings = {"optimizer": adam, "max_updates": until, "progress": False, "evaluate_every": 3, **settings}
     return fit(model, task_or_batches, **settings)
 
 
@@ -252,3 +254,78 @@ def test_until_solved():
     assert [ECHO.solved(f) for f in figures] == [False] * (len(figures) - 1) + [True]
     assert history.updates == updates[-1] < 4000
     assert len(figures) > 1
+
+
+OF_TASK, OF_BATCHES = "'held-out loss', 'held-out'", "'held-out loss'"
+NONE = "none: pass held_out=, or record one in a callback"
+BATCH = ADDING.batch(4, rng=0)
+
+
+def record(name):
+    return every(3, lambda history: history.record(name, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("made", "who", "name", "there", "after"),
+    [
+        (lambda: {"stop": early_stopping("heldout loss", 2), "held_out": True}, "early_stopping: name", "heldout loss",
+         OF_TASK, 0),
+        (lambda: {"stop": early_stopping("held-out", 2)}, "early_stopping: name", "held-out", NONE, 0),
+        (lambda: {"stop": until_solved(ADDING)}, "until_solved: name", "held-out", NONE, 0),
+        (lambda: {"stop": until_solved(ADDING, "Held_out"), "held_out": True, "callbacks": [print]},
+         "until_solved: name", "Held_out", OF_TASK, 0),
+        (lambda: {"stop": early_stopping("val loss", 2), "callbacks": [record("val-loss")]}, "early_stopping: name",
+         "val loss", "'val-loss'", 3),
+        (lambda: {"checkpoint": "accuracy", "held_out": BATCH}, "fit: checkpoint: metric", "accuracy", OF_TASK, 0),
+        (lambda: {"checkpoint": "held-out", "held_out": BATCH, "task": [BATCH] * 9, "loss": mr.losses.mse},
+         "fit: checkpoint: metric", "held-out", OF_BATCHES, 0),
+    ],
+)  # fmt: skip
+def test_a_name_that_never_comes_is_refused_at_the_first_look(tmp_path, made, who, name, there, after):
+    settings, seen = made(), []
+    if "checkpoint" in settings:
+        settings["checkpoint"] = Checkpointing(tmp_path, metric=settings["checkpoint"])
+    else:
+        settings.setdefault("callbacks", []).insert(0, lambda history: seen.append(history.updates))
+        settings["callbacks"] *= bool(after) or print in settings["callbacks"]
+    with raises(ValueError, f"{who} must be that of an evaluation, got {name!r}, and those there are: {there}"):
+        run(settings.pop("task", ADDING), ADDING, updates=9, **settings)
+    assert len(seen) == after
+
+
+def test_a_name_that_a_callback_might_have_recorded_is_warned_of_at_the_end(tmp_path):
+    fault = (
+        "early_stopping: name must be that of an evaluation, got 'validation', and those there are: 'other': it was "
+    )
+    with pytest.warns(UserWarning, match=f"^{fault}waited for in vain$"):
+        history = run(ADDING, ADDING, stop=early_stopping("validation", 2), callbacks=[record("other")])
+    assert history.updates == 7
+    with pytest.warns(UserWarning, match=r"^fit: checkpoint: no checkpoint is the best: 'other' was measured at "):
+        run(ADDING, ADDING, None, 5, callbacks=[record("other")], checkpoint=Checkpointing(tmp_path, 2, metric="other"))
+    asked = lambda history: history.record("held-out", 0.0) or early_stopping("held-out", 3)(history)  # noqa: E731
+    assert run(ADDING, ADDING, stop=asked, checkpoint=Checkpointing(tmp_path / "b", metric="held-out")).updates == 4
+
+
+def test_of_figures_that_grow_the_highest_is_the_best(tmp_path):
+    figures = iter([0.2, math.nan, 0.5, 0.4, 0.52, 0.3, 0.45])
+    history = run(
+        ADDING, ADDING, updates=9, callbacks=[lambda history: history.record("right", next(figures))],
+        stop=early_stopping("right", 3, min_delta=0.05, mode="max"),
+        checkpoint=Checkpointing(tmp_path, 1, metric="right", mode="max"),
+    )  # fmt: skip
+    assert history.updates == 6
+    best = mr.checkpoints.CheckpointDirectory(tmp_path).best()
+    assert (best.position, best.metrics["right"]) == ([5, 0], 0.52)
+    figures = iter([math.nan, 0.51, 0.53])
+    run(
+        ADDING, ADDING, updates=9, callbacks=[lambda history: history.record("right", next(figures))],
+        checkpoint=Checkpointing(tmp_path, 1, True, metric="right", mode="max"),
+    )  # fmt: skip
+    assert mr.checkpoints.CheckpointDirectory(tmp_path).best().metrics["right"] == 0.53
+    for make in (lambda mode: early_stopping("right", 3, mode=mode), lambda mode: fit_into(tmp_path, mode)):
+        with pytest.raises(ValueError, match=r"^\w+: mode must be one of 'min', 'max', got 'highest'$"):
+            make("highest")
+
+
+def fit_into(path, mode):
+    run(ADDING, ADDING, checkpoint=Checkpointing(path, mode=mode))

@@ -114,6 +114,13 @@ def filled():
     return history
 
 
+def test_a_metric_that_was_not_measured_is_refused():
+    with raises(ValueError, "History.recent: metric must be one of 'accuracy', got 'acuracy'"):
+        filled().recent(metric="acuracy")
+    with raises(ValueError, "History.recent: metric must be one of those there are, and there are none yet, got 'a'"):
+        noted(1.0).recent(metric="a")
+
+
 def test_to_csv_has_a_line_for_each_update(tmp_path):
     path = tmp_path / "history.csv"
     filled().to_csv(path)
@@ -124,6 +131,10 @@ def test_to_csv_has_a_line_for_each_update(tmp_path):
         "3,0.3333333333333333,2.0,1.0,0.6666666666666666,7.0\n"
     )
     assert [name.name for name in tmp_path.iterdir()] == ["history.csv"]
+    half = filled()
+    half.record("\ud800", 1.0)
+    half.to_csv(path)
+    assert path.read_text(encoding="utf-8").startswith("update,loss,grad_norm,seconds,accuracy,held-out,�\n")
     with pytest.raises(FileNotFoundError, match=r"^History\.to_csv: cannot write '.*': No such file or directory: "):
         filled().to_csv(tmp_path / "nowhere" / "history.csv")
 
@@ -136,6 +147,7 @@ def test_plot(tmp_path):
     ax.figure.savefig(tmp_path / "p.png")
     assert ax.lines[0].get_ydata().tolist() == history.loss.tolist()
     assert history.plot(ax) is ax
+    assert history._repr_svg_().count("<svg") == 1
 
 
 def test_plot_without_matplotlib_names_the_extra(monkeypatch):
@@ -143,3 +155,4 @@ def test_plot_without_matplotlib_names_the_extra(monkeypatch):
     message = 'History.plot: needs matplotlib, which is not installed: try pip install "minirnn[plot]"'
     with raises(ImportError, message):
         filled().plot()
+    assert filled()._repr_svg_() is None

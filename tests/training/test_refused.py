@@ -24,7 +24,8 @@ SECOND = "try held_out=True with the task as the second argument"
 LOSSES = "mr.losses.cross_entropy for class ids or mr.losses.mse for numbers"
 CLIP = "clip_norm must be a positive number or inf, got"
 OF_A_TASK = (
-    "belongs to a task, got it with batches, which have been drawn by others: leave it out, or pass the task itself"
+    "belongs to a task or to arrays, got it with batches, which have been drawn by others: leave it out, or pass the "
+    "task itself, or a tuple of arrays (x, y)"
 )
 BACK = "that goes back: its state comes from steps that have not been read"
 NOTHING = "batches gave nothing: is it a generator that was used up before?"

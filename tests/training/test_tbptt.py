@@ -26,9 +26,7 @@ class Still(mr.optim.Optimizer):
 def summed(model, batches, tbptt, loss, **options):
     """Return the sum of all gradients over the batches, by the parameter's name, and the number of updates."""
     still = Still(model.parameters())
-    history = fit(
-        model, batches, loss=loss, optimizer=still, max_updates=10_000, tbptt=tbptt, progress=False, **options
-    )
+    history = fit(model, batches, loss=loss, optimizer=still, tbptt=tbptt, progress=False, **options)
     names = [name for name, _ in model.named_parameters()]
     return dict(zip(names, still.total, strict=True)), history.updates
 
@@ -102,7 +100,7 @@ def test_the_steps_before_are_unrolled_again_with_the_parameters_as_they_are():
     x, y = np.ones((4, 1, 1)), np.zeros((4, 1, 1))
     w, u, before = 0.5, 1.0, 0.0
     sgd = mr.optim.SGD(layer.parameters(), lr=0.01)
-    fit(layer, [(x, y)], loss=squares, optimizer=sgd, max_updates=9, tbptt=(1, 2), progress=False)
+    fit(layer, [(x, y)], loss=squares, optimizer=sgd, tbptt=(1, 2), progress=False)
     for t in range(4):  # by hand: h_t = u x_t + w h_{t-1}, over the last two steps
         states, d_u, d_w = [before], [0.0], [0.0]
         for _ in range(min(t + 1, 2)):

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from error_texts import raises
 
 import minirnn as mr
 from minirnn import losses, optim
@@ -20,7 +21,8 @@ def adding_model(readout="last", rng=0, **settings):
 def train(model=None, batches=None, *, lr=0.01, **settings):
     model = model or adding_model()
     batches = TASK.batches(4, rng=1) if batches is None else batches
-    settings = {"loss": losses.mse, "optimizer": optim.Adam(model.parameters(), lr), "max_updates": 5, **settings}
+    until = None if isinstance(batches, list) else 5
+    settings = {"loss": losses.mse, "optimizer": optim.Adam(model.parameters(), lr), "max_updates": until, **settings}
     return fit(model, batches, **settings)
 
 
@@ -277,6 +279,9 @@ def test_a_cold_sample_is_the_likeliest_text_and_step_gives_what_the_layer_gives
     likeliest = model(ids[:-1, None])[0].data[:, 0].argmax(axis=-1)
     np.testing.assert_array_equal(likeliest[2:], ids[3:])
     assert len(set(cold)) > 1
+    alone = TextTask(vocabulary=text.vocabulary)  # no text is needed, and numpy's numbers are numbers
+    for more in ({"temperature": 0}, {"temperature": np.float32(0.0)}, {"temperature": 9.0, "top_k": np.int64(1)}):
+        assert sample(model, alone, np.int64(30), rng=5, prompt="cat", **more) == cold
 
 
 def test_sample_draws_from_the_softmax_at_its_temperature():
@@ -287,13 +292,22 @@ def test_sample_draws_from_the_softmax_at_its_temperature():
     for temperature, expected in ((1.0, np.array([0.5, 0.3, 0.2])), (0.5, np.array([0.25, 0.09, 0.04]) / 0.38)):
         written = task.encode(sample(model, task, 2000, rng=0, temperature=temperature))
         np.testing.assert_allclose(np.bincount(written) / written.size, expected, atol=0.04)
+    written = task.encode(sample(model, task, 2000, rng=0, top_k=2))
+    np.testing.assert_allclose(np.bincount(written) / written.size, [0.625, 0.375], atol=0.04)
+    model.head.bias.data = np.array([0.5, np.nan, 0.2])
+    with raises(FloatingPointError, "sample: the model's logits are NaN: it was trained to no good, or not at all"):
+        sample(model, task, 3)
 
 
 def test_sample_refuses(text):
+    V = len(text.vocabulary)
     for settings, kind, message in (
         ({"length": 0}, ValueError, "sample: length must be an int ≥ 1, got 0"),
-        ({"temperature": 0.0}, ValueError, "sample: temperature must be a positive number, got 0.0: try 1.0"),
-        ({"temperature": "1"}, TypeError, "sample: temperature must be a positive number, got '1' (str): try 1.0"),
+        ({"temperature": -0.5}, ValueError, "sample: temperature must be a number ≥ 0, got -0.5: try 1.0"),
+        ({"temperature": "1"}, TypeError, "sample: temperature must be a number ≥ 0, got '1' (str): try 1.0"),
+        ({"top_k": 0}, ValueError, "sample: top_k must be an int ≥ 1, got 0"),
+        ({"top_k": 99}, ValueError, f"sample: top_k must be at most {V}, the number of characters, got 99: leave it"),
+        ({"task": TextTask(vocabulary="abc")}, ValueError, f"sample: task must have the {V} characters of the model, "),
         ({"prompt": "Q"}, ValueError, "TextTask.encode: text must consist of the"),
         ({"rng": -1}, ValueError, "rng must be a numpy.random.Generator"),
         ({"model": adding_model()}, TypeError, "sample: model must be a SequenceModel with an embedding, got Seq"),
@@ -327,3 +341,21 @@ def test_measure_gives_the_tasks_own_figure_on_its_held_out_batch():
     assert found == pytest.approx(float(((model(x).predictions.numpy() - y) ** 2).mean()), rel=1e-6)
     assert mr.training.measure(model, task, (x[:, :7], y[:7])) != found
     assert model.training
+
+
+def test_a_loss_of_minus_zero_is_zero_and_what_comes_after_a_batch_is_let_go_unless_it_is_carried(monkeypatch):
+    model = mr.SequenceModel(mr.RecurrentLayer(1, 2, rng=0), mr.Linear(2, 1, rng=1))
+    x, seen = np.ones((3, 2, 1)), []
+
+    def loss(predictions, y):
+        return -(predictions * 0.0).sum() * 0.0
+
+    def metric(predictions, y):
+        return np.float32(-0.0)
+
+    sgd = mr.optim.SGD(model.parameters(), lr=0.1)
+    monkeypatch.setattr("minirnn.training.batches.detached", lambda state: seen.append(state) or state.detach())
+    for carry in False, True:
+        history = fit(model, [(x, x)], loss=loss, optimizer=sgd, metrics={"own": metric}, carry_state=carry)
+        assert not np.signbit([history.loss[0], history.metrics["own"][0]]).any()
+        assert len(seen) == carry

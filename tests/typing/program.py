@@ -4,6 +4,7 @@
 What must be an error is told to be ignored, and both report where there was nothing to ignore.
 """
 
+from collections.abc import Iterator
 from typing import Any, assert_type
 
 import numpy as np
@@ -59,6 +60,12 @@ assert_type(head.bias, mr.Parameter | None)
 assert_type(mr.Dropout(0.5, rng=0)(x), mr.Tensor)
 assert_type(mr.Embedding(10, D, rng=0)([[0, 1], [2, 3]]), mr.Tensor)
 assert_type(mr.Sequential(mr.Linear(D, H), head)(x), mr.Tensor)
+blocks = mr.ModuleList(mr.Linear(D, D) for _ in range(2))
+blocks.append(head)
+assert_type(len(blocks[1:]), int)
+heads = mr.ModuleDict({"head": head})
+assert_type(len(heads), int)
+assert_type(blocks.eval(), mr.ModuleList)
 
 
 class Scaled(mr.Module):
@@ -120,6 +127,20 @@ loss.backward()
 assert_type(mr.optim.clip_grad_norm(model.parameters(), 1.0), float)
 adam.step()
 assert_type(adam.lr, float)
+in_groups = mr.optim.AdamW([{"params": lstm.parameters(), "lr": 1e-3}, {"params": head.parameters()}], amsgrad=True)
+assert_type(in_groups.groups, list[mr.optim.Group])
+assert_type(mr.optim.clip_grad_value(model.parameters(), 1.0), float)
+mr.training.vector_to_parameters(0.9 * mr.training.parameters_to_vector(model.parameters()), model.parameters())
+
+
+@mr.no_grad
+def count(n: int) -> Iterator[int]:
+    """Keep what it takes and gives, decorated with brackets or without."""
+    yield from range(n)
+
+
+assert_type(count(3), Iterator[int])
+assert_type(mr.detect_anomaly()(any_model)(model), mr.Tensor)
 
 # --- training --------------------------------------------------------------------------------------------------------
 

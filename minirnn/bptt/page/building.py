@@ -3,14 +3,18 @@
 import html
 import json
 import re
+from collections.abc import Mapping
 from importlib import resources
+from typing import Any
 
+from minirnn.arguments import Array, as_unicode
 from minirnn.bptt.flow import Flow
 from minirnn.bptt.page.numbers import STEPS, collect
+from minirnn.bptt.page.training import collect_training
 
 SCRIPTS = (
     "format.js", "data.js", "colours.js", "state.js", "network.js", "arrows.js", "pictures.js", "credit.js",
-    "charts.js", "equation.js", "controls.js", "main.js",
+    "charts.js", "equation.js", "controls.js", "run.js", "main.js",
 )  # fmt: skip
 """In the order in which they need one another."""
 
@@ -22,8 +26,25 @@ def page_of(trace: Flow, title: str | None, caller: str) -> str:
     """Return the page of a trace, a whole HTML document; ValueError for more than `STEPS` steps."""
     if trace.T > STEPS:
         raise ValueError(f"{caller}: {_too_long(trace)}")
-    title = f"{type(trace.layer).__name__}, T={trace.T}" if title is None else str(title)
-    data = json.dumps(collect(trace, title), allow_nan=False, separators=(",", ":"))  # strict: no NaN
+    title = _title(trace, title)
+    return _document(title, collect(trace, title))
+
+
+def page_of_training(traces: Mapping[int, Flow], loss: Array, grad_norm: Array, title: str | None, caller: str) -> str:
+    """Return the page of traces by their update, with the curves (K,) of their training; ValueError as `page_of`."""
+    longest = max(traces.values(), key=lambda trace: trace.T)
+    if longest.T > STEPS:
+        raise ValueError(f"{caller}: {_too_long(longest)}")
+    title = _title(longest, title)
+    return _document(title, collect_training(traces, loss, grad_norm, title))
+
+
+def _title(trace: Flow, title: str | None) -> str:
+    return f"{type(trace.layer).__name__}, T={trace.T}" if title is None else as_unicode(str(title))
+
+
+def _document(title: str, found: Any) -> str:
+    data = json.dumps(found, allow_nan=False, separators=(",", ":"))  # strict: no NaN
     script = "\n".join(f"// --- {name}\n{_read(name)}" for name in SCRIPTS)
     parts = {
         "title": html.escape(title),

@@ -45,14 +45,22 @@ function drawChart(svg, n, curves, options) {
     parts.push(shape("text", { x: PAD.left - 7, y: y(value) + 4, "text-anchor": "end" }, text + (options.unit ?? "")));
   }
   for (const i of ticksOf(n, wide / 48))
-    parts.push(shape("text", { x: x(i), y: B - 6, "text-anchor": "middle" }, String(i + (options.first ?? 0))));
+    parts.push(shape("text", { x: x(i), y: B - 6, "text-anchor": "middle" }, String((options.label ?? Number)(i))));
   if (options.one) parts.push(shape("line", { class: "one", x1: PAD.left, x2: W - PAD.right, y1: y(1), y2: y(1) }));
   for (const curve of curves) parts.push(...drawCurve(curve, x, y, options.linear));
   const marker = shape("line", { class: "marker", y1: PAD.top, y2: PAD.top + high });
   parts.push(marker);
   svg.replaceChildren(...parts);
-  svg.chart = { x, n, marker };
+  const place = svg.chart?.place;
+  svg.chart = { x, n, marker, place, W, B, again: () => drawChart(svg, n, curves, options) };
+  if (place !== undefined) mark(svg, place);
+  sized.observe(svg);
 }
+
+/** A chart has the room that the texts around it leave, and these come later and change: then it is drawn again. */
+const sized = new ResizeObserver((changes) => {
+  for (const { target: svg } of changes) if (svg.clientWidth !== svg.chart.W || svg.clientHeight !== svg.chart.B) svg.chart.again();
+});
 
 function drawCurve(curve, x, y, linear) {
   const parts = [], { colour, width = 2, dash = "" } = curve;
@@ -75,6 +83,7 @@ function drawCurve(curve, x, y, linear) {
 
 function mark(svg, i) {
   if (!svg.chart) return;
+  svg.chart.place = i;
   svg.chart.marker.setAttribute("x1", svg.chart.x(i));
   svg.chart.marker.setAttribute("x2", svg.chart.x(i));
 }
@@ -128,12 +137,13 @@ function showNorms() {
 // --- singular values of the steps' Jacobians
 
 const SINGULAR = DATA.singular.missing ? null : unpack(DATA.singular.values);
+const ZEROS = SINGULAR && unpack(DATA.singular.zeros);
 const singularAt = (i, row, q) => SINGULAR[(i * ROWS.length + row) * DATA.singular.names.length + q];
 
 function drawSingular() {
   const { steps: places, names } = DATA.singular, { row } = state, last = names.length - 1;
   const curves = names.map((_, q) => ({
-    values: places.map((t, i) => (valid(t, row) ? singularAt(i, row, q) : undefined)),
+    values: places.map((t, i) => (valid(t, row) ? singularAt(i, row, q) || undefined : undefined)), // zeros are said
     places, colour: q === 0 ? INK.carried : q === last ? INK.local : INK.muted, width: q === 0 || q === last ? 2 : 1,
   }));
   drawChart(byId("singular"), T, curves, { padding: padded(), one: true, decades: 8 });
@@ -142,10 +152,12 @@ function drawSingular() {
 function showSingular() {
   const { steps: places, names, few, every, size } = DATA.singular, { row } = state;
   const i = Math.min(places.length - 1, Math.round(now() / every)), t = places[i];
-  const values = names.map((_, q) => number(singularAt(i, row, q)));
-  const said = few
-    ? `From step ${t}: ${values.join(", ")}.`
-    : `From step ${t}, of ${size} values: largest ${values[0]}, median ${values[names.indexOf("50%")]}, least ${values[names.length - 1]}.`;
+  const zeros = ZEROS[i * ROWS.length + row], left = few ? size - zeros : names.length;
+  const values = names.slice(0, left).map((_, q) => number(singularAt(i, row, q)));
+  const none = zeros ? `${zeros} of ${size} values are 0 (to rounding)` : `of ${size} values`;
+  const said = zeros === size ? `From step ${t} all ${size} values are 0.` : few
+    ? `From step ${t}: ${zeros ? `${none}, the others ` : ""}${values.join(", ")}.`
+    : `From step ${t}, ${none}${zeros ? ", of the others" : ""}: largest ${values[0]}, median ${values[names.indexOf("50%")]}, least ${values[left - 1]}.`;
   const rest = every > 1 ? ` One step in ${every} was looked at.` : "";
   byId("singular-read").textContent = valid(t, row)
     ? `${said} Below the dotted 1 a step shrinks gradients, above it they grow.${rest}`
@@ -178,7 +190,7 @@ function setUpCharts() {
     });
     when(["row"], () => {
       const curve = { values: [...CREDIT.angles], colour: INK.ink };
-      drawChart(svg, T, [curve], { linear: true, ends: [0, top], unit: "°", first: 1 });
+      drawChart(svg, T, [curve], { linear: true, ends: [0, top], unit: "°", label: (i) => i + 1 });
     });
     when(["k2", "row"], () => mark(svg, state.k2 - 1));
   }

@@ -1,6 +1,10 @@
 // The numbers of the trace. Steps t are in time order; k, where it says so, in the order of processing.
 
-const DATA = JSON.parse(byId("data").textContent);
+const ALL = JSON.parse(byId("data").textContent);
+const RUN = ALL.run ?? null; // of a training: how it went, and where the traces of `moments` were taken
+const CHOSEN = new URLSearchParams(location.hash.slice(1)); // by `goToMoment`
+const MOMENT = RUN ? Math.min(Number(CHOSEN.get("moment") ?? Infinity), ALL.moments.length - 1) : 0;
+const DATA = RUN ? ALL.moments[MOMENT] : ALL;
 const ABOUT = DATA.about;
 const { T, N, D, H, reverse } = ABOUT;
 const ROWS = ABOUT.rows;
@@ -11,7 +15,7 @@ function unpack(packed) {
   const text = atob(packed.data);
   const bytes = new Uint8Array(text.length);
   for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
-  const kinds = { f8: Float64Array, i1: Int8Array, u1: Uint8Array };
+  const kinds = { f8: Float64Array, f4: Float32Array, i1: Int8Array, u1: Uint8Array, u2: Uint16Array };
   return new kinds[packed.type](bytes.buffer);
 }
 

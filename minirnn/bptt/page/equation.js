@@ -11,6 +11,7 @@ const TERMS = mapValues(EQUATION.arrays, (packed) => {
     return Array.from({ length: count }, (_, i) => values.subarray((first + i) * width, (first + i + 1) * width));
   };
 });
+const TOP = mapValues(EQUATION.largest, ({ units, values }) => [vectors(units), vectors(values)]);
 const SATURATION = EQUATION.saturation ? vectors(EQUATION.saturation) : null;
 
 /** Write the number of the step, of the one before and of the one after, where they belong. */
@@ -21,15 +22,17 @@ function termTable(entries, t, row) {
   const box = element("div", "values"), table = element("table"), body = element("tbody");
   for (const [name, shape] of entries) {
     TERMS[name](t, row).forEach((values, i) => {
-      const line = element("tr"), scale = largest(values);
+      const [units, entries] = TOP[name]?.map((of) => of(t, row)) ?? [[], []];
+      const line = element("tr"), scale = largest(EQUATION.numbers ? values : entries);
       const className = name === "local" || name === "carried" ? name : "";
       line.append(element("th", className, i ? "" : atStep(name, t)), element("td", "shape", i ? "" : shape));
-      for (const v of values) {
-        const cell = element("td", "", number(v));
-        const tinted = EQUATION.numbers && Number.isFinite(v) && scale > 0;
+      [...values, ...entries.filter((v) => v !== 0)].forEach((v, j) => {
+        const unit = units[j - values.length];
+        const cell = element("td", "", number(v) + (unit === undefined ? "" : sub(unit)));
+        const tinted = (EQUATION.numbers || unit !== undefined) && Number.isFinite(v) && scale > 0;
         cell.style.background = tinted ? `rgb(${signedBytes[level(v, scale)].join(" ")} / 0.25)` : "";
         line.append(cell);
-      }
+      });
       body.append(line);
     });
   }
@@ -51,7 +54,7 @@ function showEquation() {
     const shown = entries.filter(([name]) => !(last && name.includes("⟦a⟧")));
     if (valid(t, row) && shown.length) parts.push(termTable(shown, t, row));
   }
-  if (!EQUATION.numbers) parts.push(element("p", "why", "There are many numbers: those shown are norms."));
+  if (!EQUATION.numbers) parts.push(element("p", "why", "There are many numbers: first the norm, then the largest entries of a vector, the unit as their index."));
   if (SATURATION) {
     const shares = [...SATURATION(t)].map((v, j) => `${ABOUT.gates.length > 1 ? `${ABOUT.gates[j]} ` : ""}${(100 * v).toFixed(0)} %`);
     parts.push(element("p", "why", `Saturated units, all rows: ${shares.join(", ")}.`));

@@ -60,6 +60,7 @@ setUpNetwork();
 setUpCredit();
 setUpCharts();
 setUpEquation();
+setUpRun();
 redrawAll();
 
 let resizing = null;

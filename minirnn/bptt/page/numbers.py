@@ -44,14 +44,20 @@ QUANTILES = (1.0, 0.9, 0.75, 0.5, 0.25, 0.1, 0.0)
 FEW = 16
 """The most singular values of a step that travel one by one."""
 
+LARGEST = 4
+"""How many entries of a vector stand beside its norm, where there are too many neurons for all."""
+
+ENTRIES = 1 << 20
+"""Bytes that these may take; beyond there are fewer."""
+
 MULTIPLICATIONS = 3e11
 """What the singular values of all steps may cost, about; beyond they are those of every second step, or fewer."""
 
 
-def collect(trace: Flow, title: str) -> dict[str, Any]:
-    """Return all that the page shows, ready for strict JSON."""
+def collect(trace: Flow, title: str, of: int = 1) -> dict[str, Any]:
+    """Return all that the page shows of a trace, ready for strict JSON; it is one ``of`` so many in the page."""
     with np.errstate(all="ignore"):  # NaN and inf are shown as what they are
-        size = trace.T * (min(trace.x.shape[2], UNITS) + 6 * min(trace.H, UNITS))
+        size = of * trace.T * (min(trace.x.shape[2], UNITS) + 6 * min(trace.H, UNITS))
         rows = list(range(min(trace.N, ROWS, max(1, ROUNDED // size))))
         return {
             "about": {
@@ -66,12 +72,12 @@ def collect(trace: Flow, title: str) -> dict[str, Any]:
                 "rows": rows,
                 "total_loss": exact(trace.total_loss),
             },
-            "units": _units(trace, rows),
+            "units": _units(trace, rows, EXACT // of),
             "state_norms": _state_norms(trace, rows),
             "weights": _weights(trace),
             "credit": _credit(trace),
             "singular": _singular(trace, rows),
-            "equation": _equation(trace, rows),
+            "equation": _equation(trace, rows, ENTRIES // of),
             "doctor": doctor(trace).to_dict(),
         }
 
@@ -79,8 +85,11 @@ def collect(trace: Flow, title: str) -> dict[str, Any]:
 # --- states and their gradients, row by row ---------------------------------------------------------------------------
 
 
-def _units(trace: Flow, rows: list[int]) -> dict[str, Any]:
-    """Return the values of single units, (T, rows, units) each; c is the second state of a cell of one's own too."""
+def _units(trace: Flow, rows: list[int], room: int) -> dict[str, Any]:
+    """Return the values of single units, (T, rows, units) each; c is the second state of a cell of one's own too.
+
+    They are exact where that takes at most ``room`` bytes.
+    """
     states = trace.unrolled.states[:2]
     values = {
         "x": trace.x,
@@ -92,10 +101,10 @@ def _units(trace: Flow, rows: list[int]) -> dict[str, Any]:
     values |= {"c": trace.shown(states[1][1:])} if len(states) > 1 else {}
     values |= {"dc": trace.dL_dc} if hasattr(trace, "dL_dc") else {}
     travel = {name: a[:, rows, :UNITS] for name, a in values.items()}
-    pack = exact if 8 * sum(a.size for a in travel.values()) <= EXACT else rounded
+    pack = exact if 8 * sum(a.size for a in travel.values()) <= room else rounded
     return {
         "rounded": pack is rounded,
-        "valid": _packed(trace.valid[:, rows], "u1"),
+        "valid": packed(trace.valid[:, rows], "u1"),
         "initial": [exact(s[0][rows, :UNITS]) for s in states],
         **{name: pack(a) for name, a in travel.items()},
     }
@@ -165,7 +174,10 @@ def _credit(trace: Flow) -> dict[str, Any]:
 
 
 def _singular(trace: Flow, rows: list[int]) -> dict[str, Any]:
-    """Return the singular values of ∂state_t/∂state_{t-1}, (steps, rows, values), of evenly spread steps or all."""
+    """Return the singular values of ∂state_t/∂state_{t-1}, (steps, rows, values), of evenly spread steps or all.
+
+    Those that are 0, but for rounding, are counted; of more than `FEW` the quantiles are those of the others.
+    """
     size = trace.H * len(trace.unrolled.states)
     cost = size * size * (trace.N * trace.pre_activations.shape[2] + 30 * len(rows) * size)
     every = max(1, int(np.ceil(trace.T * cost / MULTIPLICATIONS)))
@@ -181,10 +193,22 @@ def _singular(trace: Flow, rows: list[int]) -> dict[str, Any]:
         )
     except MemoryError as error:
         return {"missing": str(error)}
+    none = values <= size * np.finfo(trace.layer.dtype).eps * values[..., :1]  # as numpy.linalg.matrix_rank has it
+    values[none] = 0
     few = size <= FEW
     names = [str(i + 1) for i in range(size)] if few else [f"{q:.0%}" for q in QUANTILES]
-    shown = values if few else np.moveaxis(np.quantile(values, QUANTILES, axis=-1), 0, -1)
-    return {"every": every, "steps": steps, "few": few, "size": size, "names": names, "values": exact(shown)}
+    zeros = none.sum(axis=-1)
+    shown = values if few else _quantiles(values, size - zeros)
+    found = {"every": every, "steps": steps, "few": few, "size": size, "names": names, "values": exact(shown)}
+    return found | {"zeros": exact(zeros)}
+
+
+def _quantiles(values: Array, many: Array) -> Array:
+    """Return the `QUANTILES` of the first so ``many`` values, which fall; 0 of none."""
+    places = np.array([1 - q for q in QUANTILES]) * np.maximum(many - 1, 0)[..., None]
+    low = places.astype(int)
+    first, second = (np.take_along_axis(values, np.minimum(low + k, values.shape[-1] - 1), -1) for k in (0, 1))
+    return np.where(places > low, first + (places - low) * (second - first), first)
 
 
 # --- the equations with their numbers ---------------------------------------------------------------------------------
@@ -195,12 +219,14 @@ NOW, BEFORE, AFTER = "⟦t⟧", "⟦b⟧", "⟦a⟧"
 WEIGHTS = {"W_xh": "Wₓₕ", "W_hh": "Wₕₕ", "W_xn": "Wₓₙ", "W_hn": "Wₕₙ", "b_hn": "bₕₙ", "b_h": "b"}
 
 
-def _equation(trace: Flow, rows: list[int]) -> dict[str, Any]:
+def _equation(trace: Flow, rows: list[int], room: int) -> dict[str, Any]:
     """Return the equations of all steps: their lines, and the terms under them with numbers.
 
-    Where D or H is above `SMALL` norms stand for numbers. What several equations have in common travels once.
+    Where D or H is above `SMALL` norms stand for numbers, beside the largest entries of each vector, for which there is
+    so much ``room``. What several equations have in common travels once.
     """
     arrays: dict[str, Any] = {}
+    vectors: dict[str, Array] = {}
     few = max(trace.H, trace.x.shape[2]) <= SMALL
     found: dict[str, Any] = {"numbers": few, "arrays": arrays, "forward": [], "backward": []}
     for equation in equations_of(trace, np.arange(trace.T), np.array(rows)):
@@ -208,15 +234,28 @@ def _equation(trace: Flow, rows: list[int]) -> dict[str, Any]:
         for name in parts.keys() - arrays.keys():
             values = parts[name].values
             arrays[name] = exact(values if few else _norm(values, (2,) if values.ndim > 2 else None))
+            if not few and values.ndim > 2 and values.shape[2] > 1:
+                vectors[name] = values
         found[equation.part].append(
             {
                 "lines": [_styled(line, trace) for line in equation.symbols],
                 "entries": [[name, p.shape] for name, p in parts.items()],
             }
         )
+    each = len(vectors) * trace.T * len(rows) * (trace.layer.dtype.itemsize + 2)
+    many = min(LARGEST, room // each) if each else 0
+    found["largest"] = {name: _largest(a, many, trace.layer.dtype) for name, a in vectors.items() if many}
     if None not in trace.unrolled.activations:
         found["saturation"] = exact(trace.saturation)
     return found
+
+
+def _largest(values: Array, many: int, dtype: np.dtype[Any]) -> dict[str, Any]:
+    """Return so many entries of vectors (T, rows, units), the largest by size, NaN first, and which units they are."""
+    size = np.where(np.isnan(values), np.inf, np.abs(values))
+    units = np.argsort(-size, axis=2, kind="stable")[..., :many]
+    entries, kind = np.take_along_axis(values, units, axis=2), f"f{dtype.itemsize}"
+    return {"units": packed(units.astype("<u2"), "u2"), "values": packed(entries.astype(f"<{kind}"), kind)}
 
 
 def _styled(text: str, trace: Flow) -> str:
@@ -236,7 +275,7 @@ NOT_FINITE = -128
 
 def exact(a: Any) -> dict[str, Any]:
     """Return an array as little-endian float64: what the page shows are the trace's digits."""
-    return _packed(np.asarray(a, "<f8"), "f8")
+    return packed(np.asarray(a, "<f8"), "f8")
 
 
 def rounded(a: Array) -> dict[str, Any]:
@@ -249,9 +288,10 @@ def rounded(a: Array) -> dict[str, Any]:
     scale = np.abs(known).max(axis=-1, initial=0) / 127
     codes = np.divide(known, scale[..., None], out=np.zeros_like(known), where=scale[..., None] > 0)
     coded = np.where(finite, np.rint(codes).clip(-127, 127), NOT_FINITE).astype("i1")
-    return _packed(coded, "i1") | {"scale": exact(scale)}
+    return packed(coded, "i1") | {"scale": exact(scale)}
 
 
-def _packed(a: Array, kind: str) -> dict[str, Any]:
+def packed(a: Array, kind: str) -> dict[str, Any]:
+    """Return an array as the page reads it: its bytes in base64."""
     data = base64.b64encode(np.ascontiguousarray(a).tobytes()).decode("ascii")
     return {"type": kind, "shape": list(a.shape), "data": data}

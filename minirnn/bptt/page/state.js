@@ -1,8 +1,8 @@
 // What the reader has chosen, and who redraws when it changes.
 
 const state = {
-  p: 0, // 0 … T−1 forward, T … 2T−1 backward, both in the order of processing
-  row: 0, // among the rows that travel
+  p: Math.min(Number(CHOSEN.get("p") ?? T), 2 * T - 1), // at first where the gradient starts; 0 … T−1 forward, T … 2T−1 backward, both in the order of processing
+  row: Math.min(Number(CHOSEN.get("row") ?? 0), ROWS.length - 1), // among the rows that travel
   k2: T, // the truncation
   path: null, // {s, k}: chosen in the credit matrix
   cursor: null, // {s, k}: pointed at there
