@@ -286,7 +286,7 @@ SIZES = {
     "": 1685, "autograd": 3275, "bench": 1240, "bptt": 4640, "cells": 1140, "checkpoints": 700, "cli": 2530,
     "data": 755, "drawing": 1060, "exercises": 1600,
     "interop": 2555,
-    "kernels": 2905, "layers": 3765, "tasks": 1555, "textbook": 840, "training": 3900,
+    "kernels": 2985, "layers": 3765, "tasks": 1555, "textbook": 840, "training": 3900,
     "optim": 720,
 }  # fmt: skip
 """Lines of Python and JavaScript in each room at most, 34,436 in all; "" is the files beside the rooms."""

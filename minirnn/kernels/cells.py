@@ -144,6 +144,7 @@ class Layout:
 class Pointwise:
     """What a cell between the products says of itself, unless it says otherwise."""
 
+    layout: Layout
     extras = 0  # how many arrays its state has beside h
     saves = 0  # how many arrays (H, N) backward needs of each step, beside the outputs
     slopes_of_output = False  # whether its derivatives are made of the outputs

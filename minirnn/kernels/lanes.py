@@ -181,6 +181,17 @@ class Whole:
         self.pieces = [Piece(lo, hi, rows, rows, []) for lo, hi in chunks(T, settings.segment or T)]
         self.ending = [(slice(0), slice(0))] * (len(self.pieces) - 1) + [(slice(None), rows)]
 
+    def end(self, padding: Array) -> None:
+        """Let sequence n, in row n, end where its padding (T, N) begins; it idles from there on."""
+        lengths = len(padding) - padding.sum(axis=0)
+        order = np.argsort(lengths).tolist()
+        ends = [Switch(k, n, n, -1) for k, n in zip(lengths[order].tolist(), order, strict=True)]
+        for i, piece in enumerate(self.pieces):
+            own = [switch._replace(k=switch.k - piece.lo) for switch in ends if piece.lo <= switch.k < piece.hi]
+            self.pieces[i] = piece._replace(switches=own)
+        whole = [switch.lane for switch in ends if switch.k == self.pieces[-1].hi]
+        self.ending[-1] = whole, whole
+
     def room(self, a: Array, i: int, more: int = 0) -> Array:
         """Return where piece ``i`` is in an array (T + more, N, …): (L + more, n, …)."""
         piece = self.pieces[i]

@@ -1,9 +1,11 @@
-"""Sequences of unequal length in Elman's layer where steps are small: the rows are unrolled whole, padding and all.
+"""Sequences of unequal length where steps are small: the rows are unrolled whole, padding and all.
 
-There a step costs its calls, hardly its rows; so what kernels/falling.py saves is less than what it costs to find and
-gather the rows of each step. The padding is set to zeros: of the outputs after, of what comes back, and of x before
-unless all its numbers are moderate.
-That is only for rows that begin at step 0, and for an activation whose states stay within bounds from there on.
+There a step costs its calls, hardly its rows; so what kernels/falling.py and lanes.py save is less than what it costs
+to find and gather the rows of each step, or lane. The padding is set to zeros: of the outputs after, of what comes
+back, and of x before unless all its numbers are moderate. That is only for rows that begin at step 0, and where states
+stay within bounds from there on.
+
+`forward` and `backward` are Elman's; those of cells with gates stand in kernels/unroll.py.
 """
 
 from collections.abc import Sequence, Set
@@ -15,6 +17,8 @@ import numpy as np
 from minirnn.arguments import Array
 from minirnn.kernels import elman, falling
 from minirnn.kernels.cells import ACTIVATIONS, Activation
+from minirnn.kernels.elman import wipe
+from minirnn.kernels.gated import Gated
 from minirnn.kernels.layout import Gradients, Settings, Unrolled, Weights
 
 BOUNDED = ACTIVATIONS["tanh"], ACTIVATIONS["sigmoid"]
@@ -23,16 +27,19 @@ ROW, STEP, START, VIEWS = 7e-5, 3.5, 85.0, 2.25
 """What a row of a step costs for each multiplication, a step of few rows, and beyond that to have the rows fall, as a
 whole and at each step, in µs: to weigh one against the other, not to measure."""
 
+GATE, LANE, MOVED = 3.5e-5, 9.0, 1.5e-3
+"""The same for lanes: a row of a step for each multiplication, a sequence, and each entry that is taken to its lane."""
 
 MODERATE = 1e12
 """Below which sum of squares no number of x needs to be wiped out."""
 
 
 class Padded(NamedTuple):
-    """Where the padding is, and which of the rows (T·N) is the last of each sequence."""
+    """Where the padding is."""
 
     padding: Array  # (T, N) of bool
-    last: Array  # (N,) of int
+    last: Array  # (N,) of int: which of the rows (T·N) is the last of each sequence
+    steps: int  # how many the longest has
 
 
 def plan(
@@ -42,6 +49,16 @@ def plan(
     if stride == shape[1] == len(lengths) and pays(shape, H, activation, int(lengths.max()), int(lengths.sum())):
         return padding_of(shape, lengths)  # all begin at step 0
     return falling.plan(start, lengths, stride)
+
+
+def plan_gated(shape: tuple[int, ...], H: int, cell: Any, start: Array, lengths: Array, stride: int) -> Padded | None:
+    """Choose for a cell with gates, whose states are bounded, as `plan` does; None for lanes."""
+    if not isinstance(cell, Gated) or not stride == shape[1] == len(lengths):  # all begin at step 0
+        return None
+    T, N, D = shape
+    padding = N * int(lengths.max()) - int(lengths.sum())
+    saved = GATE * padding * cell.layout.blocks * H * (D + H + 50)
+    return padding_of(shape, lengths) if saved < LANE * N + MOVED * T * N * (D + H) else None
 
 
 def pays(shape: tuple[int, ...], H: int, activation: Activation, steps: int, total: int) -> bool:
@@ -56,7 +73,7 @@ def padding_of(shape: tuple[int, ...], lengths: Array) -> Padded:
     T, N, _ = shape
     last = lengths * N
     last += _row_before(N)
-    return Padded(counting(T)[:, None] >= lengths, last)
+    return Padded(counting(T)[:, None] >= lengths, last, int(lengths.max()))
 
 
 @lru_cache(maxsize=64)
@@ -74,12 +91,11 @@ def _row_before(N: int) -> Array:
 
 def forward(x: Array, state: Sequence[Array], weights: Weights, settings: Settings, save: bool = True) -> Unrolled:
     """Unroll x (T, N, D) from one array (N, H) on; what is saved is x without what stood in the padding, and states."""
-    padding, last = settings.lanes
-    if type(x) is not np.ndarray or settings.segment is not None or not _moderate(x):
-        x = _wiped(x, padding)
+    padding, last, _ = settings.lanes
+    x = _wiped(x, padding) if type(x) is not np.ndarray or settings.segment is not None else readable(x, padding)
     outputs, _, saved = elman.forward(x, state, weights, settings, save)
     final = [outputs.reshape(-1, outputs.shape[2]).take(last, axis=0)]
-    elman.wipe(outputs, padding)
+    wipe(outputs, padding)
     return Unrolled(outputs, final, (x, saved) if save else None)
 
 
@@ -93,26 +109,36 @@ def backward(
     wanted: Set[str],
 ) -> Gradients:
     """Go back through `forward`; ``d_outputs`` is (T, N, H), ``d_final`` one (N, H), None for zeros."""
-    (padding, last), (x, states) = settings.lanes, saved
+    padding, (x, states) = settings.lanes.padding, saved
     if d_final[0] is None and settings.segment is None and settings.cell.activation is BOUNDED[0] and x.shape[1] > 1:
         # φ′ is 1 in the padding, and the way back that of `HoistedBackward`, which sees to what enters
         return elman.backward(d_outputs, [None], states, x, weights, settings, wanted, padding)
-    entering: Any = None
-    if d_outputs is not None or d_final[0] is not None:
-        shape = *x.shape[:2], len(weights.W_hh)
-        entering = np.zeros(shape, x.dtype) if d_outputs is None else _wiped(d_outputs, padding)
-        if d_final[0] is not None:
-            entering.reshape(-1, shape[2])[last] += d_final[0]
-    return elman.backward(entering, [None], states, x, weights, settings, wanted)
+    d = entering(d_outputs, d_final[0], settings.lanes, x.shape, weights)
+    return elman.backward(d, [None], states, x, weights, settings, wanted)
 
 
-def _moderate(x: Array) -> bool:
-    """Whether what stands in the padding may be unrolled, too: no number is infinite, none makes one that is."""
-    return bool(np.vdot(x, x) < MODERATE)  # dot would warn of what is infinite
+def entering(
+    d_outputs: Array | None, d_final: Array | None, places: Padded, shape: tuple[int, ...], weights: Weights
+) -> Array | None:
+    """Return the gradients that enter at the steps, for x of this shape: those of h at each row's last among them."""
+    if d_outputs is None and d_final is None:
+        return None
+    T, N, H = *shape[:2], len(weights.W_hh)
+    d = np.zeros((T, N, H), weights.W_hh.dtype) if d_outputs is None else _wiped(d_outputs, places.padding)
+    if d_final is not None:
+        d.reshape(-1, H)[places.last] += d_final
+    return d
+
+
+def readable(x: Array, padding: Array) -> Array:
+    """Return x for the padding to be unrolled, too: no number in it is infinite, none makes one that is."""
+    if type(x) is np.ndarray and not np.vdot(x, x) < MODERATE:  # dot would warn of what is infinite
+        return _wiped(x, padding)
+    return x
 
 
 def _wiped(a: Array, where: Array) -> Array:
     """Return a copy of (T, N, width) with zeros in these rows."""
     clean = np.array(a, order="C")
-    elman.wipe(clean, where)
+    wipe(clean, where)
     return clean

@@ -6,7 +6,7 @@ The loop over the steps and the products stand in kernels/columns.py, what a cel
 and simple.py. Elman's plain layer has a faster unroll of its own, kernels/elman.py: with one block, what the
 columns save between the products is less than it costs to turn the arrays, and its derivative needs only its outputs.
 For sequences of unequal length that is kernels/falling.py, or padded.py where steps are small; all other cells have
-them in lanes, kernels/lanes.py.
+them in lanes, kernels/lanes.py, and those with gates in whole rows where steps are small.
 """
 
 from collections.abc import Callable, Iterator, Sequence, Set
@@ -18,6 +18,7 @@ import numpy as np
 from minirnn.arguments import Array
 from minirnn.kernels import falling, folded_lstm, padded, scratch
 from minirnn.kernels.columns import Around, Backward, Forward, Saved, steps_at_a_time, steps_back
+from minirnn.kernels.elman import wipe
 from minirnn.kernels.lanes import Packed, Whole
 from minirnn.kernels.layout import Gradients, Matrices, Settings, Sums, Unrolled, Weights
 from minirnn.kernels.simple import Elman
@@ -35,7 +36,8 @@ def forward(x: Array, state: Sequence[Array], weights: Weights, settings: Settin
     `Saved` of its pieces.
     """
     if isinstance(settings.lanes, padded.Padded):
-        return padded.forward(x, state, weights, settings, save)
+        way = padded.forward if isinstance(settings.cell, Elman) else _forward_padded
+        return way(x, state, weights, settings, save)
     if isinstance(settings.lanes, falling.Falling):
         return falling.forward(x, state, weights, settings, save)
     T, N, _ = x.shape
@@ -71,7 +73,8 @@ def backward(
     ``wanted`` names the gradients to compute, "x" or as in `Weights`; those of the states always are.
     """
     if isinstance(settings.lanes, padded.Padded):
-        return padded.backward(d_outputs, d_final, saved, x, weights, settings, wanted)
+        way = padded.backward if isinstance(settings.cell, Elman) else _backward_padded
+        return way(d_outputs, d_final, saved, x, weights, settings, wanted)
     if isinstance(settings.lanes, falling.Falling):
         return falling.backward(d_outputs, d_final, saved, x, weights, settings, wanted)
     T, N, D = x.shape
@@ -92,6 +95,46 @@ def backward(
     return Gradients(d_x, d_state, *total.collect())
 
 
+def _forward_padded(x: Array, state: Sequence[Array], weights: Weights, settings: Settings, save: bool) -> Unrolled:
+    """Unroll the padding as well, up to the longest row's end: of what is in it nothing is returned."""
+    padding, last, steps = settings.lanes
+    x, (T, N, _) = padded.readable(x, padding), x.shape
+    made = [np.empty((T + 1, *s.shape), s.dtype) for s in state]
+    over = [np.empty_like(s) for s in state]
+    around = Around(Whole(steps, slice(None), settings), state, over, Matrices(weights, settings.cell.layout), settings)
+    saved = _forward(around, x, made[0], save, made[1:])
+    final = [s[1:].reshape(T * N, -1).take(last, axis=0) for s in made]
+    wipe(made[0][1:], padding)
+    return Unrolled(made[0][1:], final, [saved])
+
+
+def _backward_padded(
+    d_outputs: Array | None,
+    d_final: Sequence[Array | None],
+    saved: Any,
+    x: Array,
+    weights: Weights,
+    settings: Settings,
+    wanted: Set[str],
+) -> Gradients:
+    """Go back through `_forward_padded`: in the padding every gradient is 0, since none enters there."""
+    places = settings.lanes
+    view = Whole(places.steps, slice(None), settings)
+    if all(d is None for d in d_final[1:]):
+        d_outputs, d_final = padded.entering(d_outputs, d_final[0], places, x.shape, weights), [None] * len(d_final)
+    else:  # what cannot enter as of outputs comes to each row as its last step is reached
+        d_outputs = padded.entering(d_outputs, None, places, x.shape, weights)
+        view.end(places.padding)
+    d_state = [np.empty_like(s) for s in saved[0][0].first]
+    d_x = None
+    if "x" in wanted:
+        d_x = np.empty(x.shape, weights.W_hh.dtype)
+        d_x[places.steps :] = 0
+    around = Around(view, d_state, d_final, Matrices(weights, settings.cell.layout), settings)
+    total = reduce(Sums.merge, _backward(around, d_x, d_outputs, saved[0], wanted))
+    return Gradients(d_x, d_state, *total.collect())
+
+
 def states(x: Array, state: Sequence[Array], weights: Weights, settings: Settings) -> list[Array]:
     """Return every state of whole rows in the order of processing, (T + 1, N, H) each: before step k at k."""
     hs, *others = made = [np.empty((len(x) + 1, *s.shape), s.dtype) for s in state]
@@ -108,16 +151,17 @@ def _each(part: Callable[[int, Any], Any], T: int, N: int, settings: Settings, p
     return scratch.each(lambda i, rows: part(i, Whole(T, rows, settings)), N, settings.parts, settings.run)
 
 
-def _forward(around: Around, x: Array, states: Array, save: bool) -> list[Saved]:
-    """Unroll piece by piece; write the outputs, and the final states to ``last``."""
+def _forward(around: Around, x: Array, states: Array, save: bool, others: Sequence[Array] = ()) -> list[Saved]:
+    """Unroll piece by piece; write the outputs, the final states to ``last``, and to ``others`` all states beside h."""
     view, save_all = around.view, save and around.settings.segment is None
     current, pieces = [s[view.begins] for s in around.first], []
     for i, (lanes, sequences) in enumerate(view.ending):
         hs = view.room(states, i, 1)
         hs[0], *extras = (s[: hs.shape[1]] for s in current)
-        current, saved = _run(around, i, view.read(x, i), hs, extras, save_all)
+        beside = [view.room(s, i, 1) for s in others]
+        current, saved = _run(around, i, view.read(x, i), hs, extras, save_all, beside)
         if save:
-            pieces.append(saved if save_all else saved._replace(hs=hs[:1].copy()))
+            pieces.append(saved._replace(others=()) if save_all else saved._replace(hs=hs[:1].copy(), others=()))
         for to, state in zip(around.last, current, strict=True):
             to[sequences] = state[lanes]
     return pieces

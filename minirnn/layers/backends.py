@@ -58,20 +58,27 @@ class Whole(NamedTuple):
         """Whether rows of this shape are unrolled so now."""
         return shape == self.shape and (self.threads is None or self.threads == threads.get_num_threads())
 
-    @property
-    def takes_lengths(self) -> bool:
-        """Whether all that lengths change is the plan of the rows."""
-        return self.way is elman and not self.settings.reverse
-
     def with_lengths(self, lengths: Array, least: int, most: int, total: int) -> tuple[Any, layout.Settings]:
         """Return the way and the settings for rows of these lengths, all of which begin at t = 0."""
         shape, (cell, reverse, _, mask, clip, segment, parts, run) = self.shape, self.settings
         T, N, _ = shape
         if least == T:
             return self.way, self.settings
+        if self.way is not elman:
+            planned = gated_plan(shape, self.H, cell, (padded.counting(N), lengths, N), segment)
+            return self.way, layout.Settings(cell, reverse, planned, mask, clip, segment, 1, run)
         way: Any = padded if padded.pays(shape, self.H, cell.activation, most, total) else falling
         planned = way.padding_of(shape, lengths) if way is padded else way.plan(padded.counting(N), lengths, N)
         return way, layout.Settings(cell, reverse, planned, mask, clip, segment, parts, run)
+
+
+def gated_plan(
+    shape: tuple[int, ...], H: int, cell: Any, places: tuple[Array, Array, int], segment: int | None
+) -> padded.Padded | lanes.Lanes:
+    """Choose how sequences of unequal length go through a cell that has no unroll of its own."""
+    (T, N, D), (each, change) = shape, IDLE
+    worth = change / (each * len(cell.layout.x) * H * (D + H + 50))
+    return padded.plan_gated(shape, H, cell, *places) or lanes.pack(*places, T * N, worth, segment=segment)
 
 
 class Backends(Door[State]):
@@ -232,13 +239,11 @@ class Backends(Door[State]):
         parts, run = threads.plan(T, N, D, H, G)
         way: Any = None
         if sequences is not None:
-            each, change = IDLE
-            worth = change / (each * G * H * (D + H + 50))
             places, parts = sequences.places(), 1
             if falls:
                 way = padded.plan(shape, H, self._kernel.activation, *places)
             else:
-                way = lanes.pack(*places, T * N, worth, segment=segment)
+                way = gated_plan(shape, H, self._kernel, places, segment)
         settings = layout.Settings(self._kernel, self.reverse, way, mask, self.message_clip, segment, parts, run)
         return elman if falls and sequences is None else unroll, settings
 

@@ -236,7 +236,7 @@ class Layer(Backends[State]):
         if type(array) is not np.ndarray or array.dtype is not self.dtype or not whole.serves(array.shape):
             return None
         state = whole.fresh if initial_state is None else _like(initial_state, whole.fresh)
-        if state is None or (lengths is not None and not whole.takes_lengths):
+        if state is None or (lengths is not None and self.reverse):
             return None
         way, settings, ends, (T, N, _) = whole.way, whole.settings, None, whole.shape
         if lengths is not None:

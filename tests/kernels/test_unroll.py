@@ -17,7 +17,7 @@ from minirnn.kernels.cells import ACTIVATIONS, Activation
 from minirnn.kernels.elman import HoistedBackward, HoistedForward, JoinedBackward, JoinedForward
 from minirnn.kernels.falling import FallingWork
 from minirnn.kernels.folded import FoldedBackward
-from minirnn.kernels.gated import GRU, LSTM, GRUResetBefore
+from minirnn.kernels.gated import GRU, LSTM, Gated, GRUResetBefore
 from minirnn.kernels.layout import Weights
 from minirnn.kernels.simple import Custom, Elman
 from minirnn.layers import threads
@@ -229,9 +229,9 @@ def ways_for(problem):
 
 def can_be_padded(problem):
     """Whether rows begin at step 0, with states that stay within bounds."""
-    rows, bounded = SHAPES[problem.shape].rows, problem.kind in ("elman", "elman, sigmoid")
+    rows, elmans = SHAPES[problem.shape].rows, problem.kind in ("elman", "elman, sigmoid") and not problem.masked
     one_to_a_row = rows is not None and all(len(row) == 1 for row in rows)
-    return one_to_a_row and bounded and not (problem.masked or problem.reverse)
+    return one_to_a_row and (elmans or isinstance(ALL_KINDS[problem.kind].cell, Gated)) and not problem.reverse
 
 
 class Given(NamedTuple):
@@ -322,8 +322,11 @@ def settings(problem, way=PLAIN, mask=None, **options):
         found = falling.plan(*standing(problem.shape, problem.reverse))
     if rows is not None and way.padded:
         T, N, D, H, _ = SHAPES[problem.shape]
-        activation = options["cell"].activation
-        found = padded.plan((T, N, D), H, activation, *standing(problem.shape, problem.reverse))
+        if isinstance(options["cell"], Gated):
+            found = padded.plan_gated((T, N, D), H, options["cell"], *standing(problem.shape, problem.reverse))
+        else:
+            activation = options["cell"].activation
+            found = padded.plan((T, N, D), H, activation, *standing(problem.shape, problem.reverse))
         assert isinstance(found, padded.Padded)
     split = {"parts": min(way.parts, N), "run": way.run} if way.parts > 1 else {}
     rest = {"reverse": problem.reverse, "mask": mask, "segment": way.segment}
@@ -344,6 +347,7 @@ def going(way, problem):
         patch.setattr(folded_lstm, "FEW", way.few)
         if way.padded:
             patch.setattr(padded, "START", 1e300)
+            patch.setattr(padded, "LANE", 1e300)
         if way.slopes is not None:
             width = ALL_KINDS[problem.kind].cell.layout.blocks * H
             patch.setattr(columns, "SLOPES", way.slopes * N * width * 8)  # for fewer lanes, more steps
@@ -648,6 +652,22 @@ def test_elmans_rows_are_padded_where_steps_are_small():
     assert planned(50, 320, 10, 20, np.tile(half, 10)) is falling.Falling
     assert planned(50, 32, 10, 200, half) is falling.Falling
     assert planned(500, 32, 10, 20, half) is falling.Falling  # most steps are nobody's
+
+
+def test_gated_rows_are_padded_where_lanes_cost_more():
+    lstm, gru, elman = (KINDS[kind].cell for kind in ("lstm", "gru", "elman"))
+
+    def planned(T, N, D, H, lengths, cell=lstm, stride=1):
+        return padded.plan_gated((T, N, D), H, cell, np.arange(N), np.array(lengths), stride * N) is not None
+
+    half, nearly = np.tile([10, 50], 16), np.tile([48, 49], 16)
+    assert planned(50, 32, 10, 20, half)
+    assert planned(50, 32, 10, 20, half, gru)
+    assert planned(50, 32, 64, 128, nearly)  # there is little padding
+    assert planned(5000, 32, 64, 128, nearly)  # what is after the longest row is not unrolled
+    assert not planned(50, 32, 64, 128, half)
+    assert not planned(50, 32, 10, 20, half, elman)
+    assert not planned(50, 32, 10, 20, half, stride=-1)
 
 
 def test_the_steps_at_a_time_are_as_the_ways_say(monkeypatch):

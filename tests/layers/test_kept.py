@@ -1,6 +1,7 @@
 """What a module keeps from call to call is never older than its attributes."""
 
 import copy
+import functools
 import pickle
 
 import numpy as np
@@ -137,7 +138,7 @@ def test_a_call_like_the_one_before_goes_past_the_door_and_gives_the_same(monkey
     ("elman", {"reset": np.zeros((T, N), bool)}), ("elman", {"all_states": True}),
     ("elman", {"initial_state": np.zeros((N, H)).tolist()}), ("elman", {"initial_state": np.zeros((N, H), "f")}),
     ("elman", {"initial_state": np.zeros((1, N, H))}), ("lstm", {"initial_state": np.zeros((N, H))}),
-    ("lstm", {"initial_state": [np.zeros((N, H))] * 3}), ("lstm", {"lengths": [T, 1]}), ("gru", {"lengths": [T, 1]}),
+    ("lstm", {"initial_state": [np.zeros((N, H))] * 3}),
 ])  # fmt: skip
 def test_what_else_is_given_beside_x_goes_by_the_door(monkeypatch, kind, given):
     layer = layer_of(kind)
@@ -190,12 +191,16 @@ FORMS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("activation", ["tanh", "sigmoid", "relu"])
+MADE = {activation: functools.partial(layer_of, activation=activation) for activation in ("tanh", "sigmoid", "relu")}
+MADE |= {kind: functools.partial(layer_of, kind) for kind in ("lstm", "gru")}
+
+
+@pytest.mark.parametrize("make", MADE.values(), ids=MADE)
 @pytest.mark.parametrize("form", FORMS)
-def test_lengths_go_past_the_door_and_give_the_same(monkeypatch, form, activation):
+def test_lengths_go_past_the_door_and_give_the_same(monkeypatch, form, make):
     """What the kernel sees is as the door makes it, so the results have the same bits; nothing of a draw is kept."""
-    layer = layer_of(activation=activation)
-    wanted = [results(layer_of(activation=activation), lengths=list(draw)) for draw in DRAWS]
+    layer = make()
+    wanted = [results(make(), lengths=list(draw)) for draw in DRAWS]
     layer(x, lengths=[T, 1])
     no_door(monkeypatch)
     for draw, by_the_door in zip(DRAWS, wanted, strict=True):
@@ -204,13 +209,14 @@ def test_lengths_go_past_the_door_and_give_the_same(monkeypatch, form, activatio
         same(results(layer, mr.Tensor(x, requires_grad=True), lengths=lengths), by_the_door)
 
 
-@pytest.mark.parametrize("rows", [1, 2, 90, 400])  # the rows are padded, or fall
+@pytest.mark.parametrize("rows", [1, 2, 90, 400])  # the rows are padded, or fall, or are in lanes
 @pytest.mark.parametrize("garbage", [0.0, 999.0, -1e300, np.nan, np.inf])
-def test_the_padding_counts_nothing_past_the_door(monkeypatch, garbage, rows):
-    layer, wide = layer_of(), WIDE[:, :rows]
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_padding_counts_nothing_past_the_door(monkeypatch, garbage, rows, kind):
+    layer, wide = layer_of(kind), WIDE[:, :rows]
     lengths = np.arange(rows) % 60 + 1
     padding = (np.arange(60)[:, None] >= lengths)[..., None]
-    wanted = results(layer_of(), np.where(padding, 0.0, wide), lengths=lengths)
+    wanted = results(layer_of(kind), np.where(padding, 0.0, wide), lengths=lengths)
     layer(wide)
     no_door(monkeypatch)
     given = np.where(padding, garbage, wide)
@@ -221,12 +227,12 @@ def test_the_padding_counts_nothing_past_the_door(monkeypatch, garbage, rows):
     assert_array_equal(read.numpy(), given)
 
 
-@pytest.mark.parametrize("activation", ["tanh", "sigmoid"])
+@pytest.mark.parametrize("make", [MADE[name] for name in ("tanh", "sigmoid", "lstm", "gru")])
 @pytest.mark.parametrize("garbage", [1.0, -1e300, np.nan, np.inf])
 @pytest.mark.parametrize("rows", [1, 2, 90])
-def test_no_gradient_enters_in_the_padding_past_the_door(monkeypatch, garbage, rows, activation):
+def test_no_gradient_enters_in_the_padding_past_the_door(monkeypatch, garbage, rows, make):
     """Where the final state has none; the gradient handed in is not written into."""
-    layer, wide = layer_of(activation=activation), WIDE[:, :rows]
+    layer, wide = make(), WIDE[:, :rows]
     lengths = np.arange(rows) % 60 + 1
     padding = np.repeat((np.arange(60)[:, None] >= lengths)[..., None], H, axis=2)
     found = []

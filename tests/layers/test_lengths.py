@@ -29,7 +29,7 @@ from recurrent_cases import (
 )  # fmt: skip
 
 import minirnn as mr
-from minirnn.kernels import falling, lanes
+from minirnn.kernels import falling, lanes, padded
 
 T, N, D, H = 7, 4, 2, 5
 LAYERS = KINDS | {"identity": EVERY["identity"]}  # a φ with no bound, too
@@ -105,11 +105,17 @@ def test_a_ragged_mini_batch_is_its_rows_one_by_one(point):
 def test_any_lengths(data):
     """Fused against graph: lanes that carry one sequence after the other and idle, in pieces of falling width."""
     kind, reverse = data.draw(st.sampled_from([*LAYERS]), "kind"), data.draw(st.booleans(), "reverse")
+    lane = data.draw(
+        st.sampled_from([-1.0, padded.LANE]), "what a lane costs"
+    )  # below 0 all cells with gates have them
     steps = data.draw(st.integers(1, 16), "T")
     lengths = data.draw(st.lists(st.integers(1, steps), min_size=1, max_size=20), "lengths")
     problem, _, _ = ragged(kind, lengths, steps, reverse=reverse)
     fused = problem.layer(remat=data.draw(st.sampled_from([False, True, 1, 5]), "remat"))
-    assert_equal(*(problem.run(layer, lengths=lengths) for layer in (fused, "graph")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(padded, "LANE", lane)
+        patch.setattr(padded, "MOVED", padded.MOVED if lane > 0 else 0.0)
+        assert_equal(*(problem.run(layer, lengths=lengths) for layer in (fused, "graph")))
 
 
 @grid(kind=LAYERS, seed=range(4), hidden=[H, 80], dtype=[np.float64, np.float32], reverse=[False, True])
@@ -284,8 +290,8 @@ def test_a_loss_averages_over_valid_steps_only(make, loss):
         return loss(model(x[:L, n : n + 1]).predictions, targets[:L, n : n + 1]) * float(L)
 
     apart, found = sum(alone(n, L) for n, L in enumerate(lengths)) / float(lengths.sum()), []
-    padded = np.where((np.arange(T)[:, None] >= lengths)[..., None], np.nan, x)
-    for total in (loss(model(padded, lengths=lengths).predictions, targets, lengths=lengths), apart):
+    filled = np.where((np.arange(T)[:, None] >= lengths)[..., None], np.nan, x)
+    for total in (loss(model(filled, lengths=lengths).predictions, targets, lengths=lengths), apart):
         model.zero_grad()
         total.backward()
         found.append([np.array(total.item()), *(p.grad for p in model.parameters())])
