@@ -670,6 +670,13 @@ def test_gated_rows_are_padded_where_lanes_cost_more():
     assert not planned(50, 32, 10, 20, half, stride=-1)
 
 
+def test_padded_rows_keep_no_state_but_what_backward_reads():
+    problem = Problem("lstm", "all lengths")
+    for way in WAYS["padded"], WAYS["padded in segments of 2"]:
+        with going(way, problem):
+            assert all(not piece.others for piece in forward(problem, way).saved[0])
+
+
 def test_the_steps_at_a_time_are_as_the_ways_say(monkeypatch):
     made = []
     giving = scratch.give
