@@ -46,8 +46,9 @@ def plan(
     shape: tuple[int, ...], H: int, activation: Activation, start: Array, lengths: Array, stride: int
 ) -> Padded | falling.Falling:
     """Choose, for x (T, N, D) and H neurons; the rest as `falling.plan` takes it."""
-    if stride == shape[1] == len(lengths) and pays(shape, H, activation, int(lengths.max()), int(lengths.sum())):
-        return padding_of(shape, lengths)  # all begin at step 0
+    steps = int(lengths.max())
+    if stride == shape[1] == len(lengths) and pays(shape, H, activation, steps, int(lengths.sum())):
+        return padding_of(shape, lengths, steps)  # all begin at step 0
     return falling.plan(start, lengths, stride)
 
 
@@ -56,9 +57,9 @@ def plan_gated(shape: tuple[int, ...], H: int, cell: Any, start: Array, lengths:
     if not isinstance(cell, Gated) or not stride == shape[1] == len(lengths):  # all begin at step 0
         return None
     T, N, D = shape
-    padding = N * int(lengths.max()) - int(lengths.sum())
-    saved = GATE * padding * cell.layout.blocks * H * (D + H + 50)
-    return padding_of(shape, lengths) if saved < LANE * N + MOVED * T * N * (D + H) else None
+    steps = int(lengths.max())
+    saved = GATE * (N * steps - int(lengths.sum())) * cell.layout.blocks * H * (D + H + 50)
+    return padding_of(shape, lengths, steps) if saved < LANE * N + MOVED * T * N * (D + H) else None
 
 
 def pays(shape: tuple[int, ...], H: int, activation: Activation, steps: int, total: int) -> bool:
@@ -68,12 +69,12 @@ def pays(shape: tuple[int, ...], H: int, activation: Activation, steps: int, tot
     return saved < START + VIEWS * steps and activation in BOUNDED
 
 
-def padding_of(shape: tuple[int, ...], lengths: Array) -> Padded:
-    """Find where the padding is in rows that begin at step 0."""
+def padding_of(shape: tuple[int, ...], lengths: Array, steps: int) -> Padded:
+    """Find where the padding is in rows that begin at step 0; the longest has so many steps."""
     T, N, _ = shape
     last = lengths * N
     last += _row_before(N)
-    return Padded(counting(T)[:, None] >= lengths, last, int(lengths.max()))
+    return Padded(counting(T)[:, None] >= lengths, last, steps)
 
 
 @lru_cache(maxsize=64)

@@ -24,10 +24,13 @@ LARGEST = 1 << 24
 KEPT = 16
 """How many of them a thread keeps, those used last: at most KEPT · LARGEST bytes, and mostly far less."""
 
+MOST_ROWS = 1024
+"""Rows of a chunk beside which it costs little to start a product over them; a single step may have more."""
+
 W = TypeVar("W")
 
 
-def chunk_length(N: int, width: int, dtype: np.dtype[Any], rows: int = 1024) -> int:
+def chunk_length(N: int, width: int, dtype: np.dtype[Any], rows: int = MOST_ROWS) -> int:
     """Return how many steps of N rows of so many numbers are gone through at a time.
 
     As many as fill 512 KiB, which then are still in the cache when the loop comes to them, or give the products over
@@ -43,8 +46,8 @@ def chunks(T: int, length: int) -> list[tuple[int, int]]:
 
 def each(part: Callable[[int, slice], Any], N: int, parts: int, run: Run | None) -> list[Any]:
     """Call ``part`` with the number of each part and its rows; parts differ by one row at most."""
-    if parts == 1 and run is None:
-        return [part(0, slice(None))]
+    if parts == 1:  # all rows without an end: no views of them need be made
+        return [part(0, slice(None))] if run is None else run([partial(part, 0, slice(None))])
     edges = [N * i // parts for i in range(parts + 1)]
     tasks = [partial(part, i, slice(lo, hi)) for i, (lo, hi) in enumerate(pairwise(edges))]
     return [task() for task in tasks] if run is None else run(tasks)

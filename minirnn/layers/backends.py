@@ -62,13 +62,17 @@ class Whole(NamedTuple):
         """Return the way and the settings for rows of these lengths, all of which begin at t = 0."""
         shape, (cell, reverse, _, mask, clip, segment, parts, run) = self.shape, self.settings
         T, N, _ = shape
+        way: Any
+        planned: Any
         if least == T:
             return self.way, self.settings
         if self.way is not elman:
             planned = gated_plan(shape, self.H, cell, (padded.counting(N), lengths, N), segment)
             return self.way, layout.Settings(cell, reverse, planned, mask, clip, segment, 1, run)
-        way: Any = padded if padded.pays(shape, self.H, cell.activation, most, total) else falling
-        planned = way.padding_of(shape, lengths) if way is padded else way.plan(padded.counting(N), lengths, N)
+        if padded.pays(shape, self.H, cell.activation, most, total):
+            way, planned = padded, padded.padding_of(shape, lengths, most)
+        else:
+            way, planned = falling, falling.plan(padded.counting(N), lengths, N)
         return way, layout.Settings(cell, reverse, planned, mask, clip, segment, parts, run)
 
 

@@ -14,7 +14,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from minirnn.arguments import as_size
-from minirnn.kernels.scratch import Run
+from minirnn.kernels.columns import ROWS as COLUMNS
+from minirnn.kernels.products import MOST as MOST_MULTIPLICATIONS
+from minirnn.kernels.scratch import MOST_ROWS, Run
 
 MOST = 1024
 """More threads than this are refused: it is a slip, not a machine."""
@@ -129,6 +131,9 @@ def can_tell() -> bool:
 ALONE = 1 << 18
 """Multiplications in a product up to which BLAS does not share it out, so that nothing need be held."""
 
+UNSHARED = {"SkylakeX", "Cooperlake", "SapphireRapids"}
+"""OpenBLAS's names of kernels that take a product of up to products.MOST as it is, neither packed nor shared out."""
+
 SMALL = 1 << 20
 """Multiplications in a step's product H_{t-1} W_hh below which threads wait for each other longer than they work."""
 
@@ -140,8 +145,11 @@ FEWEST_NEURONS, FEWEST_ROWS = 256, 16
 
 
 def few(T: int, N: int, D: int, H: int, G: int = 1) -> bool:
-    """Whether one thread is enough for a mini-batch, however many there are."""
-    return T * N * max(D, H) * H * G <= ALONE
+    """Whether one thread is enough for a mini-batch, however many there are: BLAS shares out no product of it."""
+    rows = min(T * N, max(N, MOST_ROWS if G == 1 else COLUMNS))
+    kernels = {getattr(library, "architecture", None) for library in _controlled()}
+    most = min(4 * ALONE, MOST_MULTIPLICATIONS) if kernels and kernels <= UNSHARED else ALONE
+    return max(rows * max(D, H), N * (D + 1 + H)) * H * G <= most
 
 
 def plan(T: int, N: int, D: int, H: int, G: int = 1) -> tuple[int, Run | None]:
@@ -198,6 +206,8 @@ def at_once(tasks: Sequence[Callable[[], Any]]) -> list[Any]:
     between any two steps: `_end` is called twice, so that what it cuts short there is done all the same. There are no
     comprehensions where it may come: an interrupt in one passes by the ``finally`` around it in Python 3.13.0.
     """
+    if len(tasks) == 1:
+        return [_held(tasks[0])]
     holder, others, sent = object(), [_Other(task) for task in tasks[1:]], list[None]()
     try:
         try:
@@ -213,6 +223,19 @@ def at_once(tasks: Sequence[Callable[[], Any]]) -> list[Any]:
             _end(holder, others, sent)
     finally:
         _end(holder, others, sent)
+
+
+def _held(task: Callable[[], Any]) -> Any:
+    """Run one task as `at_once` does; beside a small one what is not needed then would count."""
+    holder = object()
+    try:
+        try:
+            _hold(holder)
+            return task()
+        finally:
+            _release(holder)
+    finally:
+        _release(holder)
 
 
 class _Other:

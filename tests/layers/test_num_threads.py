@@ -232,6 +232,13 @@ def test_one_thread_never_splits_and_there_are_no_more_parts_than_rows(blas, spl
     ("shape", "expected"),
     [
         ((50, 1, 10, 20), (1, None)),  # BLAS shares out none of its products
+        ((10_000, 16, 3, 16), (1, None)),  # of no chunk of steps
+        ((10_000, 16, 3, 17), (1, threads.at_once)),
+        ((10_000, 16, 17, 16), (1, threads.at_once)),
+        ((2, 8000, 1, 4), (1, None)),  # nor of all rows of a step
+        ((2, 8000, 1, 5), (1, threads.at_once)),  # of x, 1 and h together
+        ((10_000, 32, 3, 11, 4), (1, None)),  # gates have smaller chunks
+        ((10_000, 32, 3, 12, 4), (1, threads.at_once)),
         ((400, 16, 2, 100), (1, threads.at_once)),  # small steps: BLAS is held at one thread
         ((50, 256, 64, 64), (1, None)),  # BLAS's own threads
         ((100, 64, 128, 256), (2, threads.at_once)),
@@ -244,6 +251,18 @@ def test_one_thread_never_splits_and_there_are_no_more_parts_than_rows(blas, spl
 def test_the_rule(shape, expected, blas):
     mr.set_num_threads(4)
     assert threads.plan(*shape) == expected
+
+
+@pytest.mark.parametrize(
+    ("kernels", "most"), [(["SkylakeX"], 31), (["SkylakeX", "Haswell"], 16), (["Haswell"], 16), ([], 16)]
+)
+def test_kernels_for_avx512_share_out_less(kernels, most, monkeypatch):
+    """1024 rows of a chunk, times H²: at most a million multiplications, or 2¹⁸."""
+    libraries = [SimpleNamespace(architecture=kernel, set_num_threads=lambda n: None) for kernel in kernels]
+    monkeypatch.setattr(threads, "_controlled", lambda: libraries)
+    threads._state.threads = 2
+    assert [threads.few(10_000, 16, 3, H) for H in (most, most + 1)] == [True, False]
+    assert [threads.plan(10_000, 16, 3, H)[1] for H in (most, most + 1)] == [None, threads.at_once]
 
 
 def test_one_task_is_run_here_with_blas_at_one_thread(blas):
@@ -326,7 +345,15 @@ class Interrupted(BaseException):
     """What a signal raises."""
 
 
-OURS = (threads.at_once, threads._wait, threads._end, threads._hold, threads._release, threads._Other.__init__)
+OURS = (
+    threads.at_once,
+    threads._held,
+    threads._wait,
+    threads._end,
+    threads._hold,
+    threads._release,
+    threads._Other.__init__,
+)
 
 
 def interrupted_at(place, tasks):
