@@ -17,15 +17,14 @@ x, y, g = (rng.normal(size=(T, N, size)).astype(np.float32) for size in (D, 1, H
 
 def calls(run):
     found = []
-    before, collecting = sys.getprofile(), gc.isenabled()
+    before = sys.getprofile()
     gc.disable()  # or what other tests have left behind may call something as it goes
     sys.setprofile(lambda frame, event, _: found.append(frame) if event == "call" else None)
     try:
         run()
     finally:
         sys.setprofile(before)
-        if collecting:
-            gc.enable()
+        gc.enable()
     return len(found)
 
 

@@ -179,11 +179,13 @@ def test_a_deep_chain_of_ops_gives_a_differentiable_gradient_under_the_default_r
 def events_during(f):
     """How many Python and C functions are entered while f runs: work, not time."""
     count = itertools.count()
+    gc.disable()  # or what other tests have left behind may call something as it goes
     sys.setprofile(lambda _frame, event, _arg: next(count) if event in ("call", "c_call") else None)
     try:
         f()
     finally:
         sys.setprofile(None)
+        gc.enable()
     return next(count)
 
 
