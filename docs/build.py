@@ -8,6 +8,7 @@ Needs the extra ``docs``. An error, a warning or anything that a chapter writes 
 
 import argparse
 import inspect
+import os
 import re
 import shutil
 import sys
@@ -22,6 +23,9 @@ from typing import Any
 
 Moved = dict[str, str | Callable[[re.Match[str]], str]]
 ROOT = Path(__file__).parents[1]
+FALSE_ALARMS = ",".join(f"ignore:invalid value encountered in {op}:RuntimeWarning" for op in ("dot", "matmul"))
+"""Why they are, tests/false_alarms.py says."""
+
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 PICTURES = {"image/svg+xml": "drawing", "image/png": "plot", "text/html": "page or table"}
 MOVED = {
@@ -64,6 +68,7 @@ def run_chapter(path: Path, out: Path) -> str:
     notebook = jupytext.read(path)
     notebook.metadata["kernelspec"] = KERNEL
     quiet = ["--IPKernelApp.log_level=40"]  # errors alone
+    os.environ.setdefault("PYTHONWARNINGS", FALSE_ALARMS)
     with tempfile.TemporaryDirectory() as folder:  # a chapter needs nothing of the checkout
         NotebookClient(notebook, extra_arguments=quiet, timeout=300, resources={"metadata": {"path": folder}}).execute()
     shown = Counter[str]()

@@ -5,13 +5,12 @@ import os
 import signal
 import warnings
 
+import false_alarms
 import pytest
 
 # Small matrices gain nothing from threads, and sums that are split differently differ in their last digit.
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
-
-AVX512 = ("SkylakeX", "Cooperlake", "SapphireRapids")  # OpenBLAS's names of its kernels for such CPUs
 
 # Under nohup, or in the background of a shell, SIGINT is ignored, and by the processes that tests interrupt as well.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -36,13 +35,9 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    """OpenBLAS's float32 kernels for AVX-512 read, at an inner dimension of 5, what lies on the stack by chance: the
-    result is right to the bit, but numpy may warn of an invalid value. What tests compare shows a NaN all the same."""
-    import numpy  # noqa: F401  # here, so that BLAS has read the variables above
-    import threadpoolctl
-
-    if any(one.get("architecture") in AVX512 for one in threadpoolctl.threadpool_info()):
-        config.addinivalue_line("filterwarnings", "ignore:invalid value encountered in (dot|matmul):RuntimeWarning")
+    for one in false_alarms.filters():
+        config.addinivalue_line("filterwarnings", one)
+    os.environ.setdefault("PYTHONWARNINGS", ",".join(false_alarms.filters()))  # for processes that tests start
 
 
 def pytest_sessionfinish(session, exitstatus):

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from false_alarms import strict
 
 from minirnn.exercises import EXERCISES
 
@@ -24,7 +25,7 @@ def test_a_chapter_runs_and_prints(chapter, tmp_path):
         assert text.count(long) == 1
         program = ["-c", text.replace(long, short)]
     run = subprocess.run(
-        [sys.executable, "-W", "error", *program],
+        [sys.executable, *strict(), *program],
         cwd=tmp_path,  # not from the checkout: a chapter needs nothing but minirnn
         env={**os.environ, "PYTHONUTF8": "1", "OPENBLAS_NUM_THREADS": "1"},
         stdin=subprocess.DEVNULL,

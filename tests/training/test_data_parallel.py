@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from false_alarms import strict
 
 import minirnn as mr
 from minirnn.losses import cross_entropy, mse
@@ -69,7 +70,7 @@ def test_the_chapter_on_one_two_and_three_ranks(tmp_path):
     command, losses = mpi(), []
     for ranks in (1, 2, 3):
         run = subprocess.run(
-            [command, "-n", str(ranks), sys.executable, "-W", "error", str(CHAPTER)],
+            [command, "-n", str(ranks), sys.executable, *strict(), str(CHAPTER)],
             env={**os.environ, **ALLOWED, "PYTHONUTF8": "1"}, cwd=tmp_path, capture_output=True, text=True, timeout=120,
         )  # fmt: skip
         assert run.returncode == 0, run.stderr

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from error_texts import raises
+from false_alarms import strict
 from training_runs import WAYS, seen, train
 
 import minirnn as mr
@@ -22,7 +23,7 @@ SCRIPT = str(Path(__file__).with_name("training_runs.py"))
 
 def process(way, updates, path, out, **more):
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", **more}
-    command = [sys.executable, "-W", "error", SCRIPT, way, str(updates), str(path), str(out)]
+    command = [sys.executable, *strict(), SCRIPT, way, str(updates), str(path), str(out)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
