@@ -22,7 +22,9 @@ def own_threads(monkeypatch):
     """Each test starts as a process does; afterwards minirnn's number of threads and BLAS's are what they were."""
     from minirnn.layers import threads  # here, so that BLAS has read the variables above
 
-    monkeypatch.setattr(threads, "_state", copy.copy(threads._state))
+    state = copy.copy(threads._state)
+    state.threads = 0  # what a fixture of a whole module has set, as a command does, is not for the tests
+    monkeypatch.setattr(threads, "_state", state)
     libraries = threads._controlled()
     before = [library.get_num_threads() for library in libraries]
     yield

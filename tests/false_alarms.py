@@ -6,17 +6,17 @@ right to the bit, but numpy may warn of an invalid value. What tests compare sho
 
 from functools import cache
 
-AVX512 = ("SkylakeX", "Cooperlake", "SapphireRapids")  # OpenBLAS's names of its kernels for such CPUs
 OPS = ("dot", "matmul")
 
 
 @cache
 def may_come():
     """Whether such kernels are in use."""
-    import numpy  # noqa: F401  # here, so that BLAS has read the variables that conftest sets
     import threadpoolctl
 
-    return any(one.get("architecture") in AVX512 for one in threadpoolctl.threadpool_info())
+    from minirnn.layers.threads import UNSHARED  # here, so that BLAS has read the variables that conftest sets
+
+    return any(one.get("architecture") in UNSHARED for one in threadpoolctl.threadpool_info())
 
 
 def filters():

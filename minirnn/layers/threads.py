@@ -132,7 +132,7 @@ ALONE = 1 << 18
 """Multiplications in a product up to which BLAS does not share it out, so that nothing need be held."""
 
 UNSHARED = {"SkylakeX", "Cooperlake", "SapphireRapids"}
-"""OpenBLAS's names of kernels that take a product of up to products.MOST as it is, neither packed nor shared out."""
+"""OpenBLAS's names of its kernels for AVX-512: they neither pack nor share out a product of up to products.MOST."""
 
 SMALL = 1 << 20
 """Multiplications in a step's product H_{t-1} W_hh below which threads wait for each other longer than they work."""
@@ -147,9 +147,11 @@ FEWEST_NEURONS, FEWEST_ROWS = 256, 16
 def few(T: int, N: int, D: int, H: int, G: int = 1) -> bool:
     """Whether one thread is enough for a mini-batch, however many there are: BLAS shares out no product of it."""
     rows = min(T * N, max(N, MOST_ROWS if G == 1 else COLUMNS))
+    product = max(rows * max(D, H), N * (D + 1 + H)) * H * G
+    if product <= ALONE or product > min(4 * ALONE, MOST_MULTIPLICATIONS):
+        return product <= ALONE  # BLAS need not be looked for, which would take most of a small layer's first call
     kernels = {getattr(library, "architecture", None) for library in _controlled()}
-    most = min(4 * ALONE, MOST_MULTIPLICATIONS) if kernels and kernels <= UNSHARED else ALONE
-    return max(rows * max(D, H), N * (D + 1 + H)) * H * G <= most
+    return bool(kernels) and kernels <= UNSHARED
 
 
 def plan(T: int, N: int, D: int, H: int, G: int = 1) -> tuple[int, Run | None]:
@@ -212,8 +214,7 @@ def at_once(tasks: Sequence[Callable[[], Any]]) -> list[Any]:
     try:
         try:
             _hold(holder)
-            if others:
-                sent.extend(map(_crew(len(others)).put, map(attrgetter("run"), others)))  # one step: it is all C
+            sent.extend(map(_crew(len(others)).put, map(attrgetter("run"), others)))  # one step: it is all C
             first = tasks[0]()
             _wait(others)
             for error in filter(None, (other.error for other in others)):

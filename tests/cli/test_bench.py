@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 
+import commands
 import pytest
 from terminal import run_on_a_terminal
 
@@ -19,20 +20,13 @@ SECTIONS = ["ladder", "grid", "step", "scaling", "memory"]
 
 
 def run(capsys, *arguments):
-    assert main(["bench", *arguments]) == 0
-    out, err = capsys.readouterr()
-    assert err == ""  # stderr is no terminal here: no bar
+    status, out = commands.run(capsys, "bench", *arguments)
+    assert status == 0
     return out
 
 
 def error(capsys, *arguments):
-    """Return the error that was printed, after checking that it is one line and that nothing else was printed."""
-    assert main(["bench", *arguments]) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("minirnn: error: ")
-    assert err.count("\n") == 1
-    return err.removeprefix("minirnn: error: ").removesuffix("\n")
+    return commands.error(capsys, "bench", *arguments)
 
 
 def headings(out):

@@ -8,28 +8,13 @@ import sys
 
 import numpy as np
 import pytest
+from commands import error, run
 
 import minirnn as mr
 from minirnn.cli import main, saved
 from minirnn.data import read_csv
 
 QUICK = ["--steps-in-time", "8", "--hidden", "5", "--batch", "4", "--max-updates", "12", "--no-progress"]
-
-
-def run(capsys, *arguments):
-    """Return exit status and what was printed, after checking that stderr stayed empty."""
-    status = main([str(argument) for argument in arguments])
-    out, err = capsys.readouterr()
-    assert err == ""
-    return status, out
-
-
-def error(capsys, *arguments):
-    """Return the error that was printed, after checking that it is one line and that nothing else was printed."""
-    assert main([str(argument) for argument in arguments]) == 2
-    out, err = capsys.readouterr()
-    assert (out, err.count("\n")) == ("", 1)
-    return err.removeprefix("minirnn: error: ").removesuffix("\n")
 
 
 def write(path, steps=60, decimal="."):

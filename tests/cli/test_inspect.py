@@ -1,12 +1,13 @@
 import json
 import re
 
+import commands
 import numpy as np
 import pytest
 
 from minirnn import bptt, losses
 from minirnn.bptt.diagnosis import VERDICTS
-from minirnn.cli import inspect, main
+from minirnn.cli import inspect
 from minirnn.layers import RecurrentLayer, SequenceModel
 from minirnn.layers.plain import Linear
 from minirnn.tasks import TASKS, AddingTask
@@ -23,20 +24,13 @@ def file(tmp_path):
 
 
 def run(capsys, *arguments):
-    assert main(["inspect", *arguments]) == 0
-    out, err = capsys.readouterr()
-    assert err == ""
+    status, out = commands.run(capsys, "inspect", *arguments)
+    assert status == 0
     return out
 
 
 def error(capsys, *arguments):
-    """Return the error that was printed, after checking that it is one line and that nothing else was printed."""
-    assert main(["inspect", *arguments]) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("minirnn: error: ")
-    assert err.count("\n") == 1
-    return err.removeprefix("minirnn: error: ").removesuffix("\n")
+    return commands.error(capsys, "inspect", *arguments)
 
 
 def figures(capsys, *arguments):

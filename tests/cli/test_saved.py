@@ -8,6 +8,7 @@ import threading
 
 import numpy as np
 import pytest
+from commands import error, run
 from error_texts import raises
 
 from minirnn import bptt, losses, optim
@@ -22,24 +23,6 @@ SMALL = ["--hidden", "8", "--embedding", "4", "--batch", "2", "--chunk", "6", "-
 TEXT = [*SMALL, "--lr", "0.02", "--sample", "20", "--seed", "3"]
 SENTENCE = "the cat sat on the mat, and the dog sat on the log.\n"
 SAVE = "save a model by minirnn train … --save PATH"
-
-
-def run(capsys, *arguments):
-    """Return exit status and what was printed, after checking that stderr stayed empty."""
-    status = main([str(argument) for argument in arguments])
-    out, err = capsys.readouterr()
-    assert err == ""
-    return status, out
-
-
-def error(capsys, *arguments):
-    """Return the error that was printed, after checking that it is one line and that nothing else was printed."""
-    assert main([str(argument) for argument in arguments]) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("minirnn: error: ")
-    assert err.count("\n") == 1
-    return err.removeprefix("minirnn: error: ").removesuffix("\n")
 
 
 def parsed(capsys, *arguments):
